@@ -1,0 +1,172 @@
+"""Definitions: what is saved, in which version, and compiled once.
+
+A version of a workflow never changes, so what is compiled from it is kept for ever (as many as fit); which
+version is the newest is asked of the store each time, so that a definition that was saved through one node
+counts at once on all. Action definitions are at most a second old.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import attrs
+import msgspec
+import trio
+
+from orchy.errors import InvalidInput, NotFound, Problem
+from orchy.flow.definition import ActionDefinition, Workflow
+from orchy.flow.graph import Graph
+from orchy.flow.system import SystemAction
+from orchy.flow.validation import Validated, parse_action_definition, parse_workflow
+from orchy.store.base import DefinitionStore, StoredWorkflow
+
+#: How many compiled versions are kept in memory.
+COMPILED_MAX = 1_000
+ACTIONS_FRESH_SECONDS = 1.0
+
+
+@attrs.frozen
+class SavedWorkflow:
+    """What a save did: `created` is false where the newest version had the same content already."""
+
+    name: str
+    version: int
+    created: bool
+    warnings: tuple[Problem, ...]
+
+
+class Catalog:
+    """The definitions of one namespace, as this node sees them."""
+
+    def __init__(self, store: DefinitionStore, system_actions: Mapping[str, SystemAction]) -> None:
+        self._store = store
+        self._system_actions = system_actions
+        self._graphs: OrderedDict[tuple[str, int], Graph] = OrderedDict()
+        self._actions: dict[str, ActionDefinition] = {}
+        self._actions_until = float("-inf")
+        self._actions_lock = trio.Lock()
+
+    # Workflows.
+
+    async def save_workflow(self, source: bytes) -> SavedWorkflow:
+        """Keep a definition, in a new version if its content differs from the newest one's.
+
+        Raises InvalidInput with all problems. Content is compared without regard to the order of keys.
+        """
+        validated = await self._validate(source)
+        workflow = validated.workflow
+        if workflow is None:
+            count = len(validated.errors)
+            raise InvalidInput(
+                f"the workflow definition has {count} problem{'s' if count > 1 else ''}", validated.errors
+            )
+        text = msgspec.json.encode(workflow.source, order="deterministic")
+        version, created = await self._store.save_workflow(workflow.name, text)
+        return SavedWorkflow(workflow.name, version, created, validated.warnings)
+
+    async def validate_workflow(self, source: bytes) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+        """The errors and warnings that a save would have; nothing is saved."""
+        validated = await self._validate(source)
+        return validated.errors, validated.warnings
+
+    async def workflow(self, name: str, version: int | None = None) -> Workflow:
+        """One version, by default the newest. Raises NotFound."""
+        stored = await self._store.workflow(name, version)
+        if stored is None:
+            raise NotFound(_no_workflow(name, version))
+        return self._compile(stored).workflow
+
+    async def workflows(self) -> list[Workflow]:
+        """The newest version of each workflow, by name."""
+        return [self._compile(stored).workflow for stored in await self._store.workflows()]
+
+    async def delete_workflow(self, name: str) -> None:
+        """No flow can start on it any more; those that run go on. Raises NotFound."""
+        if not await self._store.delete_workflow(name):
+            raise NotFound(_no_workflow(name, None))
+
+    async def graph_to_start(self, name: str, version: int | None) -> Graph:
+        """The compiled workflow that a new flow runs on. Raises NotFound, also for a version of a deleted workflow."""
+        latest = await self._store.latest_version(name)
+        if latest is None:
+            raise NotFound(_no_workflow(name, None))
+        return await self.graph(name, latest if version is None else version)
+
+    async def graph(self, name: str, version: int) -> Graph:
+        """The compiled workflow in a version, also of a deleted workflow. Raises NotFound."""
+        key = (name, version)
+        graph = self._graphs.get(key)
+        if graph is None:
+            stored = await self._store.workflow(name, version)
+            if stored is None:
+                raise NotFound(_no_workflow(name, version))
+            return self._compile(stored)
+        self._graphs.move_to_end(key)
+        return graph
+
+    async def _validate(self, source: bytes) -> Validated:
+        return parse_workflow(source, self._system_actions, await self.definitions())
+
+    def _compile(self, stored: StoredWorkflow) -> Graph:
+        key = (stored.name, stored.version)
+        graph = self._graphs.get(key)
+        if graph is None:
+            workflow = parse_workflow(stored.source, self._system_actions, None).workflow
+            assert workflow is not None, f"a stored definition is not sound: {key}"
+            graph = self._graphs[key] = Graph.of(attrs.evolve(workflow, version=stored.version))
+            if len(self._graphs) > COMPILED_MAX:
+                self._graphs.popitem(last=False)
+        return graph
+
+    # User actions.
+
+    async def definitions(self) -> Mapping[str, ActionDefinition]:
+        """The user actions that workers registered, by name; at most ACTIONS_FRESH_SECONDS old."""
+        if trio.current_time() >= self._actions_until:
+            async with self._actions_lock:
+                if trio.current_time() >= self._actions_until:
+                    asked_at = trio.current_time()
+                    stored = await self._store.actions()
+                    self._actions = {name: parse_action_definition(source) for name, source in stored.items()}
+                    self._actions_until = asked_at + ACTIONS_FRESH_SECONDS
+        return self._actions
+
+    async def save_action(self, definition: ActionDefinition) -> bool:
+        """Keep what a worker says of an action, instead of what was said before; True if nothing was."""
+        text = msgspec.json.encode(
+            {
+                "name": definition.name,
+                "retry_count": definition.retry_count,
+                "retry_after_seconds": definition.retry_after_seconds,
+                "retry_policy": definition.retry_policy,
+                "timeout_seconds": definition.timeout_seconds,
+            }
+        )
+        created = await self._store.save_action(definition.name, text)
+        self._actions_until = float("-inf")
+        return created
+
+    async def actions(self) -> list[ActionDefinition]:
+        """All action definitions, by name."""
+        definitions = await self.definitions()
+        return [definitions[name] for name in sorted(definitions)]
+
+    async def action(self, name: str) -> ActionDefinition:
+        """One action definition. Raises NotFound."""
+        definition = (await self.definitions()).get(name)
+        if definition is None:
+            raise NotFound(f"no action is named {name!r}")
+        return definition
+
+    async def delete_action(self, name: str) -> None:
+        """Forget an action definition; flows that use it go on with the defaults. Raises NotFound."""
+        if not await self._store.delete_action(name):
+            raise NotFound(f"no action is named {name!r}")
+        self._actions_until = float("-inf")
+
+
+def _no_workflow(name: str, version: int | None) -> str:
+    if version is None:
+        return f"no workflow is named {name!r}"
+    return f"workflow {name!r} has no version {version}"

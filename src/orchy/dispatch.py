@@ -1,0 +1,124 @@
+"""Who hands out work: polls on one side, partitions that are known to have some on the other.
+
+A poll asks the store only where there is work for its action, as far as this node knows: its own commits,
+wake-ups from other nodes and the owner's look at each partition say so (`ready`). So a poll for which there is
+nothing costs no call at all, and one that waits is answered as soon as work appears.
+
+What is known can be too much (another node was faster: one call for nothing) but never too little for longer
+than the owner's next look.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable
+from itertools import count
+
+import trio
+
+from orchy.store.base import BATCH_MAX, FlowStore
+
+#: How many partitions one claim asks; the next claim asks the others.
+PARTITIONS_PER_CLAIM = 32
+
+
+class Dispatcher:
+    """The work that this node knows of, and the polls that wait for some."""
+
+    def __init__(self, store: FlowStore) -> None:
+        self._store = store
+        # action -> partition -> when it was last said to have work. The number tells a claim that found a
+        # partition empty whether that was said again while it was under way.
+        self._ready: dict[str, dict[int, int]] = {}
+        self._said = count()
+        self._waiting: dict[str, deque[trio.Event]] = {}
+        self._owned: Collection[int] = frozenset()
+        self._open = True
+
+    def own(self, partitions: Collection[int]) -> None:
+        """The partitions to hand out from are these now; what was known of others is forgotten."""
+        self._owned = frozenset(partitions)
+        for action_name in list(self._ready):
+            known = self._ready[action_name]
+            for partition in [p for p in known if p not in self._owned]:
+                del known[partition]
+            if not known:
+                del self._ready[action_name]
+
+    def ready(self, partition: int, action_names: Iterable[str]) -> None:
+        """There is work for these actions in an owned partition; others are passed over."""
+        if partition not in self._owned:
+            return
+        for action_name in action_names:
+            self._ready.setdefault(action_name, {})[partition] = next(self._said)
+            self._wake_one(action_name)
+
+    def close(self) -> None:
+        """Answer all polls from now on, and those that wait, with nothing: the server is about to stop."""
+        self._open = False
+        for waiting in self._waiting.values():
+            for event in waiting:
+                event.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many polls wait for work."""
+        return sum(len(events) for events in self._waiting.values())
+
+    async def poll(self, action_name: str, limit: int, wait_seconds: float, worker: str) -> list[bytes]:
+        """At most `limit` attempts of an action, as the queue holds them; waits for the first up to `wait_seconds`.
+
+        Empty when none came in time. Raises what the store raises.
+        """
+        limit = min(limit, BATCH_MAX)
+        with trio.move_on_after(wait_seconds) as waited:
+            while self._open:
+                # The time-out ends the wait for work, never a claim: what it got would be lost.
+                with trio.CancelScope(shield=True):
+                    bodies = await self._claim(action_name, limit, worker)
+                if bodies:
+                    return bodies
+                if waited.cancel_called or wait_seconds <= 0:
+                    return []
+                await self._wait(action_name)
+        return []
+
+    async def _claim(self, action_name: str, limit: int, worker: str) -> list[bytes]:
+        """Claim where work is known to be, until there is some or nowhere is left."""
+        while self._open and (known := self._ready.get(action_name)):
+            asked = dict(list(known.items())[:PARTITIONS_PER_CLAIM])
+            claimed = await self._store.claim(action_name, list(asked), limit, worker)
+            for partition in claimed.emptied:
+                if known.get(partition) == asked[partition]:
+                    del known[partition]
+            for partition in asked:  # to the end of the row, so that each has its turn
+                if partition in known:
+                    known[partition] = known.pop(partition)
+            if not known and self._ready.get(action_name) is known:
+                del self._ready[action_name]
+            if claimed.bodies:
+                if known:
+                    self._wake_one(action_name)
+                return list(claimed.bodies)
+        return []
+
+    async def _wait(self, action_name: str) -> None:
+        event = trio.Event()
+        waiting = self._waiting.setdefault(action_name, deque())
+        waiting.append(event)
+        try:
+            await event.wait()
+        except trio.Cancelled:
+            if event.is_set():  # woken, but gone: somebody else shall look
+                self._wake_one(action_name)
+            raise
+        finally:
+            if not event.is_set():
+                waiting.remove(event)
+            if not waiting and self._waiting.get(action_name) is waiting:
+                del self._waiting[action_name]
+
+    def _wake_one(self, action_name: str) -> None:
+        waiting = self._waiting.get(action_name)
+        if waiting:
+            waiting.popleft().set()

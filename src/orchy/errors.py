@@ -1,0 +1,104 @@
+"""Every exception that Orchy raises on purpose, in one tree.
+
+Each class says whose fault it is and whether anything was changed. Adapters translate once, at their
+edge: the store turns Redis errors into `StoreError`s, REST turns the tree into status codes, gRPC into
+its own. A bug of ours is an `AssertionError`, never one of these.
+
+::
+
+    OrchyError
+    ├── InvalidInput            the caller's; nothing changed                  400
+    │   └── TooLarge            the caller's; over a limit, nothing changed    413
+    ├── NotFound                the caller's; nothing changed                  404
+    ├── WrongState              the caller's; nothing changed                  409
+    ├── StartupError            the operator's; the server did not start       exit 1
+    │   └── ConfigurationError  the operator's; command line or settings       exit 2
+    └── StoreError              the store's or the network's                   503
+        ├── StoreUnavailable    nothing was changed: safe to try again
+        ├── StoreRefused        the store said no (memory, rights, read-only); nothing was changed
+        ├── OutcomeUnknown      may or may not have been applied: look before trying again
+        ├── VersionConflict     somebody else moved the flow first; nothing was changed
+        └── LeaseLost           the partition is owned by somebody else; nothing was changed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+
+@attrs.frozen
+class Problem:
+    """One thing that is wrong with an input.
+
+    `pointer` is a JSON pointer (RFC 6901) to the place, "" for the whole document. `line` and `column`
+    count from 1 and are there where the input was JSON text.
+    """
+
+    message: str
+    pointer: str = ""
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        place = self.pointer
+        if self.line is not None:
+            place = f"{place} (line {self.line}, column {self.column})".strip()
+        return f"{place}: {self.message}" if place else self.message
+
+
+class OrchyError(Exception):
+    """The root: catch it to catch all that Orchy raises on purpose. Its text is one plain sentence."""
+
+
+class InvalidInput(OrchyError):
+    """What the caller sent is wrong; `problems` lists all of it. Nothing was changed."""
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class TooLarge(InvalidInput):
+    """What the caller sent is over a limit. Nothing was changed."""
+
+
+class NotFound(OrchyError):
+    """What the caller names does not exist. Nothing was changed."""
+
+
+class WrongState(OrchyError):
+    """What the caller names can't do that in its present state. Nothing was changed."""
+
+
+class StartupError(OrchyError):
+    """The server can't start: says what, where and what to do, in one line. Exit code 1."""
+
+
+class ConfigurationError(StartupError):
+    """A flag, an environment variable or the configuration file is wrong. Exit code 2."""
+
+
+class StoreError(OrchyError):
+    """The store, or the way to it, failed."""
+
+
+class StoreUnavailable(StoreError):
+    """The store was not reached. Nothing was changed, so the same call may be made again."""
+
+
+class StoreRefused(StoreError):
+    """The store was reached and said no: out of memory, read-only, no permission. Nothing was changed."""
+
+
+class OutcomeUnknown(StoreError):
+    """A write was sent and its answer was lost: it may have been applied. Look before making it again."""
+
+
+class VersionConflict(StoreError):
+    """The flow is not at the version that the commit was made for. Nothing was changed."""
+
+
+class LeaseLost(StoreError):
+    """The caller's epoch is not the partition's any more. Nothing was changed."""

@@ -1,0 +1,290 @@
+"""A flow while it is being moved: copies of what changes, the effects so far, and the verbs that make both.
+
+`machine` says what happens when; this file says how it is carried out on the flow. A draft lives for one
+step and is seen by nobody else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import assert_never
+
+import attrs
+
+from orchy.flow import effects as fx
+from orchy.flow import retry
+from orchy.flow.definition import DEFAULT_OUTCOME, DEFAULT_TIMEOUT_SECONDS, JSON, ActionDefinition, ActionType, OnEnd
+from orchy.flow.effects import Effect, Record, RecordType
+from orchy.flow.events import TimerKind
+from orchy.flow.execution import Finished, Flow, Phase, Running, State
+from orchy.flow.expressions import FlowContext
+from orchy.flow.graph import Graph
+from orchy.flow.system import Await, Fail, Finish, Script, Sleep, SystemAction
+
+#: An evaluation that a crash cut off is begun again after this long.
+EVALUATE_AGAIN_SECONDS = 30.0
+
+#: The timer that an action in a phase may have.
+PHASE_TIMERS = {
+    Phase.QUEUED: TimerKind.TIMEOUT,
+    Phase.RETRY: TimerKind.RETRY,
+    Phase.DELAY: TimerKind.DELAY,
+    Phase.WAIT: TimerKind.WAIT,
+    Phase.EVALUATE: TimerKind.EVALUATE,
+}
+_END_RECORDS = {
+    State.COMPLETED: RecordType.FLOW_COMPLETED,
+    State.FAILED: RecordType.FLOW_FAILED,
+    State.CANCELLED: RecordType.FLOW_CANCELLED,
+}
+
+
+@attrs.frozen
+class Rules:
+    """What a step needs beside the flow: the kinds of system actions, and what workers registered."""
+
+    system_actions: Mapping[str, SystemAction]
+    action_definitions: Mapping[str, ActionDefinition]
+    default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+
+
+@attrs.frozen
+class Changes:
+    """Which parts of a flow a step touched, so that a commit writes those and no others."""
+
+    running: frozenset[int] = frozenset()
+    joins: frozenset[int] = frozenset()
+    finished: frozenset[int] = frozenset()
+    failed: frozenset[int] = frozenset()
+    events: bool = False
+
+    def __or__(self, other: Changes) -> Changes:
+        return Changes(
+            self.running | other.running,
+            self.joins | other.joins,
+            self.finished | other.finished,
+            self.failed | other.failed,
+            self.events or other.events,
+        )
+
+
+class Draft:
+    """One flow in the middle of one step."""
+
+    def __init__(self, graph: Graph, flow: Flow, rules: Rules) -> None:
+        self.graph = graph
+        self.before = flow
+        self.rules = rules
+        self.state = flow.state
+        self.error = flow.error
+        self.running = dict(flow.running)
+        self.joins = dict(flow.joins)
+        self.finished = dict(flow.finished)
+        self.failed = dict(flow.failed)
+        self.phases = dict(flow.phases)
+        self.kept_events = flow.kept_events
+        self.recent_event_ids = flow.recent_event_ids
+        self.context = FlowContext(flow.input, self.finished)
+        self.effects: list[Effect] = []
+        self.touched_running: set[int] = set()
+        self.touched_joins: set[int] = set()
+        self.touched_finished: set[int] = set()
+        self.touched_failed: set[int] = set()
+        self._to_start: deque[int] = deque()
+
+    # What happens to an action.
+
+    def reach(self, action_id: int) -> None:
+        """An action's turn has come: it starts with the next `start_reached`."""
+        self._to_start.append(action_id)
+
+    def complete(
+        self, action_id: int, attempt: int, output: JSON, outcome: str = DEFAULT_OUTCOME, worker: str = ""
+    ) -> None:
+        """An action has its result: take the edges of `outcome`."""
+        self.leave(action_id)
+        self.finished[action_id] = Finished(attempt, output)
+        self.touched_finished.add(action_id)
+        self.record(RecordType.COMPLETED, action_id, attempt, worker, None if outcome == DEFAULT_OUTCOME else outcome)
+        self.settle(action_id, outcome)
+
+    def settle(self, action_id: int, outcome: str) -> None:
+        """Take the edges of `outcome`; let the others die, and what only they lead to."""
+        reached, joins = self.graph.settle(self.joins, action_id, outcome)
+        for joined, join in joins.items():
+            if join is None:
+                self.joins.pop(joined, None)
+            else:
+                self.joins[joined] = join
+        self.touched_joins.update(joins)
+        self._to_start.extend(reached)
+
+    def start_reached(self) -> None:
+        """Start all that was reached, and what that reaches at once in its turn, until nothing more can be."""
+        while self._to_start and not self.state.over:
+            self.start(self._to_start.popleft(), attempt=1)
+        if not self.running and not self.state.over:
+            self.end(State.COMPLETED)
+
+    def start(self, action_id: int, attempt: int) -> None:
+        """Begin an attempt, or hold it while the flow is paused."""
+        if self.state is State.PAUSED:
+            self.enter(action_id, Running(attempt, Phase.HELD))
+            return
+        action = self.graph.workflow.actions[action_id]
+        if action.type is ActionType.USER:
+            self.enqueue(action_id, attempt)
+            return
+        answer = self.rules.system_actions[action.name].start(action, self.context)
+        match answer:
+            case Finish(outcome, output):
+                self.complete(action_id, attempt, output, outcome)
+            case Fail(message):
+                self.fail_flow(action_id, attempt, message)
+            case Sleep(seconds):
+                self.record(RecordType.SCHEDULED, action_id, attempt)
+                self.enter(action_id, Running(attempt, Phase.DELAY))
+                self.effects.append(fx.SetTimer(TimerKind.DELAY, action_id, attempt, seconds))
+            case Await(event, timeout_seconds):
+                self.wait(action_id, attempt, event, timeout_seconds)
+            case Script(expression):
+                self.record(RecordType.SCHEDULED, action_id, attempt)
+                self.evaluate(action_id, attempt, expression)
+            case never:
+                assert_never(never)
+
+    def enqueue(self, action_id: int, attempt: int) -> None:
+        """Give an attempt to the workers, its parameters as the context has them now."""
+        name = self.graph.workflow.actions[action_id].name
+        definition = self.definition_of(name)
+        parameters, missing = self.graph.parameters(action_id).resolve(self.context)
+        if missing:
+            self.record(RecordType.MISSING, action_id, attempt, detail=list(missing))
+        self.record(RecordType.SCHEDULED, action_id, attempt)
+        self.enter(action_id, Running(attempt, Phase.QUEUED))
+        timeout_seconds = definition.timeout_seconds or self.rules.default_timeout_seconds
+        self.effects.append(fx.Enqueue(action_id, name, attempt, parameters, timeout_seconds))
+
+    def wait(self, action_id: int, attempt: int, event: str, timeout_seconds: float | None) -> None:
+        """Take the oldest kept event of that name, or wait for one."""
+        for index, kept in enumerate(self.kept_events):
+            if kept.event == event:
+                self.kept_events = (*self.kept_events[:index], *self.kept_events[index + 1 :])
+                self.complete(action_id, attempt, kept.data, event)
+                return
+        self.record(RecordType.SCHEDULED, action_id, attempt)
+        self.enter(action_id, Running(attempt, Phase.WAIT, event))
+        if timeout_seconds is not None:
+            self.effects.append(fx.SetTimer(TimerKind.WAIT, action_id, attempt, timeout_seconds))
+
+    def evaluate(self, action_id: int, attempt: int, expression: str) -> None:
+        """Ask for a script's answer; the timer asks again if a crash loses the question."""
+        self.enter(action_id, Running(attempt, Phase.EVALUATE))
+        self.effects.append(fx.SetTimer(TimerKind.EVALUATE, action_id, attempt, EVALUATE_AGAIN_SECONDS))
+        self.effects.append(fx.Evaluate(action_id, attempt, expression))
+
+    def note_failed(self, action_id: int, attempt: int) -> None:
+        """Remember which attempt a worker said had failed, so that it is known when it says so again."""
+        self.failed[action_id] = attempt
+        self.touched_failed.add(action_id)
+
+    def end_attempt(self, action_id: int, running: Running, error: str) -> None:
+        """An attempt came to nothing: plan the next, or fail the flow when there is none left."""
+        definition = self.definition_of(self.graph.workflow.actions[action_id].name)
+        after_seconds = retry.seconds_before_next(definition, running.attempt)
+        if after_seconds is None:
+            self.fail_flow(action_id, running.attempt, error)
+            return
+        attempt = running.attempt + 1
+        self.record(RecordType.RETRY, action_id, attempt, detail=after_seconds)
+        if after_seconds > 0:
+            self.enter(action_id, Running(attempt, Phase.RETRY))
+            self.effects.append(fx.SetTimer(TimerKind.RETRY, action_id, attempt, after_seconds))
+        else:
+            self.start(action_id, attempt)
+
+    def fail_flow(self, action_id: int, attempt: int, error: str) -> None:
+        """The flow fails, with the action and the reason."""
+        name = self.graph.workflow.actions[action_id].name
+        self.error = f"action {action_id} ({name}) failed on attempt {attempt}: {error}"
+        self.end(State.FAILED)
+
+    def end(self, state: State) -> None:
+        """The flow is over: nothing runs any more, no timer is left."""
+        for action_id in list(self.running):
+            self.leave(action_id)
+        self.touched_joins.update(self.joins)
+        self.joins.clear()
+        self._to_start.clear()
+        self.state = state
+        self.record(_END_RECORDS[state], detail=self.error)
+        workflow = self.graph.workflow
+        policies = {State.COMPLETED: workflow.on_success, State.FAILED: workflow.on_failure}
+        self.effects.append(fx.End(delete=policies.get(state) is OnEnd.DELETE))
+
+    # Book-keeping.
+
+    def enter(self, action_id: int, running: Running) -> None:
+        """An action is in a phase now, and in no other."""
+        self.leave(action_id)
+        self.running[action_id] = running
+        self.phases[running.phase] = self.phases.get(running.phase, 0) + 1
+        self.touched_running.add(action_id)
+
+    def leave(self, action_id: int) -> None:
+        """An action is not in its phase any more, so the phase's timer means nothing."""
+        before = self.running.pop(action_id, None)
+        if before is not None:
+            self.phases[before.phase] -= 1
+            self.touched_running.add(action_id)
+            kind = PHASE_TIMERS.get(before.phase)
+            if kind is not None:
+                self.effects.append(fx.CancelTimer(kind, action_id, before.attempt))
+
+    def definition_of(self, name: str) -> ActionDefinition:
+        return self.rules.action_definitions.get(name) or ActionDefinition(name)
+
+    def record(
+        self, type: RecordType, action_id: int = 0, attempt: int = 0, worker: str = "", detail: JSON = None
+    ) -> None:
+        self.effects.append(Record(type, action_id, attempt, worker, detail))
+
+    def flow(self) -> Flow:
+        """The flow as it is now."""
+        state = self.state
+        if not state.over and state is not State.PAUSED:
+            state = _state_of(self.phases)
+        return Flow(
+            id=self.before.id,
+            workflow=self.before.workflow,
+            workflow_version=self.before.workflow_version,
+            input=self.before.input,
+            state=state,
+            running=self.running,
+            joins=self.joins,
+            finished=self.finished,
+            failed=self.failed,
+            phases=self.phases,
+            kept_events=self.kept_events,
+            recent_event_ids=self.recent_event_ids,
+            error=self.error,
+        )
+
+    def changes(self) -> Changes:
+        """What was touched so far."""
+        before = self.before
+        return Changes(
+            frozenset(self.touched_running),
+            frozenset(self.touched_joins),
+            frozenset(self.touched_finished),
+            frozenset(self.touched_failed),
+            self.kept_events is not before.kept_events or self.recent_event_ids is not before.recent_event_ids,
+        )
+
+
+def _state_of(phases: Mapping[Phase, int]) -> State:
+    """The state of a flow that is neither over nor paused: what it waits for when it only waits."""
+    if any(phases.get(phase) for phase in (Phase.QUEUED, Phase.RETRY, Phase.EVALUATE, Phase.HELD)):
+        return State.RUNNING
+    return State.WAITING_EVENT if phases.get(Phase.WAIT) else State.WAITING_DELAY

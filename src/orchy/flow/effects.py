@@ -1,0 +1,101 @@
+"""What a transition wants done: the outputs of `machine.step`. Frozen values; all of them become one commit.
+
+Durations are relative: the store adds its own clock when it commits, so that no node's clock decides
+anything durable.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import attrs
+
+from orchy.flow.definition import JSON
+from orchy.flow.events import TimerKind
+
+
+@attrs.frozen
+class Enqueue:
+    """Put an attempt of a user action where workers find it, parameters resolved."""
+
+    action_id: int
+    name: str
+    attempt: int
+    parameters: JSON
+    timeout_seconds: float
+
+
+@attrs.frozen
+class SetTimer:
+    """Have `TimerFired(kind, action_id, attempt)` happen `after_seconds` from the commit, never earlier."""
+
+    kind: TimerKind
+    action_id: int
+    attempt: int
+    after_seconds: float
+
+
+@attrs.frozen
+class CancelTimer:
+    """Forget a timer; it may not be there."""
+
+    kind: TimerKind
+    action_id: int
+    attempt: int
+
+
+@attrs.frozen
+class Evaluate:
+    """Run a script over the flow's context and come back with `Evaluated` or `EvaluationFailed`."""
+
+    action_id: int
+    attempt: int
+    expression: str
+
+
+@attrs.frozen
+class Unpark:
+    """Put back into their queues the attempts that were met there while the flow was paused."""
+
+
+class RecordType(StrEnum):
+    """What a history entry tells. The letters are what the store keeps."""
+
+    STARTED = "S"
+    SCHEDULED = "Q"  # put into a queue, or a system action begun
+    HANDED_OUT = "H"  # written by the store itself when a worker polls the attempt
+    COMPLETED = "C"
+    FAILED = "F"  # an attempt failed
+    TIMED_OUT = "T"  # an attempt got no result in time
+    RETRY = "R"  # another attempt will follow
+    LATE = "L"  # a result for an attempt that is over
+    EVENT = "E"
+    EVENT_KEPT = "K"
+    MISSING = "M"  # a path that found nothing
+    PAUSED = "P"
+    RESUMED = "U"
+    FLOW_COMPLETED = "D"
+    FLOW_FAILED = "X"
+    FLOW_CANCELLED = "A"
+
+
+@attrs.frozen
+class Record:
+    """One line of the history; the store adds the time. `action_id` and `attempt` are 0 where there is none."""
+
+    type: RecordType
+    action_id: int = 0
+    attempt: int = 0
+    worker: str = ""
+    detail: JSON = None
+
+
+@attrs.frozen
+class End:
+    """The flow is over: start its retention, or (`delete`) remove it at once."""
+
+    delete: bool
+
+
+Effect: TypeAlias = Enqueue | SetTimer | CancelTimer | Evaluate | Unpark | Record | End

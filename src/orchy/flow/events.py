@@ -1,0 +1,113 @@
+"""What can happen to a flow: the inputs of `machine.step`. Frozen values.
+
+`attempt` says which attempt of an action an input is about; the machine drops what is about another one.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import attrs
+
+from orchy.flow.definition import JSON
+
+
+class TimerKind(StrEnum):
+    """What a timer is for. The letters are what the store keeps."""
+
+    DELAY = "d"
+    WAIT = "w"
+    RETRY = "r"
+    TIMEOUT = "t"  # of an attempt; set by the store when the attempt is handed out
+    EVALUATE = "e"  # brings an evaluation back that a crash cut off
+
+
+@attrs.frozen
+class Started:
+    """The flow was accepted: run its root."""
+
+
+@attrs.frozen
+class Completed:
+    """A worker's successful result."""
+
+    action_id: int
+    attempt: int
+    output: JSON
+    worker: str = ""
+
+
+@attrs.frozen
+class Failed:
+    """A worker's failure; `error` is its text."""
+
+    action_id: int
+    attempt: int
+    error: str
+    worker: str = ""
+
+
+@attrs.frozen
+class TimerFired:
+    """A timer that some effect or the store had set is due."""
+
+    kind: TimerKind
+    action_id: int
+    attempt: int
+
+
+@attrs.frozen
+class Evaluated:
+    """A script's answer: the keys that it added or changed."""
+
+    action_id: int
+    attempt: int
+    output: JSON
+
+
+@attrs.frozen
+class EvaluationFailed:
+    """A script's failure; `message` is the script's own."""
+
+    action_id: int
+    attempt: int
+    message: str
+
+
+@attrs.frozen
+class EventReceived:
+    """An event from outside. `event_id` is unique to the delivery."""
+
+    event: str
+    data: JSON
+    event_id: str
+
+
+@attrs.frozen
+class Pause:
+    """Let what runs end; start nothing new."""
+
+
+@attrs.frozen
+class Resume:
+    """Go on from where Pause stopped it."""
+
+
+@attrs.frozen
+class Cancel:
+    """End the flow now."""
+
+
+Event: TypeAlias = (
+    Started
+    | Completed
+    | Failed
+    | TimerFired
+    | Evaluated
+    | EvaluationFailed
+    | EventReceived
+    | Pause
+    | Resume
+    | Cancel
+)

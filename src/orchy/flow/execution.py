@@ -1,0 +1,104 @@
+"""What an execution (a flow) is between two transitions. Frozen; only `machine` makes the next one.
+
+`running` holds what was started and has not ended, `joins` the actions that some but not all of whose
+incoming edges are settled, `finished` what has ended with an output. An action that is in none of them was
+not reached yet, or is dead. A flow that is over has nothing running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import attrs
+
+from orchy.flow.definition import JSON
+
+
+class State(StrEnum):
+    """Where a flow stands, as users see it."""
+
+    RUNNING = "RUNNING"
+    WAITING_DELAY = "WAITING_DELAY"
+    WAITING_EVENT = "WAITING_EVENT"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can happen to the flow any more."""
+        return self in OVER
+
+
+OVER = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+
+
+class Phase(StrEnum):
+    """What a running action is waiting for. The letters are what the store keeps."""
+
+    QUEUED = "q"  # a worker: in a queue, or handed out
+    RETRY = "r"  # the time before its next attempt
+    DELAY = "d"  # the end of its delay
+    WAIT = "w"  # its event, or its timeout
+    EVALUATE = "e"  # the answer of the javascript engine
+    HELD = "h"  # the flow's resumption: it was reached while the flow was paused
+
+
+@attrs.frozen
+class Running:
+    """An action that was started and has not ended. `attempt` counts from 1; `event` is what a WAIT waits for."""
+
+    attempt: int
+    phase: Phase
+    event: str | None = None
+
+
+@attrs.frozen
+class Join:
+    """How many of an action's incoming edges are settled: `taken` ones and `dead` ones."""
+
+    taken: int = 0
+    dead: int = 0
+
+
+@attrs.frozen
+class Finished:
+    """The one result that counted for an action, and the attempt that brought it."""
+
+    attempt: int
+    output: JSON
+
+
+@attrs.frozen
+class KeptEvent:
+    """An event that came before the wait that will take it."""
+
+    event: str
+    data: JSON
+    event_id: str
+
+
+@attrs.frozen
+class Flow:
+    """One execution of one version of a workflow.
+
+    `failed` holds, by action, the last attempt that a worker said had failed; `phases` counts `running` by
+    phase. `recent_event_ids` are the last events taken in, so that one that is sent again after a lost
+    answer counts once. `error` is a sentence, there when the flow FAILED.
+    """
+
+    id: str
+    workflow: str
+    workflow_version: int
+    input: JSON
+    state: State = State.RUNNING
+    running: Mapping[int, Running] = attrs.field(factory=dict)
+    joins: Mapping[int, Join] = attrs.field(factory=dict)
+    finished: Mapping[int, Finished] = attrs.field(factory=dict)
+    failed: Mapping[int, int] = attrs.field(factory=dict)
+    phases: Mapping[Phase, int] = attrs.field(factory=dict)
+    kept_events: tuple[KeptEvent, ...] = ()
+    recent_event_ids: tuple[str, ...] = ()
+    error: str | None = None

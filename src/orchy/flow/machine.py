@@ -1,0 +1,325 @@
+"""The flow machine: what a flow does next. `step(graph, flow, event, rules) -> Step`, pure.
+
+The life of an action is `ACTION_LIFE`, one row for each thing that can happen in each phase; the life of a
+flow is `FLOW_LIFE`. The documentation's diagrams are drawn from both, and each step is checked against them.
+How a row is carried out stands in `draft`.
+
+The rules that hold whatever comes, in whatever order:
+
+* A flow that is over stays over.
+* Each (action, attempt) counts once; a result for another attempt than the running one moves nothing.
+* Each action that is reached runs at most once (its retries are attempts of one run), and one that can't
+  be reached any more never does.
+* While a flow is paused, what runs may end and is recorded; what it leads to is held until the resumption.
+* A flow in which nothing runs is over: nothing that can still run is ever forgotten.
+
+No IO, clock or chance: timers are effects with a duration, and the store's clock adds its time to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TypeAlias, assert_never
+
+import attrs
+
+from orchy.errors import InvalidInput
+from orchy.flow import effects as fx
+from orchy.flow.definition import ActionType
+from orchy.flow.draft import Changes, Draft, Rules
+from orchy.flow.effects import Effect, RecordType
+from orchy.flow.events import (
+    Cancel,
+    Completed,
+    Evaluated,
+    EvaluationFailed,
+    Event,
+    EventReceived,
+    Failed,
+    Pause,
+    Resume,
+    Started,
+    TimerFired,
+    TimerKind,
+)
+from orchy.flow.execution import Flow, KeptEvent, Phase, Running, State
+from orchy.flow.graph import Graph
+
+#: How many events a flow keeps for waits that it has not reached.
+KEPT_EVENTS_MAX = 1_000
+#: How many deliveries a flow remembers, to know one that is sent again.
+RECENT_EVENTS_MAX = 16
+
+
+class Verdict(StrEnum):
+    """What became of an event."""
+
+    APPLIED = "applied"  # it moved the flow
+    KEPT = "kept"  # an event for a wait that has not come yet
+    DUPLICATE = "duplicate"  # it had counted before; nothing changed
+    LATE = "late"  # a result for an attempt that is over; written in the history, nothing else
+    STALE = "stale"  # about an attempt that is over; a timer only has to be forgotten
+    REFUSED = "refused"  # the flow is over, so it can't do that; nothing changed
+
+
+class Trigger(StrEnum):
+    """What can happen to a running action."""
+
+    RESULT = "result"
+    FAILURE = "failure"
+    TIMEOUT = "timeout"
+    RETRY_DUE = "retry due"
+    DELAY_OVER = "delay over"
+    EVENT = "event"
+    WAIT_OVER = "wait over"
+    EVALUATED = "evaluated"
+    SCRIPT_FAILED = "script failed"
+    EVALUATE_AGAIN = "evaluate again"
+    RESUME = "resume"
+
+
+class ActionEnd(StrEnum):
+    """How an action's run ends: with a result, or by taking the whole flow with it."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+_Deed: TypeAlias = Callable[[Draft, int, Running, Event], None]
+
+
+@attrs.frozen
+class Row:
+    """In `phase`, when `trigger` happens, `deed` is done, and the action is then where `leads_to` says."""
+
+    phase: Phase
+    trigger: Trigger
+    deed: _Deed
+    leads_to: frozenset[Phase | ActionEnd]
+
+
+@attrs.frozen
+class Step:
+    """The flow after an event, what is to be done, and what became of the event."""
+
+    flow: Flow
+    effects: tuple[Effect, ...]
+    changes: Changes
+    verdict: Verdict
+
+
+def step(graph: Graph, flow: Flow, event: Event, rules: Rules) -> Step:
+    """The next step of a flow.
+
+    Raises InvalidInput for a result that no worker of this flow can have (an action that is not there, or
+    is the server's own), and for one kept event too many.
+    """
+    draft = Draft(graph, flow, rules)
+    verdict = _take(draft, event)
+    if verdict is Verdict.DUPLICATE or verdict is Verdict.REFUSED:
+        return Step(flow, (), Changes(), verdict)
+    after = draft.flow()
+    assert after.state is flow.state or after.state in FLOW_LIFE[flow.state], f"{flow.state} -> {after.state}"
+    return Step(after, tuple(draft.effects), draft.changes(), verdict)
+
+
+# What comes in.
+
+
+def _take(draft: Draft, event: Event) -> Verdict:
+    match event:
+        case Started():
+            draft.record(RecordType.STARTED)
+            draft.reach(draft.graph.workflow.root)
+            draft.start_reached()
+            return Verdict.APPLIED
+        case Completed() | Failed():
+            return _take_result(draft, event)
+        case TimerFired(kind, action_id, attempt):
+            draft.effects.append(fx.CancelTimer(kind, action_id, attempt))
+            return _act(draft, _TIMER_TRIGGERS[kind], action_id, attempt, event)
+        case Evaluated(action_id, attempt):
+            return _act(draft, Trigger.EVALUATED, action_id, attempt, event)
+        case EvaluationFailed(action_id, attempt):
+            return _act(draft, Trigger.SCRIPT_FAILED, action_id, attempt, event)
+        case EventReceived():
+            return _take_event(draft, event)
+        case Pause() | Resume() | Cancel():
+            return _take_command(draft, event)
+        case never:
+            assert_never(never)
+
+
+def _act(draft: Draft, trigger: Trigger, action_id: int, attempt: int, event: Event) -> Verdict:
+    """Let something happen to an attempt as ACTION_LIFE has it; STALE where it has no such row."""
+    running = draft.running.get(action_id)
+    if running is None or running.attempt != attempt:
+        return Verdict.STALE
+    row = _ROWS.get((running.phase, trigger))
+    if row is None:
+        return Verdict.STALE
+    row.deed(draft, action_id, running, event)
+    now = draft.running.get(action_id)
+    led_to = now.phase if now else ActionEnd.FINISHED if action_id in draft.finished else ActionEnd.FAILED
+    assert led_to in row.leads_to, f"{running.phase} on {trigger} led to {led_to}"
+    draft.start_reached()
+    return Verdict.APPLIED
+
+
+def _take_result(draft: Draft, result: Completed | Failed) -> Verdict:
+    action = draft.graph.workflow.actions.get(result.action_id)
+    if action is None or action.type is not ActionType.USER:
+        raise InvalidInput(f"flow {draft.before.id} has no user action {result.action_id}")
+    succeeded = isinstance(result, Completed)
+    trigger = Trigger.RESULT if succeeded else Trigger.FAILURE
+    if _act(draft, trigger, action.id, result.attempt, result) is Verdict.APPLIED:
+        return Verdict.APPLIED
+    done = draft.finished.get(action.id)
+    counted = done.attempt if succeeded and done else draft.failed.get(action.id) if not succeeded else None
+    if counted == result.attempt:
+        return Verdict.DUPLICATE
+    told = "success" if isinstance(result, Completed) else result.error
+    draft.record(RecordType.LATE, action.id, result.attempt, result.worker, told)
+    return Verdict.LATE
+
+
+def _take_event(draft: Draft, event: EventReceived) -> Verdict:
+    if any(kept.event_id == event.event_id for kept in draft.kept_events):
+        return Verdict.KEPT
+    if event.event_id in draft.recent_event_ids:
+        return Verdict.DUPLICATE
+    if draft.state.over:
+        return Verdict.REFUSED
+    for action_id, running in sorted(draft.running.items()):  # of several waits, the one with the lowest id
+        if running.phase is Phase.WAIT and running.event == event.event:
+            _remember(draft, event)
+            return _act(draft, Trigger.EVENT, action_id, running.attempt, event)
+    if len(draft.kept_events) >= KEPT_EVENTS_MAX:
+        raise InvalidInput(f"flow {draft.before.id} keeps {KEPT_EVENTS_MAX} events already that it has not waited for")
+    _remember(draft, event)
+    draft.kept_events = (*draft.kept_events, KeptEvent(event.event, event.data, event.event_id))
+    draft.record(RecordType.EVENT_KEPT, detail=event.event)
+    return Verdict.KEPT
+
+
+def _remember(draft: Draft, event: EventReceived) -> None:
+    draft.recent_event_ids = (*draft.recent_event_ids, event.event_id)[-RECENT_EVENTS_MAX:]
+
+
+def _take_command(draft: Draft, command: Pause | Resume | Cancel) -> Verdict:
+    if draft.state is State.CANCELLED and isinstance(command, Cancel):
+        return Verdict.DUPLICATE
+    if draft.state.over:
+        return Verdict.REFUSED
+    paused = draft.state is State.PAUSED
+    match command:
+        case Cancel():
+            draft.end(State.CANCELLED)
+        case Pause():
+            if paused:
+                return Verdict.DUPLICATE
+            draft.state = State.PAUSED
+            draft.record(RecordType.PAUSED)
+        case Resume():
+            if not paused:
+                return Verdict.DUPLICATE
+            draft.state = State.RUNNING
+            draft.record(RecordType.RESUMED)
+            draft.effects.append(fx.Unpark())
+            for action_id, running in list(draft.running.items()):
+                # One that fails the flow takes the rest with it: they are STALE then.
+                _act(draft, Trigger.RESUME, action_id, running.attempt, command)
+        case never:
+            assert_never(never)
+    return Verdict.APPLIED
+
+
+# What happens to an action: the deeds of the table.
+
+
+def _finish(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+    assert isinstance(event, Completed | Evaluated)
+    worker = event.worker if isinstance(event, Completed) else ""
+    draft.complete(action_id, running.attempt, event.output, worker=worker)
+
+
+def _retry_after_failure(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+    assert isinstance(event, Failed)
+    draft.record(RecordType.FAILED, action_id, running.attempt, event.worker, event.error)
+    draft.note_failed(action_id, running.attempt)
+    draft.end_attempt(action_id, running, event.error)
+
+
+def _retry_after_timeout(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+    draft.record(RecordType.TIMED_OUT, action_id, running.attempt)
+    draft.end_attempt(action_id, running, "no result came in time")
+
+
+def _start_again(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+    draft.start(action_id, running.attempt)
+
+
+def _end_waiting(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+    draft.complete(action_id, running.attempt, None)
+
+
+def _deliver(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+    assert isinstance(event, EventReceived)
+    draft.record(RecordType.EVENT, action_id, running.attempt, detail=event.event)
+    draft.complete(action_id, running.attempt, event.data, event.event)
+
+
+def _fail(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+    assert isinstance(event, EvaluationFailed)
+    draft.record(RecordType.FAILED, action_id, running.attempt, detail=event.message)
+    draft.fail_flow(action_id, running.attempt, event.message)
+
+
+_FINISHED: frozenset[Phase | ActionEnd] = frozenset({ActionEnd.FINISHED})
+_AGAIN: frozenset[Phase | ActionEnd] = frozenset({Phase.RETRY, Phase.QUEUED, Phase.HELD, ActionEnd.FAILED})
+
+#: The life of an action from the moment that it is reached. What is reached begins in QUEUED, DELAY, WAIT or
+#: EVALUATE, or in HELD while the flow is paused; a switch, and a wait whose event is kept, are finished at once.
+ACTION_LIFE: tuple[Row, ...] = (
+    Row(Phase.QUEUED, Trigger.RESULT, _finish, _FINISHED),
+    Row(Phase.QUEUED, Trigger.FAILURE, _retry_after_failure, _AGAIN),
+    Row(Phase.QUEUED, Trigger.TIMEOUT, _retry_after_timeout, _AGAIN),
+    Row(Phase.RETRY, Trigger.RETRY_DUE, _start_again, frozenset({Phase.QUEUED, Phase.HELD})),
+    Row(Phase.DELAY, Trigger.DELAY_OVER, _end_waiting, _FINISHED),
+    Row(Phase.WAIT, Trigger.EVENT, _deliver, _FINISHED),
+    Row(Phase.WAIT, Trigger.WAIT_OVER, _end_waiting, _FINISHED),
+    Row(Phase.EVALUATE, Trigger.EVALUATED, _finish, _FINISHED),
+    Row(Phase.EVALUATE, Trigger.SCRIPT_FAILED, _fail, frozenset({ActionEnd.FAILED})),
+    Row(Phase.EVALUATE, Trigger.EVALUATE_AGAIN, _start_again, frozenset({Phase.EVALUATE, Phase.HELD})),
+    Row(
+        Phase.HELD,
+        Trigger.RESUME,
+        _start_again,
+        frozenset({Phase.QUEUED, Phase.DELAY, Phase.WAIT, Phase.EVALUATE, ActionEnd.FINISHED, ActionEnd.FAILED}),
+    ),
+)
+_ROWS: Mapping[tuple[Phase, Trigger], Row] = {(row.phase, row.trigger): row for row in ACTION_LIFE}
+
+_TIMER_TRIGGERS = {
+    TimerKind.TIMEOUT: Trigger.TIMEOUT,
+    TimerKind.RETRY: Trigger.RETRY_DUE,
+    TimerKind.DELAY: Trigger.DELAY_OVER,
+    TimerKind.WAIT: Trigger.WAIT_OVER,
+    TimerKind.EVALUATE: Trigger.EVALUATE_AGAIN,
+}
+
+_ACTIVE = frozenset({State.RUNNING, State.WAITING_DELAY, State.WAITING_EVENT})
+_ENDS = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+
+#: The life of a flow: the states that may follow each. RUNNING means that a worker or a script is at work or
+#: sought; otherwise the flow waits for an event, or else for a delay.
+FLOW_LIFE: Mapping[State, frozenset[State]] = {
+    State.RUNNING: _ACTIVE | _ENDS | {State.PAUSED},
+    State.WAITING_DELAY: _ACTIVE | _ENDS | {State.PAUSED},
+    State.WAITING_EVENT: _ACTIVE | _ENDS | {State.PAUSED},
+    State.PAUSED: _ACTIVE | _ENDS,
+    State.COMPLETED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+}

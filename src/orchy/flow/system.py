@@ -1,0 +1,101 @@
+"""What a system action is to the machine: a port, and the answers that it may give.
+
+A system action decides, from its definition and the context, what is to happen; it does nothing
+itself. `orchy.actions` has them, one a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeAlias
+
+import attrs
+
+from orchy.flow.definition import JSON, DEFAULT_OUTCOME, Action
+
+
+@attrs.frozen
+class Finish:
+    """Done: take the edges of `outcome`."""
+
+    outcome: str = DEFAULT_OUTCOME
+    output: JSON = None
+
+
+@attrs.frozen
+class Fail:
+    """The flow fails with this sentence."""
+
+    message: str
+
+
+@attrs.frozen
+class Sleep:
+    """Finish with the default outcome after `seconds` (> 0)."""
+
+    seconds: float
+
+
+@attrs.frozen
+class Await:
+    """Finish with the event's name as outcome when it comes, or with the default after `timeout_seconds` (None: never)."""
+
+    event: str
+    timeout_seconds: float | None
+
+
+@attrs.frozen
+class Script:
+    """Finish with what this script makes of the context."""
+
+    expression: str
+
+
+Answer: TypeAlias = Finish | Fail | Sleep | Await | Script
+
+
+class Context(Protocol):
+    """What an expression sees as `$`: `input`, and for each finished action its id with `output`."""
+
+    def as_json(self) -> dict[str, JSON]:
+        """The whole of it, as a new dict whose values are shared with the flow: don't change them."""
+        ...
+
+    def has(self, key: str) -> bool:
+        """Whether there is such a top-level key."""
+        ...
+
+    def get(self, key: str) -> JSON:
+        """The value of one top-level key, None where there is none."""
+        ...
+
+
+@attrs.frozen
+class Field:
+    """A JSON field that a system action has of its own. `types` are Python types of the parsed value."""
+
+    types: tuple[type, ...]
+    required: bool = False
+
+
+@attrs.frozen
+class Fault:
+    """What a system action finds wrong with its definition; `field` is the JSON name, "" for the whole."""
+
+    field: str
+    message: str
+
+
+class SystemAction(Protocol):
+    """A kind of system action. Its instances hold nothing."""
+
+    name: str
+    fields: Mapping[str, Field]
+
+    def faults(self, action: Action) -> Iterable[Fault]:
+        """What is wrong with a definition whose fields already have the right types."""
+        ...
+
+    def start(self, action: Action, context: Context) -> Answer:
+        """What is to happen when a flow reaches the action."""
+        ...

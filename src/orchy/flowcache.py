@@ -1,0 +1,62 @@
+"""Flows at the version at which this node last saw them, so that most steps need no load.
+
+A cached flow may be old: the commit that is made from it is then refused, and it is loaded again. The cache is
+bounded by the size of what the flows hold, and gives up what was not used for longest.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import attrs
+
+from orchy.flow.execution import Flow
+
+FLOWS_MAX = 10_000
+FLOWS_BYTES_MAX = 64 * 2**20
+
+
+@attrs.frozen
+class CachedFlow:
+    """A flow with what the store knows beside it. `size_bytes` is about what its fields have in the store."""
+
+    flow: Flow
+    version: int
+    created_ms: int
+    ended_ms: int | None
+    size_bytes: int
+
+
+class FlowCache:
+    """The least recently used give way."""
+
+    def __init__(self, flows_max: int = FLOWS_MAX, bytes_max: int = FLOWS_BYTES_MAX) -> None:
+        self._flows_max = flows_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._flows: OrderedDict[str, CachedFlow] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def get(self, flow_id: str) -> CachedFlow | None:
+        """The flow as it was last seen, if it is still here."""
+        cached = self._flows.get(flow_id)
+        if cached is not None:
+            self._flows.move_to_end(flow_id)
+        return cached
+
+    def put(self, cached: CachedFlow) -> None:
+        """Keep a flow, instead of what was kept of it before."""
+        self.drop(cached.flow.id)
+        self._flows[cached.flow.id] = cached
+        self._bytes += cached.size_bytes
+        while self._bytes > self._bytes_max or len(self._flows) > self._flows_max:
+            _, oldest = self._flows.popitem(last=False)
+            self._bytes -= oldest.size_bytes
+
+    def drop(self, flow_id: str) -> None:
+        """Forget a flow; it may not be here."""
+        cached = self._flows.pop(flow_id, None)
+        if cached is not None:
+            self._bytes -= cached.size_bytes

@@ -1,0 +1,128 @@
+"""The timer loop: fires what is due in the owned partitions, and looks at each at least once a second.
+
+It sleeps until the next timer that it knows of. A commit on this node, or a wake-up from another, tells it of an
+earlier one (`hint`); a look that comes each second anyway finds what nobody told of, and work for the polls too.
+
+The store moves a timer that it hands out forward by LEASE_MS; the commit that handles it removes it. So a crash
+in between only makes it late.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NoReturn
+
+import trio
+
+from orchy.errors import OrchyError, StoreError
+from orchy.partition.holdings import Holdings
+from orchy.store.base import DueTimer, FlowStore, Lease, PartitionLook
+
+LOOK_SECONDS = 1.0
+LEASE_MS = 10_000
+#: The most timers that one look takes from one partition.
+TIMERS_PER_LOOK = 25
+#: The most timers that are being handled at the same time.
+FIRING_MAX = 200
+#: After a look that failed.
+RETRY_SECONDS = 0.5
+#: Less sleep than this is not worth a look of its own.
+_SOON_SECONDS = 0.001
+
+log = logging.getLogger(__name__)
+
+
+class TimerLoop:
+    """The timers of the owned partitions."""
+
+    def __init__(
+        self,
+        store: FlowStore,
+        holdings: Holdings,
+        fire: Callable[[DueTimer], Awaitable[None]],
+        ready: Callable[[int, Sequence[str]], None],
+    ) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._fire = fire
+        self._ready = ready
+        self._due_at: dict[int, float] = {}  # when to look at a partition, at the latest at the next full look
+        self._next_at = float("-inf")
+        self._earlier = trio.Event()
+        self._firing = trio.Semaphore(FIRING_MAX)
+        holdings.watch(self._on_change)
+
+    def hint(self, partition: int, after_ms: int) -> None:
+        """A timer of a partition is due so long from now; nothing happens if it is not owned."""
+        if partition in self._holdings.leases:
+            self._look_at(partition, trio.current_time() + after_ms / 1000)
+
+    def _look_at(self, partition: int, at: float) -> None:
+        if at < self._due_at.get(partition, float("inf")):
+            self._due_at[partition] = at
+        if at < self._next_at:
+            self._next_at = at
+            self._earlier.set()
+
+    def _on_change(self, leases: Mapping[int, Lease]) -> None:
+        for partition in self._due_at.keys() - leases.keys():
+            del self._due_at[partition]
+        self._earlier.set()
+
+    async def run(self) -> NoReturn:
+        """Fire timers until cancelled; those that are being handled then come back after their lease."""
+        full_look_at = float("-inf")
+        known: Mapping[int, Lease] = {}
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._earlier = trio.Event()
+                now = trio.current_time()
+                leases = self._holdings.leases
+                if now >= full_look_at:
+                    asked = list(leases.values())
+                    full_look_at = now + LOOK_SECONDS
+                else:
+                    asked = [
+                        lease
+                        for partition, lease in leases.items()
+                        if self._due_at.get(partition, full_look_at) <= now + _SOON_SECONDS
+                        or known.get(partition) != lease
+                    ]
+                known = leases
+                if asked:
+                    try:
+                        await self._look(asked, nursery)
+                    except StoreError as error:
+                        log.warning("can't look for timers that are due: %s", error)
+                        await trio.sleep(RETRY_SECONDS)
+                        continue
+                self._next_at = min([full_look_at, *self._due_at.values()])
+                with trio.move_on_at(self._next_at):
+                    await self._earlier.wait()
+
+    async def _look(self, asked: Sequence[Lease], nursery: trio.Nursery) -> None:
+        for lease in asked:
+            self._due_at.pop(lease.partition, None)  # a hint that comes while the store is asked shall stay
+        for look in await self._store.look(asked, TIMERS_PER_LOOK, LEASE_MS):
+            if look.lost:
+                self._holdings.remove([look.partition])
+                continue
+            self._note(look)
+            for due in look.due:
+                await self._firing.acquire()
+                nursery.start_soon(self._handle, due)
+
+    def _note(self, look: PartitionLook) -> None:
+        if look.next_due_in_ms is not None:
+            self._look_at(look.partition, trio.current_time() + look.next_due_in_ms / 1000)
+        if look.ready:
+            self._ready(look.partition, look.ready)
+
+    async def _handle(self, due: DueTimer) -> None:
+        try:
+            await self._fire(due)
+        except OrchyError as error:
+            log.warning("timer %s could not be handled and comes again: %s", due.key, error)
+        finally:
+            self._firing.release()

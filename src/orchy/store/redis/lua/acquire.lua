@@ -1,0 +1,21 @@
+-- acquire: takes leases that are free, released, run out or already the node's; each epoch rises by one.
+--
+-- KEYS      what each partition's keys begin with
+-- ARGV      1 node, 2 how long (ms) the leases last
+-- returns   for each partition its epoch, or 0 where somebody else holds the lease
+--- @include "now"
+local node, lease_ms = ARGV[1], tonumber(ARGV[2])
+local now = now_ms()
+local epochs = {}
+for index, prefix in ipairs(KEYS) do
+  local own = prefix .. 'own'
+  local held = redis.call('HMGET', own, 'node', 'epoch', 'until')
+  if held[1] and held[1] ~= node and tonumber(held[3]) > now then
+    epochs[index] = 0
+  else
+    local epoch = tonumber(held[2] or 0) + 1
+    redis.call('HSET', own, 'node', node, 'epoch', epoch, 'until', now + lease_ms)
+    epochs[index] = epoch
+  end
+end
+return epochs

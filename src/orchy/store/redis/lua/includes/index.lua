@@ -1,0 +1,14 @@
+-- Takes a flow out of the index, and the workflow's name out of `names` when that was its last flow.
+local function unlist(prefix, listing, workflow, flow_id)
+  redis.call('ZREM', prefix .. 'i:' .. listing .. ':' .. workflow, flow_id)
+  for _, other in ipairs({'active', 'completed', 'failed', 'cancelled'}) do
+    if redis.call('EXISTS', prefix .. 'i:' .. other .. ':' .. workflow) == 1 then
+      return
+    end
+  end
+  redis.call('SREM', prefix .. 'names', workflow)
+end
+
+local function remove_flow(prefix, flow_id)
+  redis.call('UNLINK', prefix .. 'f:' .. flow_id, prefix .. 'h:' .. flow_id, prefix .. 'k:' .. flow_id)
+end

@@ -1,0 +1,16 @@
+-- owners: who holds partitions.
+--
+-- KEYS      what each partition's keys begin with
+-- returns   for each partition {} (nobody ever held it) or {node, epoch, ms that are left}
+--- @include "now"
+local now = now_ms()
+local owners = {}
+for index, prefix in ipairs(KEYS) do
+  local held = redis.call('HMGET', prefix .. 'own', 'node', 'epoch', 'until')
+  if held[1] then
+    owners[index] = {held[1], held[2], string.format('%.0f', tonumber(held[3]) - now)}
+  else
+    owners[index] = {}
+  end
+end
+return owners

@@ -1,0 +1,31 @@
+"""The Lua scripts, read once. `--- @include "name"` in one is replaced by `lua/includes/name.lua`."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+from orchy.store.redis.client import Script
+
+_LUA = files("orchy.store.redis") / "lua"
+_INCLUDE = re.compile(r'^--- @include "(\w+)"\n', re.MULTILINE)
+
+
+def load(name: str) -> Script:
+    """The script `lua/<name>.lua` with what it includes."""
+    source = (_LUA / f"{name}.lua").read_text("utf-8")
+    return Script(name, _INCLUDE.sub(lambda match: (_LUA / "includes" / f"{match[1]}.lua").read_text("utf-8"), source))
+
+
+COMMIT = load("commit")
+CLAIM = load("claim")
+LOOK = load("look")
+ACQUIRE = load("acquire")
+RENEW = load("renew")
+RELEASE = load("release")
+OWNERS = load("owners")
+EXPIRE = load("expire")
+LIST = load("list")
+SAVE_WORKFLOW = load("save_workflow")
+DELETE_WORKFLOW = load("delete_workflow")
+SETTINGS = load("settings")

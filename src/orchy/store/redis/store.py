@@ -1,0 +1,288 @@
+"""The store on Redis: each method is one script, or one read.
+
+Methods over several partitions are one call on a standalone server, and one for each partition, pipelined, on a
+cluster, where each partition has a slot of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import hiredis
+from orchy.errors import VersionConflict
+from orchy.store.base import (
+    BATCH_MAX,
+    HISTORY_ENTRIES_MAX,
+    Claimed,
+    Commit,
+    Committed,
+    DueTimer,
+    HistoryEntry,
+    Lease,
+    ListedFlow,
+    Listing,
+    NamespaceSettings,
+    Owner,
+    PartitionLook,
+    StoredFlow,
+    StoredWorkflow,
+    TimerKey,
+)
+from orchy.store.redis import scripts
+from orchy.store.redis.client import Part, Redis, Script
+from orchy.store.redis.keys import Keys
+from orchy.tasks import gather
+
+#: The most queue entries that a claim drops or parks on its way to those that count.
+PASSED_OVER_MAX = 200
+
+
+class RedisStore:
+    """All three ports of `store.base`, for one namespace."""
+
+    def __init__(self, redis: Redis, namespace: str) -> None:
+        self._redis = redis
+        self._keys = Keys(namespace)
+
+    # Flows.
+
+    async def commit(self, commit: Commit) -> Committed:
+        """See the port."""
+        args: list[Part] = [
+            commit.flow_id,
+            commit.workflow,
+            commit.expected_version,
+            commit.was or "",
+            commit.now,
+            "" if commit.retain_ms is None else commit.retain_ms,
+            int(commit.unpark),
+            HISTORY_ENTRIES_MAX,
+            len(commit.fields),
+            len(commit.removed_fields),
+            len(commit.history),
+            len(commit.enqueue),
+            len(commit.set_timers),
+            len(commit.cancel_timers),
+        ]
+        for name, value in commit.fields.items():
+            args += (name, value)
+        args += commit.removed_fields
+        args += commit.history
+        for entry in commit.enqueue:
+            head = f"{commit.flow_id}:{entry.action_id}:{entry.attempt}:{entry.timeout_ms}:{entry.action_name}\n"
+            args += (entry.action_name, head.encode() + entry.body)
+        for timer in commit.set_timers:
+            args += (timer.after_ms, str(timer.key))
+        args += map(str, commit.cancel_timers)
+        keys = [self._keys.partition(commit.partition)]
+        # Not safe to repeat blindly: applied, it would be refused for its version the second time.
+        version, now, unparked = (*await self._redis.script(scripts.COMMIT, keys, args, safe=False), ())[:3]
+        if version < 0:
+            raise VersionConflict(f"flow {commit.flow_id} is at version {now}, not {commit.expected_version}")
+        return Committed(version, now, tuple(name.decode() for name in unparked))
+
+    async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
+        """See the port."""
+        key = self._keys.flow(partition, flow_id)
+        reply = await self._redis.execute("HGETALL", key, key=key, safe=True)
+        if not reply:
+            return None
+        fields = {name.decode(): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
+        ended = fields.pop("z", None)
+        return StoredFlow(int(fields.pop("v")), fields, int(fields.pop("c")), None if ended is None else int(ended))
+
+    async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
+        """See the port."""
+        key = self._keys.history(partition, flow_id)
+        reply = await self._redis.execute("LRANGE", key, start, start + limit - 1, key=key, safe=True)
+        if not reply and not await self._redis.execute("EXISTS", key, key=key, safe=True):
+            return None
+        entries = []
+        for line in reply:
+            time_ms, _, entry = line.partition(b" ")
+            entries.append(HistoryEntry(int(time_ms), entry))
+        return entries
+
+    async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
+        """See the port."""
+        bodies: list[bytes] = []
+        emptied: list[int] = []
+        # In turn on a cluster: how many are still wanted depends on what was got.
+        for group in [partitions] if not self._redis.is_cluster else [[p] for p in partitions]:
+            wanted = min(limit, BATCH_MAX) - len(bodies)
+            if wanted <= 0:
+                break
+            args: list[Part] = [action_name, wanted, json.dumps(worker_id), PASSED_OVER_MAX, HISTORY_ENTRIES_MAX]
+            # Not safe: attempts would be handed out to nobody. One whose answer is lost comes back by its time-out.
+            got, empty = await self._redis.script(scripts.CLAIM, self._prefixes(group), args, safe=False)
+            bodies += got
+            emptied += (group[index - 1] for index in empty)
+        return Claimed(bodies, emptied)
+
+    async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
+        """See the port."""
+        # Safe: a timer whose look is lost comes back after its lease.
+        replies = await self._for_leases(scripts.LOOK, leases, [limit, lease_ms], safe=True)
+        return [_parse_look(lease.partition, reply) for lease, reply in zip(leases, replies, strict=True)]
+
+    async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
+        """See the port."""
+        key = self._keys.timers(partition)
+        await self._redis.execute("ZREM", key, *map(str, keys), key=key, safe=True)
+
+    async def list_flows(
+        self,
+        partition: int,
+        listings: Sequence[Listing],
+        workflow: str | None,
+        limit: int,
+        before: tuple[int, str] | None,
+    ) -> list[ListedFlow]:
+        """See the port."""
+        args: list[Part] = [limit, workflow or "", *(before or ("", "")), *listings]
+        reply = await self._redis.script(scripts.LIST, self._prefixes([partition]), args, safe=True)
+        return [
+            ListedFlow(flow_id.decode(), int(created), int(ended) if ended else None, meta)
+            for flow_id, created, ended, meta in reply
+        ]
+
+    async def expire(self, leases: Sequence[Lease], limit: int) -> int:
+        """See the port."""
+        if not self._redis.is_cluster:
+            return int(await self._call(scripts.EXPIRE, leases, [limit], safe=True) or 0) if leases else 0
+
+        async def one(lease: Lease) -> int:
+            return int(await self._call(scripts.EXPIRE, [lease], [limit], safe=True))
+
+        return sum(await gather(one, leases))
+
+    # Leases.
+
+    async def acquire(self, partitions: Sequence[int], node: str, lease_ms: int) -> list[Lease]:
+        """See the port."""
+        wanted = [Lease(partition, 0) for partition in partitions]
+        # Safe: the second time it takes what it has, with a higher epoch.
+        epochs = await self._for_leases(scripts.ACQUIRE, wanted, [node, lease_ms], safe=True, epochs=False)
+        return [Lease(partition, int(epoch)) for partition, epoch in zip(partitions, epochs, strict=True) if epoch]
+
+    async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
+        """See the port."""
+        kept = await self._for_leases(scripts.RENEW, leases, [node, lease_ms], safe=True)
+        return [lease for lease, still in zip(leases, kept, strict=True) if still]
+
+    async def release(self, leases: Sequence[Lease], node: str) -> None:
+        """See the port."""
+        for group in [leases] if not self._redis.is_cluster else [[lease] for lease in leases]:
+            await self._call(scripts.RELEASE, group, [node], safe=True)
+
+    async def owners(self, partitions: Sequence[int]) -> list[Owner]:
+        """See the port."""
+        wanted = [Lease(partition, 0) for partition in partitions]
+        replies = await self._for_leases(scripts.OWNERS, wanted, [], safe=True, epochs=False)
+        return [
+            Owner(partition, reply[0].decode(), int(reply[1]), int(reply[2]))
+            for partition, reply in zip(partitions, replies, strict=True)
+            if reply
+        ]
+
+    # Definitions.
+
+    async def settings(self, wanted: NamespaceSettings) -> NamespaceSettings:
+        """See the port."""
+        args: list[Part] = [wanted.partitions, wanted.format_version]
+        partitions, version = await self._redis.script(scripts.SETTINGS, [self._keys.settings()], args, safe=True)
+        return NamespaceSettings(int(partitions), int(version))
+
+    async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
+        """See the port."""
+        keys = [self._keys.workflow(name), self._keys.workflow_names()]
+        # Safe: the second time it finds the text there.
+        version, created = await self._redis.script(scripts.SAVE_WORKFLOW, keys, [name, source], safe=True)
+        return int(version), bool(created)
+
+    async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:
+        """See the port."""
+        if version is None:
+            version = await self.latest_version(name)
+            if version is None:
+                return None
+        key = self._keys.workflow(name)
+        source = await self._redis.execute("HGET", key, version, key=key, safe=True)
+        return None if source is None else StoredWorkflow(name, version, source)
+
+    async def latest_version(self, name: str) -> int | None:
+        """See the port."""
+        key = self._keys.workflow(name)
+        latest = await self._redis.execute("HGET", key, "latest", key=key, safe=True)
+        return None if latest is None else int(latest)
+
+    async def workflows(self) -> list[StoredWorkflow]:
+        """See the port."""
+        key = self._keys.workflow_names()
+        names = sorted(name.decode() for name in await self._redis.execute("SMEMBERS", key, key=key, safe=True))
+        found = [await self.workflow(name) for name in names]
+        return [workflow for workflow in found if workflow is not None]
+
+    async def delete_workflow(self, name: str) -> bool:
+        """See the port."""
+        keys = [self._keys.workflow(name), self._keys.workflow_names()]
+        # Not safe: the answer would be another the second time.
+        return bool(await self._redis.script(scripts.DELETE_WORKFLOW, keys, [name], safe=False))
+
+    async def save_action(self, name: str, source: bytes) -> bool:
+        """See the port."""
+        key = self._keys.actions()
+        return bool(await self._redis.execute("HSET", key, name, source, key=key, safe=True))
+
+    async def actions(self) -> dict[str, bytes]:
+        """See the port."""
+        key = self._keys.actions()
+        reply = await self._redis.execute("HGETALL", key, key=key, safe=True)
+        return {name.decode(): source for name, source in zip(reply[::2], reply[1::2], strict=True)}
+
+    async def delete_action(self, name: str) -> bool:
+        """See the port."""
+        key = self._keys.actions()
+        return bool(await self._redis.execute("HDEL", key, name, key=key, safe=False))
+
+    # Several partitions.
+
+    def _prefixes(self, partitions: Sequence[int]) -> list[bytes]:
+        return [self._keys.partition(partition) for partition in partitions]
+
+    async def _call(
+        self, script: Script, leases: Sequence[Lease], args: Sequence[Part], *, safe: bool, epochs: bool = True
+    ) -> Any:
+        if not leases:
+            return []
+        keys = self._prefixes([lease.partition for lease in leases])
+        told = [lease.epoch for lease in leases] if epochs else []
+        return await self._redis.script(script, keys, [*args, *told], safe=safe)
+
+    async def _for_leases(
+        self, script: Script, leases: Sequence[Lease], args: Sequence[Part], *, safe: bool, epochs: bool = True
+    ) -> list[Any]:
+        """One answer for each lease."""
+        if not self._redis.is_cluster:
+            return list(await self._call(script, leases, args, safe=safe, epochs=epochs))
+
+        async def one(lease: Lease) -> Any:
+            return (await self._call(script, [lease], args, safe=safe, epochs=epochs))[0]
+
+        return await gather(one, leases)
+
+
+def _parse_look(partition: int, reply: Any) -> PartitionLook:
+    if not reply[0]:
+        return PartitionLook(partition, (), None, (), lost=True)
+    _, next_due, ready, due, now = reply
+    timers = [
+        DueTimer(partition, TimerKey.parse(member.decode()), int(now) - int(due_ms))
+        for member, due_ms in zip(due[::2], due[1::2], strict=True)
+    ]
+    return PartitionLook(
+        partition, timers, int(next_due) if next_due else None, [name.decode() for name in ready]
+    )

@@ -1,0 +1,142 @@
+"""From the effects of some steps to the one commit that makes them durable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol, assert_never
+
+from orchy.flow import codec
+from orchy.flow import effects as fx
+from orchy.flow.definition import JSON
+from orchy.flow.draft import Changes
+from orchy.flow.effects import Effect
+from orchy.flow.events import TimerKind
+from orchy.flow.execution import Flow, Phase, State
+from orchy.store.base import Commit, Listing, QueueEntry, TimerKey, TimerSetting
+
+
+class EncodeAction(Protocol):
+    """Makes the bytes that a worker gets for an attempt."""
+
+    def __call__(
+        self,
+        *,
+        workflow: str,
+        flow_id: str,
+        action_id: int,
+        name: str,
+        attempt: int,
+        parameters: JSON,
+        timeout_seconds: float,
+    ) -> bytes:
+        """An encoded `Action` message."""
+        ...
+
+
+def to_listing(state: State) -> Listing:
+    """Where a flow in this state is listed."""
+    match state:
+        case State.COMPLETED:
+            return Listing.COMPLETED
+        case State.FAILED:
+            return Listing.FAILED
+        case State.CANCELLED:
+            return Listing.CANCELLED
+        case _:
+            return Listing.ACTIVE
+
+
+def build_commit(
+    before: Flow,
+    flow: Flow,
+    effects: Sequence[Effect],
+    changes: Changes,
+    *,
+    partition: int,
+    expected_version: int,
+    retain_ms: int,
+    encode_action: EncodeAction,
+) -> Commit:
+    """The commit that takes `before` (at `expected_version`; 0: not there yet) to `flow`.
+
+    What one step set and a later one took back leaves no trace but in the history.
+    """
+    queued: list[fx.Enqueue] = []
+    timers: dict[TimerKey, int] = {}
+    cancelled: dict[TimerKey, None] = {}
+    history: list[bytes] = []
+    unpark = False
+    end: fx.End | None = None
+    for effect in effects:
+        match effect:
+            case fx.Enqueue():
+                queued.append(effect)
+            case fx.SetTimer(kind, action_id, attempt, after_seconds):
+                timers[TimerKey(kind, action_id, attempt, flow.id)] = _to_ms(after_seconds)
+            case fx.CancelTimer(kind, action_id, attempt):
+                key = TimerKey(kind, action_id, attempt, flow.id)
+                if timers.pop(key, None) is None:
+                    cancelled[key] = None
+            case fx.Evaluate(action_id, attempt):
+                pass
+            case fx.Unpark():
+                unpark = True
+            case fx.Record():
+                history.append(codec.encode_record(effect))
+            case fx.End():
+                end = effect
+            case never:
+                assert_never(never)
+    for key in timers:
+        if key.kind is TimerKind.EVALUATE:
+            timers[key] = 0  # more scripts than one commit takes: go on at once
+    if expected_version:
+        fields, removed = codec.encode_changes(flow, changes)
+    else:
+        fields, removed = codec.encode_start(flow), []
+    enqueue = [
+        QueueEntry(
+            item.name,
+            item.action_id,
+            item.attempt,
+            _to_ms(item.timeout_seconds),
+            encode_action(
+                workflow=flow.workflow,
+                flow_id=flow.id,
+                action_id=item.action_id,
+                name=item.name,
+                attempt=item.attempt,
+                parameters=item.parameters,
+                timeout_seconds=item.timeout_seconds,
+            ),
+        )
+        for item in queued
+        if _is_queued(flow, item)
+    ]
+    return Commit(
+        partition=partition,
+        flow_id=flow.id,
+        workflow=flow.workflow,
+        expected_version=expected_version,
+        fields=fields,
+        removed_fields=removed,
+        history=history,
+        was=to_listing(before.state) if expected_version else None,
+        now=to_listing(flow.state),
+        enqueue=enqueue,
+        set_timers=[TimerSetting(key, after_ms) for key, after_ms in timers.items()],
+        cancel_timers=[key for key in cancelled if key not in timers],
+        unpark=unpark and not flow.state.over,
+        retain_ms=None if end is None else 0 if end.delete else max(1, retain_ms),
+    )
+
+
+def _is_queued(flow: Flow, item: fx.Enqueue) -> bool:
+    running = flow.running.get(item.action_id)
+    return running is not None and running.phase is Phase.QUEUED and running.attempt == item.attempt
+
+
+def _to_ms(seconds: float) -> int:
+    """Rounded up, so that nothing is early."""
+    return math.ceil(seconds * 1000)
