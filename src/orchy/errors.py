@@ -11,6 +11,7 @@ its own. A bug of ours is an `AssertionError`, never one of these.
     │   └── TooLarge            the caller's; over a limit, nothing changed    413
     ├── NotFound                the caller's; nothing changed                  404
     ├── WrongState              the caller's; nothing changed                  409
+    ├── Overloaded              ours for now; nothing changed: try again later  503
     ├── StartupError            the operator's; the server did not start       exit 1
     │   └── ConfigurationError  the operator's; command line or settings       exit 2
     └── StoreError              the store's or the network's                   503
@@ -70,6 +71,10 @@ class NotFound(OrchyError):
 
 class WrongState(OrchyError):
     """What the caller names can't do that in its present state. Nothing was changed."""
+
+
+class Overloaded(OrchyError):
+    """This node has too much to do. Nothing was changed, so the same call may be made again."""
 
 
 class StartupError(OrchyError):

@@ -1,7 +1,9 @@
 """The store on Redis: each method is one script, or one read.
 
 Methods over several partitions are one call on a standalone server, and one for each partition, pipelined, on a
-cluster, where each partition has a slot of its own.
+cluster, where each partition has a slot of its own. So they happen whole for each partition, not over all of them.
+
+Each call says whether it may be sent again when its answer is lost (`safe`), and why where that is not plain.
 """
 
 from __future__ import annotations
@@ -10,8 +12,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
-import hiredis
 from orchy.errors import VersionConflict
 from orchy.store.base import (
     BATCH_MAX,
@@ -38,6 +38,10 @@ from orchy.tasks import gather
 
 #: The most queue entries that a claim drops or parks on its way to those that count.
 PASSED_OVER_MAX = 200
+#: The most partitions that one call is about, and the most history entries that one reads: others want their turn.
+PARTITIONS_PER_CALL = 128
+HISTORY_ENTRIES_PER_CALL = 1_000
+WORKFLOWS_AT_ONCE = 50
 
 
 class RedisStore:
@@ -82,7 +86,7 @@ class RedisStore:
         version, now, unparked = (*await self._redis.script(scripts.COMMIT, keys, args, safe=False), ())[:3]
         if version < 0:
             raise VersionConflict(f"flow {commit.flow_id} is at version {now}, not {commit.expected_version}")
-        return Committed(version, now, tuple(name.decode() for name in unparked))
+        return Committed(version, now, tuple(dict.fromkeys(name.decode() for name in unparked)))
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
         """See the port."""
@@ -97,13 +101,19 @@ class RedisStore:
     async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
         """See the port."""
         key = self._keys.history(partition, flow_id)
-        reply = await self._redis.execute("LRANGE", key, start, start + limit - 1, key=key, safe=True)
-        if not reply and not await self._redis.execute("EXISTS", key, key=key, safe=True):
-            return None
-        entries = []
-        for line in reply:
-            time_ms, _, entry = line.partition(b" ")
-            entries.append(HistoryEntry(int(time_ms), entry))
+        entries: list[HistoryEntry] = []
+        while wanted := min(limit - len(entries), HISTORY_ENTRIES_PER_CALL):
+            first = start + len(entries)
+            reply = await self._redis.execute("LRANGE", key, first, first + wanted - 1, key=key, safe=True)
+            for line in reply:
+                time_ms, _, entry = line.partition(b" ")
+                entries.append(HistoryEntry(int(time_ms), entry))
+            if len(reply) < wanted:
+                break
+        if not entries:
+            flow = self._keys.flow(partition, flow_id)
+            if not await self._redis.execute("EXISTS", flow, key=flow, safe=True):
+                return None
         return entries
 
     async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
@@ -131,7 +141,8 @@ class RedisStore:
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
         """See the port."""
         key = self._keys.timers(partition)
-        await self._redis.execute("ZREM", key, *map(str, keys), key=key, safe=True)
+        if keys:
+            await self._redis.execute("ZREM", key, *map(str, keys), key=key, safe=True)
 
     async def list_flows(
         self,
@@ -151,13 +162,8 @@ class RedisStore:
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:
         """See the port."""
-        if not self._redis.is_cluster:
-            return int(await self._call(scripts.EXPIRE, leases, [limit], safe=True) or 0) if leases else 0
-
-        async def one(lease: Lease) -> int:
-            return int(await self._call(scripts.EXPIRE, [lease], [limit], safe=True))
-
-        return sum(await gather(one, leases))
+        # Safe: what was removed can't be removed again; the count may be too small.
+        return sum(await self._in_groups(scripts.EXPIRE, leases, [limit], safe=True))
 
     # Leases.
 
@@ -175,8 +181,7 @@ class RedisStore:
 
     async def release(self, leases: Sequence[Lease], node: str) -> None:
         """See the port."""
-        for group in [leases] if not self._redis.is_cluster else [[lease] for lease in leases]:
-            await self._call(scripts.RELEASE, group, [node], safe=True)
+        await self._in_groups(scripts.RELEASE, leases, [node], safe=True)
 
     async def owners(self, partitions: Sequence[int]) -> list[Owner]:
         """See the port."""
@@ -199,7 +204,7 @@ class RedisStore:
     async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
         """See the port."""
         keys = [self._keys.workflow(name), self._keys.workflow_names()]
-        # Safe: the second time it finds the text there.
+        # Safe: the second time it finds the text there; `created` may be told too modestly.
         version, created = await self._redis.script(scripts.SAVE_WORKFLOW, keys, [name, source], safe=True)
         return int(version), bool(created)
 
@@ -223,7 +228,9 @@ class RedisStore:
         """See the port."""
         key = self._keys.workflow_names()
         names = sorted(name.decode() for name in await self._redis.execute("SMEMBERS", key, key=key, safe=True))
-        found = [await self.workflow(name) for name in names]
+        found: list[StoredWorkflow | None] = []
+        for first in range(0, len(names), WORKFLOWS_AT_ONCE):
+            found += await gather(self.workflow, names[first : first + WORKFLOWS_AT_ONCE])
         return [workflow for workflow in found if workflow is not None]
 
     async def delete_workflow(self, name: str) -> bool:
@@ -235,7 +242,8 @@ class RedisStore:
     async def save_action(self, name: str, source: bytes) -> bool:
         """See the port."""
         key = self._keys.actions()
-        return bool(await self._redis.execute("HSET", key, name, source, key=key, safe=True))
+        # Not safe: it could undo what another node saved in between.
+        return bool(await self._redis.execute("HSET", key, name, source, key=key, safe=False))
 
     async def actions(self) -> dict[str, bytes]:
         """See the port."""
@@ -253,26 +261,27 @@ class RedisStore:
     def _prefixes(self, partitions: Sequence[int]) -> list[bytes]:
         return [self._keys.partition(partition) for partition in partitions]
 
-    async def _call(
+    async def _in_groups(
         self, script: Script, leases: Sequence[Lease], args: Sequence[Part], *, safe: bool, epochs: bool = True
-    ) -> Any:
-        if not leases:
-            return []
-        keys = self._prefixes([lease.partition for lease in leases])
-        told = [lease.epoch for lease in leases] if epochs else []
-        return await self._redis.script(script, keys, [*args, *told], safe=safe)
+    ) -> list[Any]:
+        """One answer for each call that is made; `epochs` says whether the script wants to know them."""
+
+        async def call(group: Sequence[Lease]) -> Any:
+            keys = self._prefixes([lease.partition for lease in group])
+            told = [lease.epoch for lease in group] if epochs else []
+            return await self._redis.script(script, keys, [*args, *told], safe=safe)
+
+        size = 1 if self._redis.is_cluster else PARTITIONS_PER_CALL
+        if 0 < len(leases) <= size:  # no tasks for what is one call
+            return [await call(leases)]
+        return await gather(call, [leases[first : first + size] for first in range(0, len(leases), size)])
 
     async def _for_leases(
         self, script: Script, leases: Sequence[Lease], args: Sequence[Part], *, safe: bool, epochs: bool = True
     ) -> list[Any]:
         """One answer for each lease."""
-        if not self._redis.is_cluster:
-            return list(await self._call(script, leases, args, safe=safe, epochs=epochs))
-
-        async def one(lease: Lease) -> Any:
-            return (await self._call(script, [lease], args, safe=safe, epochs=epochs))[0]
-
-        return await gather(one, leases)
+        groups = await self._in_groups(script, leases, args, safe=safe, epochs=epochs)
+        return [answer for group in groups for answer in group]
 
 
 def _parse_look(partition: int, reply: Any) -> PartitionLook:
@@ -283,6 +292,4 @@ def _parse_look(partition: int, reply: Any) -> PartitionLook:
         DueTimer(partition, TimerKey.parse(member.decode()), int(now) - int(due_ms))
         for member, due_ms in zip(due[::2], due[1::2], strict=True)
     ]
-    return PartitionLook(
-        partition, timers, int(next_due) if next_due else None, [name.decode() for name in ready]
-    )
+    return PartitionLook(partition, timers, int(next_due) if next_due else None, [name.decode() for name in ready])

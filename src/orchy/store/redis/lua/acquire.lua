@@ -3,8 +3,10 @@
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 node, 2 how long (ms) the leases last
 -- returns   for each partition its epoch, or 0 where somebody else holds the lease
+-- errors    ORCHY: the arguments are wrong; nothing was changed
+--- @include "arguments"
 --- @include "now"
-local node, lease_ms = ARGV[1], tonumber(ARGV[2])
+local node, lease_ms = ARGV[1], whole(2)
 local now = now_ms()
 local epochs = {}
 for index, prefix in ipairs(KEYS) do

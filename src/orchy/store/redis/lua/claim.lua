@@ -4,14 +4,17 @@
 -- ARGV      1 action, 2 most to hand out, 3 worker as a JSON string, 4 most entries to drop or park on the way,
 --           5 most history entries
 -- returns   {bodies, indexes of KEYS in which no entry of the action is left}
+-- errors    ORCHY: the arguments are wrong; nothing was changed
 --
 -- An entry counts if its attempt is the running one (`r:<actionId>` begins with `<attempt>:q`). One that does not
 -- is dropped; one of a paused flow (`p`) is parked in `k:<flowId>` until the flow is resumed.
+--- @include "arguments"
 --- @include "now"
+--- @include "history"
 --- @include "queue"
-local action, limit, worker = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local passed_over_max, history_max = tonumber(ARGV[4]), tonumber(ARGV[5])
-local now = now_ms()
+local action, limit, worker = ARGV[1], whole(2), ARGV[3]
+local passed_over_max, history_max = whole(4), whole(5)
+local now, soonest = now_ms()
 local stamp = string.format('%.0f ', now)
 local bodies, emptied = {}, {}
 local passed_over = 0
@@ -22,21 +25,24 @@ for index, prefix in ipairs(KEYS) do
     if not entry then
       break
     end
-    local flow_id, action_id, attempt, timeout_ms, _, head_end = parse_entry(entry)
-    local running = redis.call('HMGET', prefix .. 'f:' .. flow_id, 'r:' .. action_id, 'p')
-    local wanted = attempt .. ':q'
-    if not running[1] or string.sub(running[1], 1, #wanted) ~= wanted then
+    local flow_id, action_id, attempt, timeout_ms, _, body_at = parse_entry(entry)
+    local running, paused = false, false
+    if flow_id then
+      local fields = redis.call('HMGET', prefix .. 'f:' .. flow_id, 'r:' .. action_id, 'p')
+      local wanted = attempt .. ':q'
+      running, paused = fields[1] and string.sub(fields[1], 1, #wanted) == wanted, fields[2]
+    end
+    if not running then
       passed_over = passed_over + 1
-    elseif running[2] then
+    elseif paused then
       redis.call('RPUSH', prefix .. 'k:' .. flow_id, entry)
       passed_over = passed_over + 1
     else
-      redis.call('ZADD', prefix .. 't', now + timeout_ms, 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id)
+      redis.call('ZADD', prefix .. 't', soonest + timeout_ms, 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id)
+      local history = prefix .. 'h:' .. flow_id
       local line = stamp .. '["H",' .. action_id .. ',' .. attempt .. ',' .. worker .. ']'
-      if redis.call('RPUSH', prefix .. 'h:' .. flow_id, line) > history_max then
-        redis.call('LTRIM', prefix .. 'h:' .. flow_id, -history_max, -1)
-      end
-      bodies[#bodies + 1] = string.sub(entry, head_end + 1)
+      cap_history(history, redis.call('RPUSH', history, line), history_max)
+      bodies[#bodies + 1] = string.sub(entry, body_at)
     end
   end
   if redis.call('EXISTS', queue) == 0 then

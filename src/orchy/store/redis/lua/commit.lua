@@ -8,32 +8,31 @@
 --           then fields (name, value), removed fields (name), history (entry), queue (action, entry),
 --           timers set (ms from now, member), timers cancelled (member)
 -- returns   {version, now, actions whose entries were put back}, or {-1, version found}: nothing was changed
+-- errors    ORCHY: the arguments are wrong; nothing was changed
 --
+-- A flow that is removed with this commit leaves nothing: what the commit would enqueue or set is passed over.
+--- @include "arguments"
 --- @include "now"
 --- @include "batches"
+--- @include "history"
 --- @include "queue"
 --- @include "index"
 local prefix, flow_id, workflow = KEYS[1], ARGV[1], ARGV[2]
-local expected, was, listed = tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local retain_ms = tonumber(ARGV[6])
-local history_max = tonumber(ARGV[8])
-local fields, removed, entries = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local queued, timers, cancelled = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
+local expected, was, listed = whole(3), ARGV[4], ARGV[5]
+local retain_ms = ARGV[6] ~= '' and whole(6)
+local history_max = whole(8)
 local first_field = 15
-local first_removed = first_field + 2 * fields
-local first_entry = first_removed + removed
-local first_queued = first_entry + entries
-local first_timer = first_queued + 2 * queued
-local first_cancelled = first_timer + 2 * timers
-if first_cancelled + cancelled - 1 ~= #ARGV then
+local first_removed = first_field + 2 * whole(9)
+local first_entry = first_removed + whole(10)
+local first_queued = first_entry + whole(11)
+local first_timer = first_queued + 2 * whole(12)
+local first_cancelled = first_timer + 2 * whole(13)
+local last = first_cancelled + whole(14) - 1
+if last ~= #ARGV then
   return redis.error_reply('ORCHY the counts do not fit the arguments of commit')
 end
-local delays = {}
-for i = 1, timers do
-  delays[i] = tonumber(ARGV[first_timer + 2 * (i - 1)])
-  if not delays[i] then
-    return redis.error_reply('ORCHY a timer is not a number of milliseconds')
-  end
+for i = first_timer, first_cancelled - 1, 2 do
+  whole(i)
 end
 
 local flow = prefix .. 'f:' .. flow_id
@@ -43,64 +42,58 @@ if version ~= expected then
 end
 
 -- From here on nothing can fail: a script is not rolled back.
-local now = now_ms()
-local timer_key = prefix .. 't'
-if cancelled > 0 then
-  call_in_batches('ZREM', timer_key, first_cancelled, cancelled, 1)
-end
-local unparked = {}
+local now, soonest = now_ms()
+call_in_batches('ZREM', prefix .. 't', first_cancelled, last)
 if retain_ms == 0 then
   remove_flow(prefix, flow_id)
   if was ~= '' then
     unlist(prefix, was, workflow, flow_id)
+    redis.call('ZREM', prefix .. 'x', retained(was, flow_id, workflow))
   end
-  return {version + 1, now, unparked}
+  return {version + 1, now, {}}
 end
 
-if fields > 0 then
-  call_in_batches('HSET', flow, first_field, 2 * fields, 2)
-end
-if removed > 0 then
-  call_in_batches('HDEL', flow, first_removed, removed, 1)
-end
-if expected == 0 then
-  redis.call('HSET', flow, 'v', 1, 'c', now)
+version = version + 1
+if first_removed - first_field <= 1000 then -- nearly always: version and fields with one call
+  redis.call('HSET', flow, 'v', version, unpack(ARGV, first_field, first_removed - 1))
 else
-  redis.call('HSET', flow, 'v', version + 1)
+  redis.call('HSET', flow, 'v', version)
+  call_in_batches('HSET', flow, first_field, first_removed - 1)
 end
+call_in_batches('HDEL', flow, first_removed, first_entry - 1)
 
 if was ~= listed then
   local created = now
-  if was ~= '' then
+  if was == '' then
+    redis.call('HSET', flow, 'c', now)
+    redis.call('SADD', prefix .. 'names', workflow)
+  else
     created = redis.call('HGET', flow, 'c')
     redis.call('ZREM', prefix .. 'i:' .. was .. ':' .. workflow, flow_id)
-  else
-    redis.call('SADD', prefix .. 'names', workflow)
   end
   redis.call('ZADD', prefix .. 'i:' .. listed .. ':' .. workflow, created, flow_id)
 end
 if retain_ms then
   redis.call('HSET', flow, 'z', now)
-  redis.call('ZADD', prefix .. 'x', now + retain_ms, listed .. ':' .. flow_id .. ':' .. workflow)
+  redis.call('ZADD', prefix .. 'x', now + retain_ms, retained(listed, flow_id, workflow))
   redis.call('UNLINK', prefix .. 'k:' .. flow_id)
 end
 
-if entries > 0 then
-  local history = prefix .. 'h:' .. flow_id
-  local length = 0
-  for i = first_entry, first_entry + entries - 1 do
-    length = redis.call('RPUSH', history, string.format('%.0f ', now) .. ARGV[i])
+if first_entry < first_queued then
+  local history, stamp, length = prefix .. 'h:' .. flow_id, string.format('%.0f ', now), 0
+  for i = first_entry, first_queued - 1 do
+    length = redis.call('RPUSH', history, stamp .. ARGV[i])
   end
-  if length > history_max then
-    redis.call('LTRIM', history, -history_max, -1)
-  end
+  cap_history(history, length, history_max)
 end
-for i = first_queued, first_queued + 2 * queued - 1, 2 do
+for i = first_queued, first_timer - 1, 2 do
   push_entry(prefix, ARGV[i], ARGV[i + 1])
 end
-for i = 1, timers do
-  redis.call('ZADD', timer_key, now + delays[i], ARGV[first_timer + 2 * i - 1])
+for i = first_timer, first_cancelled - 1, 2 do
+  local after_ms = tonumber(ARGV[i])
+  redis.call('ZADD', prefix .. 't', after_ms == 0 and now or soonest + after_ms, ARGV[i + 1])
 end
+local unparked = {}
 if ARGV[7] == '1' then
   local parked = prefix .. 'k:' .. flow_id
   for _, entry in ipairs(redis.call('LRANGE', parked, 0, -1)) do
@@ -110,4 +103,4 @@ if ARGV[7] == '1' then
   end
   redis.call('UNLINK', parked)
 end
-return {version + 1, now, unparked}
+return {version, now, unparked}

@@ -1,11 +1,13 @@
 -- expire: removes flows whose retention is over.
 --
 -- KEYS      what each partition's keys begin with
--- ARGV      1 most flows of a partition, 2.. the epochs of the leases
+-- ARGV      1 most flows of a partition, 2.. the epochs of the leases; a partition with another epoch is passed over
 -- returns   how many were removed
+-- errors    ORCHY: the arguments are wrong; nothing was changed
+--- @include "arguments"
 --- @include "now"
 --- @include "index"
-local limit = tonumber(ARGV[1])
+local limit = whole(1)
 local now = now_ms()
 local removed = 0
 for index, prefix in ipairs(KEYS) do

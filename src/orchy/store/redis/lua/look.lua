@@ -3,11 +3,13 @@
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 most timers of a partition, 2 how far (ms) a timer that is taken is moved forward, 3.. the epochs
 -- returns   for each partition {0 (its epoch is another: nothing was taken)}, or
---           {1, ms until the next timer or '', names with work, timers (member, due ms, member, due ms, ...)}
+--           {1, ms until the next timer or '', names with work, timers (member, due ms, member, due ms, ...), now}
+-- errors    ORCHY: the arguments are wrong; nothing was changed
 --
 -- A lease that ran out and that nobody has taken is still good: it is epochs that decide.
+--- @include "arguments"
 --- @include "now"
-local limit, lease_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
+local limit, lease_ms = whole(1), whole(2)
 local now = now_ms()
 local looks = {}
 for index, prefix in ipairs(KEYS) do
@@ -15,16 +17,17 @@ for index, prefix in ipairs(KEYS) do
     looks[index] = {0}
   else
     local timers = prefix .. 't'
-    local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
-    for i = 1, #due, 2 do
-      redis.call('ZADD', timers, now + lease_ms, due[i])
-    end
-    local next_due = ''
+    local due = {}
     local first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
-    if first[2] then
-      next_due = string.format('%.0f', tonumber(first[2]) - now)
+    if first[2] and tonumber(first[2]) <= now then
+      due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
+      for i = 1, #due, 2 do
+        redis.call('ZADD', timers, now + lease_ms, due[i])
+      end
+      first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
     end
-    looks[index] = {1, next_due, redis.call('SMEMBERS', prefix .. 'ready'), due, string.format('%.0f', now)}
+    local next_due = first[2] and string.format('%.0f', tonumber(first[2]) - now) or ''
+    looks[index] = {1, next_due, redis.call('SMEMBERS', prefix .. 'ready'), due, now}
   end
 end
 return looks

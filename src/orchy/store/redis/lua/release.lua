@@ -2,7 +2,7 @@
 --
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 node, 2.. the epochs
--- returns   nothing
+-- returns   nothing; `until` of a released lease is 0
 for index, prefix in ipairs(KEYS) do
   local held = redis.call('HMGET', prefix .. 'own', 'node', 'epoch')
   if held[1] == ARGV[1] and held[2] == ARGV[1 + index] then

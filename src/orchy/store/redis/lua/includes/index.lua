@@ -1,3 +1,8 @@
+-- What `x`, the sorted set of retentions, says of a flow: enough to take it out of the index.
+local function retained(listing, flow_id, workflow)
+  return listing .. ':' .. flow_id .. ':' .. workflow
+end
+
 -- Takes a flow out of the index, and the workflow's name out of `names` when that was its last flow.
 local function unlist(prefix, listing, workflow, flow_id)
   redis.call('ZREM', prefix .. 'i:' .. listing .. ':' .. workflow, flow_id)

@@ -1,5 +1,7 @@
--- The store's clock, in milliseconds: the only one that decides anything durable.
+-- The store's clock in milliseconds, the only one that decides anything durable: rounded down, and rounded up. What
+-- is due so long from now counts from the second, so that it is never early.
 local function now_ms()
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local ms = time[1] * 1000 + time[2] / 1000
+  return math.floor(ms), math.ceil(ms)
 end

@@ -1,0 +1,33 @@
+"""What the orchestrator asks of a javascript engine, and what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+
+from orchy.flow.definition import JSON
+
+
+@attrs.frozen
+class Evaluation:
+    """The top-level keys of `$` that the script added or changed."""
+
+    output: dict[str, JSON]
+
+
+@attrs.frozen
+class ScriptFailure:
+    """Why a script has no result, in its own words. `kind`: throw, syntax, time, memory, value or size."""
+
+    message: str
+    kind: str
+
+
+class JavaScriptEngine(Protocol):
+    """Evaluates scripts, each in a world of its own."""
+
+    async def evaluate(self, expression: str, context: Mapping[str, JSON]) -> Evaluation | ScriptFailure:
+        """Run a script over a copy of `context`. Raises Overloaded when none could be run in time."""
+        ...

@@ -1,0 +1,394 @@
+"""The reference store: plain dictionaries, for tests and the simulator. Readable before fast.
+
+It says what the port means: the store on Redis is compared with it, call by call. Several nodes of one process may
+share it. It is deterministic: the clock is the caller's, and nothing depends on the order of a set. Everything is
+gone with the process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from orchy.errors import VersionConflict
+from orchy.flow.effects import RecordType
+from orchy.flow.events import TimerKind
+from orchy.flow.execution import Phase
+from orchy.store.base import (
+    BATCH_MAX,
+    HISTORY_ENTRIES_MAX,
+    PAUSED_FIELD,
+    RUNNING_FIELD_PREFIX,
+    Claimed,
+    Commit,
+    Committed,
+    DueTimer,
+    HistoryEntry,
+    Lease,
+    ListedFlow,
+    Listing,
+    NamespaceSettings,
+    Owner,
+    PartitionLook,
+    QueueEntry,
+    StoredFlow,
+    StoredWorkflow,
+    TimerKey,
+)
+
+
+@attrs.frozen
+class _Queued:
+    """A queue entry and the flow that it is of."""
+
+    flow_id: str
+    entry: QueueEntry
+
+
+@attrs.define(eq=False)
+class _Flow:
+    workflow: str
+    created_ms: int
+    listing: Listing
+    version: int = 0
+    ended_ms: int | None = None
+    remove_at_ms: int | None = None
+    fields: dict[str, bytes] = attrs.field(factory=dict)
+    history: deque[HistoryEntry] = attrs.field(factory=lambda: deque(maxlen=HISTORY_ENTRIES_MAX))
+    parked: list[_Queued] = attrs.field(factory=list)
+
+
+@attrs.define(eq=False)
+class _Holder:
+    """Who holds a partition. `until_ms` is None once the lease was released."""
+
+    node: str
+    epoch: int
+    until_ms: int | None
+
+
+@attrs.define(eq=False)
+class _Partition:
+    flows: dict[str, _Flow] = attrs.field(factory=dict)
+    queues: dict[str, deque[_Queued]] = attrs.field(factory=dict)  # only those that are not empty
+    timers: dict[TimerKey, int] = attrs.field(factory=dict)  # due times in ms
+    holder: _Holder | None = None
+
+    def push(self, queued: _Queued) -> None:
+        """To the end of its queue."""
+        self.queues.setdefault(queued.entry.action_name, deque()).append(queued)
+
+
+@attrs.define(eq=False)
+class _Workflow:
+    """All versions that there ever were; `latest` is None after a delete."""
+
+    versions: list[bytes] = attrs.field(factory=list)
+    latest: int | None = None
+
+
+class MemoryStore:
+    """All three ports of `store.base`. `clock` gives seconds, and never goes back."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._partitions: dict[int, _Partition] = {}
+        self._workflows: dict[str, _Workflow] = {}
+        self._actions: dict[str, bytes] = {}
+        self._settings: NamespaceSettings | None = None
+
+    def _now_ms(self) -> int:
+        return round(self._clock() * 1_000_000) // 1000
+
+    def _due_ms(self, after_ms: int) -> int:
+        """When a timer that is set now is due: rounded up, so that it is never early."""
+        return math.ceil(round(self._clock() * 1_000_000) / 1000) + after_ms if after_ms else self._now_ms()
+
+    def _partition(self, partition: int) -> _Partition:
+        return self._partitions.setdefault(partition, _Partition())
+
+    # Flows.
+
+    async def commit(self, commit: Commit) -> Committed:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        partition = self._partition(commit.partition)
+        flow = partition.flows.get(commit.flow_id)
+        version = flow.version if flow else 0
+        if version != commit.expected_version:
+            raise VersionConflict(f"flow {commit.flow_id} is at version {version}, not {commit.expected_version}")
+        now_ms = self._now_ms()
+        for key in commit.cancel_timers:
+            partition.timers.pop(key, None)
+        if commit.retain_ms == 0:
+            partition.flows.pop(commit.flow_id, None)
+            return Committed(version + 1, now_ms)
+        if flow is None:
+            flow = partition.flows[commit.flow_id] = _Flow(commit.workflow, now_ms, commit.now)
+        flow.version += 1
+        flow.listing = commit.now
+        flow.fields.update(commit.fields)
+        for name in commit.removed_fields:
+            flow.fields.pop(name, None)
+        flow.history.extend(HistoryEntry(now_ms, entry) for entry in commit.history)
+        if commit.retain_ms is not None:
+            flow.ended_ms = now_ms
+            flow.remove_at_ms = now_ms + commit.retain_ms
+            flow.parked.clear()
+        for entry in commit.enqueue:
+            partition.push(_Queued(commit.flow_id, entry))
+        for timer in commit.set_timers:
+            partition.timers[timer.key] = self._due_ms(timer.after_ms)
+        unparked: dict[str, None] = {}
+        if commit.unpark:
+            for queued in flow.parked:
+                partition.push(queued)
+                unparked[queued.entry.action_name] = None
+            flow.parked.clear()
+        return Committed(flow.version, now_ms, tuple(unparked))
+
+    async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        flow = self._partition(partition).flows.get(flow_id)
+        if flow is None:
+            return None
+        return StoredFlow(flow.version, dict(flow.fields), flow.created_ms, flow.ended_ms)
+
+    async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        flow = self._partition(partition).flows.get(flow_id)
+        return None if flow is None else list(flow.history)[start : start + limit]
+
+    async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        limit = min(limit, BATCH_MAX)
+        bodies: list[bytes] = []
+        emptied: list[int] = []
+        for number in partitions:
+            partition = self._partition(number)
+            queue = partition.queues.get(action_name, deque())
+            while queue and len(bodies) < limit:
+                queued = queue.popleft()
+                if self._hand_out(partition, queued, worker_id):
+                    bodies.append(queued.entry.body)
+            if not queue:
+                partition.queues.pop(action_name, None)
+                emptied.append(number)
+        return Claimed(bodies, emptied)
+
+    def _hand_out(self, partition: _Partition, queued: _Queued, worker_id: str) -> bool:
+        """Whether the entry is for a worker. One that is not is dropped or, in a pause, parked."""
+        flow, entry = partition.flows.get(queued.flow_id), queued.entry
+        if flow is None:
+            return False
+        running = flow.fields.get(f"{RUNNING_FIELD_PREFIX}{entry.action_id}", b"")
+        if not running.startswith(f"{entry.attempt}:{Phase.QUEUED}".encode()):
+            return False
+        if PAUSED_FIELD in flow.fields:
+            flow.parked.append(queued)
+            return False
+        key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, queued.flow_id)
+        partition.timers[key] = self._due_ms(entry.timeout_ms)
+        line = f'["{RecordType.HANDED_OUT}",{entry.action_id},{entry.attempt},{json.dumps(worker_id)}]'
+        flow.history.append(HistoryEntry(self._now_ms(), line.encode()))
+        return True
+
+    async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        return [self._look(lease, limit, lease_ms) for lease in leases]
+
+    def _look(self, lease: Lease, limit: int, lease_ms: int) -> PartitionLook:
+        if not self._is_current(lease):
+            return PartitionLook(lease.partition, (), None, (), lost=True)
+        partition, now_ms = self._partition(lease.partition), self._now_ms()
+        earliest = sorted((due_ms, str(key), key) for key, due_ms in partition.timers.items() if due_ms <= now_ms)
+        due = [DueTimer(lease.partition, key, now_ms - due_ms) for due_ms, _, key in earliest[:limit]]
+        for timer in due:
+            partition.timers[timer.key] = now_ms + lease_ms
+        next_due_ms = min(partition.timers.values(), default=None)
+        return PartitionLook(
+            lease.partition,
+            due,
+            None if next_due_ms is None else next_due_ms - now_ms,
+            sorted(partition.queues),
+        )
+
+    async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        for key in keys:
+            self._partition(partition).timers.pop(key, None)
+
+    async def list_flows(
+        self,
+        partition: int,
+        listings: Sequence[Listing],
+        workflow: str | None,
+        limit: int,
+        before: tuple[int, str] | None,
+    ) -> list[ListedFlow]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        places = sorted(
+            (
+                (flow.created_ms, flow_id)
+                for flow_id, flow in self._partition(partition).flows.items()
+                if flow.listing in listings and workflow in (None, flow.workflow)
+            ),
+            reverse=True,
+        )
+        listed = []
+        for place in [place for place in places if before is None or place < before][:limit]:
+            flow = self._partition(partition).flows[place[1]]
+            listed.append(ListedFlow(place[1], flow.created_ms, flow.ended_ms, flow.fields["m"]))
+        return listed
+
+    async def expire(self, leases: Sequence[Lease], limit: int) -> int:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        now_ms = self._now_ms()
+        removed = 0
+        for lease in leases:
+            if self._is_current(lease):
+                flows = self._partition(lease.partition).flows
+                over = sorted(
+                    (flow.remove_at_ms, flow_id)
+                    for flow_id, flow in flows.items()
+                    if flow.remove_at_ms is not None and flow.remove_at_ms <= now_ms
+                )[:limit]
+                for _, flow_id in over:
+                    del flows[flow_id]
+                removed += len(over)
+        return removed
+
+    # Leases.
+
+    def _is_current(self, lease: Lease) -> bool:
+        """Whether nobody took the partition since. It may have run out: it is epochs that decide."""
+        holder = self._partition(lease.partition).holder
+        return holder is not None and holder.epoch == lease.epoch
+
+    async def acquire(self, partitions: Sequence[int], node: str, lease_ms: int) -> list[Lease]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        now_ms = self._now_ms()
+        leases = []
+        for number in partitions:
+            partition = self._partition(number)
+            holder = partition.holder
+            if holder and holder.node != node and holder.until_ms is not None and holder.until_ms > now_ms:
+                continue
+            partition.holder = _Holder(node, holder.epoch + 1 if holder else 1, now_ms + lease_ms)
+            leases.append(Lease(number, partition.holder.epoch))
+        return leases
+
+    def _held(self, leases: Sequence[Lease], node: str) -> list[tuple[Lease, _Holder]]:
+        """Those that are still the node's."""
+        holders = [(lease, self._partition(lease.partition).holder) for lease in leases]
+        return [
+            (lease, holder)
+            for lease, holder in holders
+            if holder and holder.node == node and holder.epoch == lease.epoch and holder.until_ms is not None
+        ]
+
+    async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        held = self._held(leases, node)
+        for _, holder in held:
+            holder.until_ms = self._now_ms() + lease_ms
+        return [lease for lease, _ in held]
+
+    async def release(self, leases: Sequence[Lease], node: str) -> None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        for _, holder in self._held(leases, node):
+            holder.until_ms = None
+
+    async def owners(self, partitions: Sequence[int]) -> list[Owner]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        now_ms = self._now_ms()
+        owners = []
+        for number in partitions:
+            holder = self._partition(number).holder
+            if holder:
+                remaining_ms = 0 if holder.until_ms is None else holder.until_ms - now_ms
+                owners.append(Owner(number, holder.node, holder.epoch, remaining_ms))
+        return owners
+
+    # Definitions.
+
+    async def settings(self, wanted: NamespaceSettings) -> NamespaceSettings:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        self._settings = self._settings or wanted
+        return self._settings
+
+    async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        workflow = self._workflows.setdefault(name, _Workflow())
+        if workflow.latest is not None and workflow.versions[workflow.latest - 1] == source:
+            return workflow.latest, False
+        workflow.versions.append(source)
+        workflow.latest = len(workflow.versions)
+        return workflow.latest, True
+
+    async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        workflow = self._workflows.get(name, _Workflow())
+        number = workflow.latest if version is None else version
+        if number is None or not 1 <= number <= len(workflow.versions):
+            return None
+        return StoredWorkflow(name, number, workflow.versions[number - 1])
+
+    async def latest_version(self, name: str) -> int | None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        return self._workflows.get(name, _Workflow()).latest
+
+    async def workflows(self) -> list[StoredWorkflow]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        return [
+            StoredWorkflow(name, workflow.latest, workflow.versions[workflow.latest - 1])
+            for name, workflow in sorted(self._workflows.items())
+            if workflow.latest is not None
+        ]
+
+    async def delete_workflow(self, name: str) -> bool:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        workflow = self._workflows.get(name)
+        if workflow is None or workflow.latest is None:
+            return False
+        workflow.latest = None
+        return True
+
+    async def save_action(self, name: str, source: bytes) -> bool:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        created = name not in self._actions
+        self._actions[name] = source
+        return created
+
+    async def actions(self) -> dict[str, bytes]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        return dict(self._actions)
+
+    async def delete_action(self, name: str) -> bool:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        return self._actions.pop(name, None) is not None
