@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from orchy.flow.definition import Action
+from orchy.flow.definition import DEFAULT_OUTCOME, Action
 from orchy.flow.system import Answer, Context, Fault, Field, Sleep
 
 #: About 30 years: later than anything means, and far inside what the store can count.
-DELAY_SECONDS_MAX = 1e9
+DELAY_SECONDS_MAX = 1_000_000_000
 
 
 class Delay:
@@ -17,12 +16,17 @@ class Delay:
 
     name = "delay"
     fields: Mapping[str, Field] = {"delaySeconds": Field((int, float), required=True)}
+    templates: tuple[str, ...] = ()
 
     def faults(self, action: Action) -> Iterable[Fault]:
-        """The delay must be a positive number."""
+        """The delay must be a positive number; fractions are allowed."""
         seconds = action.settings["delaySeconds"]
-        if not (math.isfinite(seconds) and 0 < seconds <= DELAY_SECONDS_MAX):
-            yield Fault("delaySeconds", f"delaySeconds must be more than 0 and at most {DELAY_SECONDS_MAX:.0f}")
+        if not 0 < seconds <= DELAY_SECONDS_MAX:  # not a number is neither
+            yield Fault("delaySeconds", f"delaySeconds must be more than 0 and at most {DELAY_SECONDS_MAX:,}")
+
+    def outcomes(self, action: Action) -> Collection[str] | None:
+        """It has one."""
+        return (DEFAULT_OUTCOME,)
 
     def start(self, action: Action, context: Context) -> Answer:
         """Sleep."""

@@ -1,23 +1,31 @@
-"""javascript: finishes with the top-level keys of `$` that its `expression` added or changed."""
+"""javascript: finishes with the top-level keys of `$` that its `expression` added or changed.
+
+The expression is a script, not a template: ``{$`` in it means nothing here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from orchy.flow.definition import Action
+from orchy.flow.definition import DEFAULT_OUTCOME, Action
 from orchy.flow.system import Answer, Context, Fault, Field, Script
 
 
 class JavaScript:
-    """Runs a script."""
+    """Has a script run by the engine."""
 
     name = "javascript"
     fields: Mapping[str, Field] = {"expression": Field((str,), required=True)}
+    templates: tuple[str, ...] = ()
 
     def faults(self, action: Action) -> Iterable[Fault]:
-        """Whether a script is one shows when it runs."""
+        """There must be a script. Whether it is one shows when it runs."""
         if not action.settings["expression"].strip():
             yield Fault("expression", "a javascript action needs a script")
+
+    def outcomes(self, action: Action) -> Collection[str] | None:
+        """It has one."""
+        return (DEFAULT_OUTCOME,)
 
     def start(self, action: Action, context: Context) -> Answer:
         """Have it run."""

@@ -1,12 +1,18 @@
-"""switch: takes the outcome that its `expression`'s value names, as text."""
+"""switch: takes the outcome that its `expression`'s value names, as text.
+
+The text of null, and of a path that finds nothing, is empty: it takes an outcome ``""`` if there is one, else
+`default` like any other value without a branch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
-from orchy.flow.expressions import ExpressionError, as_text, compile_template
+from orchy.flow.expressions import FlowContext, as_text, compile_template, faults_in
 from orchy.flow.system import Answer, Context, Fail, Fault, Field, Finish
+
+_SHOWN_CHARS = 200
 
 
 class Switch:
@@ -14,23 +20,33 @@ class Switch:
 
     name = "switch"
     fields: Mapping[str, Field] = {"expression": Field((str,), required=True)}
+    templates: tuple[str, ...] = ("expression",)
 
     def faults(self, action: Action) -> Iterable[Fault]:
-        """There must be a branch to choose, and an expression that parses."""
+        """There must be a branch to choose, and an expression whose tokens parse."""
         if not action.next:
             yield Fault("next", "a switch needs branches in its next")
-        try:
-            compile_template(action.settings["expression"])
-        except ExpressionError as error:
-            yield Fault("expression", str(error))
+        if not action.settings["expression"].strip():
+            yield Fault("expression", "a switch needs an expression")
+        for error in faults_in(action.settings["expression"]):
+            yield Fault("expression", f"the expression {error}")
+
+    def outcomes(self, action: Action) -> Collection[str] | None:
+        """Any text, unless the expression has no token: then the one that it is."""
+        template = compile_template(action.settings["expression"])
+        if not template.constant:
+            return None
+        value, _ = template.resolve(FlowContext(None, {}))
+        return (as_text(value), DEFAULT_OUTCOME)
 
     def start(self, action: Action, context: Context) -> Answer:
-        """Take the branch of the value's text, or `default`."""
-        value, _ = compile_template(action.settings["expression"]).resolve(context)
+        """Take the branch of the value's text, or `default`; without either the flow fails."""
+        value, missing = compile_template(action.settings["expression"]).resolve(context)
         text = as_text(value)
         if text in action.next:
             return Finish(text)
         if DEFAULT_OUTCOME in action.next:
             return Finish(DEFAULT_OUTCOME)
-        shown = "null" if value is None else repr(text)
-        return Fail(f"the switch has no branch for {shown} and no default")
+        shown = "null" if value is None else repr(text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}...")
+        why = f" ({', '.join(missing)} found nothing)" if missing else ""
+        return Fail(f"the switch has no branch for {shown}{why} and no default")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from orchy.actions.delay import DELAY_SECONDS_MAX
-from orchy.flow.definition import Action
+from orchy.flow.definition import DEFAULT_OUTCOME, Action
+from orchy.flow.names import fault_in_name
 from orchy.flow.system import Answer, Await, Context, Fault, Field
 
 
@@ -18,14 +18,20 @@ class Wait:
         "event": Field((str,), required=True),
         "timeoutSeconds": Field((int, float)),
     }
+    templates: tuple[str, ...] = ()
 
     def faults(self, action: Action) -> Iterable[Fault]:
-        """The event must have a name; a time-out of 0 is for ever."""
-        if not action.settings["event"]:
-            yield Fault("event", "a wait needs the name of its event")
-        seconds = action.settings.get("timeoutSeconds", 0)
-        if not (math.isfinite(seconds) and 0 <= seconds <= DELAY_SECONDS_MAX):
-            yield Fault("timeoutSeconds", f"timeoutSeconds must be from 0 (for ever) to {DELAY_SECONDS_MAX:.0f}")
+        """The event must have a name; a timeout of 0 is for ever."""
+        fault = fault_in_name(action.settings["event"])
+        if fault is not None:
+            yield Fault("event", f"the event's name {fault}")
+        if not 0 <= action.settings.get("timeoutSeconds", 0) <= DELAY_SECONDS_MAX:  # not a number is neither
+            yield Fault("timeoutSeconds", f"timeoutSeconds must be from 0 (for ever) to {DELAY_SECONDS_MAX:,}")
+
+    def outcomes(self, action: Action) -> Collection[str] | None:
+        """The event's name, and `default` if it has a timeout."""
+        event = action.settings["event"]
+        return (event, DEFAULT_OUTCOME) if action.settings.get("timeoutSeconds") else (event,)
 
     def start(self, action: Action, context: Context) -> Answer:
         """Await the event."""

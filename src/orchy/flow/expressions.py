@@ -1,100 +1,99 @@
-"""Expressions: templates in parameters and switches, and the paths in them.
+"""Expressions: templates in parameters and switches, and what they are resolved in.
 
 A token is ``{$.path}`` or ``{$['key']...}`` anywhere in a string; ``{$1.output.x}`` is read as ``{$.1.output.x}`` and
 ``{{$`` writes a literal ``{$``. A string that is one token and nothing else takes the value with its type; in a
-longer one values are inserted as text (`as_text`). A path is JSONPath as `jsonpath_ng.ext` has it; one with a
-filter, a wildcard, a slice or a descent gives a list. Most paths are plain keys and indexes: those are compiled to a
-tuple and followed without the library.
+longer one values are inserted as text (`as_text`). What may stand after the `$` is `paths`' to say. Keys of objects
+are no templates.
 
-A path that finds nothing gives None and is reported, also where a filter can't compare what it finds.
+A path that finds nothing gives None and is reported; a null that is found is not. A path that can find several values
+gives a list, also of none or one. Resolving never raises.
 
-Values are shared with the flow, never copied: JSON values are not changed once they are in a flow.
+Values are shared with the flow and with the definition, never copied: JSON values are not changed once they are in
+one of them.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Final, Protocol, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import msgspec
-from jsonpath_ng.ext import parse as parse_jsonpath
 
 from orchy.flow.definition import JSON
 from orchy.flow.execution import Finished
+from orchy.flow.jsonscan import Where
+from orchy.flow.paths import Path, PathError, compile_path
 from orchy.flow.system import Context
 
-#: How many different paths are kept compiled.
-COMPILED_MAX = 10_000
-
-_MISSING: Final = object()
+#: How many different texts are kept compiled for whoever compiles them again.
+TEXTS_CACHED_MAX = 10_000
+#: Integral floats beyond this are written with an exponent, as in JSON and in JavaScript.
+_PLAIN_NUMBER_MAX = 1e21
+_SHOWN_CHARS = 80
+#: Ids of actions are positive.
+_NO_ACTION_ID = 0
 
 
 class ExpressionError(ValueError):
-    """A token that is not one: says what is wrong and shows it."""
+    """A token that is not one. Its text says what is wrong; `where` leads to its string in the compiled value."""
 
-
-class Path(Protocol):
-    """A compiled path."""
-
-    def find(self, context: Context) -> JSON:
-        """The value, or _MISSING."""
-        ...
-
-
-@attrs.frozen
-class PlainPath:
-    """Keys and indexes, one after the other. `steps` begins with the top-level key."""
-
-    steps: tuple[str | int, ...]
-
-    def find(self, context: Context) -> JSON:
-        """The value, or _MISSING."""
-        first, *rest = self.steps
-        value = context.get(str(first))
-        if value is None and not context.has(str(first)):
-            return _MISSING
-        for step in rest:
-            if isinstance(value, dict):
-                value = value.get(str(step), _MISSING)
-            elif isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value):
-                value = value[step]
-            else:
-                return _MISSING
-            if value is _MISSING:
-                return _MISSING
-        return value
-
-
-@attrs.frozen
-class QueryPath:
-    """A path that the library has to follow. `many`: it gives a list of all that it finds."""
-
-    query: JSON
-    many: bool
-
-    def find(self, context: Context) -> JSON:
-        """The value, or _MISSING."""
-        try:
-            found = [match.value for match in self.query.find(context.as_json())]
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-            return _MISSING  # for instance a filter that compares a text with a number
-        if self.many:
-            return found
-        return found[0] if found else _MISSING
+    def __init__(self, message: str, where: Where = ()) -> None:
+        super().__init__(message)
+        self.where = where
 
 
 @attrs.frozen
 class Token:
-    """One path of a template, with its text for the history."""
+    """One path of a template, with its braces as they were written."""
 
     text: str
-    path: PlainPath | QueryPath
+    path: Path
+
+    def resolve(self, context: Context, missing: list[str]) -> JSON:
+        """The value; a path that finds nothing is added to `missing`."""
+        value, found = self.path.find(context)
+        if not found:
+            missing.append(self.text)
+        return value
 
 
-_Part: TypeAlias = str | Token
+@attrs.frozen
+class _Constant:
+    value: JSON
+
+    def resolve(self, context: Context, missing: list[str]) -> JSON:
+        return self.value
+
+
+@attrs.frozen
+class _Text:
+    parts: tuple[str | Token, ...]
+
+    def resolve(self, context: Context, missing: list[str]) -> JSON:
+        return "".join(
+            part if isinstance(part, str) else as_text(part.resolve(context, missing)) for part in self.parts
+        )
+
+
+@attrs.frozen
+class _List:
+    items: tuple[_Node, ...]
+
+    def resolve(self, context: Context, missing: list[str]) -> JSON:
+        return [item.resolve(context, missing) for item in self.items]
+
+
+@attrs.frozen
+class _Object:
+    fields: tuple[tuple[str, _Node], ...]
+
+    def resolve(self, context: Context, missing: list[str]) -> JSON:
+        return {key: item.resolve(context, missing) for key, item in self.fields}
+
+
+_Node: TypeAlias = Token | _Constant | _Text | _List | _Object
 
 
 @attrs.frozen
@@ -103,134 +102,111 @@ class Template:
 
     _node: _Node
 
+    @property
+    def constant(self) -> bool:
+        """Whether it has no token, so that it is the same in each context."""
+        return isinstance(self._node, _Constant)
+
     def resolve(self, context: Context) -> tuple[JSON, tuple[str, ...]]:
-        """The value in a context, and the texts of the paths that found nothing."""
+        """The value in a context, and the tokens whose paths found nothing."""
         missing: list[str] = []
-        return _resolve(self._node, context, missing), tuple(missing)
-
-
-@attrs.frozen
-class _Constant:
-    value: JSON
-
-
-@attrs.frozen
-class _Whole:
-    token: Token
-
-
-@attrs.frozen
-class _Text:
-    parts: tuple[_Part, ...]
-
-
-@attrs.frozen
-class _List:
-    items: tuple[_Node, ...]
-
-
-@attrs.frozen
-class _Object:
-    items: tuple[tuple[str, _Node], ...]
-
-
-_Node: TypeAlias = _Constant | _Whole | _Text | _List | _Object
+        return self._node.resolve(context, missing), tuple(missing)
 
 
 def compile_template(value: JSON) -> Template:
-    """Compile the tokens in all strings of a JSON value. Raises ExpressionError."""
-    return Template(_compile(value))
+    """Compile the tokens in all strings of a JSON value. Raises ExpressionError for the first that is wrong."""
+    return Template(_compile(value, ()))
 
 
-def _compile(value: JSON) -> _Node:
+def _compile(value: JSON, where: Where) -> _Node:
     if isinstance(value, str):
-        return _compile_text(value)
-    if isinstance(value, list | tuple):
-        nodes = tuple(_compile(item) for item in value)
-        return _List(nodes) if any(not isinstance(node, _Constant) for node in nodes) else _Constant(value)
+        try:
+            return _compile_text(value)
+        except ExpressionError as error:
+            raise ExpressionError(str(error), where) from None
+    if isinstance(value, list):
+        items = tuple(_compile(item, (*where, index)) for index, item in enumerate(value))
+        if all(isinstance(item, _Constant) for item in items):
+            return _Constant([item.value for item in items if isinstance(item, _Constant)])
+        return _List(items)
     if isinstance(value, Mapping):
-        items = tuple((key, _compile(item)) for key, item in value.items())
-        return _Object(items) if any(not isinstance(node, _Constant) for _, node in items) else _Constant(value)
+        fields = tuple((key, _compile(item, (*where, key))) for key, item in value.items())
+        if all(isinstance(item, _Constant) for _, item in fields):
+            return _Constant({key: item.value for key, item in fields if isinstance(item, _Constant)})
+        return _Object(fields)
     return _Constant(value)
 
 
+@lru_cache(TEXTS_CACHED_MAX)
 def _compile_text(text: str) -> _Node:
-    parts = split_tokens(text)
+    parts = []
+    for part in _parts_of(text):
+        if isinstance(part, ExpressionError):
+            raise part
+        parts.append(part)
     if len(parts) == 1 and isinstance(parts[0], Token):
-        return _Whole(parts[0])
-    if all(isinstance(part, str) for part in parts):
+        return parts[0]
+    if not any(isinstance(part, Token) for part in parts):
         return _Constant("".join(part for part in parts if isinstance(part, str)))
     return _Text(tuple(parts))
 
 
-def _resolve(node: _Node, context: Context, missing: list[str]) -> JSON:
-    match node:
-        case _Constant(value):
-            return value
-        case _Whole(token):
-            return _find(token, context, missing)
-        case _Text(parts):
-            return "".join(
-                part if isinstance(part, str) else as_text(_find(part, context, missing)) for part in parts
-            )
-        case _List(items):
-            return [_resolve(item, context, missing) for item in items]
-        case _Object(fields):
-            return {key: _resolve(item, context, missing) for key, item in fields}
+def faults_in(value: JSON) -> Iterator[ExpressionError]:
+    """Every token in a JSON value that is none."""
+    for part, where in _all_parts(value):
+        if isinstance(part, ExpressionError):
+            yield ExpressionError(str(part), where)
 
 
-def _find(token: Token, context: Context, missing: list[str]) -> JSON:
-    value = token.path.find(context)
-    if value is _MISSING:
-        missing.append(token.text)
-        return None
-    return value
+def tokens_in(value: JSON) -> Iterator[tuple[Token, Where]]:
+    """Every sound token in a JSON value, and where its string is."""
+    for part, where in _all_parts(value):
+        if isinstance(part, Token):
+            yield part, where
 
 
-def as_text(value: JSON) -> str:
-    """A value in the middle of a text: strings as they are, integral numbers without a fraction, nothing for null,
-    compact JSON for lists and objects."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return msgspec.json.encode(value).decode()
+def _all_parts(value: JSON) -> Iterator[tuple[str | Token | ExpressionError, Where]]:
+    left: list[tuple[JSON, Where]] = [(value, ())]
+    while left:
+        item, where = left.pop()
+        if isinstance(item, str):
+            for part in _parts_of(item):
+                yield part, where
+        elif isinstance(item, list):
+            left.extend((part, (*where, index)) for index, part in reversed(list(enumerate(item))))
+        elif isinstance(item, Mapping):
+            left.extend((part, (*where, key)) for key, part in reversed(list(item.items())))
 
 
-# Tokens in a text.
-
-
-def split_tokens(text: str) -> list[_Part]:
-    """The literal pieces and the tokens of a text, in order. Raises ExpressionError."""
-    parts: list[_Part] = []
-    literal = ""
+def _parts_of(text: str) -> Iterator[str | Token | ExpressionError]:
+    """The literal pieces, the tokens and the faults of a text, in order."""
     at = 0
-    while at < len(text):
-        if text.startswith("{{$", at):
-            literal += "{$"
-            at += 3
-        elif text.startswith("{$", at):
-            end = _end_of_token(text, at)
-            if literal:
-                parts.append(literal)
-                literal = ""
-            parts.append(compile_token(text[at:end]))
-            at = end
-        else:
-            literal += text[at]
-            at += 1
-    if literal or not parts:
-        parts.append(literal)
-    return parts
+    while (start := text.find("{$", at)) >= 0:
+        if start > at and text[start - 1] == "{":
+            yield text[at : start - 1] + "{$"
+            at = start + 2
+            continue
+        if start > at:
+            yield text[at:start]
+        end = _end_of_token(text, start)
+        if end is None:
+            yield ExpressionError(f"{_shown(text[start:])} has no closing brace; write {{{{$ for a literal {{$")
+            return
+        token = text[start:end]
+        try:
+            yield Token(token, compile_path(token[1:-1].strip()))
+        except PathError as error:
+            yield ExpressionError(f"{_shown(token)} {error}")
+        at = end
+    if at < len(text) or not text:
+        yield text[at:]
 
 
-def _end_of_token(text: str, start: int) -> int:
-    """The index after the brace that closes the token: not one in quotes or in brackets."""
+def _end_of_token(text: str, start: int) -> int | None:
+    """The index after the brace that closes the token: one that is neither in brackets nor in quotes in brackets."""
     quote = ""
     depth = 0
-    at = start + 1
+    at = start + 2
     while at < len(text):
         char = text[at]
         if quote:
@@ -247,95 +223,59 @@ def _end_of_token(text: str, start: int) -> int:
         elif char == "}" and depth <= 0:
             return at + 1
         at += 1
-    raise ExpressionError(f"the expression {text[start : start + 60]!r} has no closing brace")
+    return None
 
 
-@lru_cache(COMPILED_MAX)
-def compile_token(text: str) -> Token:
-    """Compile one token, braces and all. Raises ExpressionError."""
-    path = text[1:-1]
-    plain = _plain_steps(path)
-    if plain is not None:
-        return Token(text, PlainPath(plain))
-    try:
-        query = parse_jsonpath(_normalised(path))
-    except Exception as error:  # the library raises Exception itself, and its lexer's and parser's own kinds
-        raise ExpressionError(f"the expression {text!r} is not a JSONPath: {error}") from None
-    return Token(text, QueryPath(query, _gives_many(path)))
+def _shown(token: str) -> str:
+    return repr(token if len(token) <= _SHOWN_CHARS else token[:_SHOWN_CHARS] + "...")
 
 
-_PLAIN_STEP = re.compile(
-    r"""\.?(?:(?<=\.)(?P<name>[^\s.\[\]'"{}*?@()$,:]+) | \[\s*(?P<index>-?\d+)\s*\]
-        | \[\s*'(?P<single>(?:[^'\\]|\\.)*)'\s*\] | \[\s*"(?P<double>(?:[^"\\]|\\.)*)"\s*\])""",
-    re.VERBOSE,
-)
+def as_text(value: JSON) -> str:
+    """A value in the middle of a text, and as the outcome of a switch.
 
-
-def _plain_steps(path: str) -> tuple[str | int, ...] | None:
-    """The keys and indexes of a path that has nothing else, or None. `path` begins with $."""
-    rest = path[1:]
-    if rest and rest[0] not in ".[":
-        rest = "." + rest
-    steps: list[str | int] = []
-    at = 0
-    while at < len(rest):
-        match = _PLAIN_STEP.match(rest, at)
-        if match is None:
-            return None
-        name, index, single, double = match.group("name", "index", "single", "double")
-        quoted = single if single is not None else double
-        if index is not None:
-            steps.append(int(index))
-        else:
-            steps.append(name if name is not None else re.sub(r"\\(.)", r"\1", quoted))
-        at = match.end()
-    return tuple(steps) or None
-
-
-def _normalised(path: str) -> str:
-    """As the library wants it: a dot after $, keys that are numbers in quotes."""
-    if len(path) > 1 and path[1] not in ".[":
-        path = "$." + path[1:]
-    return re.sub(r"(?<=\.)(\d+)(?=[.\[]|$)", r"'\1'", path)
-
-
-def _gives_many(path: str) -> bool:
-    """Whether a path can find more than one thing: outside quotes it has a wildcard, filter, slice, union or descent."""
-    bare = re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", "", path)
-    return any(mark in bare for mark in ("*", "?", ":", "..", ",", "|"))
-
-
-# What a path is followed in.
+    Strings as they are, integral numbers without a fraction, `true` and `false`, nothing for null, compact JSON for
+    lists and objects.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _PLAIN_NUMBER_MAX:
+        return str(int(value))
+    return msgspec.json.encode(value).decode()
 
 
 class FlowContext:
-    """`$` of a flow: its input, and its finished actions by id."""
+    """`$` of a flow: its input, and its finished actions by id. A view: what is finished later is seen too."""
 
-    def __init__(self, input: JSON, finished: Mapping[int, Finished]) -> None:
-        self._input = input
+    def __init__(self, flow_input: JSON, finished: Mapping[int, Finished]) -> None:
+        self._input = flow_input
         self._finished = finished
 
     def has(self, key: str) -> bool:
         """Whether there is such a top-level key."""
-        return key == "input" or self._action(key) is not None
+        return key == "input" or _action_id(key) in self._finished
 
     def get(self, key: str) -> JSON:
         """The value of one top-level key, None where there is none."""
         if key == "input":
             return self._input
-        done = self._action(key)
+        done = self._finished.get(_action_id(key))
         return None if done is None else {"output": done.output}
 
     def as_json(self) -> dict[str, JSON]:
-        """All of it, in a new dict."""
+        """All of it, in a new dict whose values are the flow's own."""
         whole: dict[str, JSON] = {"input": self._input}
         for action_id, done in self._finished.items():
             whole[str(action_id)] = {"output": done.output}
         return whole
 
-    def _action(self, key: str) -> Finished | None:
-        # Only the text that an id itself has: "1", not "01" or "１".
-        return self._finished.get(int(key)) if _ID.fullmatch(key) else None
 
-
-_ID = re.compile(r"0|-?[1-9][0-9]{0,18}")
+@lru_cache(TEXTS_CACHED_MAX)
+def _action_id(key: str) -> int:
+    """The id whose text a key is, else one that no action has. Only "1" is 1: not "01", "+1" or another script's 1."""
+    try:
+        action_id = int(key)
+    except ValueError:
+        return _NO_ACTION_ID
+    return action_id if str(action_id) == key else _NO_ACTION_ID

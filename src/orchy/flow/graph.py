@@ -26,6 +26,7 @@ class Graph:
 
     workflow: Workflow
     _incoming: Mapping[int, int]
+    _places: Mapping[int, int]
     _parameters: Mapping[int, Template]
 
     @classmethod
@@ -37,16 +38,21 @@ class Graph:
             for targets in action.next.values():
                 for target in targets:
                     incoming[target] += 1
+        places = {action_id: place for place, action_id in enumerate(workflow.actions)}
         parameters = {
             action.id: compile_template(action.parameters)
             for action in workflow.actions.values()
             if action.type is ActionType.USER
         }
-        return cls(workflow, incoming, parameters)
+        return cls(workflow, incoming, places, parameters)
 
     def incoming(self, action_id: int) -> int:
-        """How many edges lead to an action."""
+        """How many edges lead to an action, the start's among them."""
         return self._incoming[action_id]
+
+    def edges(self, action_id: int, outcome: str) -> tuple[int, ...]:
+        """The actions that an outcome leads to. That `default` may stand in for another is the action's to say."""
+        return self.workflow.actions[action_id].next.get(outcome, ())
 
     def parameters(self, action_id: int) -> Template:
         """The parameters of a user action, to be resolved."""
@@ -55,28 +61,37 @@ class Graph:
     def settle(
         self, joins: Mapping[int, Join], action_id: int, outcome: str
     ) -> tuple[list[int], dict[int, Join | None]]:
-        """An action took `outcome`: the ids that are reached by it, and the joins that change (None: settled, forget it).
+        """An action took `outcome`: the ids that this starts, in the definition's order, and the joins that change.
 
-        Costs as much as there are edges that it settles.
+        None for a join means that all its edges are settled, so that it can be forgotten. An action that joins ANY and
+        has started is remembered by `taken` > 0 until then. Costs as much as there are edges that it settles, whatever
+        the size of the graph and of `joins`.
         """
-        reached: list[int] = []
+        started: list[int] = []
         changed: dict[int, Join | None] = {}
         out = self.workflow.actions[action_id].next
-        edges = deque((target, True) for target in out.get(outcome, ()))
-        edges.extend((target, False) for other, targets in out.items() if other != outcome for target in targets)
+        edges = deque((target, other == outcome) for other, targets in out.items() for target in targets)
         while edges:
             target, taken = edges.popleft()
-            before = changed[target] if target in changed else joins.get(target)
-            join = before or _NOTHING
-            join = Join(join.taken + taken, join.dead + (not taken))
-            settled = join.taken + join.dead == self._incoming[target]
+            before = changed.get(target) or joins.get(target, _NOTHING)
+            join = Join(before.taken + taken, before.dead + (not taken))
+            count = self._incoming[target]
+            settled = join.taken + join.dead == count
+            assert settled or join.taken + join.dead < count, f"an edge to action {target} was settled twice"
             if self.workflow.actions[target].join is JoinMode.ANY:
                 if taken and join.taken == 1:
-                    reached.append(target)
+                    started.append(target)
             elif settled and join.taken:
-                reached.append(target)
-            changed[target] = None if settled else join
+                started.append(target)
+            if not settled:
+                changed[target] = join
+            elif target in joins:
+                changed[target] = None
+            else:
+                changed.pop(target, None)
             if settled and not join.taken:
                 for targets in self.workflow.actions[target].next.values():
                     edges.extend((further, False) for further in targets)
-        return reached, changed
+        if len(started) > 1:
+            started.sort(key=self._places.__getitem__)
+        return started, changed

@@ -1,7 +1,7 @@
-"""JSON text in, with the line and column of what is wrong with it.
+"""JSON text: read fast when it is sound, explained exactly when it is not.
 
-Most text is fine: it is parsed by msgspec. `positions` reads it a second time, slowly, only when there is a problem
-to be placed.
+What `parse_json` gives can be written again as JSON, fits a double where it is a number, is nested no deeper than
+`JSON_DEPTH_MAX`, and has lost no key to another of the same name.
 """
 
 from __future__ import annotations
@@ -9,159 +9,137 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
+from itertools import accumulate
 
 import msgspec
 
 from orchy.errors import InvalidInput, Problem
 from orchy.flow.definition import JSON
+from orchy.flow.jsonscan import JSON_DEPTH_MAX, Fault, Place, Scan, Where, scan
 
-#: The deepest nesting of lists and objects that is taken.
-DEPTH_MAX = 100
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-_STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"', re.DOTALL)
-_ATOM = re.compile(r"[^\s,:\[\]{}\"]+")
+#: More digits than this in a row may be a number that no double holds.
+_LONG_DIGITS = re.compile(rb"[0-9]{300}")
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_DEPTH_OF_BRACKET = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def parse_json(text: bytes | str) -> JSON:
-    """The value of a JSON text. Raises InvalidInput with line and column.
-
-    Not taken: what is not UTF-8, numbers that a double can't hold, keys that stand twice in an object, lone
-    surrogates, nesting over DEPTH_MAX.
-    """
-    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    try:
-        decoded = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _invalid("the text is not UTF-8", raw[: error.start].decode("utf-8"), error.start) from None
-    if _depth(decoded) > DEPTH_MAX:
-        raise InvalidInput("the JSON is nested too deeply", [Problem(f"lists and objects nest more than {DEPTH_MAX} deep")])
-    try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _placed(decoded, str(error)) from None
-    if raw.count(b":") > _keys(value):
-        # Perhaps only colons in strings; a look at each key tells.
-        twice = [Problem(message, pointer, *place) for pointer, message, place in _duplicates(decoded)]
-        if twice:
-            raise InvalidInput("the JSON has keys that stand twice in an object", twice)
+    """The value that a JSON text holds. Raises InvalidInput, with line and column in its problem."""
+    value, problems = read_json(text)
+    if problems:
+        first = problems[0]
+        raise InvalidInput(f"not valid JSON: {first.message} (line {first.line}, column {first.column})", problems)
     return value
 
 
-def _depth(text: str) -> int:
-    """How deep brackets nest outside strings."""
-    if text.count("[") + text.count("{") <= DEPTH_MAX:
-        return 0
-    depth = deepest = 0
-    for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text, re.DOTALL):
-        mark = match[0]
-        if mark in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif mark in "]}":
-            depth -= 1
-    return deepest
-
-
-def _keys(value: JSON) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(map(_keys, value.values()))
-    if isinstance(value, list):
-        return sum(map(_keys, value))
-    return 0
-
-
-def _placed(text: str, reason: str) -> InvalidInput:
-    """A syntax error, with its place as the standard library finds it."""
+def read_json(text: bytes | str) -> tuple[JSON, tuple[Problem, ...]]:
+    """The value that a JSON text holds, or what is wrong with the text."""
     try:
-        json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        return _invalid(error.msg, text[: error.pos], error.pos)
-    except (ValueError, RecursionError) as error:
-        reason = str(error)
-    return InvalidInput(f"the JSON is not valid: {reason}", [Problem(reason)])
+        raw = text.encode() if isinstance(text, str) else text
+    except UnicodeEncodeError as error:
+        assert isinstance(text, str)
+        return None, (_problem(text, Fault("the text has half of a surrogate pair", error.start)),)
+    try:
+        value = _decode(raw)
+    except (_Suspect, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        try:
+            decoded = raw.decode()
+        except UnicodeDecodeError as error:
+            before = raw[: error.start].decode()
+            fault = Fault(f"the byte 0x{raw[error.start]:02x} is not UTF-8", len(before))
+            return None, (_problem(before, fault),)
+        found = scan(decoded)
+        problems = tuple(_problem(decoded, fault) for fault in faults_of(found))
+        # A long row of digits is only suspect: without a problem the text is sound.
+        return (None, problems) if problems else (msgspec.json.decode(raw), ())
+    return value, ()
 
 
-def _refuse_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is not JSON")
+def faults_of(found: Scan) -> tuple[Fault, ...]:
+    """All that is wrong with a scanned text, in order."""
+    return found.repeated if found.error is None else (*found.repeated, found.error)
 
 
-def _invalid(message: str, before: str, position: int) -> InvalidInput:
-    line, column = place(before)
-    return InvalidInput(
-        f"the JSON is not valid: {message} at line {line}, column {column}", [Problem(message, "", line, column)]
-    )
+def locate(text: str, wanted: Collection[Where]) -> dict[Where, Place]:
+    """Where the values stand in a sound text."""
+    return scan(text, wanted).places
 
 
-def place(before: str) -> tuple[int, int]:
-    """The line and column, from 1, of what follows `before`."""
-    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+def line_and_column(text: str, offset: int) -> tuple[int, int]:
+    """Line and column of a character, both from 1."""
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
-def positions(text: str) -> Mapping[str, tuple[int, int]]:
-    """Line and column of each value of a valid JSON text, by its JSON pointer."""
-    found: dict[str, tuple[int, int]] = {}
-    for pointer, start, _ in _walk(text):
-        found.setdefault(pointer, place(text[:start]))
-    return found
+def pointer(where: Where) -> str:
+    """The JSON pointer (RFC 6901) to a place."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in where)
 
 
-def _duplicates(text: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    seen: set[str] = set()
-    for pointer, start, is_member in _walk(text):
-        if is_member and pointer in seen:
-            yield pointer, "this key stands in the object already", place(text[:start])
-        seen.add(pointer)
-
-
-def _walk(text: str) -> Iterator[tuple[str, int, bool]]:
-    """(pointer, index, whether it is a member of an object) of each value of a valid JSON text, in order."""
-    # One entry for each open list (its next index) or object (None), with its pointer.
-    stack: list[tuple[str, int | None]] = []
-    pointer, member = "", False
-    at = 0
-    while at < len(text):
-        at = _end(_SPACE, text, at)
-        if at >= len(text):
-            return
-        char = text[at]
-        if char in "]}":
-            stack.pop()
-            at += 1
-        elif char in ",":
-            at += 1
-        else:
-            if stack:
-                parent, index = stack[-1]
-                if index is None:
-                    key_end = _end(_STRING, text, at)
-                    key = json.loads(text[at:key_end])
-                    pointer, member = f"{parent}/{escape(key)}", True
-                    at = _end(_SPACE, text, _end(_SPACE, text, key_end) + 1)
-                    char = text[at]
+def not_json(value: JSON) -> Iterator[tuple[Where, str]]:
+    """What in a Python value has no place in JSON: where, and why not."""
+    left: list[tuple[Where, JSON]] = [((), value)]
+    while left:
+        where, item = left.pop()
+        fault = _not_json(item, len(where))
+        if fault is not None:
+            yield where, fault
+        elif isinstance(item, list):
+            left.extend(((*where, index), part) for index, part in reversed(list(enumerate(item))))
+        elif isinstance(item, dict):
+            for key, part in reversed(list(item.items())):
+                if isinstance(key, str) and _encodable(key):
+                    left.append(((*where, key), part))
                 else:
-                    pointer, member = f"{parent}/{index}", False
-                    stack[-1] = (parent, index + 1)
-            yield pointer, at, member
-            if char in "[{":
-                stack.append((pointer, 0 if char == "[" else None))
-                at += 1
-            else:
-                at = _end(_STRING if char == '"' else _ATOM, text, at)
+                    yield where, f"the key {key!r} is not a text"
 
 
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    match = pattern.match(text, at)
-    assert match is not None, "the text was valid"
-    return match.end()
+def _not_json(item: JSON, depth: int) -> str | None:
+    if isinstance(item, list | dict):
+        return f"lists and objects are nested deeper than {JSON_DEPTH_MAX}" if depth >= JSON_DEPTH_MAX else None
+    if isinstance(item, str):
+        return None if _encodable(item) else "the text has half of a surrogate pair"
+    if item is None or isinstance(item, bool):
+        return None
+    if isinstance(item, int | float):
+        try:
+            return None if math.isfinite(item) else f"{item!r} is not a JSON value"
+        except OverflowError:
+            return "the number is too large"
+    return f"{type(item).__name__} is not a JSON type"
 
 
-def escape(key: str) -> str:
-    """A key as a part of a JSON pointer (RFC 6901 section 3)."""
-    return key.replace("~", "~0").replace("/", "~1")
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def finite(value: JSON) -> bool:
-    """Whether a parsed value is a number that is finite."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+class _Suspect(Exception):
+    """The text has to be looked at more slowly."""
+
+
+def _decode(raw: bytes) -> JSON:
+    if raw.count(b"[") + raw.count(b"{") > JSON_DEPTH_MAX:
+        brackets = _STRINGS.sub(b"", raw).translate(None, _NOT_BRACKETS)
+        if max(accumulate(map(_DEPTH_OF_BRACKET.__getitem__, brackets)), default=0) > JSON_DEPTH_MAX:
+            raise _Suspect
+    value = msgspec.json.decode(raw)
+    if _LONG_DIGITS.search(raw) is not None:
+        raise _Suspect
+    if raw.count(b":") > 1:
+        # msgspec keeps the last of two equal keys and says nothing.
+        json.loads(raw, object_pairs_hook=_refuse_repeated)
+    return value
+
+
+def _refuse_repeated(pairs: list[tuple[str, JSON]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise _Suspect
+
+
+def _problem(text: str, fault: Fault) -> Problem:
+    return Problem(fault.message, pointer(fault.where), *line_and_column(text, fault.offset))

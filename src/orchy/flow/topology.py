@@ -1,42 +1,42 @@
-"""Circles and reachability in a graph of ids. Without recursion: graphs may be thousands of nodes deep."""
+"""Circles and dead ends of a directed graph, found without recursion. Pure; knows nothing of workflows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
-def find_cycle(edges: Mapping[int, Sequence[int]]) -> list[int]:
-    """The first circle that a depth-first search meets, in order, its first id again at the end; [] if there is none."""
+def cycles(edges: Mapping[int, Sequence[int]]) -> Iterator[list[int]]:
+    """One circle for each edge that closes one, its first node repeated at its end.
+
+    A depth-first search in the order of `edges`: each circle of the graph shares an edge with one of those that are
+    found, and with none found there is none. A target that is no key of `edges` leads nowhere.
+    """
     done: set[int] = set()
-    for start in edges:
-        if start in done:
+    for root in edges:
+        if root in done:
             continue
-        path = [start]
-        on_path = {start}
-        following = [iter(edges[start])]
-        while path:
-            target = next(following[-1], None)
+        path: dict[int, None] = {root: None}  # keeps the order in which it was entered
+        walks = [iter(edges[root])]
+        while walks:
+            target = next(walks[-1], None)
             if target is None:
-                following.pop()
-                left = path.pop()
-                on_path.discard(left)
-                done.add(left)
-            elif target in on_path:
-                return [*path[path.index(target) :], target]
-            elif target not in done:
-                path.append(target)
-                on_path.add(target)
-                following.append(iter(edges[target]))
-    return []
+                walks.pop()
+                done.add(path.popitem()[0])
+            elif target in path:
+                nodes = list(path)
+                yield [*nodes[nodes.index(target) :], target]
+            elif target in edges and target not in done:
+                path[target] = None
+                walks.append(iter(edges[target]))
 
 
-def unreachable(edges: Mapping[int, Sequence[int]], root: int) -> list[int]:
-    """The ids to which no way leads from `root`, in the order of `edges`."""
+def reachable(edges: Mapping[int, Iterable[int]], root: int) -> set[int]:
+    """All that edges lead to from `root`, and `root` itself."""
     reached = {root}
-    ahead = [root]
-    while ahead:
-        for target in edges[ahead.pop()]:
+    left = [root]
+    while left:
+        for target in edges.get(left.pop(), ()):
             if target not in reached:
                 reached.add(target)
-                ahead.append(target)
-    return [id for id in edges if id not in reached]
+                left.append(target)
+    return reached

@@ -1,17 +1,20 @@
-"""What is wrong with a definition: all of it at once, each with its place.
+"""Definitions as they come in: read, checked, and either sound or with everything that is wrong with them.
 
-The reader takes what it can and goes on; only a definition without errors becomes a `Workflow`.
+All problems at once, never the first only; each has a JSON pointer and, where the definition was JSON text, line and
+column. Nothing here raises but `parse_action_definition`, and that only InvalidInput.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from itertools import islice
+from typing import Protocol, runtime_checkable
 
 import attrs
 
 from orchy.errors import InvalidInput, Problem
 from orchy.flow.definition import (
+    DEFAULT_OUTCOME,
     JSON,
     Action,
     ActionDefinition,
@@ -21,319 +24,341 @@ from orchy.flow.definition import (
     RetryPolicy,
     Workflow,
 )
-from orchy.flow.expressions import ExpressionError, compile_template
-from orchy.flow.jsontext import escape, finite, parse_json, positions
+from orchy.flow.expressions import faults_in, tokens_in
+from orchy.flow.findings import Fields, Findings, kind_of
+from orchy.flow.jsonscan import Where
+from orchy.flow.jsontext import not_json, parse_json, pointer, read_json
+from orchy.flow.names import NAME_CHARS_MAX, fault_in_name
+from orchy.flow.paths import Steps
 from orchy.flow.system import SystemAction
-from orchy.flow.topology import find_cycle, unreachable
+from orchy.flow.topology import cycles, reachable
 
-NAME_LENGTH_MAX = 256
+# Re-exported: whoever validates bodies needs this as well.
+__all__ = ["Foreseeing", "Validated", "parse_action_definition", "parse_json", "parse_workflow"]
+
+DEFINITION_BYTES_MAX = 4 * 1024 * 1024
 ACTIONS_MAX = 10_000
-#: Ids fit into what the worker protocol has for them (int32).
-ID_MAX = 2**31 - 1
-SECONDS_MAX = 1e9
-RETRIES_MAX = 1_000_000
+EDGES_MAX = 100_000
+#: Ids travel as int32; 0 means no action.
+ACTION_ID_MAX = 2**31 - 1
+OUTCOME_CHARS_MAX = 256
+RETRY_COUNT_MAX = 10_000
+#: A year.
+RETRY_AFTER_SECONDS_MAX = 31_536_000
+TIMEOUT_SECONDS_MAX = 31_536_000
+_CYCLES_TOLD_MAX = 20
+_CYCLE_ENDS_SHOWN = 20
 
-_WORKFLOW_FIELDS = ("name", "rootAction", "actions", "onSuccess", "onFailure")
-_ACTION_FIELDS = ("id", "type", "name", "next", "join")
-_DEFINITION_FIELDS = ("name", "retry_count", "retry_after_seconds", "retry_policy", "timeout_seconds")
-_TYPE_NAMES: dict[type, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false",
-                                dict: "an object", list: "a list"}  # fmt: skip
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A system action that can say more of its definition than its port asks; what it says makes warnings."""
+
+    templates: tuple[str, ...]
+
+    def outcomes(self, action: Action) -> Collection[str] | None:
+        """All outcomes that it can have; None where any text may be one."""
+        ...
 
 
 @attrs.frozen
 class Validated:
-    """`workflow` is there when there are no errors."""
+    """What became of a definition: the sound workflow, or errors; warnings either way."""
 
     workflow: Workflow | None
-    errors: tuple[Problem, ...]
-    warnings: tuple[Problem, ...]
+    errors: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
 def parse_workflow(
     source: bytes | str | Mapping[str, JSON],
     system_actions: Mapping[str, SystemAction],
-    known_actions: Collection[str] | None,
+    known_actions: Collection[str] | None = None,
 ) -> Validated:
-    """Read a workflow definition. Raises nothing: whatever is wrong is among the errors.
+    """Read a workflow definition.
 
-    `known_actions` are the user actions that workers registered; None: don't ask. Problems have line and column
-    where `source` is text.
+    `known_actions` are the names of user actions that workers have registered; None: don't ask.
     """
-    text: str | None = None
-    value: JSON = source
-    if isinstance(source, bytes | str):
-        try:
-            value = parse_json(source)
-        except InvalidInput as error:
-            return Validated(None, error.problems, ())
-        text = source.decode() if isinstance(source, bytes) else source
-    reader = _Reader()
-    workflow = _read_workflow(reader, value, system_actions, known_actions)
-    places = positions(text) if text is not None and (reader.errors or reader.warnings) else {}
-    errors = tuple(_place(problem, places) for problem in reader.errors)
-    warnings = tuple(_place(problem, places) for problem in reader.warnings)
+    if isinstance(source, bytes | str) and len(source) > DEFINITION_BYTES_MAX:
+        return Validated(None, (Problem(f"the definition is larger than {DEFINITION_BYTES_MAX:,} bytes"),))
+    value, problems = _read(source)
+    if problems:
+        return Validated(None, problems)
+    findings = Findings()
+    reading = _Reading(system_actions, known_actions, findings)
+    workflow = None
+    if isinstance(value, dict):
+        workflow = reading.workflow(value)
+    else:
+        findings.error(f"a workflow definition must be an object, not {kind_of(value)}", ())
+    errors, warnings = findings.problems(_text_of(source))
     return Validated(None if errors else workflow, errors, warnings)
 
 
 def parse_action_definition(source: bytes | str | Mapping[str, JSON]) -> ActionDefinition:
-    """Read what a worker says of an action. Raises InvalidInput with all problems."""
-    value: JSON = parse_json(source) if isinstance(source, bytes | str) else source
-    reader = _Reader()
-    definition = ActionDefinition("")
-    if not isinstance(value, Mapping):
-        reader.error("", "an action definition is a JSON object")
-    else:
-        reader.unknown("", value, _DEFINITION_FIELDS, as_error=True)
-        policy = reader.choice("", value, "retry_policy", RetryPolicy, RetryPolicy.FIXED)
-        definition = ActionDefinition(
-            name=reader.name("", value, "name"),
-            retry_count=reader.whole("", value, "retry_count", RETRIES_MAX, 1),
-            retry_after_seconds=reader.seconds("", value, "retry_after_seconds"),
-            retry_policy=policy,
-            timeout_seconds=reader.seconds("", value, "timeout_seconds"),
-        )
-    if reader.errors:
-        raise InvalidInput("the action definition is not valid", reader.errors)
+    """Read what a worker says of a user action. Raises InvalidInput with all problems; an unknown field is one."""
+    value, problems = _read(source)
+    definition = None
+    if not problems:
+        findings = Findings()
+        if isinstance(value, dict):
+            definition = _action_definition(Fields(value, (), "an action definition", findings))
+        else:
+            findings.error(f"an action definition must be an object, not {kind_of(value)}", ())
+        problems, _ = findings.problems(_text_of(source))
+    if problems or definition is None:
+        count = len(problems)
+        raise InvalidInput(f"the action definition has {count} problem{'s' if count > 1 else ''}", problems)
     return definition
 
 
-def _place(problem: Problem, places: Mapping[str, tuple[int, int]]) -> Problem:
-    """With line and column; a field that is missing is placed where its object is."""
-    pointer = problem.pointer
-    while pointer and pointer not in places:
-        pointer = pointer.rpartition("/")[0]
-    line, column = places.get(pointer, (None, None))
-    return attrs.evolve(problem, line=line, column=column)
+def _read(source: bytes | str | Mapping[str, JSON]) -> tuple[JSON, tuple[Problem, ...]]:
+    if isinstance(source, bytes | str):
+        return read_json(source)
+    value = dict(source)
+    return value, tuple(Problem(message, pointer(where)) for where, message in not_json(value))
 
 
-class _Reader:
-    """Takes fields out of JSON objects and notes what is wrong with them."""
-
-    def __init__(self) -> None:
-        self.errors: list[Problem] = []
-        self.warnings: list[Problem] = []
-
-    def error(self, pointer: str, message: str) -> None:
-        self.errors.append(Problem(message, pointer))
-
-    def warn(self, pointer: str, message: str) -> None:
-        self.warnings.append(Problem(message, pointer))
-
-    def unknown(self, pointer: str, value: Mapping[str, JSON], known: Collection[str], *, as_error: bool = False) -> None:
-        for key in value:
-            if key not in known:
-                note = self.error if as_error else self.warn
-                note(f"{pointer}/{escape(key)}", f"unknown field {key!r}; known here: {', '.join(sorted(known))}")
-
-    def typed(self, pointer: str, value: Mapping[str, JSON], key: str, types: tuple[type, ...], default: Any = ...) -> Any:
-        """The field, or None and an error where it is missing (without `default`) or of another type."""
-        found = value.get(key, ...)
-        if found is ...:
-            if default is ...:
-                self.error(pointer, f"the field {key!r} is missing")
-                return None
-            return default
-        if not isinstance(found, types) or (isinstance(found, bool) and bool not in types):
-            wanted = " or ".join(dict.fromkeys(_TYPE_NAMES[kind] for kind in types))
-            self.error(f"{pointer}/{escape(key)}", f"{key!r} must be {wanted}")
-            return None if default is ... else default
-        return found
-
-    def name(self, pointer: str, value: Mapping[str, JSON], key: str) -> str:
-        name: str | None = self.typed(pointer, value, key, (str,))
-        if name is None:
-            return ""
-        place = f"{pointer}/{key}"
-        if not name.strip():
-            self.error(place, f"{key!r} is empty")
-        elif len(name) > NAME_LENGTH_MAX:
-            self.error(place, f"{key!r} has more than {NAME_LENGTH_MAX} characters")
-        elif not name.isprintable():
-            self.error(place, f"{key!r} has characters that can't be printed")
-        return name
-
-    def choice(self, pointer: str, value: Mapping[str, JSON], key: str, kind: Any, default: Any) -> Any:
-        text: str | None = self.typed(pointer, value, key, (str,), default.value)
-        choices = {item.value.lower(): item for item in kind}
-        if text is not None and text.lower() in choices:
-            return choices[text.lower()]
-        if text is not None:
-            wanted = ", ".join(item.value for item in kind)
-            self.error(f"{pointer}/{key}", f"{key!r} is {text!r} but must be one of {wanted}")
-        return default
-
-    def whole(self, pointer: str, value: Mapping[str, JSON], key: str, most: int, default: int) -> int:
-        number: int = self.typed(pointer, value, key, (int,), default)
-        if not 0 <= number <= most:
-            self.error(f"{pointer}/{key}", f"{key!r} must be from 0 to {most}")
-        return number
-
-    def seconds(self, pointer: str, value: Mapping[str, JSON], key: str) -> float:
-        number: float = self.typed(pointer, value, key, (int, float), 0)
-        if not (finite(number) and 0 <= number <= SECONDS_MAX):
-            self.error(f"{pointer}/{key}", f"{key!r} must be from 0 to {SECONDS_MAX:.0f} seconds")
-        return number
+def _text_of(source: bytes | str | Mapping[str, JSON]) -> str | None:
+    return source.decode() if isinstance(source, bytes) else source if isinstance(source, str) else None
 
 
-def _read_workflow(
-    reader: _Reader, value: JSON, system_actions: Mapping[str, SystemAction], known_actions: Collection[str] | None
-) -> Workflow | None:
-    if not isinstance(value, Mapping):
-        reader.error("", "a workflow definition is a JSON object")
+def _name(fields: Fields) -> str | None:
+    name = fields.text("name", required=True)
+    if name is not None:
+        fault = fault_in_name(name)
+        if fault is not None:
+            fields.error(f"the name {fault}", "name")
+            return None
+    return name
+
+
+def _action_definition(fields: Fields) -> ActionDefinition | None:
+    name = _name(fields)
+    retry_count = fields.number("retry_count", 0, RETRY_COUNT_MAX, whole=True)
+    retry_after_seconds = fields.number("retry_after_seconds", 0, RETRY_AFTER_SECONDS_MAX)
+    retry_policy = fields.choice("retry_policy", RetryPolicy)
+    timeout_seconds = fields.number("timeout_seconds", 0, TIMEOUT_SECONDS_MAX)
+    for field in fields.unknown():
+        fields.error(f"an action definition has no field {field[:NAME_CHARS_MAX]!r}", field, at_key=True)
+    if name is None or not fields.sound:
         return None
-    reader.unknown("", value, _WORKFLOW_FIELDS)
-    name = reader.name("", value, "name")
-    root = reader.typed("", value, "rootAction", (int,))
-    on_success = reader.choice("", value, "onSuccess", OnEnd, OnEnd.NOOP)
-    on_failure = reader.choice("", value, "onFailure", OnEnd, OnEnd.NOOP)
-    items = reader.typed("", value, "actions", (list,)) or []
-    if not items and isinstance(value.get("actions"), list):
-        reader.error("/actions", "a workflow needs at least one action")
-    if len(items) > ACTIONS_MAX:
-        reader.error("/actions", f"a workflow has at most {ACTIONS_MAX} actions, this one has {len(items)}")
-        return None
-    actions: dict[int, Action] = {}
-    pointers: dict[int, str] = {}
-    for index, item in enumerate(items):
-        pointer = f"/actions/{index}"
-        if not isinstance(item, Mapping):
-            reader.error(pointer, "an action is a JSON object")
-            continue
-        action = _read_action(reader, pointer, item, system_actions)
-        if action is None:
-            continue
-        if action.id in actions:
-            reader.error(f"{pointer}/id", f"the id {action.id} is that of {pointers[action.id]} already")
-            continue
-        actions[action.id], pointers[action.id] = action, pointer
-        if action.type is ActionType.USER and known_actions is not None and action.name not in known_actions:
-            reader.warn(f"{pointer}/name", f"no worker has registered the action {action.name!r} yet")
-    _check_graph(reader, root, actions, pointers)
-    if root is None:
-        return None
-    return Workflow(name, root, actions, on_success, on_failure, source=value)
-
-
-def _read_action(
-    reader: _Reader, pointer: str, item: Mapping[str, JSON], system_actions: Mapping[str, SystemAction]
-) -> Action | None:
-    """The action as far as it can be read; None when it has no id of its own to be known by."""
-    id = reader.typed(pointer, item, "id", (int,))
-    if id is not None and not 0 <= id <= ID_MAX:
-        reader.error(f"{pointer}/id", f"an id must be from 0 to {ID_MAX}")
-    name = reader.name(pointer, item, "name")
-    kind = reader.typed(pointer, item, "type", (str,))
-    if kind is not None and kind.lower() not in ("user", "system"):
-        reader.error(f"{pointer}/type", f"the type is {kind!r} but must be user or system")
-    join = reader.choice(pointer, item, "join", JoinMode, JoinMode.ALL)
-    following = _read_next(reader, pointer, item)
-    parameters: Mapping[str, JSON] = {}
-    settings: dict[str, JSON] = {}
-    is_user = kind is not None and kind.lower() == "user"
-    if is_user:
-        reader.unknown(pointer, item, (*_ACTION_FIELDS, "parameters"))
-        parameters = reader.typed(pointer, item, "parameters", (dict,), {})
-        _check_expressions(reader, f"{pointer}/parameters", parameters)
-    elif kind is not None and kind.lower() == "system":
-        settings = _read_settings(reader, pointer, item, name, system_actions)
-    if id is None:
-        return None
-    action = Action(
-        id, ActionType.USER if is_user else ActionType.SYSTEM, name, parameters, following, join, settings
+    default = ActionDefinition(name)
+    return ActionDefinition(
+        name,
+        default.retry_count if retry_count is None else int(retry_count),
+        default.retry_after_seconds if retry_after_seconds is None else retry_after_seconds,
+        retry_policy or default.retry_policy,
+        default.timeout_seconds if timeout_seconds is None else timeout_seconds,
     )
-    if not is_user and name in system_actions and settings:
-        for fault in system_actions[name].faults(action):
-            reader.error(f"{pointer}/{fault.field}".rstrip("/"), fault.message)
-    _check_outcomes(reader, pointer, action)
-    return action
 
 
-def _read_settings(
-    reader: _Reader,
-    pointer: str,
-    item: Mapping[str, JSON],
-    name: str,
-    system_actions: Mapping[str, SystemAction],
-) -> dict[str, JSON]:
-    """The fields that the system action has of its own; empty when one of them is wrong."""
-    kind = system_actions.get(name)
-    if kind is None:
-        if name:
-            known = ", ".join(sorted(system_actions))
-            reader.error(f"{pointer}/name", f"there is no system action {name!r}; there are {known}")
-        return {}
-    reader.unknown(pointer, item, (*_ACTION_FIELDS, *kind.fields))
-    before = len(reader.errors)
-    settings: dict[str, JSON] = {}
-    for key, field in kind.fields.items():
-        found = reader.typed(pointer, item, key, field.types, ... if field.required else None)
-        if found is not None:
-            settings[key] = found
-    return settings if len(reader.errors) == before else {}
+class _Reading:
+    """One definition on its way from JSON to a Workflow."""
 
+    def __init__(
+        self, system_actions: Mapping[str, SystemAction], known_actions: Collection[str] | None, findings: Findings
+    ) -> None:
+        self.system_actions = system_actions
+        self.known_actions = known_actions
+        self.findings = findings
+        self.actions: dict[int, Action] = {}
+        self.places: dict[int, Where] = {}
+        self.edges: list[tuple[int, int, Where]] = []  # source, target, and where that is said
 
-def _read_next(reader: _Reader, pointer: str, item: Mapping[str, JSON]) -> dict[str, tuple[int, ...]]:
-    following: dict[str, tuple[int, ...]] = {}
-    for outcome, targets in reader.typed(pointer, item, "next", (dict,), {}).items():
-        place = f"{pointer}/next/{escape(outcome)}"
-        if not isinstance(targets, list) or any(not isinstance(t, int) or isinstance(t, bool) for t in targets):
-            reader.error(place, "an outcome leads to a list of action ids")
-            continue
-        if len(set(targets)) < len(targets):
-            reader.error(place, "an action stands twice in this list")
-        following[outcome] = tuple(targets)
-    return following
+    def workflow(self, source: Mapping[str, JSON]) -> Workflow:
+        """The workflow; of no use where there were errors."""
+        fields = Fields(source, (), "a workflow definition", self.findings)
+        name = _name(fields)
+        root = fields.read("rootAction", (int,), required=True)
+        on_success = fields.choice("onSuccess", OnEnd)
+        on_failure = fields.choice("onFailure", OnEnd)
+        actions = fields.read("actions", (list,), required=True)
+        self.warn_of_unknown(fields)
+        if actions is not None and not 1 <= len(actions) <= ACTIONS_MAX:
+            fields.error(f"a workflow has from 1 to {ACTIONS_MAX:,} actions, not {len(actions):,}", "actions")
+        elif actions is not None:
+            for index, item in enumerate(actions):
+                self.action(item, ("actions", index))
+            if len(self.edges) > EDGES_MAX:
+                fields.error(f"a workflow has at most {EDGES_MAX:,} edges, not {len(self.edges):,}", "actions")
+            else:
+                self.check_edges(root, fields)
+                self.check_references()
+        return Workflow(
+            name or "", root or 0, self.actions, on_success or OnEnd.NOOP, on_failure or OnEnd.NOOP, source=source
+        )
 
+    def warn_of_unknown(self, fields: Fields) -> None:
+        for field in fields.unknown():
+            message = f"{fields.whose} has no field {field[:NAME_CHARS_MAX]!r}: it is ignored"
+            self.findings.warning(message, (*fields.where, field), at_key=True)
 
-def _check_outcomes(reader: _Reader, pointer: str, action: Action) -> None:
-    if action.type is ActionType.SYSTEM and action.name == "switch":
-        return
-    possible = {"default", action.settings.get("event", "default")}
-    for outcome in action.next:
-        if outcome not in possible:
-            named = " or ".join(sorted(repr(name) for name in possible))
-            reader.warn(
-                f"{pointer}/next/{escape(outcome)}", f"the outcome {outcome!r} never happens here, only {named}"
-            )
+    # One action.
 
+    def action(self, source: JSON, where: Where) -> None:
+        if not isinstance(source, dict):
+            self.findings.error(f"an action must be an object, not {kind_of(source)}", where)
+            return
+        fields = Fields(source, where, "an action", self.findings)
+        action_id = self.action_id(fields)
+        type_ = fields.choice("type", ActionType, required=True)
+        name = _name(fields)
+        parameters = fields.read("parameters", (dict,))
+        next_ = self.next(fields, action_id)
+        join = fields.choice("join", JoinMode)
+        self.check_expressions(parameters, fields)
+        fields.whose = "a user action"
+        kind = None
+        settings: dict[str, JSON] = {}
+        settings_sound = True
+        if type_ is ActionType.SYSTEM and name is not None:
+            kind = self.system_actions.get(name)
+            if kind is None:
+                known = ", ".join(sorted(self.system_actions))
+                fields.error(f"there is no system action {name!r}; there are {known}", "name")
+            else:
+                settings, settings_sound = self.settings(kind, fields)
+                if parameters:
+                    message = f"{fields.whose} takes no parameters: they are ignored"
+                    self.findings.warning(message, (*where, "parameters"), at_key=True)
+        if type_ is ActionType.USER or kind is not None:
+            self.warn_of_unknown(fields)  # of an unknown kind nobody knows the fields
+        if type_ is None or name is None:
+            return
+        if type_ is ActionType.USER and self.known_actions is not None and name not in self.known_actions:
+            self.findings.warning(f"no worker has registered the action {name!r} yet", (*where, "name"))
+        action = Action(action_id or 0, type_, name, parameters or {}, next_ or {}, join or JoinMode.ALL, settings)
+        if settings_sound:
+            self.check_action(action, kind, fields, next_is_there=next_ is not None)
+        if action_id is not None:
+            self.actions.setdefault(action_id, action)
 
-def _check_expressions(reader: _Reader, pointer: str, value: JSON) -> None:
-    for place, text in _texts(pointer, value):
-        try:
-            compile_template(text)
-        except ExpressionError as error:
-            reader.error(place, str(error))
+    def settings(self, kind: SystemAction, fields: Fields) -> tuple[dict[str, JSON], bool]:
+        """The fields that only this kind of system action has, and whether they are as its `faults` expects them."""
+        fields.whose = f"the system action {kind.name}"
+        settings: dict[str, JSON] = {}
+        before = len(self.findings.errors)
+        for field, said in kind.fields.items():
+            value = fields.read(field, said.types, required=said.required)
+            if value is not None:
+                settings[field] = value
+        return settings, len(self.findings.errors) == before
 
+    def check_action(self, action: Action, kind: SystemAction | None, fields: Fields, *, next_is_there: bool) -> None:
+        """What a kind of action finds wrong with its definition, and outcomes that it can't have."""
+        faults = list(kind.faults(action)) if kind is not None else []
+        for fault in faults:
+            if fault.field != "next" or next_is_there:
+                fields.error(fault.message, fault.field if fault.field in fields.source else None)
+        possible: Collection[str] | None = None
+        if kind is None:
+            possible = (DEFAULT_OUTCOME,)
+        elif isinstance(kind, Foreseeing) and not faults:
+            possible = kind.outcomes(action)
+        if possible is None:
+            return
+        only = " or ".join(repr(outcome) for outcome in possible)
+        for outcome in action.next:
+            if outcome not in possible:
+                message = f"the outcome {outcome!r:.100} can't happen here: only {only:.300} can"
+                self.findings.warning(message, (*fields.where, "next", outcome), at_key=True)
 
-def _texts(pointer: str, value: JSON) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield pointer, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(f"{pointer}/{escape(key)}", item)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _texts(f"{pointer}/{index}", item)
+    def action_id(self, fields: Fields) -> int | None:
+        action_id = fields.read("id", (int,), required=True)
+        if not isinstance(action_id, int):
+            return None
+        if not 1 <= action_id <= ACTION_ID_MAX:
+            fields.error(f"an action's id must be from 1 to {ACTION_ID_MAX:,}, not {action_id!r:.40}", "id")
+        if action_id in self.places:
+            fields.error(f"the id {action_id} is that of {pointer(self.places[action_id])} already", "id")
+        else:
+            self.places[action_id] = fields.where
+        return action_id
 
-
-def _check_graph(
-    reader: _Reader, root: int | None, actions: Mapping[int, Action], pointers: Mapping[int, str]
-) -> None:
-    if root is not None and root not in actions:
-        reader.error("/rootAction", f"there is no action {root}")
-    edges: dict[int, list[int]] = {}
-    for action in actions.values():
-        targets = edges.setdefault(action.id, [])
-        for outcome, ids in action.next.items():
-            for position, target in enumerate(ids):
-                if target in actions:
-                    targets.append(target)
+    def next(self, fields: Fields, source: int | None) -> dict[str, tuple[int, ...]] | None:
+        """What follows, by outcome; None where that is no object."""
+        outcomes: dict[str, tuple[int, ...]] = {}
+        said = fields.read("next", (dict,))
+        if said is None:
+            return None if fields.source.get("next") is not None else outcomes
+        for outcome, targets in said.items():
+            where = (*fields.where, "next", outcome)
+            if len(outcome) > OUTCOME_CHARS_MAX:
+                self.findings.error(f"an outcome is longer than {OUTCOME_CHARS_MAX} characters", where, at_key=True)
+            if not isinstance(targets, list):
+                message = f"what follows an outcome must be a list of action ids, not {kind_of(targets)}"
+                self.findings.error(message, where)
+                continue
+            followers: dict[int, None] = {}
+            for index, target in enumerate(targets):
+                if not isinstance(target, int) or isinstance(target, bool):
+                    message = f"an action's id must be a whole number, not {kind_of(target)}"
+                    self.findings.error(message, (*where, index))
+                elif target in followers:
+                    self.findings.warning(f"action {target} follows this outcome already", (*where, index))
                 else:
-                    place = f"{pointers[action.id]}/next/{escape(outcome)}/{position}"
-                    reader.error(place, f"there is no action {target}")
-    cycle = find_cycle(edges)
-    if cycle:
-        reader.error(pointers[cycle[0]], f"the actions go round in a circle: {' -> '.join(map(str, cycle))}")
-    if root in actions:
-        for id in unreachable(edges, root):
-            reader.error(pointers[id], f"no way leads to action {id} from the root action {root}")
+                    followers[target] = None
+                    if source is not None:
+                        self.edges.append((source, target, (*where, index)))
+            outcomes[outcome] = tuple(followers)
+        return outcomes
+
+    def check_expressions(self, parameters: JSON, fields: Fields) -> None:
+        for error in faults_in(parameters):
+            self.findings.error(f"the expression {error}", (*fields.where, "parameters", *error.where))
+
+    # All of them together.
+
+    def check_edges(self, root: int | None, fields: Fields) -> None:
+        """That edges lead somewhere, in no circle, and from the root to every action."""
+        followers: dict[int, list[int]] = {action_id: [] for action_id in self.places}
+        said: dict[tuple[int, int], Where] = {}
+        for source, target, where in self.edges:
+            if target not in followers:
+                self.findings.error(f"there is no action {target!r:.40}", where)
+            else:
+                followers[source].append(target)
+                said.setdefault((source, target), where)
+        for cycle in islice(cycles(followers), _CYCLES_TOLD_MAX):
+            self.findings.error(f"the actions form a cycle: {_shown(cycle)}", said[cycle[-2], cycle[-1]])
+        if root is None:
+            return
+        if root not in followers:
+            fields.error(f"there is no action {root!r:.40}", "rootAction")
+            return
+        reached = reachable(followers, root)
+        for action_id, where in self.places.items():
+            if action_id not in reached:
+                self.findings.error(f"nothing leads from the root to action {action_id}", where)
+
+    def check_references(self) -> None:
+        """Warn of paths that can never find anything."""
+        ids = {str(action_id) for action_id in self.places}
+        for action in self.actions.values():
+            values: dict[str, JSON] = {"parameters": action.parameters}
+            kind = self.system_actions.get(action.name) if action.type is ActionType.SYSTEM else None
+            if isinstance(kind, Foreseeing):
+                values = {field: action.settings.get(field) for field in kind.templates}
+            for token, where in tokens_in(values):
+                fault = _fault_in_reference(token.path.steps, ids)
+                if fault is not None:
+                    message = f"{token.text!r:.100} finds nothing: {fault}"
+                    self.findings.warning(message, (*self.places[action.id], *where))
+
+
+def _fault_in_reference(steps: Steps, ids: Collection[str]) -> str | None:
+    if not steps or steps[0] == "input":
+        return None
+    first, *rest = steps
+    if first not in ids:
+        return f"{first!r:.40} is neither 'input' nor the id of an action"
+    return "an action has only 'output'" if rest and rest[0] != "output" else None
+
+
+def _shown(cycle: list[int]) -> str:
+    """A circle as text, the middle of a long one left out."""
+    if len(cycle) <= 2 * _CYCLE_ENDS_SHOWN:
+        return " -> ".join(map(str, cycle))
+    left_out = f"({len(cycle) - 2 * _CYCLE_ENDS_SHOWN} more)"
+    return " -> ".join([*map(str, cycle[:_CYCLE_ENDS_SHOWN]), left_out, *map(str, cycle[-_CYCLE_ENDS_SHOWN:])])

@@ -42,11 +42,13 @@ class TimerLoop:
         holdings: Holdings,
         fire: Callable[[DueTimer], Awaitable[None]],
         ready: Callable[[int, Sequence[str]], None],
+        observe: Callable[[int], None],
     ) -> None:
         self._store = store
         self._holdings = holdings
         self._fire = fire
         self._ready = ready
+        self._observe = observe
         self._due_at: dict[int, float] = {}  # when to look at a partition, at the latest at the next full look
         self._next_at = float("-inf")
         self._earlier = trio.Event()
@@ -122,6 +124,7 @@ class TimerLoop:
     async def _handle(self, due: DueTimer) -> None:
         try:
             await self._fire(due)
+            self._observe(due.late_ms)
         except OrchyError as error:
             log.warning("timer %s could not be handled and comes again: %s", due.key, error)
         finally:

@@ -5,7 +5,8 @@ Rules every store keeps:
 * A method happens whole or not at all, and raises from the `StoreError` branch of `orchy.errors`.
 * The store's clock is the only one: due times are "so long after the commit", times in answers are the store's.
 * `fields` of a flow are opaque, but for two that `claim` reads: `r:<actionId>` starts with `<attempt>:<phase>`
-  (phase `q`: with the workers), and `p` is there while the flow is paused.
+  (phase `q`: with the workers), and `p` is there while the flow is paused. The names `v`, `c` and `z` are the
+  store's own.
 * A flow's partition is the caller's to know; everything of one partition can be touched together.
 * Names of actions and ids are text without control characters (the callers have checked them).
 """
@@ -22,6 +23,8 @@ from orchy.flow.events import TimerKind
 
 PAUSED_FIELD = "p"
 RUNNING_FIELD_PREFIX = "r:"
+#: Fields that a commit may not name.
+OWN_FIELDS = frozenset({"v", "c", "z"})
 
 #: Most items that one call takes or hands out for one partition.
 BATCH_MAX = 100
@@ -212,7 +215,10 @@ class FlowStore(Protocol):
     """Flows, their queues and their timers."""
 
     async def commit(self, commit: Commit) -> Committed:
-        """Make one transition. Raises VersionConflict (nothing changed), OutcomeUnknown, StoreUnavailable, StoreRefused."""
+        """Make one transition: `fields` are written, then `removed_fields` removed.
+
+        Raises VersionConflict (nothing changed), OutcomeUnknown, StoreUnavailable, StoreRefused.
+        """
         ...
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
@@ -286,8 +292,8 @@ class DefinitionStore(Protocol):
         ...
 
     async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
-        """(version, created). The same text as the newest version makes no new one. A version number is never used twice,
-        also not after `delete_workflow`."""
+        """(version, created). The same text as the newest version makes no new one. A version number is never used
+        twice, also not after `delete_workflow`."""
         ...
 
     async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:

@@ -22,6 +22,7 @@ from orchy.flow.execution import Phase
 from orchy.store.base import (
     BATCH_MAX,
     HISTORY_ENTRIES_MAX,
+    OWN_FIELDS,
     PAUSED_FIELD,
     RUNNING_FIELD_PREFIX,
     Claimed,
@@ -117,6 +118,7 @@ class MemoryStore:
     async def commit(self, commit: Commit) -> Committed:
         """See the port."""
         await trio.lowlevel.checkpoint()
+        assert OWN_FIELDS.isdisjoint(commit.fields), f"fields of the store's own: {commit.fields}"
         partition = self._partition(commit.partition)
         flow = partition.flows.get(commit.flow_id)
         version = flow.version if flow else 0

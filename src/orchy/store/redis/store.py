@@ -16,6 +16,7 @@ from orchy.errors import VersionConflict
 from orchy.store.base import (
     BATCH_MAX,
     HISTORY_ENTRIES_MAX,
+    OWN_FIELDS,
     Claimed,
     Commit,
     Committed,
@@ -55,6 +56,7 @@ class RedisStore:
 
     async def commit(self, commit: Commit) -> Committed:
         """See the port."""
+        assert OWN_FIELDS.isdisjoint(commit.fields), f"fields of the store's own: {commit.fields}"
         args: list[Part] = [
             commit.flow_id,
             commit.workflow,

@@ -1,0 +1,132 @@
+"""The command line: `python -m orchy [flags]` is a server, `python -m orchy demo` shows one at work."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from orchy import __version__
+from orchy.config import SETTINGS, Config, load, read_file
+from orchy.errors import ConfigurationError, StartupError, StoreError
+from orchy.logs import set_up
+from orchy.tasks import first_error
+
+EXIT_OK, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
+
+_GROUPS = {
+    "cluster": "cluster",
+    "doors": "listeners",
+    "store": "store",
+    "engine": "engine",
+    "log": "logging",
+}
+
+log = logging.getLogger("orchy")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of a server."""
+    parser = argparse.ArgumentParser(
+        prog="python -m orchy",
+        description="A distributed, fault-tolerant workflow orchestrator. Without flags: one node with a store of its own.",
+        epilog="Every flag also reads a variable (--http-port: ORCHY_HTTP_PORT) and a key of the file that --config-file"
+        " names (http-port); a flag beats the environment, which beats the file."
+        " `python -m orchy demo` starts a server and a worker and shows a workflow run.",
+    )
+    parser.add_argument("--version", action="version", version=f"orchy {__version__}")
+    parser.add_argument("--config-file", metavar="PATH", help="a TOML file with these settings [ORCHY_CONFIG_FILE]")
+    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
+    for setting in SETTINGS:
+        default = f" (default: {setting.default})" if setting.default is not None else ""
+        flag = groups[setting.group].add_argument(
+            setting.flag,
+            dest=setting.name,
+            metavar=setting.metavar,
+            action="append" if setting.repeats else "store",
+            help=f"{setting.help}{default}".replace("%", "%%"),
+        )
+        if setting.name == "redis-tls":
+            flag.nargs, flag.const = "?", "true"
+    return parser
+
+
+def configure(argv: Sequence[str]) -> Config:
+    """The settings that a command line, the environment and a file make. Raises ConfigurationError; exits for --help."""
+    flags = vars(make_parser().parse_args(argv))
+    path = flags.pop("config_file") or os.environ.get("ORCHY_CONFIG_FILE")
+    file = read_file(Path(path)) if path else None
+    return load(flags, os.environ, file, socket.gethostname())
+
+
+async def _serve(config: Config) -> None:
+    from orchy.node import Addresses, run_node
+
+    shutdown = trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def stop_on_signal() -> None:
+                async for _ in signals:
+                    if shutdown.is_set():  # asked twice: now
+                        nursery.cancel_scope.cancel()
+                    shutdown.set()
+
+            async def run(task_status: trio.TaskStatus[Addresses]) -> None:
+                await run_node(config, shutdown=shutdown, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop_on_signal)
+            addresses: Addresses = await nursery.start(run)
+            log.info(
+                "node %s serves REST on http://%s and workers on %s", config.node_name, addresses.http, addresses.grpc
+            )
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Be a server; the exit code."""
+    try:
+        config = configure(argv)
+    except ConfigurationError as error:
+        return _complain(error, EXIT_USAGE)
+    set_up(config.log_level, config.log_format)
+    try:
+        trio.run(_serve, config)
+    except BaseException as raised:
+        error = first_error(raised) if isinstance(raised, BaseExceptionGroup) else raised
+        if isinstance(error, ConfigurationError):
+            return _complain(error, EXIT_USAGE)
+        if isinstance(error, StartupError | StoreError):
+            return _complain(error, EXIT_FAILURE)
+        if isinstance(error, KeyboardInterrupt):
+            return EXIT_FAILURE
+        log.critical("an error that nobody foresaw", exc_info=error)
+        return EXIT_FAILURE
+    return EXIT_OK
+
+
+def _complain(error: Exception, code: int) -> int:
+    for line in str(error).splitlines():
+        print(f"orchy: {line}", file=sys.stderr)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0 after a drained stop, 1 for a failure at run time, 2 for a bad command line or configuration."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["demo"]:
+        from orchy.demo import run_demo
+
+        return run_demo(argv[1:])
+    return serve(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""What may be a name: of a workflow, an action, an event."""
+
+from __future__ import annotations
+
+import unicodedata
+
+NAME_CHARS_MAX = 256
+
+
+def fault_in_name(name: str) -> str | None:
+    """What is wrong with a name, as the end of a sentence that begins with what it names; None if nothing is."""
+    if not name.strip():
+        return "must not be empty"
+    if len(name) > NAME_CHARS_MAX:
+        return f"must not be longer than {NAME_CHARS_MAX} characters"
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in name):
+        return "must not have control characters"
+    return None

@@ -1,0 +1,77 @@
+"""What is counted, for `/metrics`. Other parts count through small ports and know nothing of Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The metrics of one node, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._started = Counter("orchy_flows_started", "Flows accepted by this node", registry=registry)
+        self._ended = Counter("orchy_flows_ended", "Flows that ended on this node", ["state"], registry=registry)
+        self._results = Counter("orchy_results", "Workers' results, by what became of them", ["verdict"], registry=registry)
+        self._handed_out = Counter("orchy_actions_handed_out", "Attempts handed out by polls", registry=registry)
+        self._polls = Counter("orchy_polls", "Polls answered", ["answer"], registry=registry)
+        self._fired = Counter("orchy_timers_fired", "Timers handled", registry=registry)
+        self._lateness = Histogram(
+            "orchy_timer_lateness_seconds", "How late timers were taken", buckets=_SECONDS, registry=registry
+        )
+        self._requests = Histogram(
+            "orchy_http_request_seconds",
+            "REST requests",
+            ["method", "route", "status"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+
+    def flow_started(self) -> None:
+        """A flow was accepted."""
+        self._started.inc()
+
+    def flow_ended(self, state: str) -> None:
+        """A flow is over."""
+        self._ended.labels(state).inc()
+
+    def result_taken(self, verdict: str) -> None:
+        """A worker's result was answered."""
+        self._results.labels(verdict).inc()
+
+    def polled(self, handed_out: int) -> None:
+        """A poll was answered."""
+        self._polls.labels("work" if handed_out else "empty").inc()
+        self._handed_out.inc(handed_out)
+
+    def timer_fired(self, late_ms: int) -> None:
+        """A timer was taken from the store."""
+        self._fired.inc()
+        self._lateness.observe(late_ms / 1000)
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A REST request was answered."""
+        self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
+        """Show what `read` says whenever somebody asks."""
+        Gauge(name, help, registry=self._registry).set_function(read)
+
+    def counter(self, name: str, help: str, read: Callable[[], float]) -> None:
+        """Show a count that is kept elsewhere."""
+
+        class Kept(Collector):
+            def collect(self) -> list[CounterMetricFamily]:  # type: ignore[override]
+                return [CounterMetricFamily(name, help, value=read())]
+
+        self._registry.register(Kept())
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,120 @@
+"""The application: its routes, and what holds for all of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+import attrs
+from quart import Response, g, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from orchy.catalog import Catalog
+from orchy.errors import OrchyError
+from orchy.flow.definition import JSON
+from orchy.orchestrator import Orchestrator
+from orchy.queries import Queries
+from orchy.rest import actions, flows, node, workflows
+from orchy.rest.answers import answer_error, error_answer
+
+BODY_LIMIT_BYTES = 10 * 2**20
+BODY_TIMEOUT_SECONDS = 30
+
+log = logging.getLogger(__name__)
+
+
+class ClusterFace(Protocol):
+    """What REST asks of the cluster."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node serves."""
+        ...
+
+    async def describe(self) -> dict[str, JSON]:
+        """The body of `GET /cluster`."""
+        ...
+
+
+class MetricsFace(Protocol):
+    """What REST asks of the metrics."""
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        ...
+
+    def text(self) -> bytes:
+        """All metrics, in Prometheus' text format."""
+        ...
+
+
+@attrs.frozen
+class Services:
+    """Whom the routes ask."""
+
+    orchestrator: Orchestrator
+    queries: Queries
+    catalog: Catalog
+    cluster: ClusterFace
+    metrics: MetricsFace
+
+
+def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> QuartTrio:
+    """The application over its services."""
+    app = QuartTrio("orchy")
+    app.config["MAX_CONTENT_LENGTH"] = body_limit_bytes
+    app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_SECONDS
+    app.register_blueprint(workflows.routes(services.catalog))
+    app.register_blueprint(actions.routes(services.catalog))
+    app.register_blueprint(flows.routes(services.orchestrator, services.queries))
+    app.register_blueprint(node.routes(services.cluster, services.metrics.text, lambda: _index(app)))
+
+    @app.errorhandler(OrchyError)
+    async def on_orchy_error(error: OrchyError) -> Response:
+        return answer_error(error)
+
+    @app.errorhandler(RequestEntityTooLarge)
+    async def on_too_large(error: RequestEntityTooLarge) -> Response:
+        return error_answer(f"the body is larger than {body_limit_bytes} bytes", 413)
+
+    @app.errorhandler(HTTPException)
+    async def on_http_error(error: HTTPException) -> Response:
+        sentences = {
+            404: f"there is no route {request.method} {request.path}; GET / lists them",
+            405: f"{request.path} does not take {request.method}",
+            408: f"the body did not arrive within {BODY_TIMEOUT_SECONDS} s",
+        }
+        code = error.code or 500
+        response = error_answer(sentences.get(code, error.description or error.name), code)
+        if code == 405 and error.get_response().headers.get("Allow"):
+            response.headers["Allow"] = error.get_response().headers["Allow"]
+        return response
+
+    @app.errorhandler(Exception)
+    async def on_bug(error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        return error_answer("the server failed; its log says why", 500)
+
+    @app.before_request
+    async def begin() -> None:
+        g.began = time.perf_counter()
+
+    @app.after_request
+    async def count(response: Response) -> Response:
+        route = str(request.url_rule) if request.url_rule else "none"
+        services.metrics.requested(request.method, route, response.status_code, time.perf_counter() - g.began)
+        return response
+
+    return app
+
+
+def _index(app: QuartTrio) -> JSON:
+    routes: dict[str, list[str]] = {}
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint != "static":
+            routes.setdefault(str(rule), []).extend(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
+    return {"name": "orchy", "routes": [f"{' '.join(sorted(routes[rule]))} {rule}" for rule in sorted(routes)]}
+
+

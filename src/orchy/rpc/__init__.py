@@ -1,0 +1,1 @@
+"""The worker API over gRPC: servicer (what calls mean), carrier (how they travel), and conversions."""

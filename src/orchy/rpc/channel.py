@@ -1,0 +1,211 @@
+"""A client's connection to one server, for unary calls: what the worker library needs of gRPC. h2 keeps the protocol.
+
+Calls run side by side; when the connection is lost, each of them fails at once. It is not made again: its owner opens
+a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+import trio
+
+from orchy.rpc.framing import Code, Status, decode_message, frame, unframe
+from orchy.tasks import open_service_nursery
+
+RECEIVE_BYTES = 64 * 1024
+CONNECT_SECONDS = 5.0
+WINDOW_BYTES = 4 * 2**20
+PING_AFTER_SECONDS = 30.0
+PING_ANSWER_SECONDS = 10.0
+
+
+class ConnectionLost(Exception):
+    """The server is gone, or was never there. A call under way may have been carried out."""
+
+
+@attrs.define(eq=False)
+class _Call:
+    done: trio.Event = attrs.field(factory=trio.Event)
+    window: trio.Event = attrs.field(factory=trio.Event)
+    body: bytearray = attrs.field(factory=bytearray)
+    status: Status | None = None
+    lost: bool = False
+
+
+class Channel:
+    """Made by `open_channel`."""
+
+    def __init__(self, stream: trio.abc.Stream, authority: str) -> None:
+        self._stream = stream
+        self._authority = authority
+        self._http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._calls: dict[int, _Call] = {}
+        self._to_write = trio.Event()
+        self._closed = trio.Event()
+
+    @property
+    def open(self) -> bool:
+        """Whether calls can be made."""
+        return not self._closed.is_set()
+
+    async def closed(self) -> None:
+        """Returns when the connection is lost."""
+        await self._closed.wait()
+
+    async def call(self, method: str, request: Any, reply_type: Any) -> Any:
+        """Call "Service/Method". Raises Status, or ConnectionLost. Cancelled, it tells the server."""
+        if not self.open:
+            raise ConnectionLost(f"{self._authority} is gone")
+        call = _Call()
+        stream_id = self._http.get_next_available_stream_id()
+        self._calls[stream_id] = call
+        headers = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", self._authority),
+            (":path", f"/{method}"),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+        ]
+        try:
+            self._http.send_headers(stream_id, headers)
+            await self._send(stream_id, call, frame(request.SerializeToString()))
+            await call.done.wait()
+        except h2.exceptions.ProtocolError as error:
+            raise ConnectionLost(f"{self._authority} takes no more calls: {error}") from None
+        finally:
+            del self._calls[stream_id]
+            if not call.done.is_set():
+                self._reset(stream_id)
+        if call.lost:
+            raise ConnectionLost(f"the connection to {self._authority} was lost")
+        if call.status is not None:
+            raise call.status
+        return reply_type.FromString(unframe(call.body))
+
+    async def _send(self, stream_id: int, call: _Call, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest and not call.done.is_set():
+            room = min(self._http.local_flow_control_window(stream_id), self._http.max_outbound_frame_size, len(rest))
+            if room <= 0:
+                call.window = trio.Event()
+                self._to_write.set()
+                await call.window.wait()
+                continue
+            self._http.send_data(stream_id, bytes(rest[:room]), end_stream=room == len(rest))
+            rest = rest[room:]
+        self._to_write.set()
+
+    def _reset(self, stream_id: int) -> None:
+        try:
+            self._http.reset_stream(stream_id, 8)  # CANCEL
+            self._to_write.set()
+        except h2.exceptions.ProtocolError:
+            pass  # it is closed
+
+    async def run(self) -> None:
+        """Carry the calls until the connection is lost or this is cancelled."""
+        self._http.update_settings({4: WINDOW_BYTES})  # INITIAL_WINDOW_SIZE
+        self._http.initiate_connection()
+        self._http.increment_flow_control_window(WINDOW_BYTES)
+        self._to_write.set()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write_all)
+                await self._read_all()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._closed.set()
+            for call in self._calls.values():
+                if not call.done.is_set():
+                    call.lost = True
+                    call.done.set()
+                    call.window.set()
+
+    async def _read_all(self) -> None:
+        pinged = False
+        while True:
+            data: bytes | bytearray | None = None
+            try:
+                with trio.move_on_after(PING_ANSWER_SECONDS if pinged else PING_AFTER_SECONDS):
+                    data = await self._stream.receive_some(RECEIVE_BYTES)
+                if data is None:
+                    if pinged:
+                        return
+                    pinged = True
+                    self._http.ping(b"orchy-ok")
+                elif not data:
+                    return
+                else:
+                    pinged = False
+                    for event in self._http.receive_data(bytes(data)):
+                        self._take(event)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, h2.exceptions.ProtocolError):
+                return
+            self._to_write.set()
+
+    def _take(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.DataReceived():
+                self._http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                if call := self._calls.get(event.stream_id):
+                    call.body += event.data
+            case h2.events.ResponseReceived() | h2.events.TrailersReceived():
+                headers = dict(event.headers)
+                call = self._calls.get(event.stream_id)
+                if call and "grpc-status" in headers:
+                    code = int(headers["grpc-status"]) if headers["grpc-status"].isdigit() else Code.UNKNOWN
+                    if code:
+                        known = Code(code) if code in set(Code) else Code.UNKNOWN
+                        call.status = Status(known, decode_message(headers.get("grpc-message", "")))
+                    call.done.set()
+            case h2.events.StreamEnded() | h2.events.StreamReset():
+                call = self._calls.get(event.stream_id)
+                if call and not call.done.is_set():
+                    call.status = Status(Code.UNAVAILABLE, "the server ended the call without a status")
+                    call.done.set()
+            case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
+                for call in self._calls.values():
+                    call.window.set()
+            case h2.events.ConnectionTerminated():
+                self._closed.set()  # calls under way may still be answered
+            case _:
+                pass
+
+    async def _write_all(self) -> None:
+        while True:
+            await self._to_write.wait()
+            self._to_write = trio.Event()
+            data = self._http.data_to_send()
+            if data:
+                try:
+                    await self._stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return
+
+
+@asynccontextmanager
+async def open_channel(address: str) -> AsyncIterator[Channel]:
+    """Connect to "host:port" while the block runs. Raises ConnectionLost when nobody is there."""
+    host, _, port = address.rpartition(":")
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+    except (OSError, ValueError, trio.TooSlowError) as error:
+        raise ConnectionLost(f"{address} can't be reached: {str(error) or 'it does not answer'}") from None
+    channel = Channel(stream, address)
+    try:
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(channel.run)
+            yield channel
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)

@@ -1,0 +1,71 @@
+"""What gRPC adds to HTTP/2, as functions: message prefixes, time-outs, statuses (gRPC's PROTOCOL-HTTP2.md). Pure."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from urllib.parse import quote, unquote
+
+#: Bytes before each message: whether it is compressed, and its length.
+PREFIX_BYTES = 5
+
+_TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
+_TIMEOUT_UNIT_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class Code(IntEnum):
+    """Status codes that are used here."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+
+
+class Status(Exception):
+    """How a call ended, other than well."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def frame(message: bytes) -> bytes:
+    """A message as it travels, not compressed."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def unframe(data: bytes | bytearray) -> bytes:
+    """The one message of a unary call. Raises Status."""
+    if len(data) < PREFIX_BYTES:
+        raise Status(Code.INVALID_ARGUMENT, "the call has no message")
+    if data[0]:
+        raise Status(Code.UNIMPLEMENTED, "compressed messages are not taken")
+    if int.from_bytes(data[1:PREFIX_BYTES], "big") != len(data) - PREFIX_BYTES:
+        raise Status(Code.INVALID_ARGUMENT, "the call has not exactly one message")
+    return bytes(data[PREFIX_BYTES:])
+
+
+def parse_timeout(text: str) -> float:
+    """Seconds of a `grpc-timeout` header. Raises Status."""
+    match = _TIMEOUT.fullmatch(text)
+    if match is None:
+        raise Status(Code.INVALID_ARGUMENT, "the grpc-timeout header is not one")
+    return int(match[1]) * _TIMEOUT_UNIT_SECONDS[match[2]]
+
+
+def encode_message(text: str) -> str:
+    """A status message as a header value."""
+    return quote(text[:1000], safe=" !\"#$&'()*+,-./:;<=>?@[]^_`{|}~")
+
+
+def decode_message(text: str) -> str:
+    """The status message in a header value."""
+    return unquote(text)

@@ -1,0 +1,1 @@
+"""Made from the files in `proto/` by `nox -s proto`; not to be edited."""

@@ -1,0 +1,139 @@
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Action(_message.Message):
+    __slots__ = ("workflowName", "flowId", "data", "actionId", "actionName", "retryCount", "type", "timeoutSeconds")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SYSTEM: _ClassVar[Action.Type]
+        USER: _ClassVar[Action.Type]
+    SYSTEM: Action.Type
+    USER: Action.Type
+    class DataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _struct_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ...) -> None: ...
+    WORKFLOWNAME_FIELD_NUMBER: _ClassVar[int]
+    FLOWID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ACTIONID_FIELD_NUMBER: _ClassVar[int]
+    ACTIONNAME_FIELD_NUMBER: _ClassVar[int]
+    RETRYCOUNT_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTSECONDS_FIELD_NUMBER: _ClassVar[int]
+    workflowName: str
+    flowId: str
+    data: _containers.MessageMap[str, _struct_pb2.Value]
+    actionId: int
+    actionName: str
+    retryCount: int
+    type: Action.Type
+    timeoutSeconds: int
+    def __init__(self, workflowName: _Optional[str] = ..., flowId: _Optional[str] = ..., data: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., actionId: _Optional[int] = ..., actionName: _Optional[str] = ..., retryCount: _Optional[int] = ..., type: _Optional[_Union[Action.Type, str]] = ..., timeoutSeconds: _Optional[int] = ...) -> None: ...
+
+class Actions(_message.Message):
+    __slots__ = ("actions",)
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    actions: _containers.RepeatedCompositeFieldContainer[Action]
+    def __init__(self, actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ...) -> None: ...
+
+class ActionResult(_message.Message):
+    __slots__ = ("workflowName", "actionName", "flowId", "actionId", "data", "status", "retryCount", "error", "workerId")
+    class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SUCCESS: _ClassVar[ActionResult.Status]
+        FAIL: _ClassVar[ActionResult.Status]
+    SUCCESS: ActionResult.Status
+    FAIL: ActionResult.Status
+    class DataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _struct_pb2.Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ...) -> None: ...
+    WORKFLOWNAME_FIELD_NUMBER: _ClassVar[int]
+    ACTIONNAME_FIELD_NUMBER: _ClassVar[int]
+    FLOWID_FIELD_NUMBER: _ClassVar[int]
+    ACTIONID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    RETRYCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    WORKERID_FIELD_NUMBER: _ClassVar[int]
+    workflowName: str
+    actionName: str
+    flowId: str
+    actionId: int
+    data: _containers.MessageMap[str, _struct_pb2.Value]
+    status: ActionResult.Status
+    retryCount: int
+    error: str
+    workerId: str
+    def __init__(self, workflowName: _Optional[str] = ..., actionName: _Optional[str] = ..., flowId: _Optional[str] = ..., actionId: _Optional[int] = ..., data: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., status: _Optional[_Union[ActionResult.Status, str]] = ..., retryCount: _Optional[int] = ..., error: _Optional[str] = ..., workerId: _Optional[str] = ...) -> None: ...
+
+class ActionDefinition(_message.Message):
+    __slots__ = ("name", "retryCount", "retryAfterSeconds", "retryPolicy", "timeoutSeconds")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RETRYCOUNT_FIELD_NUMBER: _ClassVar[int]
+    RETRYAFTERSECONDS_FIELD_NUMBER: _ClassVar[int]
+    RETRYPOLICY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTSECONDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    retryCount: int
+    retryAfterSeconds: int
+    retryPolicy: str
+    timeoutSeconds: int
+    def __init__(self, name: _Optional[str] = ..., retryCount: _Optional[int] = ..., retryAfterSeconds: _Optional[int] = ..., retryPolicy: _Optional[str] = ..., timeoutSeconds: _Optional[int] = ...) -> None: ...
+
+class ActionDefinitionSaveResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: bool
+    def __init__(self, status: _Optional[bool] = ...) -> None: ...
+
+class ActionPollRequest(_message.Message):
+    __slots__ = ("actionType", "batchSize", "waitMillis", "workerId")
+    ACTIONTYPE_FIELD_NUMBER: _ClassVar[int]
+    BATCHSIZE_FIELD_NUMBER: _ClassVar[int]
+    WAITMILLIS_FIELD_NUMBER: _ClassVar[int]
+    WORKERID_FIELD_NUMBER: _ClassVar[int]
+    actionType: str
+    batchSize: int
+    waitMillis: int
+    workerId: str
+    def __init__(self, actionType: _Optional[str] = ..., batchSize: _Optional[int] = ..., waitMillis: _Optional[int] = ..., workerId: _Optional[str] = ...) -> None: ...
+
+class ActionResultPushResponse(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: bool
+    def __init__(self, status: _Optional[bool] = ...) -> None: ...
+
+class Server(_message.Message):
+    __slots__ = ("id", "rpc_addr")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RPC_ADDR_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    rpc_addr: str
+    def __init__(self, id: _Optional[str] = ..., rpc_addr: _Optional[str] = ...) -> None: ...
+
+class GetServersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetServersResponse(_message.Message):
+    __slots__ = ("servers",)
+    SERVERS_FIELD_NUMBER: _ClassVar[int]
+    servers: _containers.RepeatedCompositeFieldContainer[Server]
+    def __init__(self, servers: _Optional[_Iterable[_Union[Server, _Mapping]]] = ...) -> None: ...

@@ -1,0 +1,137 @@
+"""What the calls of the worker API mean."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from orchy.catalog import Catalog
+from orchy.dispatch import Dispatcher
+from orchy.errors import InvalidInput, NotFound, OrchyError
+from orchy.orchestrator import Orchestrator
+from orchy.rpc.convert import definition_of, result_of
+from orchy.rpc.framing import Code, Status
+from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.generated import health_pb2
+from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
+from orchy.rpc.generated.health_grpc import HealthServicer
+from orchy.store.base import BATCH_MAX
+
+WAIT_MAX_SECONDS = 60.0
+NAME_LENGTH_MAX = 256
+#: How often a watcher of the health is told when nothing changes but what it can't be woken for.
+HEALTH_LOOK_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+_R = TypeVar("_R")
+
+
+class ClusterFace(Protocol):
+    """What the worker API asks of the cluster."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node serves."""
+        ...
+
+    def servers(self) -> list[tuple[str, str]]:
+        """(name, gRPC address) of the live members."""
+        ...
+
+
+def _translated(method: Callable[[Any, Any], Awaitable[_R]]) -> Callable[[Any, Any], Awaitable[_R]]:
+    """Our errors as statuses: the one place where they become that."""
+
+    @functools.wraps(method)
+    async def call(self: Any, input_message: Any) -> _R:
+        try:
+            return await method(self, input_message)
+        except InvalidInput as error:
+            details = "; ".join(map(str, error.problems))
+            raise Status(Code.INVALID_ARGUMENT, f"{error}: {details}" if details else str(error)) from None
+        except NotFound as error:
+            raise Status(Code.NOT_FOUND, str(error)) from None
+        except OrchyError as error:
+            raise Status(Code.UNAVAILABLE, str(error)) from None
+
+    return call
+
+
+class ActionService(ActionServiceServicer):  # type: ignore[misc]
+    """The service that workers speak to."""
+
+    def __init__(
+        self, orchestrator: Orchestrator, catalog: Catalog, dispatcher: Dispatcher, cluster: ClusterFace
+    ) -> None:
+        self._orchestrator = orchestrator
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._cluster = cluster
+
+    @_translated
+    async def SaveActionDefinition(self, input_message: Any) -> Any:
+        """Keep what a worker says of an action."""
+        await self._catalog.save_action(definition_of(input_message))
+        return pb.ActionDefinitionSaveResponse(status=True)
+
+    @_translated
+    async def Poll(self, input_message: Any) -> Any:
+        """Hand out attempts; a `batchSize` below 1 means 1, one above BATCH_MAX means that."""
+        name = input_message.actionType
+        if not name or len(name) > NAME_LENGTH_MAX:
+            raise InvalidInput("a poll names its action in actionType")
+        limit = max(1, min(input_message.batchSize, BATCH_MAX))
+        wait_seconds = max(0.0, min(input_message.waitMillis / 1000, WAIT_MAX_SECONDS))
+        bodies = await self._dispatcher.poll(name, limit, wait_seconds, input_message.workerId[:NAME_LENGTH_MAX])
+        actions = pb.Actions()
+        for body in bodies:
+            actions.actions.add().ParseFromString(body)
+        return actions
+
+    @_translated
+    async def Push(self, input_message: Any) -> Any:
+        """Take a result; false only if there is no such flow."""
+        verdict = await self._orchestrator.push(result_of(input_message))
+        return pb.ActionResultPushResponse(status=verdict is not None)
+
+    async def GetServers(self, input_message: Any) -> Any:
+        """The live members."""
+        await trio.lowlevel.checkpoint()
+        servers = [pb.Server(id=name, rpc_addr=address) for name, address in self._cluster.servers()]
+        return pb.GetServersResponse(servers=servers)
+
+
+class HealthService(HealthServicer):  # type: ignore[misc]
+    """The standard health service, for the server ("") and for ActionService."""
+
+    _services = ("", "ActionService")
+
+    def __init__(self, cluster: ClusterFace) -> None:
+        self._cluster = cluster
+
+    async def Check(self, input_message: Any) -> Any:
+        """SERVING when this node is ready."""
+        await trio.lowlevel.checkpoint()
+        if input_message.service not in self._services:
+            raise Status(Code.NOT_FOUND, f"there is no service {input_message.service!r}")
+        return health_pb2.HealthCheckResponse(status=self._status())
+
+    async def Watch(self, input_message: Any) -> AsyncIterator[Any]:
+        """The status now, and each time it changes."""
+        told = None
+        while True:
+            known = input_message.service in self._services
+            status = self._status() if known else health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+            if status != told:
+                told = status
+                yield health_pb2.HealthCheckResponse(status=status)
+            await trio.sleep(HEALTH_LOOK_SECONDS)
+
+    def _status(self) -> int:
+        response = health_pb2.HealthCheckResponse
+        status: int = response.SERVING if self._cluster.ready else response.NOT_SERVING
+        return status

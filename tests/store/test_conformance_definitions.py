@@ -1,0 +1,80 @@
+"""Every store: the namespace's settings, workflows and actions."""
+
+from __future__ import annotations
+
+from orchy.store.base import NamespaceSettings, StoredWorkflow
+
+
+async def test_the_first_settings_count(store):
+    first = NamespaceSettings(64, 1)
+    assert await store.settings(first) == first
+    assert await store.settings(NamespaceSettings(32, 2)) == first
+
+
+async def test_each_text_that_differs_is_a_version(store):
+    assert await store.save_workflow("orders", b"one") == (1, True)
+    assert await store.save_workflow("orders", b"one") == (1, False)
+    assert await store.save_workflow("orders", b"two") == (2, True)
+    assert await store.save_workflow("orders", b"one") == (3, True)
+    assert await store.save_workflow("bills", b"one") == (1, True)
+
+
+async def test_versions_stay_readable(store):
+    for text in (b"one", b"two"):
+        await store.save_workflow("orders", text)
+    assert await store.workflow("orders") == StoredWorkflow("orders", 2, b"two")
+    assert await store.workflow("orders", 1) == StoredWorkflow("orders", 1, b"one")
+    assert await store.workflow("orders", 3) is None
+    assert await store.workflow("orders", 0) is None
+    assert await store.workflow("bills") is None
+    assert await store.workflow("bills", 1) is None
+    assert await store.latest_version("orders") == 2
+    assert await store.latest_version("bills") is None
+
+
+async def test_a_deleted_workflow_is_there_only_by_version(store):
+    await store.save_workflow("orders", b"one")
+    assert await store.delete_workflow("orders")
+    assert not await store.delete_workflow("orders")
+    assert await store.workflow("orders") is None
+    assert await store.latest_version("orders") is None
+    assert await store.workflows() == []
+    assert await store.workflow("orders", 1) == StoredWorkflow("orders", 1, b"one")
+
+
+async def test_a_version_number_is_never_used_twice(store):
+    await store.save_workflow("orders", b"one")
+    await store.delete_workflow("orders")
+    assert await store.save_workflow("orders", b"one") == (2, True)
+    assert await store.workflows() == [StoredWorkflow("orders", 2, b"one")]
+
+
+async def test_deleting_what_is_not_there_is_told(store):
+    assert not await store.delete_workflow("orders")
+    assert not await store.delete_action("pay")
+
+
+async def test_workflows_are_listed_by_name_in_their_newest_version(store):
+    for name in ("orders", "bills", "Orders", "a:b", "höflich", "latest", "1"):
+        await store.save_workflow(name, b"old")
+        await store.save_workflow(name, name.encode())
+    assert await store.workflows() == [
+        StoredWorkflow(name, 2, name.encode()) for name in ("1", "Orders", "a:b", "bills", "höflich", "latest", "orders")
+    ]
+
+
+async def test_many_workflows_are_listed(store):
+    names = [f"workflow-{number:03}" for number in range(120)]
+    for name in names:
+        await store.save_workflow(name, b"text")
+    assert [workflow.name for workflow in await store.workflows()] == names
+
+
+async def test_actions_are_kept_by_name(store):
+    assert await store.actions() == {}
+    assert await store.save_action("pay", b"one")
+    assert not await store.save_action("pay", b"two")
+    assert await store.save_action("a:b", b"\x00\xff")
+    assert await store.actions() == {"pay": b"two", "a:b": b"\x00\xff"}
+    assert await store.delete_action("pay")
+    assert await store.actions() == {"a:b": b"\x00\xff"}

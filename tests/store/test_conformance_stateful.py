@@ -1,0 +1,325 @@
+"""The stores on Redis beside the reference: arbitrary calls, and after each all that can be seen is the same.
+
+The reference's clock follows the server's: it is set to the time of each commit. Durations are either nothing or
+very long, so that what is due never hangs on the time that a step takes. What can't be seen through the port is
+looked at in the keys: they are exactly those that the reference's state calls for, so nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from orchy.errors import VersionConflict
+from orchy.store.base import Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
+from orchy.store.memory import MemoryStore
+from orchy.store.redis import Redis, RedisSettings, RedisStore, open_redis
+
+HOUR_MS = 3_600_000
+PARTITIONS = (0, 1, 2)
+FLOWS = [f"flow-{number}" for number in range(5)]
+WORKFLOWS = ("orders", "a:b")
+ACTIONS = ("pay", "ship")
+NODES = ("node-1", "node-2")
+ENDS = (Listing.COMPLETED, Listing.FAILED, Listing.CANCELLED)
+HANG_SECONDS = 30
+NAMESPACES = itertools.count()
+BODIES = itertools.count()
+
+flow_ids = st.sampled_from(FLOWS)
+partitions = st.lists(st.sampled_from(PARTITIONS), min_size=1, max_size=3, unique=True)
+action_ids = st.integers(1, 3)
+attempts = st.integers(1, 2)
+durations = st.sampled_from([0, HOUR_MS])
+running_fields = st.dictionaries(
+    action_ids.map("r:{}".format), st.builds("{}:{}:".format, attempts, st.sampled_from("qqqrd")).map(str.encode)
+)
+histories = st.lists(st.sampled_from([b"[]", b'["C",1,1]']), max_size=2)
+
+
+@st.composite
+def transitions(draw: st.DrawFn) -> dict[str, Any]:
+    """What a commit does, but for what depends on where its flow stands."""
+    flow_id = draw(flow_ids)
+    keys = st.builds(TimerKey, st.sampled_from("dwrte"), action_ids, attempts, st.just(flow_id))
+    fields = {"m": draw(st.binary(min_size=1, max_size=3)), **draw(running_fields)}
+    removed = set(draw(st.lists(action_ids.map("r:{}".format), max_size=2))) - fields.keys()
+    paused = draw(st.booleans())
+    if paused:
+        fields["p"] = b"1"
+    else:
+        removed.add("p")
+    entries = st.tuples(st.sampled_from(ACTIONS), action_ids, attempts)
+    return {
+        "flow_id": flow_id,
+        "fields": fields,
+        "removed_fields": sorted(removed),
+        "history": draw(histories),
+        "enqueue": [
+            QueueEntry(action, action_id, attempt, HOUR_MS, b"body %d" % next(BODIES))
+            for action, action_id, attempt in draw(st.lists(entries, max_size=3))
+        ],
+        "set_timers": draw(st.lists(st.builds(TimerSetting, keys, durations), max_size=2)),
+        "cancel_timers": draw(st.lists(keys, max_size=2)),
+        "unpark": not paused,
+    }
+
+
+@attrs.define
+class Portal:
+    """A Trio loop in a thread of its own, with a client open in it."""
+
+    redis: Redis
+    token: trio.lowlevel.TrioToken
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """`await function(*args)` over there."""
+
+        async def bounded() -> Any:
+            with trio.fail_after(HANG_SECONDS):
+                return await function(*args)
+
+        return trio.from_thread.run(bounded, trio_token=self.token)
+
+
+@contextmanager
+def open_portal(redis_settings: RedisSettings) -> Iterator[Portal]:
+    """The thread ends with the block."""
+    ready: queue.Queue[tuple[Portal, trio.Event]] = queue.Queue()
+
+    async def main() -> None:
+        async with open_redis(redis_settings) as redis:
+            stop = trio.Event()
+            ready.put((Portal(redis, trio.lowlevel.current_trio_token()), stop))
+            await stop.wait()
+
+    thread = threading.Thread(target=trio.run, args=(main,), daemon=True)
+    thread.start()
+    portal, stop = ready.get(timeout=HANG_SECONDS)
+    try:
+        yield portal
+    finally:
+        portal.token.run_sync_soon(stop.set)
+        thread.join(HANG_SECONDS)
+
+
+class SideBySide(RuleBasedStateMachine):
+    """Each rule is one call, made to both stores."""
+
+    portal: Portal  # set by the test
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.namespace = f"stateful-{next(NAMESPACES)}"
+        self.real = RedisStore(self.portal.redis, self.namespace)
+        self.now_ms = 0
+        self.reference = MemoryStore(lambda: self.now_ms / 1000)
+        self.follow_clock()
+
+    def on_real(self, method: str, *args: Any) -> Any:
+        return self.portal.call(getattr(self.real, method), *args)
+
+    def on_reference(self, method: str, *args: Any) -> Any:
+        return self.portal.call(getattr(self.reference, method), *args)
+
+    def follow_clock(self) -> None:
+        """The reference's clock is where the server's was a moment ago, or later."""
+        seconds, microseconds = self.portal.call(lambda: self.portal.redis.execute("TIME", safe=True))
+        self.now_ms = max(self.now_ms, int(seconds) * 1000 + int(microseconds) // 1000)
+
+    def wait_a_moment(self) -> None:
+        """Until the server's clock has gone on, so that what lasted a millisecond is over."""
+        until_ms = self.now_ms + 3
+        while self.now_ms < until_ms:
+            self.follow_clock()
+
+    def place(self, flow_id: str) -> tuple[int, Any]:
+        partition = FLOWS.index(flow_id) % len(PARTITIONS)
+        return partition, self.reference._partition(partition).flows.get(flow_id)
+
+    @rule(
+        change=transitions(),
+        wrong=st.sampled_from([0, 0, 0, 0, 0, -1, 1]),
+        end=st.sampled_from([None, None, None, None, 0, 1, HOUR_MS]),
+        ended=st.sampled_from(ENDS),
+    )
+    def commit(self, change: dict[str, Any], wrong: int, end: int | None, ended: Listing) -> None:
+        partition, flow = self.place(change["flow_id"])
+        now = Listing.ACTIVE if end is None else ended
+        if flow is not None and flow.ended_ms is not None:  # over: it stays where it is, or is removed
+            now, end = flow.listing, 0 if end == 0 else None
+            change = {**change, "unpark": False}
+        commit = Commit(
+            partition=partition,
+            workflow=WORKFLOWS[FLOWS.index(change["flow_id"]) % 2],
+            expected_version=max(0, (flow.version if flow else 0) + wrong),
+            was=flow.listing if flow else None,
+            now=now,
+            retain_ms=end,
+            **change,
+        )
+        try:
+            committed = self.on_real("commit", commit)
+        except VersionConflict:
+            with pytest.raises(VersionConflict):
+                self.on_reference("commit", commit)
+            return
+        assert committed.time_ms >= self.now_ms
+        self.now_ms = committed.time_ms
+        assert self.on_reference("commit", commit) == committed
+
+    @rule(action=st.sampled_from(ACTIONS), asked=partitions, limit=st.integers(1, 4))
+    def claim(self, action: str, asked: list[int], limit: int) -> None:
+        real = self.on_real("claim", action, asked, limit, "worker")
+        self.follow_clock()
+        reference = self.on_reference("claim", action, asked, limit, "worker")
+        assert list(real.bodies) == reference.bodies
+        # In a cluster a partition that it was not necessary to ask is not spoken of.
+        spoken_of = asked if not self.portal.redis.is_cluster else real.emptied
+        assert list(real.emptied) == [partition for partition in reference.emptied if partition in spoken_of]
+
+    @rule(asked=partitions, node=st.sampled_from(NODES), lease_ms=durations)
+    def acquire(self, asked: list[int], node: str, lease_ms: int) -> None:
+        real = self.on_real("acquire", asked, node, lease_ms)
+        self.follow_clock()
+        assert self.on_reference("acquire", asked, node, lease_ms) == real
+
+    leases = st.lists(st.builds(Lease, st.sampled_from(PARTITIONS), st.integers(1, 4)), max_size=3)
+
+    @rule(leases=leases, node=st.sampled_from(NODES), lease_ms=durations)
+    def renew(self, leases: list[Lease], node: str, lease_ms: int) -> None:
+        real = self.on_real("renew", leases, node, lease_ms)
+        self.follow_clock()
+        assert self.on_reference("renew", leases, node, lease_ms) == real
+
+    @rule(leases=leases, node=st.sampled_from(NODES))
+    def release(self, leases: list[Lease], node: str) -> None:
+        self.on_real("release", leases, node)
+        self.on_reference("release", leases, node)
+
+    def current_leases(self) -> list[Lease]:
+        return [Lease(owner.partition, owner.epoch) for owner in self.on_reference("owners", PARTITIONS)]
+
+    @rule(limit=st.integers(1, 3))
+    def look(self, limit: int) -> None:
+        leases = [*self.current_leases(), Lease(0, 1_000)]
+        real = self.on_real("look", leases, limit, HOUR_MS)
+        self.follow_clock()
+        for seen, expected in zip(real, self.on_reference("look", leases, limit, HOUR_MS), strict=True):
+            assert [due.key for due in seen.due] == [due.key for due in expected.due]
+            assert sorted(seen.ready) == sorted(expected.ready)
+            assert (seen.partition, seen.lost) == (expected.partition, expected.lost)
+            assert (seen.next_due_in_ms is None) == (expected.next_due_in_ms is None)
+            if seen.next_due_in_ms is not None:
+                assert (seen.next_due_in_ms <= 0) == (expected.next_due_in_ms <= 0)
+
+    @rule(flow_id=flow_ids, kind=st.sampled_from("dwrte"), action_id=action_ids, attempt=attempts)
+    def cancel_timer(self, flow_id: str, kind: str, action_id: int, attempt: int) -> None:
+        keys = [TimerKey(kind, action_id, attempt, flow_id)]  # type: ignore[arg-type]
+        for on in (self.on_real, self.on_reference):
+            on("cancel_timers", self.place(flow_id)[0], keys)
+
+    @rule()
+    def expire(self) -> None:
+        self.wait_a_moment()
+        leases = self.current_leases()
+        assert self.on_real("expire", leases, 10) == self.on_reference("expire", leases, 10)
+
+    @invariant()
+    def flows_are_the_same(self) -> None:
+        for flow_id in FLOWS:
+            partition, _ = self.place(flow_id)
+            for method, args in (("load", ()), ("history", (0, 1_000))):
+                real = self.on_real(method, partition, flow_id, *args)
+                reference = self.on_reference(method, partition, flow_id, *args)
+                if method == "history" and real is not None:
+                    times = [entry.time_ms for entry in real]
+                    assert times == sorted(times)
+                    real, reference = ([entry.entry for entry in entries] for entries in (real, reference))
+                assert real == reference
+
+    @invariant()
+    def listings_are_the_same(self) -> None:
+        for partition in PARTITIONS:
+            for listings, workflow, limit in ((list(Listing), None, 10), (ENDS, "orders", 1)):
+                args = (partition, listings, workflow, limit, None)
+                assert self.on_real("list_flows", *args) == self.on_reference("list_flows", *args)
+
+    @invariant()
+    def owners_are_the_same(self) -> None:
+        real, reference = (on("owners", PARTITIONS) for on in (self.on_real, self.on_reference))
+        for one, other in zip(real, reference, strict=True):
+            assert attrs.evolve(one, remaining_ms=0) == attrs.evolve(other, remaining_ms=0)
+            assert (one.remaining_ms > 0) == (other.remaining_ms > 0)
+
+    @invariant()
+    def the_keys_are_those_that_there_should_be(self) -> None:
+        expected: dict[str, int | None] = {}  # with the number of items, where the port does not show it
+        for number, partition in self.reference._partitions.items():
+            prefix = f"{{{self.namespace}:{number}}}:"
+            for flow_id, flow in partition.flows.items():
+                expected[f"{prefix}f:{flow_id}"] = None
+                expected[f"{prefix}i:{flow.listing}:{flow.workflow}"] = None
+                expected[f"{prefix}names"] = len({flow.workflow for flow in partition.flows.values()})
+                if flow.history:
+                    expected[f"{prefix}h:{flow_id}"] = None
+                if flow.parked:
+                    expected[f"{prefix}k:{flow_id}"] = len(flow.parked)
+                if flow.remove_at_ms is not None:
+                    expected[f"{prefix}x"] = sum(f.remove_at_ms is not None for f in partition.flows.values())
+            for action, entries in partition.queues.items():
+                expected[f"{prefix}q:{action}"] = len(entries)
+                expected[f"{prefix}ready"] = len(partition.queues)
+            if partition.timers:
+                expected[f"{prefix}t"] = len(partition.timers)
+            if partition.holder:
+                expected[f"{prefix}own"] = None
+        real = self.portal.call(self.sizes_of_keys)
+        assert real.keys() == expected.keys()
+        for key, size in expected.items():
+            assert size is None or real[key] == size, key
+
+    async def sizes_of_keys(self) -> dict[str, int | None]:
+        redis = self.portal.redis
+        found: dict[str, int | None] = {}
+        for keys in (await redis.on_every_master("KEYS", f"{{{self.namespace}:*")).values():
+            for key in keys:
+                part = key.decode().partition("}:")[2].partition(":")[0]
+                command = {"k": "LLEN", "q": "LLEN", "ready": "SCARD", "names": "SCARD", "x": "ZCARD", "t": "ZCARD"}.get(part)
+                found[key.decode()] = await redis.execute(command, key, key=key, safe=True) if command else None
+        return found
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("kind", ["redis", "cluster"])
+def test_a_store_on_redis_does_what_the_reference_does(kind: str, settings_of: Callable[[str], RedisSettings]) -> None:
+    with open_portal(settings_of(kind)) as portal:
+
+        class OnThatStore(SideBySide):
+            pass
+
+        OnThatStore.portal = portal
+        run_state_machine_as_test(
+            OnThatStore,
+            settings=settings(
+                max_examples=EXAMPLES[kind],
+                stateful_step_count=30,
+                deadline=None,
+                print_blob=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+
+EXAMPLES = {"redis": 40, "cluster": 15}

@@ -1,0 +1,267 @@
+"""Every store: queues, claims, pauses and timers."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from orchy.store.base import BATCH_MAX, Lease, Listing, QueueEntry, TimerKey
+
+HOUR_MS = 3_600_000
+
+
+def entry(body, action="pay", action_id=1, attempt=1, timeout_ms=HOUR_MS):
+    return QueueEntry(action, action_id, attempt, timeout_ms, body)
+
+
+def keys_of(look):
+    return [str(due.key) for due in look.due]
+
+
+# Queues and claims.
+
+
+async def test_work_is_handed_out_once_and_in_order(drive):
+    for number in range(5):
+        await drive.start_queued(f"flow-{number}", b"%d" % number)
+    assert await drive.claim(limit=2) == [b"0", b"1"]
+    assert await drive.claim(limit=2) == [b"2", b"3"]
+    assert await drive.claim(limit=2) == [b"4"]
+    assert await drive.claim(limit=2) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"\n", b"a:b\nc\x00\xff", b"x" * 100_000], ids=["empty", "newline", "bytes", "big"])
+async def test_a_body_is_handed_out_as_it_is(drive, body):
+    await drive.start_queued("flow", body)
+    assert await drive.claim() == [body]
+
+
+@pytest.mark.parametrize("action", ["pay", "a:b", "a b", "höflich", "1", "q"])
+async def test_actions_have_queues_of_their_own(drive, store, action):
+    (lease,) = await drive.own(0)
+    await drive.start_queued("flow", b"work", action=action)
+    assert await drive.claim("other") == []
+    assert list((await drive.look(lease)).ready) == [action]
+    assert await drive.claim(action) == [b"work"]
+    assert list((await drive.look(lease)).ready) == []
+
+
+async def test_a_claim_says_what_is_empty_now(drive, store):
+    for number, partition in enumerate([0, 0, 2, 2, 3]):
+        await drive.start_queued(f"flow-{number}", b"%d" % number, partition=partition)
+    claimed = await store.claim("pay", [0, 1, 2], 3, "w")
+    assert list(claimed.bodies) == [b"0", b"1", b"2"]
+    assert list(claimed.emptied) == [0, 1]
+    claimed = await store.claim("pay", [3, 2], 1, "w")
+    assert (list(claimed.bodies), list(claimed.emptied)) == ([b"4"], [3])
+    claimed = await store.claim("pay", [2], 1, "w")
+    assert (list(claimed.bodies), list(claimed.emptied)) == ([b"3"], [2])
+
+
+async def test_a_claim_hands_out_no_more_than_a_batch(drive, store):
+    count = BATCH_MAX + 1
+    await drive.start(
+        fields={f"r:{number}": b"1:q:" for number in range(count)},
+        enqueue=[entry(b"%d" % number, action_id=number) for number in range(count)],
+    )
+    claimed = await store.claim("pay", [0], 10 * BATCH_MAX, "w")
+    assert (len(claimed.bodies), list(claimed.emptied)) == (BATCH_MAX, [])
+
+
+async def test_a_claim_is_written_down_with_its_worker(drive, store):
+    worker = 'w "1"\\ \n ü'
+    await drive.start_queued("flow", b"work", history=[b'["Q",1,1]'])
+    await store.claim("pay", [0], 1, worker)
+    queued, handed_out = await store.history(0, "flow", 0, 10)
+    assert json.loads(handed_out.entry) == ["H", 1, 1, worker]
+    assert handed_out.time_ms >= queued.time_ms
+    assert (await store.load(0, "flow")).version == 1
+
+
+@pytest.mark.parametrize("running", [b"2:q:", b"11:q:", b"1:r:", b"1:", b"", b"q"])
+async def test_an_entry_whose_attempt_is_not_the_running_one_is_dropped(drive, store, running):
+    await drive.start(fields={"r:1": running}, enqueue=[entry(b"stale")])
+    claimed = await store.claim("pay", [0], 10, "w")
+    assert (list(claimed.bodies), list(claimed.emptied)) == ([], [0])
+    await drive.move(fields={"r:1": b"1:q:"})
+    assert await drive.claim() == []
+
+
+@pytest.mark.parametrize("retain_ms", [0, HOUR_MS])
+async def test_an_entry_of_a_flow_that_is_over_is_dropped(drive, store, retain_ms):
+    await drive.start_queued("over", b"stale")
+    await drive.start_queued("flow", b"work")
+    await drive.end("over", retain_ms=retain_ms, removed_fields=["r:1"])
+    assert await drive.claim(limit=1) == [b"work"]
+
+
+async def test_many_stale_entries_are_passed_in_several_calls(drive, store):
+    entries = [entry(b"%d" % number, action_id=number) for number in range(1_000)]
+    await drive.start(fields={"r:999": b"1:q:"}, enqueue=entries)
+    claims = [await store.claim("pay", [0], 10, "w")]
+    while not claims[-1].emptied:
+        claims.append(await store.claim("pay", [0], 10, "w"))
+        assert len(claims) <= 1_000
+    assert [body for claim in claims for body in claim.bodies] == [b"999"]
+
+
+async def test_a_paused_flows_work_waits_for_its_resumption(drive, store):
+    (lease,) = await drive.own(0)
+    await drive.start_queued("paused", b"parked", action="pay")
+    await drive.start_queued("flow", b"work", action="pay")
+    await drive.move("paused", fields={"p": b"1"})
+    claimed = await store.claim("pay", [0], 10, "w")
+    assert (list(claimed.bodies), list(claimed.emptied)) == ([b"work"], [0])
+    assert list((await drive.look(lease)).ready) == []
+    still = await drive.move("paused", 2, fields={"a": b"1"})
+    assert still.unparked == ()
+    resumed = await drive.move("paused", 3, removed_fields=["p"], unpark=True)
+    assert list(resumed.unparked) == ["pay"]
+    assert list((await drive.look(lease)).ready) == ["pay"]
+    assert await drive.claim() == [b"parked"]
+    assert (await drive.move("paused", 4, unpark=True)).unparked == ()
+    assert await drive.claim() == []
+
+
+async def test_several_parked_attempts_come_back_each_to_its_queue_and_in_order(drive):
+    queue = [entry(b"1", "pay", 1), entry(b"2", "a:b", 2), entry(b"3", "pay", 3)]
+    await drive.start(fields={"p": b"1", **{f"r:{number}": b"1:q:" for number in (1, 2, 3)}}, enqueue=queue)
+    assert await drive.claim("pay") == []
+    assert await drive.claim("a:b") == []
+    resumed = await drive.move(removed_fields=["p"], unpark=True)
+    assert list(resumed.unparked) == ["pay", "a:b"]
+    assert await drive.claim("pay") == [b"1", b"3"]
+    assert await drive.claim("a:b") == [b"2"]
+
+
+async def test_a_resumption_unparks_only_its_own_flow(drive):
+    for name in ("one", "two"):
+        await drive.start_queued(name, name.encode(), fields={"p": b"1"})
+    assert await drive.claim() == []
+    await drive.move("one", removed_fields=["p"], unpark=True)
+    assert await drive.claim() == [b"one"]
+
+
+async def test_what_was_parked_is_forgotten_when_the_flow_ends(drive):
+    await drive.start_queued("flow", b"parked", fields={"p": b"1"})
+    assert await drive.claim() == []
+    assert (await drive.end(removed_fields=["p"], unpark=True)).unparked == ()
+    assert await drive.claim() == []
+
+
+# Timers.
+
+
+async def test_a_handed_out_attempt_has_a_timeout(drive, store):
+    (lease,) = await drive.own(0)
+    await drive.start(fields={"r:4": b"2:q:"}, enqueue=[entry(b"work", action_id=4, attempt=2, timeout_ms=1)])
+    assert (await drive.look(lease)).next_due_in_ms is None
+    assert await drive.claim() == [b"work"]
+    (due,) = await drive.wait_for_due(lease)
+    assert (due.partition, str(due.key)) == (0, "t:4:2:flow")
+
+
+async def test_due_timers_come_earliest_first_and_at_most_so_many(drive, timer):
+    (lease,) = await drive.own(0)
+    places = []
+    for number in range(3):
+        keys = [f"{kind}:{number}:1:flow" for kind in "wd"]
+        was = Listing.ACTIVE if number else None
+        committed = await drive.move("flow", number, was=was, set_timers=[timer(key) for key in keys])
+        places += [(committed.time_ms, key) for key in keys]
+    first = await drive.look(lease, limit=4)
+    assert first.next_due_in_ms <= 0
+    rest = await drive.look(lease, limit=4)
+    assert rest.next_due_in_ms > HOUR_MS / 2
+    assert [keys_of(first), keys_of(rest)] == [[key for _, key in part] for part in (sorted(places)[:4], sorted(places)[4:])]
+    assert all(due.late_ms >= 0 for due in [*first.due, *rest.due])
+    assert keys_of(await drive.look(lease)) == []
+
+
+async def test_a_timer_that_was_taken_comes_back_after_its_lease(drive, timer):
+    (lease,) = await drive.own(0)
+    await drive.start(set_timers=[timer("d:1:1:flow")])
+    assert keys_of(await drive.look(lease, lease_ms=1)) == ["d:1:1:flow"]
+    again = await drive.wait_for_due(lease)
+    assert [str(due.key) for due in again] == ["d:1:1:flow"]
+    assert keys_of(await drive.look(lease)) == []
+
+
+@pytest.mark.parametrize("after_ms", [1, 7, 30])
+async def test_timers_are_never_early(drive, store, timer, after_ms):
+    (lease,) = await drive.own(0)
+    for number in range(10):
+        began_at = time.monotonic()
+        await drive.start(f"flow-{number}", set_timers=[timer(f"d:1:1:flow-{number}", after_ms)])
+        await drive.wait_for_due(lease)
+        assert (time.monotonic() - began_at) * 1000 >= after_ms
+
+
+async def test_the_time_until_the_next_timer_is_told(drive, timer):
+    (lease,) = await drive.own(0)
+    await drive.start(set_timers=[timer("d:1:1:flow", 2 * HOUR_MS), timer("w:1:1:flow", HOUR_MS)])
+    look = await drive.look(lease)
+    assert list(look.due) == []
+    assert HOUR_MS / 2 < look.next_due_in_ms <= HOUR_MS + 1
+
+
+async def test_a_timer_of_the_same_key_is_moved(drive, timer):
+    (lease,) = await drive.own(0)
+    await drive.start(set_timers=[timer("d:1:1:flow")])
+    await drive.move(set_timers=[timer("d:1:1:flow", HOUR_MS)])
+    look = await drive.look(lease)
+    assert (list(look.due), look.next_due_in_ms > HOUR_MS / 2) == ([], True)
+
+
+async def test_cancelled_timers_are_gone_and_those_set_with_the_same_commit_stay(drive, timer):
+    (lease,) = await drive.own(0)
+    await drive.start(set_timers=[timer(f"d:{number}:1:flow") for number in (1, 2, 3)])
+    cancelled = [TimerKey.parse(f"d:{number}:1:flow") for number in (1, 2, 9)]
+    await drive.move(cancel_timers=cancelled, set_timers=[timer("d:2:1:flow")])
+    assert sorted(keys_of(await drive.look(lease))) == ["d:2:1:flow", "d:3:1:flow"]
+
+
+async def test_timers_can_be_cancelled_without_a_commit(drive, store, timer):
+    (lease,) = await drive.own(0)
+    await drive.start(set_timers=[timer("d:1:1:flow"), timer("d:2:1:flow")])
+    await store.cancel_timers(0, [TimerKey.parse("d:1:1:flow"), TimerKey.parse("d:9:9:nobody")])
+    await store.cancel_timers(0, [])
+    assert keys_of(await drive.look(lease)) == ["d:2:1:flow"]
+    assert (await store.load(0, "flow")).version == 1
+
+
+async def test_timers_of_a_flow_that_is_gone_still_come_until_they_are_cancelled(drive, store, timer):
+    (lease,) = await drive.own(0)
+    await drive.start(set_timers=[timer("w:1:1:flow")])
+    await drive.end(retain_ms=0)
+    assert keys_of(await drive.look(lease)) == ["w:1:1:flow"]
+
+
+async def test_a_look_at_several_partitions_answers_in_their_order(drive, store, timer):
+    leases = await drive.own(0, 1, 2)
+    await drive.start("one", partition=1, set_timers=[timer("d:1:1:one")])
+    await drive.start_queued("two", b"work", partition=2)
+    stale = Lease(0, leases[0].epoch + 1)
+    looks = await store.look([leases[2], stale, leases[1]], 10, HOUR_MS)
+    assert [look.partition for look in looks] == [2, 0, 1]
+    assert [look.lost for look in looks] == [False, True, False]
+    assert [keys_of(look) for look in looks] == [[], [], ["d:1:1:one"]]
+    assert [list(look.ready) for look in looks] == [["pay"], [], []]
+    assert await store.look([], 10, HOUR_MS) == []
+
+
+async def test_a_look_with_an_old_epoch_takes_nothing(drive, store, timer):
+    (old,) = await store.acquire([0], "node-1", 0)
+    await drive.start(set_timers=[timer("d:1:1:flow")])
+    (new,) = await store.acquire([0], "node-2", HOUR_MS)
+    lost = await drive.look(old)
+    assert (lost.lost, list(lost.due), list(lost.ready), lost.next_due_in_ms) == (True, [], [], None)
+    assert keys_of(await drive.look(new)) == ["d:1:1:flow"]
+
+
+async def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(drive, store, timer):
+    (lease,) = await store.acquire([0], "node-1", 0)
+    await drive.start(set_timers=[timer("d:1:1:flow")])
+    assert keys_of(await drive.look(lease)) == ["d:1:1:flow"]
