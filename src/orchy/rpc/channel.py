@@ -16,6 +16,8 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import trio
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes, Settings
 
 from orchy.rpc.framing import Code, Status, decode_message, frame, unframe
 from orchy.tasks import open_service_nursery
@@ -47,6 +49,11 @@ class Channel:
         self._stream = stream
         self._authority = authority
         self._http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._http.local_settings = Settings(
+            client=True, initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES}
+        )
+        self._http.initiate_connection()
+        self._http.increment_flow_control_window(WINDOW_BYTES)
         self._calls: dict[int, _Call] = {}
         self._to_write = trio.Event()
         self._closed = trio.Event()
@@ -106,17 +113,13 @@ class Channel:
 
     def _reset(self, stream_id: int) -> None:
         try:
-            self._http.reset_stream(stream_id, 8)  # CANCEL
+            self._http.reset_stream(stream_id, ErrorCodes.CANCEL)
             self._to_write.set()
         except h2.exceptions.ProtocolError:
             pass  # it is closed
 
     async def run(self) -> None:
         """Carry the calls until the connection is lost or this is cancelled."""
-        self._http.update_settings({4: WINDOW_BYTES})  # INITIAL_WINDOW_SIZE
-        self._http.initiate_connection()
-        self._http.increment_flow_control_window(WINDOW_BYTES)
-        self._to_write.set()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write_all)

@@ -20,7 +20,7 @@ import h2.events
 import h2.exceptions
 import trio
 from h2.errors import ErrorCodes
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 from purerpc import Service
 from purerpc.rpc import Cardinality
 
@@ -30,6 +30,7 @@ RECEIVE_BYTES = 64 * 1024
 STREAMS_MAX = 1_000
 MESSAGE_BYTES_MAX = 10 * 2**20
 WINDOW_BYTES = 2**20
+HEADER_BYTES_MAX = 16 * 1024
 #: Reading stops while this much waits to be written.
 UNSENT_BYTES_MAX = 2 * 2**20
 #: A client that has opened more streams than this, and reset half of them, is told to calm down.
@@ -73,12 +74,13 @@ class Connection:
 
     async def serve(self) -> None:
         """Until the client is gone or breaks the protocol, or the drain is over."""
-        self._http.local_settings.update(
-            {
+        self._http.local_settings = Settings(
+            client=False,
+            initial_values={
                 SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS_MAX,
                 SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES,
-                SettingCodes.MAX_HEADER_LIST_SIZE: 16 * 1024,
-            }
+                SettingCodes.MAX_HEADER_LIST_SIZE: HEADER_BYTES_MAX,
+            },
         )
         self._http.initiate_connection()
         self._http.increment_flow_control_window(4 * WINDOW_BYTES)
