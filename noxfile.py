@@ -1,0 +1,76 @@
+"""What one can do here: `nox -l` lists it, `nox -s NAME` does it, `nox` runs tests, types and lint."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["tests", "types", "lint"]
+nox.options.reuse_existing_virtualenvs = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+# What decides, and never waits: each branch of it is run by a test.
+PURE = "orchy.flow,orchy.ring,orchy.actions"
+PURE_TESTS = ["tests/flow", "tests/ring", "tests/actions/test_system_actions.py"]
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    session.install("-e", ".", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests: the pure packages with their branch coverage (100 % or it fails), then everything else. `-- ARGS`: just pytest."""
+    _install(session, "test", "proto")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("coverage", "erase")
+    session.run("coverage", "run", f"--source={PURE}", "-m", "pytest", "-q", *PURE_TESTS)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report", "--omit=*/actions/javascript/*", "--fail-under=100", "--show-missing", "--skip-covered")
+    session.run("pytest", "-q", "-n", "2", "--dist", "loadfile", *(f"--ignore={path}" for path in PURE_TESTS))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict."""
+    _install(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: lint and format. `-- --fix` mends what it can."""
+    _install(session, "lint")
+    session.run("ruff", "check", *(session.posargs or []), ".")
+    session.run("ruff", "format", *([] if "--fix" in session.posargs else ["--check"]), ".")
+
+
+@nox.session
+def proto(session: nox.Session) -> None:
+    """Generate the worker API's code again from `proto/`."""
+    _install(session, "proto")
+    session.run("python", "proto/generate.py")
+
+
+@nox.session
+def diagrams(session: nox.Session) -> None:
+    """Draw the diagrams of docs/architecture.md again from the transition tables."""
+    _install(session)
+    session.run("python", "docs/draw_diagrams.py")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A server, a worker and three flows of a real workflow, each step as it happens."""
+    _install(session)
+    session.run("python", "-m", "orchy", "demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Latency, timers, a long chain and idle cost, measured on real processes. `-- NAME ...`: just these."""
+    _install(session)
+    session.run("python", "bench/run.py", *session.posargs)
