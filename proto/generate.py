@@ -36,7 +36,9 @@ def generate(folder: Path) -> None:
     for name in PROTOS:
         grpc = folder / f"{name}_grpc.py"
         # The plugin imports its messages as top-level modules.
-        grpc.write_text(re.sub(rf"^import {name}_pb2(.*)$", rf"from . import {name}_pb2\1", grpc.read_text(), flags=re.M))
+        grpc.write_text(
+            re.sub(rf"^import {name}_pb2(.*)$", rf"from . import {name}_pb2\1", grpc.read_text(), flags=re.M)
+        )
     (folder / "__init__.py").write_text('"""Made from the files in `proto/` by `nox -s proto`; not to be edited."""\n')
 
 

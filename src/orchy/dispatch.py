@@ -108,6 +108,7 @@ class Dispatcher:
         waiting.append(event)
         try:
             await event.wait()
+            await trio.lowlevel.checkpoint_if_cancelled()
         except trio.Cancelled:
             if event.is_set():  # woken, but gone: somebody else shall look
                 self._wake_one(action_name)

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchy.flow import paths
 from orchy.flow.definition import JSON
 from orchy.flow.execution import Finished
 from orchy.flow.expressions import FlowContext
@@ -52,7 +51,7 @@ def find(path: str) -> tuple[JSON, bool]:
         ("$.input.items[0].n", "a"),
         ("$.input.items[-1].n", "b"),
         ("$.input.grid[0][1]", 2),
-        ("$.input[\"it's\"]['\"q\"']", 1),
+        ('$.input["it\'s"][\'"q"\']', 1),
         ("$.input['it\\'s']['a}b']", 2),
         ("$.input['it\\'s']['x.y']", 3),
         ("$.input['it\\'s']['a\\\\b']", 4),
@@ -82,7 +81,7 @@ def test_a_null_that_is_found_is_not_missing(path: str) -> None:
         "$.9.output",
         "$.01.output",
         "$['+1'].output",
-        "$['١'].output",
+        "$['\u0661'].output",
         "$.1.nope",
         "$[1].output",
         "$.input.nope",
@@ -162,13 +161,10 @@ def test_what_the_library_computes_is_one_value(path: str, value: JSON) -> None:
         "$.input.items[\\p]",
         "$.input.items[?(@.n =~ '(')]",
         "$.input.a" + " + 1" * 1000,
-        "$.input.items[?(@.p * 'x' == 1)].p + 1",
     ],
 )
 def test_an_error_while_evaluating_is_nothing_found(path: str) -> None:
-    value, found = find(path)
-    assert value in (None, [])
-    assert not found or value == []
+    assert find(path) == (None, False)
 
 
 @pytest.mark.parametrize(
@@ -254,5 +250,7 @@ def test_any_text_is_a_path_or_a_path_error(text: str, document: JSON) -> None:
     except PathError:
         return
     value, found = path.find(FlowContext(document, {1: Finished(1, document)}))
-    assert found or value in (None, [])
-    assert paths.follow(path.steps, FlowContext(document, {})) is not None or not found or value is None
+    if not found:
+        assert value is None or (path.many and value == [])
+    elif path.many:
+        assert isinstance(value, list)

@@ -213,7 +213,7 @@ class Driver:
 async def until(found: Callable[[], Awaitable[Any]]) -> Any:
     """What `found` answers as soon as there is something."""
     with trio.fail_after(HANG_SECONDS):
-        while not (answer := await found()):
+        while not (answer := await found()):  # noqa: ASYNC110  # a server tells nobody when time has passed
             await trio.sleep(0.001)
     return answer
 
@@ -228,6 +228,12 @@ def wait_for() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]:
 def drive(store: Store) -> Driver:
     """A driver of the store."""
     return Driver(store)
+
+
+@pytest.fixture
+def drive_on() -> Callable[[Store], Driver]:
+    """Makes drivers of other stores."""
+    return Driver
 
 
 @pytest.fixture

@@ -59,7 +59,8 @@ async def test_workflows_are_listed_by_name_in_their_newest_version(store):
         await store.save_workflow(name, b"old")
         await store.save_workflow(name, name.encode())
     assert await store.workflows() == [
-        StoredWorkflow(name, 2, name.encode()) for name in ("1", "Orders", "a:b", "bills", "höflich", "latest", "orders")
+        StoredWorkflow(name, 2, name.encode())
+        for name in ("1", "Orders", "a:b", "bills", "höflich", "latest", "orders")
     ]
 
 

@@ -5,52 +5,198 @@ from __future__ import annotations
 import pytest
 
 from orchy.errors import ConfigurationError, StoreRefused
-from orchy.store.base import Lease, Listing, NamespaceSettings, QueueEntry, TimerKey
+from orchy.store.base import Listing, NamespaceSettings, QueueEntry, TimerKey
 from orchy.store.redis import RedisStore, open_redis, scripts
 
-pytestmark = pytest.mark.real
-
 HOUR_MS = 3_600_000
-KINDS = pytest.mark.parametrize("kind", ["redis", "cluster"])
-PREFIX = b"{%s:0}:"
+pytestmark = [pytest.mark.real, pytest.mark.parametrize("kind", ["redis", "cluster"])]
 
 
 @pytest.fixture
 async def client(kind, settings_of):
+    """A client of the server or the cluster."""
     async with open_redis(settings_of(kind)) as redis:
         yield redis
 
 
-async def keys_of(client, namespace):
-    """All keys of a namespace, wherever they are."""
-    found = await client.on_every_master("KEYS", f"*{{{namespace}[:}}]*")
-    return sorted(key for keys in found.values() for key in keys)
+@pytest.fixture
+def drive(client, namespace, drive_on):
+    """A driver of a store in the test's namespace."""
+    return drive_on(RedisStore(client, namespace))
 
 
 async def contents_of(client, namespace):
-    """All that a namespace holds, as the server would write it down."""
-    return {
-        key: await client.execute("DUMP", key, key=key, safe=True) for key in await keys_of(client, namespace)
-    }
+    """All that a namespace holds, as the server would write it down, by key."""
+    contents = {}
+    for pattern in (f"{{{namespace}}}:*", f"{{{namespace}:*"):
+        for keys in (await client.on_every_master("KEYS", pattern)).values():
+            for key in keys:
+                contents[key.decode()] = await client.execute("DUMP", key, key=key, safe=True)
+    return contents
 
 
-def driver_of(drive, store):
-    return type(drive)(store)
+async def fill(drive, timer):
+    """One of everything that a namespace can hold, in partitions 0 and 1."""
+    store = drive.store
+    await drive.own(0, 1)
+    for partition in (0, 1):
+        names = [f"{state}-{partition}" for state in ("queued", "handed-out", "parked", "timed", "ended")]
+        queued, handed_out, parked, timed, ended = names
+        await drive.start_queued(handed_out, b"1", partition=partition, history=[b"[]"])
+        await drive.start_queued(parked, b"2", partition=partition, fields={"p": b"1"}, history=[b"[]"])
+        assert await drive.claim(partitions=[partition]) == [b"1"]
+        await drive.start_queued(queued, b"3", partition=partition, history=[b"[]"])
+        await drive.start(timed, partition=partition, set_timers=[timer(f"w:1:1:{timed}", HOUR_MS)])
+        await drive.start(ended, partition=partition)
+        await drive.end(ended, partition=partition, retain_ms=1)
+    await store.settings(NamespaceSettings(2, 1))
+    await store.save_workflow("orders", b"text")
+    await store.save_action("pay", b"text")
 
 
-@pytest.fixture
-def drive_on(client, namespace):
-    """A store of the test's namespace, or of another."""
+async def test_a_flow_that_is_gone_leaves_no_key_behind(client, namespace, drive, timer, wait_for):
+    leases = await drive.own(0)
+    await drive.start_queued("ended", b"1", fields={"p": b"1"}, history=[b"[]"])
+    await drive.start_queued("removed", b"2", fields={"p": b"1"}, history=[b"[]"])
+    assert await drive.claim() == []
+    await drive.start("cancelled", workflow="bills", set_timers=[timer("w:1:1:cancelled", HOUR_MS)])
+    cancel = {"now": Listing.CANCELLED, "cancel_timers": [TimerKey.parse("w:1:1:cancelled")]}
+    await drive.move("cancelled", workflow="bills", retain_ms=1, **cancel)
+    await drive.end("ended", retain_ms=1)
+    await drive.end("removed", retain_ms=0)
+    removed = 0
+    while removed < 2:
+        removed += await wait_for(lambda: drive.store.expire(leases, 10))
+    assert list(await contents_of(client, namespace)) == [f"{{{namespace}:0}}:own"]
 
-    def make(drive_class, suffix=""):
-        return drive_class(RedisStore(client, namespace + suffix))
 
-    return make
+async def test_a_removal_before_the_retention_is_over_leaves_no_key_behind(client, namespace, drive):
+    await drive.start()
+    await drive.end(retain_ms=HOUR_MS)
+    await drive.move(version=2, was=Listing.COMPLETED, now=Listing.COMPLETED, retain_ms=0)
+    assert await contents_of(client, namespace) == {}
 
 
-@pytest.fixture
-def driver_class(request):
-    """The class of `drive`, without a store."""
-    from sys import modules
+async def test_namespaces_share_nothing(client, namespace, drive, drive_on, timer, wait_for):
+    """Also not those whose names begin alike, or look like another's partition."""
+    await fill(drive, timer)
+    before = await contents_of(client, namespace)
+    for other in (namespace + "0", namespace[:-1], namespace + ":0", namespace + "."):
+        theirs = drive_on(RedisStore(client, other))
+        assert await theirs.store.settings(NamespaceSettings(8, 1)) == NamespaceSettings(8, 1)
+        assert await theirs.store.workflows() == []
+        assert await theirs.store.actions() == {}
+        assert await theirs.store.load(0, "queued-0") is None
+        assert await theirs.store.list_flows(0, list(Listing), None, 10, None) == []
+        assert await theirs.claim(partitions=[0, 1]) == []
+        leases = await theirs.own(0, 1)
+        assert [list(look.ready) for look in await theirs.store.look(leases, 10, 1)] == [[], []]
+        assert await theirs.store.expire(leases, 10) == 0
+        await theirs.start("queued-0")
+        await theirs.end("queued-0", retain_ms=1)
+        assert await wait_for(lambda store=theirs.store, held=leases: store.expire(held, 10)) == 1
+    after = {key: dump for key, dump in (await contents_of(client, namespace)).items() if key in before}
+    assert after == before
 
-    return modules[type(request.config.pluginmanager).__module__]
+
+@pytest.mark.parametrize("name", ["", "a{b", "a}b", "a b", "a\nb", "a*"])
+async def test_a_namespace_that_would_break_the_keys_is_refused(client, name):
+    with pytest.raises(ConfigurationError, match="namespace"):
+        RedisStore(client, name)
+
+
+GOOD = ["queued-0", "orders", 1, "active", "active", "", 0, 100, 1, 1, 1, 1, 1, 1]
+GOOD += ["m", "x", "r:1", "[]", "pay", "queued-0:1:1:1:pay\nx", 1, "d:1:1:queued-0", "w:1:1:queued-0"]
+NOT_NUMBERS = ["", "abc", "-1", "1.5", "nan", "inf", "1e400", " ", "1e17"]
+
+
+async def test_bad_arguments_of_a_commit_change_nothing(client, namespace, drive, timer):
+    """The number of a place among the arguments, and what is put there. The last line shows that the rest was good."""
+    await fill(drive, timer)
+    before = await contents_of(client, namespace)
+    keys = [f"{{{namespace}:0}}:".encode()]
+    numbers = [2, 5, *range(7, 14), 20]
+    assert all(isinstance(GOOD[place], int) or GOOD[place] == "" for place in numbers)
+    bad = [[*GOOD[:place], value, *GOOD[place + 1 :]] for place in numbers for value in NOT_NUMBERS]
+    bad = [args for args in bad if args != GOOD]  # no retention is said with nothing
+    bad += [GOOD[:count] for count in range(len(GOOD))] + [[*GOOD, "more"]]
+    for args in bad:
+        with pytest.raises(StoreRefused):
+            await client.script(scripts.COMMIT, keys, args, safe=False)
+        assert await contents_of(client, namespace) == before, args
+    assert (await client.script(scripts.COMMIT, keys, GOOD, safe=False))[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "good", "numbers"),
+    [
+        (scripts.CLAIM, ["pay", 10, '"w"', 200, 100], [1, 3, 4]),
+        (scripts.LOOK, [10, 1000, 1], [0, 1]),
+        (scripts.EXPIRE, [10, 1], [0]),
+        (scripts.ACQUIRE, ["node-1", 1000], [1]),
+        (scripts.RENEW, ["node-1", 1000, 1], [1]),
+        (scripts.LIST, [10, "", "", "", "active"], [0]),
+    ],
+    ids=["claim", "look", "expire", "acquire", "renew", "list"],
+)
+async def test_bad_arguments_of_a_script_change_nothing(client, namespace, drive, timer, script, good, numbers):
+    await fill(drive, timer)
+    before = await contents_of(client, namespace)
+    for place in numbers:
+        for value in NOT_NUMBERS:
+            args = [*good[:place], value, *good[place + 1 :]]
+            with pytest.raises(StoreRefused):
+                await client.script(script, [f"{{{namespace}:0}}:".encode()], args, safe=False)
+            assert await contents_of(client, namespace) == before, args
+    await client.script(script, [f"{{{namespace}:0}}:".encode()], good, safe=False)
+
+
+async def test_an_entry_that_nobody_can_read_is_dropped_and_harms_no_other(client, namespace, drive):
+    """Somebody else may have written it."""
+    queue = f"{{{namespace}:0}}:q:pay".encode()
+    await client.execute("RPUSH", queue, "", "no head", "a:b:c:d:e\nbody", "::::\n", key=queue, safe=False)
+    await drive.start_queued("flow", b"work")
+    claimed = await drive.store.claim("pay", [0], 10, "w")
+    assert (list(claimed.bodies), list(claimed.emptied)) == ([b"work"], [0])
+
+
+async def test_flows_of_one_millisecond_are_paged_by_the_bytes_of_their_ids(client, namespace, drive):
+    names = sorted(["a", "B", "b", "Z", "aa", "A", "é", "1", "_", "a-b", "a.b"], key=str.encode)
+    for number, name in enumerate(names):
+        workflow = "orders" if number % 2 else "bills"
+        await drive.start(name, workflow=workflow)
+        index = f"{{{namespace}:0}}:i:active:{workflow}".encode()
+        await client.execute("ZADD", index, 1_000, name, key=index, safe=False)
+    found, before = [], None
+    while page := await drive.store.list_flows(0, list(Listing), None, 2, before):
+        found += [flow.flow_id for flow in page]
+        before = (1_000, found[-1])
+        assert len(found) <= len(names)
+    assert found == names[::-1]
+
+
+async def test_partitions_of_an_idle_node_cost_one_call_where_one_is_enough(client, kind, drive):
+    leases = await drive.own(*range(64))
+    store = drive.store
+    calls = 64 if kind == "cluster" else 1
+    for call in (
+        lambda: store.look(leases, 25, HOUR_MS),
+        lambda: store.renew(leases, "node-1", HOUR_MS),
+        lambda: store.expire(leases, 20),
+        lambda: store.owners(range(64)),
+        lambda: store.acquire(range(64), "node-1", HOUR_MS),
+        lambda: store.claim("pay", range(64), 10, "w"),
+        lambda: store.release(leases, "node-1"),
+    ):
+        await call()  # now the server knows the script
+        before = client.commands_total
+        await call()
+        assert client.commands_total - before == calls
+
+
+async def test_a_commit_is_one_call_whatever_it_does(client, drive, timer):
+    await drive.start_queued("first", b"x")
+    before = client.commands_total
+    await drive.start_queued("flow", b"x", history=[b"[]"], set_timers=[timer("d:1:1:flow")])
+    await drive.end("flow", enqueue=[QueueEntry("pay", 1, 1, 1, b"x")], retain_ms=HOUR_MS, unpark=True)
+    assert client.commands_total - before == 2

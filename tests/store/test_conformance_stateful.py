@@ -34,6 +34,7 @@ ACTIONS = ("pay", "ship")
 NODES = ("node-1", "node-2")
 ENDS = (Listing.COMPLETED, Listing.FAILED, Listing.CANCELLED)
 HANG_SECONDS = 30
+EXAMPLES = {"redis": 40, "cluster": 15}
 NAMESPACES = itertools.count()
 BODIES = itertools.count()
 
@@ -296,7 +297,14 @@ class SideBySide(RuleBasedStateMachine):
         for keys in (await redis.on_every_master("KEYS", f"{{{self.namespace}:*")).values():
             for key in keys:
                 part = key.decode().partition("}:")[2].partition(":")[0]
-                command = {"k": "LLEN", "q": "LLEN", "ready": "SCARD", "names": "SCARD", "x": "ZCARD", "t": "ZCARD"}.get(part)
+                command = {
+                    "k": "LLEN",
+                    "q": "LLEN",
+                    "ready": "SCARD",
+                    "names": "SCARD",
+                    "x": "ZCARD",
+                    "t": "ZCARD",
+                }.get(part)
                 found[key.decode()] = await redis.execute(command, key, key=key, safe=True) if command else None
         return found
 
@@ -320,6 +328,3 @@ def test_a_store_on_redis_does_what_the_reference_does(kind: str, settings_of: C
                 suppress_health_check=list(HealthCheck),
             ),
         )
-
-
-EXAMPLES = {"redis": 40, "cluster": 15}

@@ -32,7 +32,9 @@ async def test_work_is_handed_out_once_and_in_order(drive):
     assert await drive.claim(limit=2) == []
 
 
-@pytest.mark.parametrize("body", [b"", b"\n", b"a:b\nc\x00\xff", b"x" * 100_000], ids=["empty", "newline", "bytes", "big"])
+@pytest.mark.parametrize(
+    "body", [b"", b"\n", b"a:b\nc\x00\xff", b"x" * 100_000], ids=["empty", "newline", "bytes", "big"]
+)
 async def test_a_body_is_handed_out_as_it_is(drive, body):
     await drive.start_queued("flow", body)
     assert await drive.claim() == [body]
@@ -161,6 +163,9 @@ async def test_a_handed_out_attempt_has_a_timeout(drive, store):
     assert await drive.claim() == [b"work"]
     (due,) = await drive.wait_for_due(lease)
     assert (due.partition, str(due.key)) == (0, "t:4:2:flow")
+    await drive.move(fields={"r:5": b"1:q:"}, enqueue=[entry(b"more", action_id=5)], cancel_timers=[due.key])
+    assert await drive.claim() == [b"more"]
+    assert HOUR_MS / 2 < (await drive.look(lease)).next_due_in_ms <= HOUR_MS + 1
 
 
 async def test_due_timers_come_earliest_first_and_at_most_so_many(drive, timer):
@@ -175,7 +180,9 @@ async def test_due_timers_come_earliest_first_and_at_most_so_many(drive, timer):
     assert first.next_due_in_ms <= 0
     rest = await drive.look(lease, limit=4)
     assert rest.next_due_in_ms > HOUR_MS / 2
-    assert [keys_of(first), keys_of(rest)] == [[key for _, key in part] for part in (sorted(places)[:4], sorted(places)[4:])]
+    assert [keys_of(first), keys_of(rest)] == [
+        [key for _, key in part] for part in (sorted(places)[:4], sorted(places)[4:])
+    ]
     assert all(due.late_ms >= 0 for due in [*first.due, *rest.due])
     assert keys_of(await drive.look(lease)) == []
 

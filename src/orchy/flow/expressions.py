@@ -14,6 +14,7 @@ one of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TypeAlias
@@ -32,6 +33,7 @@ TEXTS_CACHED_MAX = 10_000
 #: Integral floats beyond this are written with an exponent, as in JSON and in JavaScript.
 _PLAIN_NUMBER_MAX = 1e21
 _SHOWN_CHARS = 80
+_SIMPLE_TOKEN = re.compile(r"\{\$[^\[\](){}]*+\}")
 #: Ids of actions are positive.
 _NO_ACTION_ID = 0
 
@@ -204,6 +206,9 @@ def _parts_of(text: str) -> Iterator[str | Token | ExpressionError]:
 
 def _end_of_token(text: str, start: int) -> int | None:
     """The index after the brace that closes the token: one that is neither in brackets nor in quotes in brackets."""
+    simple = _SIMPLE_TOKEN.match(text, start)
+    if simple is not None:
+        return simple.end()
     quote = ""
     depth = 0
     at = start + 2

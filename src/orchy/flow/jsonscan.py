@@ -69,6 +69,7 @@ _TOKEN = re.compile(
       | (?P<wrong>.))""",
     re.VERBOSE | re.DOTALL,
 )
+_ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _CONSTANT = re.compile(r"-?(?:NaN|nan|Infinity|inf)\b")
 _WORD = re.compile(r"[\w.+-]+")
 
@@ -208,8 +209,8 @@ class _Scanner:
             char = text[at]
             if char < " ":
                 return _Wrong(f"a string can't hold the control character {char!r}: escape it", at)
-            if char == "\\":
-                if re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})').match(text, at) is None:
+            if char == "\\" and at + 1 < len(text):
+                if _ESCAPE.match(text, at) is None:
                     return _Wrong(f"the escape {text[at : at + 2]!r} is not one of JSON's", at)
                 at += 1
             at += 1

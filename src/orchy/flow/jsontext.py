@@ -88,11 +88,13 @@ def not_json(value: JSON) -> Iterator[tuple[Where, str]]:
         elif isinstance(item, list):
             left.extend(((*where, index), part) for index, part in reversed(list(enumerate(item))))
         elif isinstance(item, dict):
-            for key, part in reversed(list(item.items())):
+            parts = []
+            for key, part in item.items():
                 if isinstance(key, str) and _encodable(key):
-                    left.append(((*where, key), part))
+                    parts.append(((*where, key), part))
                 else:
                     yield where, f"the key {key!r} is not a text"
+            left.extend(reversed(parts))
 
 
 def _not_json(item: JSON, depth: int) -> str | None:
@@ -132,13 +134,16 @@ def _decode(raw: bytes) -> JSON:
         raise _Suspect
     if raw.count(b":") > 1:
         # msgspec keeps the last of two equal keys and says nothing.
-        json.loads(raw, object_pairs_hook=_refuse_repeated)
+        _REFUSING_REPEATED.decode(raw.decode())
     return value
 
 
 def _refuse_repeated(pairs: list[tuple[str, JSON]]) -> None:
     if len(dict(pairs)) != len(pairs):
         raise _Suspect
+
+
+_REFUSING_REPEATED = json.JSONDecoder(object_pairs_hook=_refuse_repeated)
 
 
 def _problem(text: str, fault: Fault) -> Problem:

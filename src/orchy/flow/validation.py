@@ -160,6 +160,7 @@ class _Reading:
         self, system_actions: Mapping[str, SystemAction], known_actions: Collection[str] | None, findings: Findings
     ) -> None:
         self.system_actions = system_actions
+        self.foreseeing = {name: kind for name, kind in system_actions.items() if isinstance(kind, Foreseeing)}
         self.known_actions = known_actions
         self.findings = findings
         self.actions: dict[int, Action] = {}
@@ -254,8 +255,8 @@ class _Reading:
         possible: Collection[str] | None = None
         if kind is None:
             possible = (DEFAULT_OUTCOME,)
-        elif isinstance(kind, Foreseeing) and not faults:
-            possible = kind.outcomes(action)
+        elif kind.name in self.foreseeing and not faults:
+            possible = self.foreseeing[kind.name].outcomes(action)
         if possible is None:
             return
         only = " or ".join(repr(outcome) for outcome in possible)
@@ -337,9 +338,9 @@ class _Reading:
         ids = {str(action_id) for action_id in self.places}
         for action in self.actions.values():
             values: dict[str, JSON] = {"parameters": action.parameters}
-            kind = self.system_actions.get(action.name) if action.type is ActionType.SYSTEM else None
-            if isinstance(kind, Foreseeing):
-                values = {field: action.settings.get(field) for field in kind.templates}
+            if action.type is ActionType.SYSTEM:
+                kind = self.foreseeing.get(action.name)
+                values = {name: action.settings.get(name) for name in kind.templates} if kind is not None else {}
             for token, where in tokens_in(values):
                 fault = _fault_in_reference(token.path.steps, ids)
                 if fault is not None:

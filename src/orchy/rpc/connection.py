@@ -2,8 +2,9 @@
 
 What a client can't do: keep a call running that it has cancelled or whose deadline is over (the handler is
 cancelled), have a call wait for ever (a compressed or oversized message is answered at once), or make the server
-keep more than it may (streams, message sizes and unsent bytes have limits, and so has the number of streams that it opens
-only to reset them). A connection on which nothing arrives is pinged and closed when the ping is not answered.
+keep more than it may (connections, streams, message sizes and unsent bytes have limits, and so has the number of
+streams that it opens only to reset them). A connection that does not begin as HTTP/2 in time is closed; one on which
+nothing arrives is pinged, and closed when the ping is not answered.
 """
 
 from __future__ import annotations
@@ -15,65 +16,92 @@ from typing import Any
 
 import attrs
 import h2.config
-import h2.connection
 import h2.events
 import h2.exceptions
 import trio
+from google.protobuf.message import DecodeError
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 from purerpc import Service
 from purerpc.rpc import Cardinality
 
 from orchy.rpc.framing import PREFIX_BYTES, Code, Status, encode_message, frame, parse_timeout, unframe
+from orchy.rpc.http2 import Http2Connection
 
 RECEIVE_BYTES = 64 * 1024
+SEND_BYTES = 64 * 1024
 STREAMS_MAX = 1_000
 MESSAGE_BYTES_MAX = 10 * 2**20
 WINDOW_BYTES = 2**20
 HEADER_BYTES_MAX = 16 * 1024
-#: Reading stops while this much waits to be written.
+#: Reading stops, and so do answers, while this much waits to be written.
 UNSENT_BYTES_MAX = 2 * 2**20
-#: A client that has opened more streams than this, and reset half of them, is told to calm down.
-RESETS_MAX = 1_000
-FIRST_CALL_SECONDS = 20.0
+#: A client that resets more streams than this within the time below is told to calm down (CVE-2023-44487).
+RESETS_MAX = 2_000
+RESETS_SECONDS = 10.0
+#: How long a client may take to say that it speaks HTTP/2.
+HANDSHAKE_SECONDS = 10.0
+#: How long a request may take to arrive in whole; looked at when something arrives, or at each ping.
+REQUEST_SECONDS = 60.0
 PING_AFTER_SECONDS = 60.0
 PING_ANSWER_SECONDS = 20.0
+#: How long a client may leave SEND_BYTES unread.
+SEND_SECONDS = 60.0
+GOODBYE_SECONDS = 1.0
+PATH_CHARACTERS_SHOWN = 200
 
 log = logging.getLogger(__name__)
 
 
 @attrs.define(eq=False)
+class Allowance:
+    """How many bytes of requests that have not arrived in whole are kept, for all connections of a server."""
+
+    bytes_max: int = 256 * 2**20
+    bytes_used: int = 0
+
+
+@attrs.define(eq=False)
 class _Call:
-    """A stream that has its headers."""
+    """A stream that has its headers. `end` is why its scope was cancelled, if that was not its deadline."""
 
     stream_id: int
     path: str
-    timeout_seconds: float | None
+    opened_at: float
+    timeout_seconds: float | None = None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     body: bytearray = attrs.field(factory=bytearray)
-    answered: bool = False
     running: bool = False
+    streaming: bool = False
+    headed: bool = False
+    answered: bool = False
+    end: Status | None = None
     window: trio.Event = attrs.field(factory=trio.Event)
 
 
 class Connection:
     """Serves one stream of bytes. `drain` lets the calls under way end and takes no more."""
 
-    def __init__(self, stream: trio.abc.Stream, services: Mapping[str, Service]) -> None:
+    def __init__(self, stream: trio.abc.Stream, services: Mapping[str, Service], allowance: Allowance) -> None:
         self._stream = stream
         self._services = services
-        self._http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        self._allowance = allowance
+        self._http = Http2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
         self._calls: dict[int, _Call] = {}
+        self._unsent = bytearray()
         self._to_write = trio.Event()
         self._written = trio.Event()
-        self._unsent_bytes = 0
-        self._opened = 0
+        self._greeted = False
         self._resets = 0
+        self._resets_since = 0.0
+        self._looked_at = 0.0
         self._draining = False
         self._quiet = trio.Event()
+        self._over = False
+        self._scope = trio.CancelScope()
 
     async def serve(self) -> None:
-        """Until the client is gone or breaks the protocol, or the drain is over."""
+        """Until the client is gone or breaks the protocol, or `close`."""
         self._http.local_settings = Settings(
             client=False,
             initial_values={
@@ -85,60 +113,75 @@ class Connection:
         self._http.initiate_connection()
         self._http.increment_flow_control_window(4 * WINDOW_BYTES)
         self._flush()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write_all)
-            try:
-                await self._read_all(nursery)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
-            except (h2.exceptions.ProtocolError, UnicodeDecodeError) as error:
-                log.debug("a worker's connection broke the protocol: %s", error)
-                await self._say_goodbye()
-            nursery.cancel_scope.cancel()
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write_all)
+                    await self._read_all(nursery)
+                    self._scope.cancel()
+        finally:
+            for call in list(self._calls.values()):
+                self._close(call)
+            self._over = True
+            self._quiet.set()
+            self._written.set()
 
     def drain(self) -> None:
-        """Take no more calls; end when those under way have."""
+        """Take no more calls, and end those that would never end by themselves."""
         if not self._draining:
             self._draining = True
-            try:
-                self._http.close_connection(last_stream_id=self._http.highest_inbound_stream_id)
-            except h2.exceptions.ProtocolError:
-                pass  # closed already
+            self._http.announce_end()
             self._flush()
+            for call in self._calls.values():
+                if call.streaming:
+                    call.end = Status(Code.UNAVAILABLE, "this server is about to stop")
+                    call.scope.cancel()
             self._note_quiet()
 
     async def quiet(self) -> None:
-        """Returns when no call is under way after `drain`, and all is written."""
+        """Returns when no call is under way after `drain`, and all is written; or when the client is gone."""
         await self._quiet.wait()
-        while self._unsent_bytes or self._to_write.is_set():
+        while self._unsent and not self._over:
             await self._written.wait()
+
+    def close(self) -> None:
+        """End at once."""
+        self._scope.cancel()
 
     # In.
 
     async def _read_all(self, nursery: trio.Nursery) -> None:
+        greet_until = trio.current_time() + HANDSHAKE_SECONDS
         pinged = False
         while True:
-            if not self._opened:
-                wait_seconds = FIRST_CALL_SECONDS
-            else:
-                wait_seconds = PING_ANSWER_SECONDS if pinged else PING_AFTER_SECONDS
+            quiet_until = trio.current_time() + (PING_ANSWER_SECONDS if pinged else PING_AFTER_SECONDS)
             data: bytes | bytearray | None = None
-            with trio.move_on_after(wait_seconds):
-                data = await self._stream.receive_some(RECEIVE_BYTES)
-            if data is None:
-                if pinged or not self._opened:
-                    return  # half-open, or never was a client of ours
-                self._http.ping(b"orchy-ok")
-                self._flush()
-                pinged = True
-                continue
-            if not data:
+            try:
+                with trio.move_on_at(quiet_until if self._greeted else greet_until):
+                    data = await self._stream.receive_some(RECEIVE_BYTES)
+                if data is None:
+                    if pinged or not self._greeted:
+                        return  # half-open, or never was a client of ours
+                    self._http.ping(b"orchy-ok")
+                    pinged = True
+                elif not data:
+                    return
+                else:
+                    pinged = False
+                    for event in self._http.receive_data(bytes(data)):
+                        self._take(event, nursery)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
-            pinged = False
-            for event in self._http.receive_data(bytes(data)):
-                self._take(event, nursery)
+            except (h2.exceptions.ProtocolError, UnicodeDecodeError) as error:
+                log.debug("a worker's connection broke the protocol: %s", error)
+                self._flush()
+                with trio.move_on_after(GOODBYE_SECONDS):
+                    while self._unsent:
+                        await self._written.wait()
+                return
             self._flush()
-            while self._unsent_bytes > UNSENT_BYTES_MAX:
+            self._end_stalled()
+            while len(self._unsent) > UNSENT_BYTES_MAX:
                 await self._written.wait()
 
     def _take(self, event: h2.events.Event, nursery: trio.Nursery) -> None:
@@ -149,48 +192,73 @@ class Connection:
                 self._http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 call = self._calls.get(event.stream_id)
                 if call and not call.answered:
-                    call.body += event.data
-                    if len(call.body) > MESSAGE_BYTES_MAX + PREFIX_BYTES:
-                        self._refuse(call, Status(Code.RESOURCE_EXHAUSTED, "the message is too large"))
+                    self._keep(call, event.data)
             case h2.events.StreamEnded():
                 call = self._calls.get(event.stream_id)
                 if call and not call.answered and not call.running:
                     call.running = True
                     nursery.start_soon(self._run, call)
             case h2.events.StreamReset():
-                self._resets += 1
-                if self._resets > RESETS_MAX and self._resets > self._opened / 2:
-                    self._http.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-                    raise h2.exceptions.ProtocolError("too many streams were reset")
+                self._count_reset()
                 call = self._calls.get(event.stream_id)
                 if call:
                     call.answered = True  # to nobody
                     call.scope.cancel()
                     if not call.running:
                         self._close(call)
-            case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
+            case h2.events.RemoteSettingsChanged() | h2.events.WindowUpdated():
+                self._greeted = self._greeted or isinstance(event, h2.events.RemoteSettingsChanged)
                 for call in self._calls.values():
                     call.window.set()
-            case h2.events.ConnectionTerminated():
-                self._draining = True
-                self._note_quiet()
             case _:
-                pass
+                pass  # also a GOAWAY: the client closes when its calls are answered
 
     def _open(self, stream_id: int, headers: Mapping[str, str]) -> None:
-        self._opened += 1
-        call = self._calls[stream_id] = _Call(stream_id, headers.get(":path", ""), None)
+        call = _Call(stream_id, headers.get(":path", "")[:PATH_CHARACTERS_SHOWN], trio.current_time())
+        self._calls[stream_id] = call
         try:
             if self._draining:
                 raise Status(Code.UNAVAILABLE, "this server is about to stop")
             if not headers.get("content-type", "").startswith("application/grpc"):
-                raise Status(Code.UNKNOWN, "this is a gRPC server: content-type must be application/grpc")
+                self._refuse(call, Status(Code.UNKNOWN, "this is a gRPC server"), http_status="415")
+                return
             if headers.get("grpc-encoding", "identity") != "identity":
                 raise Status(Code.UNIMPLEMENTED, "compressed messages are not taken")
             if "grpc-timeout" in headers:
                 call.timeout_seconds = parse_timeout(headers["grpc-timeout"])
         except Status as status:
             self._refuse(call, status)
+
+    def _keep(self, call: _Call, data: bytes) -> None:
+        call.body += data
+        self._allowance.bytes_used += len(data)
+        announced_bytes = int.from_bytes(call.body[1:PREFIX_BYTES], "big") if len(call.body) >= PREFIX_BYTES else 0
+        if max(announced_bytes, len(call.body) - PREFIX_BYTES) > MESSAGE_BYTES_MAX:
+            self._refuse(call, Status(Code.RESOURCE_EXHAUSTED, f"a message may have {MESSAGE_BYTES_MAX} bytes"))
+        elif self._allowance.bytes_used > self._allowance.bytes_max:
+            self._refuse(call, Status(Code.UNAVAILABLE, "too much is being sent to this server, try again later"))
+
+    def _forget_body(self, call: _Call) -> None:
+        self._allowance.bytes_used -= len(call.body)
+        call.body = bytearray()
+
+    def _count_reset(self) -> None:
+        now = trio.current_time()
+        if now - self._resets_since > RESETS_SECONDS:
+            self._resets_since, self._resets = now, 0
+        self._resets += 1
+        if self._resets > RESETS_MAX:
+            self._http.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            raise h2.exceptions.ProtocolError("too many streams were reset")
+
+    def _end_stalled(self) -> None:
+        """Refuse the requests that began long ago and never ended."""
+        now = trio.current_time()
+        if now - self._looked_at > REQUEST_SECONDS / 2:
+            self._looked_at = now
+            for call in list(self._calls.values()):
+                if not call.running and now - call.opened_at > REQUEST_SECONDS:
+                    self._refuse(call, Status(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
 
     # A call.
 
@@ -200,11 +268,11 @@ class Connection:
                 if call.timeout_seconds is not None:
                     call.scope.deadline = trio.current_time() + call.timeout_seconds
                 await self._answer(call)
-            if call.scope.cancelled_caught and not call.answered:
-                self._refuse(call, Status(Code.DEADLINE_EXCEEDED, "the call's deadline is over"))
+            if call.scope.cancelled_caught:
+                self._refuse(call, call.end or Status(Code.DEADLINE_EXCEEDED, "the call's deadline is over"))
         except Status as status:
             self._refuse(call, status)
-        except (h2.exceptions.ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except h2.exceptions.ProtocolError:
             pass  # the client is gone, the reader sees it too
         except Exception:
             log.exception("an error in %s that nobody foresaw", call.path)
@@ -219,51 +287,50 @@ class Connection:
         if method is None:
             raise Status(Code.UNIMPLEMENTED, f"there is no method {call.path}")
         message = _parse(method.signature.request_type, unframe(call.body))
-        call.body.clear()
+        self._forget_body(call)
         if method.signature.cardinality is Cardinality.UNARY_UNARY:
             reply = await method.method_fn(message, request=None)
-            await self._send(call, _head(call), frame(reply.SerializeToString()), end=_tail(Code.OK))
+            await self._send(call, frame(reply.SerializeToString()), end=True)
             return
+        call.streaming = True
         replies: AsyncIterator[Any] = method.method_fn(message, request=None)
-        head = _head(call)
         async with aclosing(replies):  # type: ignore[type-var]
             async for reply in replies:
-                await self._send(call, head, frame(reply.SerializeToString()))
-                head = []
-        await self._send(call, head, b"", end=_tail(Code.OK))
+                await self._send(call, frame(reply.SerializeToString()))
+        await self._send(call, b"", end=True)
 
-    async def _send(
-        self, call: _Call, head: list[tuple[str, str]], data: bytes, end: list[tuple[str, str]] | None = None
-    ) -> None:
-        """Headers, a message, trailers: what there is of them, as fast as the client takes it."""
-        if head:
-            self._http.send_headers(call.stream_id, head)
-        rest = memoryview(data)
-        while rest:
-            room = min(
-                self._http.local_flow_control_window(call.stream_id), self._http.max_outbound_frame_size, len(rest)
-            )
-            if room <= 0:
-                call.window = trio.Event()
+    async def _send(self, call: _Call, data: bytes, *, end: bool = False) -> None:
+        """Headers if they were not sent, a message, trailers at the end: as fast as the client takes it."""
+        while len(self._unsent) > UNSENT_BYTES_MAX:
+            await self._written.wait()
+        if not call.headed:
+            self._http.send_headers(call.stream_id, _HEAD)
+            call.headed = True
+        sent_bytes = 0
+        while sent_bytes < len(data):
+            room = min(self._http.local_flow_control_window(call.stream_id), self._http.max_outbound_frame_size)
+            if room <= 0 or len(self._unsent) > UNSENT_BYTES_MAX:
                 self._flush()
-                await call.window.wait()
+                call.window = trio.Event()
+                await (call.window if room <= 0 else self._written).wait()
                 continue
-            self._http.send_data(call.stream_id, bytes(rest[:room]))
-            rest = rest[room:]
-        if end is not None:
-            self._http.send_headers(call.stream_id, end, end_stream=True)
+            self._http.send_data(call.stream_id, data[sent_bytes : sent_bytes + room])
+            sent_bytes += room
+        if end:
+            self._http.send_headers(call.stream_id, _TAIL_OK, end_stream=True)
             call.answered = True
         self._flush()
 
-    def _refuse(self, call: _Call, status: Status) -> None:
-        """Answer with a status and nothing else."""
+    def _refuse(self, call: _Call, status: Status, http_status: str = "200") -> None:
+        """End a call with a status; nothing if it was answered already."""
         if call.answered:
             return
         call.answered = True
-        call.body.clear()
+        self._forget_body(call)
         try:
-            headers = [(":status", "200"), ("content-type", "application/grpc"), *_tail(status.code, status.message)]
-            self._http.send_headers(call.stream_id, headers, end_stream=True)
+            tail = [("grpc-status", str(int(status.code))), ("grpc-message", encode_message(status.message))]
+            head = [(":status", http_status), ("content-type", "application/grpc"), _ENCODINGS]
+            self._http.send_headers(call.stream_id, tail if call.headed else head + tail, end_stream=True)
             if not call.running:
                 # The client may still be sending: it need not.
                 self._http.reset_stream(call.stream_id, ErrorCodes.NO_ERROR)
@@ -274,6 +341,7 @@ class Connection:
             self._close(call)
 
     def _close(self, call: _Call) -> None:
+        self._forget_body(call)
         self._calls.pop(call.stream_id, None)
         self._note_quiet()
 
@@ -284,49 +352,34 @@ class Connection:
     # Out.
 
     def _flush(self) -> None:
-        self._to_write.set()
+        data = self._http.data_to_send()
+        if data:
+            self._unsent += data
+            self._to_write.set()
 
     async def _write_all(self) -> None:
         while True:
             await self._to_write.wait()
-            self._to_write = trio.Event()
-            data = self._http.data_to_send()
-            if data:
-                self._unsent_bytes = len(data)
+            while self._unsent:
+                data = bytes(self._unsent[:SEND_BYTES])
                 try:
-                    await self._stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return  # the reader sees it too
-            self._unsent_bytes = 0
-            self._written.set()
-            self._written = trio.Event()
-
-    async def _say_goodbye(self) -> None:
-        """What h2 has to say of the client's mistake, if it can still be said."""
-        with trio.move_on_after(1):
-            try:
-                await trio.lowlevel.checkpoint()
-                data = self._http.data_to_send()
-                if data and not self._unsent_bytes:
-                    await self._stream.send_all(data)
-            except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
-                pass
+                    with trio.fail_after(SEND_SECONDS):
+                        await self._stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                    self._scope.cancel()
+                    return
+                del self._unsent[: len(data)]
+                self._written.set()
+                self._written = trio.Event()
+            self._to_write = trio.Event()
 
 
-def _head(call: _Call) -> list[tuple[str, str]]:
-    return [(":status", "200"), ("content-type", "application/grpc")]
-
-
-def _tail(code: Code, message: str = "") -> list[tuple[str, str]]:
-    tail = [("grpc-status", str(int(code)))]
-    if message:
-        tail.append(("grpc-message", encode_message(message)))
-    return tail
+_HEAD = [(":status", "200"), ("content-type", "application/grpc")]
+_TAIL_OK = [("grpc-status", "0")]
+_ENCODINGS = ("grpc-accept-encoding", "identity")
 
 
 def _parse(kind: Any, data: bytes) -> Any:
-    from google.protobuf.message import DecodeError
-
     try:
         return kind.FromString(data)
     except (DecodeError, UnicodeDecodeError):

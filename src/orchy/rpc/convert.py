@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from typing import Any
+
+import attrs
 
 from orchy.errors import InvalidInput
 from orchy.flow.definition import JSON, ActionDefinition
 from orchy.flow.validation import parse_action_definition
 from orchy.orchestrator import Result
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.values import fill_value, json_of_map
+from orchy.rpc.values import fill_map, json_of_map
+
+INT32_MAX = 2**31 - 1
+ERROR_CHARACTERS_MAX = 10_000
+WORKER_CHARACTERS_MAX = 256
+
 
 def encode_action(
     *,
@@ -22,7 +31,7 @@ def encode_action(
     parameters: JSON,
     timeout_seconds: float,
 ) -> bytes:
-    """An attempt as workers get it. `parameters` is a JSON object."""
+    """An attempt as workers get it. `parameters` is a JSON object. Raises InvalidInput for what no worker can get."""
     action = pb.Action(
         workflowName=workflow,
         flowId=flow_id,
@@ -30,24 +39,62 @@ def encode_action(
         actionName=name,
         retryCount=attempt,
         type=pb.Action.USER,
-        timeoutSeconds=min(math.ceil(timeout_seconds), 2**31 - 1),
+        timeoutSeconds=min(math.ceil(timeout_seconds), INT32_MAX),
     )
-    for key, item in parameters.items():
-        fill_value(action.data[key], item)
+    fill_map(action.data, parameters)
     return action.SerializeToString()
+
+
+@attrs.frozen
+class EncodedActions:
+    """An `Actions` message made of encoded `Action`s: a field of messages is nothing but one after the other."""
+
+    bodies: Sequence[bytes]
+
+    def SerializeToString(self) -> bytes:
+        """The message, without a look into the actions."""
+        parts: list[bytes] = []
+        for body in self.bodies:
+            parts += (_ACTIONS_TAG, _varint(len(body)), body)
+        return b"".join(parts)
+
+
+#: Field number 1, length-delimited (Protocol Buffers Encoding, "Message Structure").
+_ACTIONS_TAG = b"\x0a"
+
+
+def _varint(number: int) -> bytes:
+    """A number in base 128, the lowest digits first."""
+    digits = bytearray()
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)
 
 
 def result_of(message: Any) -> Result:
     """What an `ActionResult` says. Raises InvalidInput."""
     if not message.flowId:
         raise InvalidInput("the result has no flowId")
-    data = json_of_map(message.data)
-    error = None
+    worker = message.workerId[:WORKER_CHARACTERS_MAX]
     if message.status == pb.ActionResult.FAIL:
-        # Workers that know nothing of the field `error` say it in their data.
-        told = data.get("error", data or "")
-        error = message.error or (told if isinstance(told, str) else str(told)) or "the worker gave no reason"
-    return Result(message.flowId, message.actionId, message.retryCount, data, error, message.workerId)
+        return Result(message.flowId, message.actionId, message.retryCount, None, _error_of(message), worker)
+    output = json_of_map(message.data)
+    return Result(message.flowId, message.actionId, message.retryCount, output, None, worker)
+
+
+def _error_of(message: Any) -> str:
+    """Why an attempt failed. Workers that know nothing of the field `error` say it in their data, if at all."""
+    error: str = message.error
+    if not error and message.data:
+        try:
+            told = json_of_map(message.data)
+        except InvalidInput as invalid:  # it failed all the same
+            told = {"error": f"the worker's reason can't be shown: {invalid}"}
+        reason = told.get("error")
+        error = reason if isinstance(reason, str) else json.dumps(told, ensure_ascii=False)
+    return error[:ERROR_CHARACTERS_MAX] or "the worker gave no reason"
 
 
 def definition_of(message: Any) -> ActionDefinition:
@@ -61,5 +108,3 @@ def definition_of(message: Any) -> ActionDefinition:
             "timeout_seconds": message.timeoutSeconds,
         }
     )
-
-

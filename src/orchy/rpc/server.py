@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import NoReturn
 
 import trio
 from purerpc import Service, Servicer
 
 from orchy.errors import StartupError
-from orchy.rpc.connection import Connection
+from orchy.rpc.connection import Allowance, Connection
 
 CONNECTIONS_MAX = 20_000
 
@@ -18,44 +17,69 @@ log = logging.getLogger(__name__)
 
 
 class RpcServer:
-    """The connections that are open."""
+    """The connections that are open. At most `connections_max` are: more are closed as they come."""
 
-    def __init__(self, servicers: Sequence[Servicer]) -> None:
+    def __init__(self, servicers: Sequence[Servicer], connections_max: int = CONNECTIONS_MAX) -> None:
         services: list[Service] = [servicer.service for servicer in servicers]
         self._services = {service.name: service for service in services}
         self._connections: set[Connection] = set()
-        self._draining = False
+        self._connections_max = connections_max
+        self._allowance = Allowance()
+        self._full = False
+        self._accepting = trio.CancelScope()
 
     @property
     def connections(self) -> int:
         """How many are open."""
         return len(self._connections)
 
-    async def serve(self, listeners: Sequence[trio.SocketListener]) -> NoReturn:
-        """Serve until cancelled."""
-        await trio.serve_listeners(self._serve_one, list(listeners))
+    async def serve(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, or until all connections have ended after `drain`. Closes the listeners."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            with self._accepting:
+                await trio.serve_listeners(self._serve_one, list(listeners), handler_nursery=nursery)
 
     async def drain(self) -> None:
-        """Let the calls under way end and take no more; returns when all have. Callers bound it."""
-        self._draining = True
+        """Accept nobody, let the calls under way end, then close; returns when all have. Callers bound it."""
+        self._accepting.cancel()
         async with trio.open_nursery() as nursery:
             for connection in list(self._connections):
-                connection.drain()
-                nursery.start_soon(connection.quiet)
+                nursery.start_soon(_drain_one, connection)
 
     async def _serve_one(self, stream: trio.SocketStream) -> None:
-        if len(self._connections) >= CONNECTIONS_MAX or self._draining:
-            await trio.aclose_forcefully(stream)
-            return
-        connection = Connection(stream, self._services)
-        self._connections.add(connection)
         try:
-            await connection.serve()
+            if self._accepting.cancel_called or self._is_full():
+                return
+            connection = Connection(stream, self._services, self._allowance)
+            self._connections.add(connection)
+            try:
+                await connection.serve()
+            finally:
+                self._connections.discard(connection)
         except* OSError as group:
             log.debug("a worker's connection ended: %s", group.exceptions[0])
+        except* Exception:  # one client's connection is not the server's end
+            log.exception("an error on a worker's connection that nobody foresaw")
         finally:
-            self._connections.discard(connection)
             await trio.aclose_forcefully(stream)
+
+    def _is_full(self) -> bool:
+        was, self._full = self._full, len(self._connections) >= self._connections_max
+        if self._full and not was:
+            log.warning("there are %d connections of workers: no more are taken", len(self._connections))
+        return self._full
+
+
+async def _drain_one(connection: Connection) -> None:
+    connection.drain()
+    await connection.quiet()
+    connection.close()
 
 
 async def open_listeners(host: str, port: int, flag: str) -> tuple[list[trio.SocketListener], int]:
@@ -75,5 +99,3 @@ async def open_listeners(host: str, port: int, flag: str) -> tuple[list[trio.Soc
             await listener.aclose()
         return await open_listeners(host, port, flag)
     return listeners, listeners[0].socket.getsockname()[1]
-
-

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import trio
 
 from orchy.catalog import Catalog
 from orchy.dispatch import Dispatcher
-from orchy.errors import InvalidInput, NotFound, OrchyError
+from orchy.errors import InvalidInput, NotFound, OrchyError, WrongState
 from orchy.orchestrator import Orchestrator
-from orchy.rpc.convert import definition_of, result_of
+from orchy.rpc.convert import EncodedActions, definition_of, result_of
 from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
@@ -23,11 +22,11 @@ from orchy.store.base import BATCH_MAX
 
 WAIT_MAX_SECONDS = 60.0
 NAME_LENGTH_MAX = 256
-#: How often a watcher of the health is told when nothing changes but what it can't be woken for.
+#: How often the health is looked at for those who watch it.
 HEALTH_LOOK_SECONDS = 1.0
 
-log = logging.getLogger(__name__)
 _R = TypeVar("_R")
+_Method = Callable[[Any, Any], Coroutine[Any, Any, _R]]
 
 
 class ClusterFace(Protocol):
@@ -43,7 +42,7 @@ class ClusterFace(Protocol):
         ...
 
 
-def _translated(method: Callable[[Any, Any], Awaitable[_R]]) -> Callable[[Any, Any], Awaitable[_R]]:
+def _translated(method: _Method[_R]) -> _Method[_R]:
     """Our errors as statuses: the one place where they become that."""
 
     @functools.wraps(method)
@@ -55,13 +54,15 @@ def _translated(method: Callable[[Any, Any], Awaitable[_R]]) -> Callable[[Any, A
             raise Status(Code.INVALID_ARGUMENT, f"{error}: {details}" if details else str(error)) from None
         except NotFound as error:
             raise Status(Code.NOT_FOUND, str(error)) from None
+        except WrongState as error:
+            raise Status(Code.FAILED_PRECONDITION, str(error)) from None
         except OrchyError as error:
             raise Status(Code.UNAVAILABLE, str(error)) from None
 
     return call
 
 
-class ActionService(ActionServiceServicer):  # type: ignore[misc]
+class ActionService(ActionServiceServicer):
     """The service that workers speak to."""
 
     def __init__(
@@ -82,15 +83,14 @@ class ActionService(ActionServiceServicer):  # type: ignore[misc]
     async def Poll(self, input_message: Any) -> Any:
         """Hand out attempts; a `batchSize` below 1 means 1, one above BATCH_MAX means that."""
         name = input_message.actionType
-        if not name or len(name) > NAME_LENGTH_MAX:
+        if not name:
             raise InvalidInput("a poll names its action in actionType")
+        if len(name) > NAME_LENGTH_MAX:
+            raise InvalidInput(f"an action's name has at most {NAME_LENGTH_MAX} characters")
         limit = max(1, min(input_message.batchSize, BATCH_MAX))
         wait_seconds = max(0.0, min(input_message.waitMillis / 1000, WAIT_MAX_SECONDS))
         bodies = await self._dispatcher.poll(name, limit, wait_seconds, input_message.workerId[:NAME_LENGTH_MAX])
-        actions = pb.Actions()
-        for body in bodies:
-            actions.actions.add().ParseFromString(body)
-        return actions
+        return EncodedActions(bodies)
 
     @_translated
     async def Push(self, input_message: Any) -> Any:
@@ -105,7 +105,7 @@ class ActionService(ActionServiceServicer):  # type: ignore[misc]
         return pb.GetServersResponse(servers=servers)
 
 
-class HealthService(HealthServicer):  # type: ignore[misc]
+class HealthService(HealthServicer):
     """The standard health service, for the server ("") and for ActionService."""
 
     _services = ("", "ActionService")
@@ -120,9 +120,9 @@ class HealthService(HealthServicer):  # type: ignore[misc]
             raise Status(Code.NOT_FOUND, f"there is no service {input_message.service!r}")
         return health_pb2.HealthCheckResponse(status=self._status())
 
-    async def Watch(self, input_message: Any) -> AsyncIterator[Any]:
-        """The status now, and each time it changes."""
-        told = None
+    async def Watch(self, input_message: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        """The status now, and each time it changes; seen within HEALTH_LOOK_SECONDS."""
+        told: Any = None
         while True:
             known = input_message.service in self._services
             status = self._status() if known else health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -131,7 +131,6 @@ class HealthService(HealthServicer):  # type: ignore[misc]
                 yield health_pb2.HealthCheckResponse(status=status)
             await trio.sleep(HEALTH_LOOK_SECONDS)
 
-    def _status(self) -> int:
+    def _status(self) -> health_pb2.HealthCheckResponse.ServingStatus:
         response = health_pb2.HealthCheckResponse
-        status: int = response.SERVING if self._cluster.ready else response.NOT_SERVING
-        return status
+        return response.SERVING if self._cluster.ready else response.NOT_SERVING

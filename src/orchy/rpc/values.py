@@ -1,87 +1,110 @@
 """`google.protobuf.Value` <-> JSON values. Pure.
 
 Its numbers are doubles: an integral one up to 2^53 comes in as an integer; an integer beyond 2^53 goes out as the
-nearest double.
+nearest double, one beyond all doubles as a string of its digits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from typing import Any
 
-from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE, Value
 
 from orchy.errors import InvalidInput
 from orchy.flow.definition import JSON
 
 #: Up to here each integer is a double of its own.
 EXACT_INTEGER_MAX = 2**53
-DEPTH_MAX = 100
+#: Most lists and objects within each other. Each object costs three of the 100 levels that protobuf reads by default
+#: (in C++, Java and Python), and an `Actions` message four: a value beyond 32 could be sent but not be read.
+DEPTH_MAX = 30
 
 
-def fill_value(value: Value, item: JSON) -> None:
-    """Put a JSON value into a message. Raises InvalidInput for what is none."""
+def fill_map(data: MutableMapping[str, Value], items: Mapping[str, JSON]) -> None:
+    """Put a JSON object into a message's map. Raises InvalidInput for what no JSON value is, or nests too deep."""
+    _fill_fields(data, items, 0)
+
+
+def _fill_fields(fields: Any, items: Mapping[str, JSON], depth: int) -> None:
+    for key, item in items.items():
+        if not isinstance(key, str):
+            raise InvalidInput(f"the key {key!r} is not a string")
+        try:
+            field = fields[key]
+        except UnicodeEncodeError:
+            raise InvalidInput(f"the key {key!r} has characters that UTF-8 can't hold") from None
+        _fill(field, item, depth)
+
+
+def _fill(value: Value, item: JSON, depth: int) -> None:
     match item:
-        case None:
-            value.null_value = NULL_VALUE
-        case bool():
-            value.bool_value = item
-        case int() | float():
-            try:
-                value.number_value = float(item)
-            except OverflowError:
-                value.string_value = str(item)  # larger than any double: at least nothing is lost
         case str():
             try:
                 value.string_value = item
-            except (UnicodeEncodeError, ValueError):
-                raise InvalidInput("a text has characters that UTF-8 can't hold") from None
+            except UnicodeEncodeError:
+                raise InvalidInput(f"the text {item[:50]!r} has characters that UTF-8 can't hold") from None
+        case bool():
+            value.bool_value = item
+        case int() | float():
+            value.number_value, digits = _to_double(item)
+            if digits is not None:
+                value.string_value = digits
+        case None:
+            value.null_value = NULL_VALUE
         case Mapping():
+            _check_depth(depth)
             value.struct_value.SetInParent()
-            fill_struct(value.struct_value, item)
+            _fill_fields(value.struct_value.fields, item, depth + 1)
         case list() | tuple():
+            _check_depth(depth)
             value.list_value.SetInParent()
             for element in item:
-                fill_value(value.list_value.values.add(), element)
+                _fill(value.list_value.values.add(), element, depth + 1)
         case _:
             raise InvalidInput(f"a {type(item).__name__} is not a JSON value")
 
 
-def fill_struct(struct: Struct, items: Mapping[str, JSON]) -> None:
-    """Put a JSON object into a message."""
-    for key, item in items.items():
-        if not isinstance(key, str):
-            raise InvalidInput(f"the key {key!r} is not a string")
-        fill_value(struct.fields[key], item)
-
-
-def json_of(value: Value, depth: int = 0) -> JSON:
-    """The JSON value in a message. Raises InvalidInput for NaN, infinities and nesting over DEPTH_MAX."""
-    if depth > DEPTH_MAX:
-        raise InvalidInput(f"the data nests more than {DEPTH_MAX} deep")
-    match value.WhichOneof("kind"):
-        case "number_value":
-            return _number(value.number_value)
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return value.bool_value
-        case "struct_value":
-            return {key: json_of(item, depth + 1) for key, item in value.struct_value.fields.items()}
-        case "list_value":
-            return [json_of(item, depth + 1) for item in value.list_value.values]
-        case _:
-            return None
-
-
-def _number(number: float) -> int | float:
-    if not math.isfinite(number):
-        raise InvalidInput("the data has a number that JSON can't hold (NaN or infinity)")
-    if number.is_integer() and abs(number) <= EXACT_INTEGER_MAX:
-        return int(number)
-    return number
+def _to_double(number: int | float) -> tuple[float, str | None]:
+    """A number as a double; beside it its digits, where no double comes near it."""
+    try:
+        double = float(number)
+    except OverflowError:
+        return 0.0, str(number)
+    return _check_finite(double), None
 
 
 def json_of_map(data: Mapping[str, Value]) -> dict[str, JSON]:
-    """The JSON object in a message's map."""
-    return {key: json_of(item, 1) for key, item in data.items()}
+    """The JSON object in a message's map. Raises InvalidInput for NaN, infinities and what nests too deep."""
+    return {key: _json_of(item, 0) for key, item in data.items()}
+
+
+def _json_of(value: Value, depth: int) -> JSON:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            number = _check_finite(value.number_value)
+            return int(number) if number.is_integer() and abs(number) <= EXACT_INTEGER_MAX else number
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            _check_depth(depth)
+            return {key: _json_of(item, depth + 1) for key, item in value.struct_value.fields.items()}
+        case "list_value":
+            _check_depth(depth)
+            return [_json_of(item, depth + 1) for item in value.list_value.values]
+        case _:  # null, and a Value in which nothing is set
+            return None
+
+
+def _check_depth(depth: int) -> None:
+    if depth >= DEPTH_MAX:
+        raise InvalidInput(f"the data has more than {DEPTH_MAX} lists and objects within each other")
+
+
+def _check_finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise InvalidInput("the data has a number that JSON can't hold (NaN or infinity)")
+    return number

@@ -1,20 +1,33 @@
-"""A function, what the server is to know of it, and how it is called."""
+"""A function, what the server is to know of it, and what becomes of one call of it."""
 
 from __future__ import annotations
 
 import inspect
+import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 import trio
 
+from orchy.errors import InvalidInput
 from orchy.flow.definition import ActionDefinition, RetryPolicy
+from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.values import fill_map, json_of_map
+
+#: The most characters of an error's text that are sent.
+ERROR_CHARACTERS_MAX = 10_000
+
+log = logging.getLogger("orchy.worker")
 
 
 @attrs.frozen
 class ActionContext:
-    """What a function may want to know beside its data: it is the second argument of one that takes two."""
+    """What a function may want to know beside its data: it is the second argument of one that takes two.
+
+    `attempt` counts from 1. `timeout_seconds` is how long the attempt may take, from when it was handed out.
+    """
 
     workflow: str
     flow_id: str
@@ -41,13 +54,73 @@ class RegisteredAction:
     wants_context: bool
     limiter: trio.CapacityLimiter
 
-    async def call(self, data: dict[str, Any], context: ActionContext) -> Any:
-        """The function's own result. Raises what it raises."""
+    def message(self) -> pb.ActionDefinition:
+        """What the server is told. Whole seconds travel, so fractions are rounded up."""
+        definition = self.definition
+        return pb.ActionDefinition(
+            name=definition.name,
+            retryCount=definition.retry_count,
+            retryAfterSeconds=math.ceil(definition.retry_after_seconds),
+            retryPolicy=definition.retry_policy,
+            timeoutSeconds=math.ceil(definition.timeout_seconds),
+        )
+
+    async def run(self, action: pb.Action, worker_id: str) -> pb.ActionResult:
+        """The result of one attempt, good or bad; whatever the function raises is a bad one."""
+        result = pb.ActionResult(
+            workflowName=action.workflowName,
+            actionName=action.actionName,
+            flowId=action.flowId,
+            actionId=action.actionId,
+            retryCount=action.retryCount,
+            workerId=worker_id,
+        )
+        context = ActionContext(
+            action.workflowName,
+            action.flowId,
+            action.actionId,
+            action.actionName,
+            action.retryCount,
+            action.timeoutSeconds,
+        )
+        try:
+            output = await self._call(json_of_map(action.data), context)
+            if output is None:
+                output = {}
+            if not isinstance(output, dict):
+                raise ActionFailed(f"the function answered {type(output).__name__}, not a dict")
+            fill_map(result.data, output)
+        except ActionFailed as error:
+            fail(result, str(error) or "the function gave no reason")
+        except InvalidInput as error:
+            fail(result, f"the function's data or answer can't travel: {error}")
+        except (Exception, SystemExit) as error:  # a function that calls sys.exit() ends itself, not the worker
+            log.warning("%s failed in flow %s", self.definition.name, action.flowId, exc_info=True)
+            fail(result, _text_of(error))
+        return result
+
+    async def _call(self, data: dict[str, Any], context: ActionContext) -> Any:
         args = (data, context) if self.wants_context else (data,)
         if self.is_async:
             return await self.function(*args)
         # Abandoned on a stop that can't wait longer: a thread can't be ended.
         return await trio.to_thread.run_sync(self.function, *args, abandon_on_cancel=True, limiter=self.limiter)
+
+
+def fail(result: pb.ActionResult, text: str) -> None:
+    """Make a result a bad one."""
+    result.data.clear()
+    result.status = pb.ActionResult.FAIL
+    result.error = text[:ERROR_CHARACTERS_MAX].encode("utf-8", "replace").decode()
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # somebody's __str__ is broken; the type is still something
+        log.debug("an exception's text can't be had", exc_info=True)
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def register(
@@ -71,10 +144,14 @@ def register(
         raise ValueError(f"action {name!r}: threads and batch_size must be at least 1")
     if min(retry_count, retry_after_seconds, timeout_seconds) < 0 or poll_interval_seconds <= 0:
         raise ValueError(f"action {name!r}: retries and times can't be negative, nor the poll interval 0")
+    policies = [policy.value for policy in RetryPolicy]
+    if retry_policy.upper() not in policies:
+        raise ValueError(f"action {name!r}: the retry policy {retry_policy!r} is none of {', '.join(policies)}")
     parameters = [
         parameter
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and (parameter.default is parameter.empty or parameter.annotation in (ActionContext, "ActionContext"))
     ]
     definition = ActionDefinition(
         name, retry_count, retry_after_seconds, RetryPolicy(retry_policy.upper()), timeout_seconds
@@ -85,7 +162,7 @@ def register(
         poll_interval_seconds,
         batch_size,
         threads,
-        inspect.iscoroutinefunction(function),
+        inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__),
         len(parameters) >= 2,
         trio.CapacityLimiter(threads),
     )

@@ -1,7 +1,8 @@
 """The servers that a worker knows, and a connection to each: made, lost, made again with backoff.
 
 The addresses that the worker was given are where it begins; `GetServers` then says who is there. Servers that are gone
-from the list and can't be reached are forgotten, but never the given ones.
+from the list and can't be reached are forgotten, but never the given ones. One of those that is not in the list (it
+may be another name of one that is) gets no work while all in the list are connected.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ import trio
 from orchy.rpc.channel import Channel, ConnectionLost, open_channel
 from orchy.rpc.framing import Status
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.worker.notices import Notice
 
 REFRESH_SECONDS = 3.0
+#: Between two looks at who is there, however often connections come and go.
+REFRESH_MIN_SECONDS = 0.1
 CALL_SECONDS = 5.0
 BACKOFF_MIN_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 3.0
+SERVERS_MAX = 500
 
 log = logging.getLogger("orchy.worker")
 
@@ -30,22 +35,33 @@ log = logging.getLogger("orchy.worker")
 class _Server:
     address: str
     channel: Channel | None = None
-    listed: bool = True
+
+    @property
+    def connected(self) -> bool:
+        return self.channel is not None and self.channel.open
 
 
 class Servers:
-    """The live connections."""
+    """The live connections. `greet` is called on each new one before it is used."""
 
     def __init__(self, seeds: Sequence[str], greet: Callable[[Channel], Awaitable[None]]) -> None:
-        self._seeds = tuple(seeds)
+        self._seeds = tuple(dict.fromkeys(seeds))
         self._greet = greet
         self._servers: dict[str, _Server] = {}
+        self._listed: frozenset[str] = frozenset()
         self._changed = trio.Event()
         self._turn = random.randrange(1_000)
 
     def channels(self) -> list[Channel]:
-        """Those that are open, beginning with another one at each call."""
-        channels = [s.channel for s in self._servers.values() if s.channel is not None and s.channel.open]
+        """Those to work with, beginning with another one at each call."""
+        complete = self._listed and all(
+            address in self._servers and self._servers[address].connected for address in self._listed
+        )
+        channels = [
+            server.channel
+            for server in self._servers.values()
+            if server.channel is not None and server.channel.open and (not complete or server.address in self._listed)
+        ]
         self._turn += 1
         cut = self._turn % len(channels) if channels else 0
         return channels[cut:] + channels[:cut]
@@ -57,7 +73,7 @@ class Servers:
         return channels
 
     async def changed(self) -> None:
-        """Returns when a connection was made or lost."""
+        """Returns when a connection was made or lost, or the list of servers is another one."""
         await self._changed.wait()
 
     async def run(self) -> NoReturn:
@@ -69,7 +85,7 @@ class Servers:
                 with trio.move_on_after(REFRESH_SECONDS):
                     await self._changed.wait()
                 await self._refresh(nursery)
-                await trio.sleep(BACKOFF_MIN_SECONDS)
+                await trio.sleep(REFRESH_MIN_SECONDS)
 
     async def _refresh(self, nursery: trio.Nursery) -> None:
         for channel in self.channels():
@@ -78,14 +94,17 @@ class Servers:
                     reply = await channel.call(
                         "ActionService/GetServers", pb.GetServersRequest(), pb.GetServersResponse
                     )
-            except (ConnectionLost, Status, trio.TooSlowError):
+            except (ConnectionLost, Status, trio.TooSlowError) as error:
+                log.debug("GetServers failed: %s", error)
                 continue
-            listed = {server.rpc_addr for server in reply.servers}
+            listed = frozenset(server.rpc_addr for server in reply.servers[:SERVERS_MAX])
             for address in sorted(listed - self._servers.keys()):
-                log.info("a server joined: %s", address)
-                self._add(address, nursery)
-            for server in self._servers.values():
-                server.listed = server.address in listed
+                if len(self._servers) < SERVERS_MAX:
+                    log.info("a server joined: %s", address)
+                    self._add(address, nursery)
+            if listed != self._listed:
+                self._listed = listed
+                self._tell()
             return
 
     def _add(self, address: str, nursery: trio.Nursery) -> None:
@@ -95,27 +114,26 @@ class Servers:
     async def _keep(self, server: _Server) -> None:
         """Connect to a server, again and again, until it is not one any more."""
         backoff_seconds = BACKOFF_MIN_SECONDS
-        said = ""
+        notice = Notice()
         while True:
             try:
                 async with open_channel(server.address) as channel:
                     with trio.fail_after(CALL_SECONDS):
                         await self._greet(channel)
                     log.info("connected to %s", server.address)
-                    backoff_seconds, said = BACKOFF_MIN_SECONDS, ""
+                    notice = Notice()
+                    backoff_seconds = BACKOFF_MIN_SECONDS
                     server.channel = channel
                     self._tell()
-                    await channel.closed()
+                    await channel.ending()
                     log.info("%s is gone", server.address)
+                    self._tell()
+                    await channel.closed()
             except (ConnectionLost, Status, trio.TooSlowError) as error:
-                why = str(error) or "it does not answer"
-                if why != said:
-                    log.warning("can't work with %s: %s", server.address, why)
-                said = why
+                notice.warn(f"can't work with {server.address}: {str(error) or 'it does not answer'}")
             finally:
                 server.channel = None
-                self._tell()
-            if not server.listed and server.address not in self._seeds:
+            if server.address not in self._listed and server.address not in self._seeds:
                 log.info("a server left: %s", server.address)
                 del self._servers[server.address]
                 return

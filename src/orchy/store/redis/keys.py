@@ -6,11 +6,22 @@ Cluster; definitions and settings carry ``{namespace}``.
 
 from __future__ import annotations
 
+import re
+
+from orchy.errors import ConfigurationError
+
+# Braces would move the hash tag; what a glob pattern or a shell reads differently is no good in a key's name either.
+_NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
+
 
 class Keys:
-    """The keys of one namespace."""
+    """The keys of one namespace. Raises ConfigurationError for a name that can't be one."""
 
     def __init__(self, namespace: str) -> None:
+        if not _NAMESPACE.fullmatch(namespace):
+            raise ConfigurationError(
+                f"{namespace!r} can't be a namespace: 1 to 64 letters, digits and the characters . _ : / - can"
+            )
         self._namespace = namespace
         self._prefixes: dict[int, bytes] = {}
 

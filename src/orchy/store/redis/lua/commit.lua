@@ -22,13 +22,13 @@ local expected, was, listed = whole(3), ARGV[4], ARGV[5]
 local retain_ms = ARGV[6] ~= '' and whole(6)
 local history_max = whole(8)
 local first_field = 15
-local first_removed = first_field + 2 * whole(9)
-local first_entry = first_removed + whole(10)
-local first_queued = first_entry + whole(11)
-local first_timer = first_queued + 2 * whole(12)
-local first_cancelled = first_timer + 2 * whole(13)
-local last = first_cancelled + whole(14) - 1
-if last ~= #ARGV then
+local first_removed = first_field + 2 * ARGV[9]
+local first_entry = first_removed + ARGV[10]
+local first_queued = first_entry + ARGV[11]
+local first_timer = first_queued + 2 * ARGV[12]
+local first_cancelled = first_timer + 2 * ARGV[13]
+local last = first_cancelled + ARGV[14] - 1
+if last ~= #ARGV then -- so that the counts are numbers and fit; NaN is like nothing
   return redis.error_reply('ORCHY the counts do not fit the arguments of commit')
 end
 for i = first_timer, first_cancelled - 1, 2 do
@@ -81,8 +81,12 @@ end
 
 if first_entry < first_queued then
   local history, stamp, length = prefix .. 'h:' .. flow_id, string.format('%.0f ', now), 0
-  for i = first_entry, first_queued - 1 do
-    length = redis.call('RPUSH', history, stamp .. ARGV[i])
+  for start = first_entry, first_queued - 1, 1000 do
+    local lines = {}
+    for i = start, math.min(start + 999, first_queued - 1) do
+      lines[#lines + 1] = stamp .. ARGV[i]
+    end
+    length = redis.call('RPUSH', history, unpack(lines))
   end
   cap_history(history, length, history_max)
 end

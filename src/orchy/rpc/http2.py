@@ -1,0 +1,36 @@
+"""h2's connection, taught that a GOAWAY announces an end and is not one (RFC 9113, 6.8).
+
+h2 takes a GOAWAY, sent or received, for the end: calls under way can be neither answered nor heard of any more, and
+what waits to be sent is thrown away. Here, one without an error leaves the streams that are open as they are.
+
+Relies on two inner methods of h2 3.2, the last version that purerpc can be installed with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h2.connection
+import h2.events
+from h2.errors import ErrorCodes
+from hyperframe.frame import GoAwayFrame
+
+
+class Http2Connection(h2.connection.H2Connection):  # type: ignore[misc]
+    """An `H2Connection` whose calls under way outlive an orderly GOAWAY."""
+
+    def announce_end(self) -> None:
+        """Queue a GOAWAY: streams that the peer opens from now on are not served, those that are open are."""
+        frame = GoAwayFrame(
+            stream_id=0, last_stream_id=self.highest_inbound_stream_id, error_code=int(ErrorCodes.NO_ERROR)
+        )
+        self._prepare_for_sending([frame])
+
+    def _receive_goaway_frame(self, frame: Any) -> Any:
+        if frame.error_code != ErrorCodes.NO_ERROR:
+            return super()._receive_goaway_frame(frame)
+        event = h2.events.ConnectionTerminated()
+        event.error_code = ErrorCodes.NO_ERROR
+        event.last_stream_id = frame.last_stream_id
+        event.additional_data = frame.additional_data or None
+        return [], [event]

@@ -1,0 +1,158 @@
+"""Work comes in: one poller for each server that asks it for the attempts of one action.
+
+**Never more than there are slots for.** A poll reserves the slots that it asks for. One that finds work at once takes
+all that are free; one that waits for work to come reserves its share only, so that a busy server can use what idle
+ones do not need. Where the slots are too few for a waiting poll at each server, the pollers take turns, and each
+server is asked about every `poll_interval_seconds`.
+
+**A stop loses nothing.** An answer that is under way when a poll is called off would be work that nobody does until it
+times out. So those polls are given a moment to be answered; they are called off only when they have been waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from orchy.rpc.channel import Channel, ConnectionLost
+from orchy.rpc.framing import Status
+from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.worker.action import RegisteredAction
+from orchy.worker.notices import Notice
+from orchy.worker.results import Results
+from orchy.worker.servers import Servers
+
+WAIT_SECONDS = 10.0
+WAIT_MIN_SECONDS = 0.05
+#: How much longer than it was asked to wait a server may take to answer a poll.
+ANSWER_SECONDS = 10.0
+#: A poll that was to wait and is answered with nothing sooner than this share of it comes from a server that can't.
+ANSWERED_EARLY_SHARE = 0.5
+#: How long a poll is waited for when the worker stops.
+LAST_ANSWER_SECONDS = 0.25
+#: Results that wait to be pushed, for each action, before no more is begun.
+UNPUSHED_MIN = 100
+
+log = logging.getLogger("orchy.worker")
+
+
+class ActionPolls:
+    """All pollers of one action, and what they have started."""
+
+    def __init__(
+        self, action: RegisteredAction, servers: Servers, results: Results, work: trio.Nursery, worker_id: str
+    ) -> None:
+        self._action = action
+        self._servers = servers
+        self._results = results
+        self._work = work
+        self._worker_id = worker_id
+        self._slots = trio.Semaphore(action.slots)
+        self._unpushed = trio.Semaphore(max(UNPUSHED_MIN, action.slots))
+        self._turns = trio.CapacityLimiter(1)
+        self._polled: set[Channel] = set()
+        self._stopping = False
+
+    async def run(self, stop: trio.Event) -> None:
+        """Poll all servers, as they come and go, until `stop`."""
+        async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as supervisor:
+                supervisor.start_soon(self._supervise, nursery)
+                await stop.wait()
+                supervisor.cancel_scope.cancel()
+            self._stopping = True
+            nursery.cancel_scope.deadline = trio.current_time() + LAST_ANSWER_SECONDS
+
+    async def _supervise(self, nursery: trio.Nursery) -> None:
+        while True:
+            channels = self._servers.channels()
+            slots = self._action.slots
+            enough = len(channels) == 1 or 2 * len(channels) <= slots
+            self._turns.total_tokens = max(1, len(channels) if enough else slots // 2)
+            for channel in channels:
+                if channel not in self._polled:
+                    self._polled.add(channel)
+                    nursery.start_soon(self._poll_one, channel)
+            await self._servers.changed()
+
+    async def _poll_one(self, channel: Channel) -> None:
+        """Poll one server while it is one to poll."""
+        notice = Notice()
+        more = True
+        try:
+            while not self._stopping and channel in self._servers.channels():
+                try:
+                    if more:
+                        asked, got = await self._poll(channel, self._action.batch_size, 0)
+                        more = got >= asked
+                        continue
+                    async with self._turns:
+                        asked_at = trio.current_time()
+                        wait_seconds = self._wait_seconds()
+                        asked, got = await self._poll(channel, self._share(), wait_seconds)
+                    more = got >= asked
+                    notice.clear(f"polls for {self._action.definition.name} are answered again")
+                    if not got and trio.current_time() - asked_at < wait_seconds * ANSWERED_EARLY_SHARE:
+                        await trio.sleep(self._action.poll_interval_seconds)
+                except (Status, trio.TooSlowError) as error:
+                    more = False
+                    reason = error.message if isinstance(error, Status) else "it was not answered"
+                    notice.warn(f"a poll for {self._action.definition.name} failed: {reason}")
+                    await trio.sleep(self._action.poll_interval_seconds)
+        except ConnectionLost as error:
+            log.debug("a poll ended: %s", error)  # a new connection gets a poller of its own
+        finally:
+            self._polled.discard(channel)
+
+    def _share(self) -> int:
+        """How many slots a waiting poll may keep from the others."""
+        return max(1, self._slots.value // max(1, len(self._polled)))
+
+    def _wait_seconds(self) -> float:
+        pollers = len(self._polled)
+        if pollers <= self._turns.total_tokens:
+            return WAIT_SECONDS
+        turn_seconds = self._action.poll_interval_seconds * self._turns.total_tokens / pollers
+        return min(WAIT_SECONDS, max(WAIT_MIN_SECONDS, turn_seconds))
+
+    async def _poll(self, channel: Channel, most: int, wait_seconds: float) -> tuple[int, int]:
+        """Ask for at most so many, as far as slots are free, and begin them: (asked for, got)."""
+        await self._slots.acquire()
+        asked = reserved = 1
+        try:
+            while reserved < min(most, self._action.batch_size) and self._slots.value:
+                self._slots.acquire_nowait()
+                reserved += 1
+            asked = reserved
+            if self._stopping:
+                return asked, 0
+            request = pb.ActionPollRequest(
+                actionType=self._action.definition.name,
+                batchSize=asked,
+                waitMillis=int(wait_seconds * 1000),
+                workerId=self._worker_id,
+            )
+            with trio.fail_after(wait_seconds + ANSWER_SECONDS):
+                reply = await channel.call("ActionService/Poll", request, pb.Actions)
+            for message in reply.actions:
+                self._work.start_soon(self._run, message, reserved > 0)
+                reserved = max(0, reserved - 1)
+            return asked, len(reply.actions)
+        finally:
+            for _ in range(reserved):
+                self._slots.release()
+
+    async def _run(self, message: pb.Action, has_slot: bool) -> None:
+        """One attempt, from its data to its result with a server."""
+        if not has_slot:  # a server that gave more than it was asked for
+            await self._slots.acquire()
+        try:
+            result = await self._action.run(message, self._worker_id)
+            await self._unpushed.acquire()  # keeps the slot where results pile up
+        finally:
+            self._slots.release()
+        try:
+            await self._results.push(result)
+        finally:
+            self._unpushed.release()

@@ -1,0 +1,163 @@
+"""Polls: answered at once, held, woken, passed on."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from orchy.dispatch import Dispatcher
+from orchy.store.base import Claimed
+
+
+class Queues:
+    """A store that has only queues, and notes each claim."""
+
+    def __init__(self):
+        self.work = {}
+        self.claims = []
+        self.delay = 0.0
+
+    def put(self, partition, *bodies):
+        self.work.setdefault(partition, []).extend(bodies)
+
+    async def claim(self, action_name, partitions, limit, worker_id):
+        self.claims.append(list(partitions))
+        bodies = []
+        for partition in partitions:
+            queue = self.work.get(partition, [])
+            taken, self.work[partition] = queue[: limit - len(bodies)], queue[limit - len(bodies) :]
+            bodies += taken
+        emptied = [p for p in partitions if not self.work[p]]
+        await trio.sleep(self.delay)  # the answer is on its way
+        return Claimed(bodies, emptied)
+
+
+@pytest.fixture
+def queues():
+    return Queues()
+
+
+@pytest.fixture
+def dispatcher(queues, autojump_clock):
+    dispatcher = Dispatcher(queues)
+    dispatcher.own(range(100))
+    return dispatcher
+
+
+async def test_no_work_known_means_no_call(autojump_clock, dispatcher, queues):
+    assert await dispatcher.poll("a", 10, 5, "w") == []
+    assert queues.claims == []
+
+
+async def test_known_work_is_claimed_where_it_is(autojump_clock, dispatcher, queues):
+    queues.put(3, b"x", b"y")
+    dispatcher.ready(3, ["a"])
+    assert await dispatcher.poll("a", 1, 0, "w") == [b"x"]
+    assert await dispatcher.poll("a", 10, 0, "w") == [b"y"]
+    assert await dispatcher.poll("a", 10, 0, "w") == []
+    assert queues.claims == [[3], [3]]
+
+
+async def test_a_waiting_poll_is_woken_by_work(autojump_clock, dispatcher, queues):
+    got = []
+
+    async def wait():
+        got.extend(await dispatcher.poll("a", 10, 60, "w"))
+        got.append(trio.current_time())
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.sleep(2)
+        queues.put(5, b"x")
+        dispatcher.ready(5, ["a"])
+    assert got[0] == b"x"
+    assert got[1] - began == pytest.approx(2, abs=0.01)
+    assert dispatcher.waiting == 0
+
+
+async def test_each_piece_of_work_finds_one_of_many_waiting_polls(autojump_clock, dispatcher, queues):
+    answers = []
+
+    async def wait(number):
+        answers.append(await dispatcher.poll("a", 1, 10, "w"))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(wait, number)
+        await trio.sleep(1)
+        for number in range(5):
+            queues.put(number, b"%d" % number)
+            dispatcher.ready(number, ["a"])
+    assert sorted(b for answer in answers for b in answer) == [b"%d" % n for n in range(5)]
+    assert len(queues.claims) < 15  # not each of the 20 asks for each
+
+
+async def test_a_poll_that_is_woken_and_gone_passes_the_work_on(autojump_clock, dispatcher, queues):
+    got = []
+
+    async def wait():
+        got.extend(await dispatcher.poll("a", 1, 10, "second"))
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as first:
+                first.start_soon(dispatcher.poll, "a", 1, 10, "first")
+                await trio.sleep(1)
+                nursery.start_soon(wait)
+                await trio.sleep(1)
+                queues.put(1, b"x")
+                dispatcher.ready(1, ["a"])
+                scope.cancel()
+    assert got == [b"x"]
+
+
+async def test_work_that_is_told_of_while_a_claim_finds_nothing_is_not_forgotten(autojump_clock, dispatcher, queues):
+    queues.delay = 1.0
+    dispatcher.ready(1, ["a"])
+    got = []
+
+    async def early():
+        got.extend(await dispatcher.poll("a", 1, 0, "early"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(early)
+        await trio.sleep(0.5)  # the claim has found nothing, and its answer is on its way
+        queues.put(1, b"x")
+        dispatcher.ready(1, ["a"])
+    assert got == [b"x"]
+
+
+async def test_a_time_out_does_not_cut_off_a_claim(autojump_clock, dispatcher, queues):
+    queues.delay = 5.0
+    queues.put(1, b"x")
+    dispatcher.ready(1, ["a"])
+    assert await dispatcher.poll("a", 1, 1, "w") == [b"x"]
+
+
+async def test_only_owned_partitions_count(autojump_clock, dispatcher, queues):
+    dispatcher.ready(7, ["a"])
+    dispatcher.own([1, 2])
+    dispatcher.ready(8, ["a"])
+    assert await dispatcher.poll("a", 1, 0, "w") == []
+    assert queues.claims == []
+
+
+async def test_a_closed_dispatcher_answers_at_once(autojump_clock, dispatcher):
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dispatcher.poll, "a", 1, 60, "w")
+        await trio.sleep(1)
+        dispatcher.close()
+    assert trio.current_time() - began < 2
+    assert await dispatcher.poll("a", 1, 60, "w") == []
+
+
+async def test_many_partitions_have_their_turn(autojump_clock, dispatcher, queues):
+    for partition in range(100):
+        queues.put(partition, *[b"%d" % partition] * 3)
+        dispatcher.ready(partition, ["a"])
+    got = []
+    while bodies := await dispatcher.poll("a", 20, 0, "w"):
+        got += bodies
+    assert len(got) == 300

@@ -1,0 +1,162 @@
+"""Leases and timers: what the loops of an owner do, in virtual time."""
+
+from __future__ import annotations
+
+import trio
+
+from orchy.errors import StoreUnavailable
+from orchy.flow.events import TimerKind
+from orchy.partition.holdings import Holdings
+from orchy.partition.leases import LEASE_MS, LeaseKeeper
+from orchy.partition.timers import LOOK_SECONDS, TimerLoop
+from orchy.store.base import DueTimer, Lease, PartitionLook, TimerKey
+
+
+async def test_leases_are_taken_kept_and_given_up(autojump_clock, store):
+    holdings = Holdings()
+    keeper = LeaseKeeper(store, "one", holdings)
+    keeper.want([0, 1, 2])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.run)
+        assert sorted(holdings.leases) == [0, 1, 2]
+        assert keeper.complete
+        await trio.sleep(5 * LEASE_MS / 1000)
+        owners = await store.owners([0, 1, 2])
+        assert {owner.node for owner in owners} == {"one"}
+        assert all(owner.remaining_ms > 0 and owner.epoch == 1 for owner in owners)
+        keeper.want([2])
+        await trio.sleep(0.1)
+        assert sorted(holdings.leases) == [2]
+        assert [lease.partition for lease in await store.acquire([0, 1, 2], "two", 1000)] == [0, 1]
+        nursery.cancel_scope.cancel()
+    assert [lease.epoch for lease in await store.acquire([2], "two", 1000)] == [2]
+
+
+async def test_a_lease_that_somebody_else_holds_is_taken_when_it_runs_out(autojump_clock, store):
+    await store.acquire([0], "other", 3_000)
+    holdings = Holdings()
+    keeper = LeaseKeeper(store, "one", holdings)
+    keeper.want([0])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(2)
+        assert not holdings.leases
+        assert not keeper.complete
+        await trio.sleep(3)
+        assert holdings.leases == {0: Lease(0, 2)}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_lost_lease_is_noticed(autojump_clock, store):
+    holdings = Holdings()
+    keeper = LeaseKeeper(store, "one", holdings)
+    keeper.want([0])
+    changes = []
+    holdings.watch(lambda leases: changes.append(sorted(leases)))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.run)
+        await store.release([Lease(0, 1)], "one")
+        await store.acquire([0], "two", 60_000)
+        await trio.sleep(5)
+        assert not holdings.leases
+        assert changes == [[], [0], []]
+        nursery.cancel_scope.cancel()
+
+
+class Looks:
+    """A store that answers looks from a script, and notes when they came."""
+
+    def __init__(self):
+        self.came = []
+        self.answers = {}
+        self.fail = False
+
+    async def look(self, leases, limit, lease_ms):
+        await trio.lowlevel.checkpoint()
+        self.came.append((trio.current_time(), [lease.partition for lease in leases]))
+        if self.fail:
+            raise StoreUnavailable("down")
+        return [self.answers.pop(p.partition, PartitionLook(p.partition, (), None, ())) for p in leases]
+
+
+def start_loop(nursery, looks, partitions=(0, 1)):
+    holdings = Holdings()
+    holdings.add([Lease(partition, 1) for partition in partitions])
+    fired, ready = [], []
+
+    async def fire(due):
+        await trio.lowlevel.checkpoint()
+        fired.append((trio.current_time(), due.key))
+
+    loop = TimerLoop(looks, holdings, fire, lambda p, names: ready.append((p, list(names))), lambda late_ms: None)
+    nursery.start_soon(loop.run)
+    return loop, holdings, fired, ready
+
+
+async def test_an_idle_owner_looks_once_a_second_at_all_partitions_at_once(autojump_clock, nursery):
+    looks = Looks()
+    start_loop(nursery, looks)
+    await trio.sleep(10.5)
+    assert len(looks.came) == 11
+    assert all(partitions == [0, 1] for _, partitions in looks.came)
+
+
+async def test_a_timer_that_is_known_is_looked_for_when_it_is_due(autojump_clock, nursery):
+    looks = Looks()
+    began = trio.current_time()
+    loop, _, fired, _ = start_loop(nursery, looks)
+    await trio.sleep(0.1)
+    key = TimerKey(TimerKind.DELAY, 1, 1, "f")
+    loop.hint(1, 250)
+    loop.hint(1, 900)
+    loop.hint(7, 1)  # not owned
+    looks.answers[1] = PartitionLook(1, [DueTimer(1, key, 0)], None, ["a"])
+    await trio.sleep(0.5)
+    assert [(round(at - began, 2), key) for at, key in fired] == [(0.35, key)]
+    assert [partitions for _, partitions in looks.came] == [[0, 1], [1]]
+
+
+async def test_what_the_look_says_of_the_next_timer_is_heeded(autojump_clock, nursery):
+    looks = Looks()
+    began = trio.current_time()
+    looks.answers[0] = PartitionLook(0, (), 400, ())
+    start_loop(nursery, looks)
+    await trio.sleep(0.9)
+    assert [(round(at - began, 2), p) for at, p in looks.came] == [(0, [0, 1]), (0.4, [0])]
+
+
+async def test_work_that_is_found_is_told(autojump_clock, nursery):
+    looks = Looks()
+    looks.answers[1] = PartitionLook(1, (), None, ["a", "b"])
+    *_, ready = start_loop(nursery, looks)
+    await trio.sleep(0.1)
+    assert ready == [(1, ["a", "b"])]
+
+
+async def test_a_lost_partition_is_let_go(autojump_clock, nursery):
+    looks = Looks()
+    looks.answers[1] = PartitionLook(1, (), None, (), lost=True)
+    _, holdings, *_ = start_loop(nursery, looks)
+    await trio.sleep(0.1)
+    assert sorted(holdings.leases) == [0]
+
+
+async def test_a_partition_that_is_taken_is_looked_at_at_once(autojump_clock, nursery):
+    looks = Looks()
+    _, holdings, *_ = start_loop(nursery, looks)
+    await trio.sleep(0.1)
+    holdings.add([Lease(5, 1)])
+    await trio.sleep(0.1)
+    assert looks.came[-1][1] == [5]
+
+
+async def test_a_store_that_is_down_is_asked_again_and_not_hammered(autojump_clock, nursery):
+    looks = Looks()
+    looks.fail = True
+    start_loop(nursery, looks)
+    await trio.sleep(5)
+    assert 3 <= len(looks.came) <= 12
+    looks.fail = False
+    before = len(looks.came)
+    await trio.sleep(2 * LOOK_SECONDS)
+    assert len(looks.came) > before

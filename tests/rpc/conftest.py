@@ -1,0 +1,249 @@
+"""A worker API on a free port, with small stand-ins for what is behind it; and a foreign client, gRPC's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import attrs
+import grpc
+import h2.exceptions
+import pytest
+import trio
+import trio.testing
+
+from orchy.flow.definition import ActionDefinition
+from orchy.orchestrator import Result
+from orchy.rpc.connection import Allowance, Connection
+from orchy.rpc.framing import frame
+from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.generated import health_pb2
+from orchy.rpc.http2 import Http2Connection
+from orchy.rpc.server import RpcServer, open_listeners
+from orchy.rpc.servicer import ActionService, HealthService
+
+HANG_SECONDS = 30.0
+
+METHODS: dict[str, tuple[str, Any, Any]] = {
+    "Poll": ("/ActionService/Poll", pb.ActionPollRequest, pb.Actions),
+    "Push": ("/ActionService/Push", pb.ActionResult, pb.ActionResultPushResponse),
+    "SaveActionDefinition": (
+        "/ActionService/SaveActionDefinition",
+        pb.ActionDefinition,
+        pb.ActionDefinitionSaveResponse,
+    ),
+    "GetServers": ("/ActionService/GetServers", pb.GetServersRequest, pb.GetServersResponse),
+    "Check": ("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse),
+    "Watch": ("/grpc.health.v1.Health/Watch", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse),
+}
+
+
+@attrs.define
+class Behind:
+    """The orchestrator, catalog, dispatcher and cluster in one: notes what it is asked, answers what it is told to."""
+
+    results: list[Result] = attrs.field(factory=list)
+    definitions: list[ActionDefinition] = attrs.field(factory=list)
+    polls: list[tuple[str, int, float, str]] = attrs.field(factory=list)
+    bodies: list[bytes] = attrs.field(factory=list)
+    error: Exception | None = None
+    verdict: str | None = "applied"
+    ready: bool = True
+    held: int = 0
+    cancelled: int = 0
+    hold: bool = False
+    let_go: trio.Event = attrs.field(factory=trio.Event)
+
+    async def push(self, result: Result) -> str | None:
+        await trio.lowlevel.checkpoint()
+        if self.error:
+            raise self.error
+        self.results.append(result)
+        return self.verdict
+
+    async def save_action(self, definition: ActionDefinition) -> bool:
+        await trio.lowlevel.checkpoint()
+        self.definitions.append(definition)
+        return True
+
+    async def poll(self, action_name: str, limit: int, wait_seconds: float, worker: str) -> list[bytes]:
+        self.polls.append((action_name, limit, wait_seconds, worker))
+        if self.error:
+            raise self.error
+        if self.hold:
+            self.held += 1
+            try:
+                await self.let_go.wait()
+            except trio.Cancelled:
+                self.cancelled += 1
+                raise
+            finally:
+                self.held -= 1
+        await trio.lowlevel.checkpoint()
+        bodies, self.bodies = self.bodies[:limit], self.bodies[limit:]
+        return bodies
+
+    def servers(self) -> list[tuple[str, str]]:
+        return [("a", "127.0.0.1:1"), ("b", "127.0.0.1:2")]
+
+
+@attrs.define
+class Api:
+    """The server, what is behind it, and calls to it from a thread with gRPC's own client."""
+
+    behind: Behind
+    server: RpcServer
+    port: int
+
+    def channel(self, **options: Any) -> grpc.Channel:
+        return grpc.insecure_channel(f"127.0.0.1:{self.port}", **options)
+
+    async def call(self, name: str, timeout: float = HANG_SECONDS, /, **fields: Any) -> Any:
+        """One call on a connection of its own. Raises grpc.RpcError."""
+        return await trio.to_thread.run_sync(partial(self._call, name, timeout, fields))
+
+    def _call(self, name: str, timeout: float, fields: dict[str, Any]) -> Any:
+        path, request_type, reply_type = METHODS[name]
+        with self.channel() as channel:
+            call = channel.unary_unary(path, request_type.SerializeToString, reply_type.FromString)
+            return call(request_type(**fields), timeout=timeout)
+
+    async def refused(self, name: str, timeout: float = HANG_SECONDS, /, **fields: Any) -> tuple[grpc.StatusCode, str]:
+        """The status of a call that must fail."""
+        with pytest.raises(grpc.RpcError) as caught:
+            await self.call(name, timeout, **fields)
+        return caught.value.code(), caught.value.details()
+
+
+def services_of(behind: Behind) -> list[Any]:
+    """Both services over the stand-in."""
+    everything: Any = behind
+    return [ActionService(everything, everything, everything, everything), HealthService(everything)]
+
+
+@pytest.fixture
+def behind() -> Behind:
+    """What is behind the worker API."""
+    return Behind()
+
+
+@pytest.fixture
+async def api(behind: Behind) -> AsyncIterator[Api]:
+    """A worker API on a free port."""
+    server = RpcServer(services_of(behind))
+    listeners, port = await open_listeners("127.0.0.1", 0, "--grpc-port")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(server.serve, listeners))
+        yield Api(behind, server, port)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], Any]:
+    """Wait for something that another task brings about; the hang guard is generous."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        with trio.fail_after(HANG_SECONDS):
+            while not condition():
+                await trio.sleep(0.005)
+
+    return wait
+
+
+@attrs.define
+class RawClient:
+    """HTTP/2 by hand, over any stream: to send what no client library would."""
+
+    stream: trio.abc.Stream
+    http: Http2Connection = attrs.field(factory=Http2Connection)
+    events: list[Any] = attrs.field(factory=list)
+
+    async def greet(self) -> None:
+        self.http.initiate_connection()
+        await self.flush()
+
+    async def flush(self) -> None:
+        await self.stream.send_all(self.http.data_to_send())
+
+    def open(self, path: str = "/ActionService/Poll", **headers: str) -> int:
+        """Send headers; the stream's id."""
+        stream_id: int = self.http.get_next_available_stream_id()
+        fields = {":method": "POST", ":scheme": "http", ":authority": "a", ":path": path, "te": "trailers"}
+        fields["content-type"] = "application/grpc"
+        fields.update({key.replace("_", "-"): value for key, value in headers.items()})
+        self.http.send_headers(stream_id, list(fields.items()))
+        return stream_id
+
+    def request(self, message: Any, path: str = "/ActionService/Poll", **headers: str) -> int:
+        """A whole request; the stream's id."""
+        stream_id = self.open(path, **headers)
+        self.http.send_data(stream_id, frame(message.SerializeToString()), end_stream=True)
+        return stream_id
+
+    async def receive(self) -> bool:
+        """Take in what comes; false at the end of the connection."""
+        data = await self.stream.receive_some(65536)
+        if data:
+            self.events += self.http.receive_data(bytes(data))
+            await self.flush()
+        return bool(data)
+
+    async def until(self, kind: type, stream_id: int | None = None) -> Any:
+        """The next event of a kind."""
+        with trio.fail_after(HANG_SECONDS):
+            while True:
+                for event in self.events:
+                    if isinstance(event, kind) and stream_id in (None, getattr(event, "stream_id", None)):
+                        self.events.remove(event)
+                        return event
+                assert await self.receive(), f"the connection ended before a {kind.__name__} came"
+
+    async def status(self, stream_id: int, within_seconds: float = HANG_SECONDS) -> str:
+        """The grpc-status of a call."""
+        with trio.fail_after(within_seconds):
+            while True:
+                for event in self.events:
+                    if getattr(event, "stream_id", None) == stream_id and hasattr(event, "headers"):
+                        headers = {_text(key): _text(value) for key, value in event.headers}
+                        if "grpc-status" in headers:
+                            return headers["grpc-status"]
+                assert await self.receive(), "the connection ended before a status came"
+
+    async def end(self) -> None:
+        """Returns when the server has closed the connection."""
+        with suppress(trio.BrokenResourceError, h2.exceptions.ProtocolError):
+            while await self.receive():
+                pass
+
+
+def _text(text: Any) -> str:
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+@pytest.fixture
+async def in_memory(behind: Behind) -> AsyncIterator[Callable[..., tuple[Connection, RawClient]]]:
+    """Connections without a network, so that a test's clock may be a mock."""
+    services = {servicer.service.name: servicer.service for servicer in services_of(behind)}
+    async with trio.open_nursery() as nursery:
+
+        def connect(allowance: Allowance | None = None) -> tuple[Connection, RawClient]:
+            ours, theirs = trio.testing.memory_stream_pair()
+            connection = Connection(theirs, services, allowance or Allowance())
+
+            async def serve() -> None:
+                await connection.serve()
+                await theirs.aclose()
+
+            nursery.start_soon(serve)
+            return connection, RawClient(ours)
+
+        yield connect
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def raw() -> type[RawClient]:
+    """HTTP/2 by hand."""
+    return RawClient
