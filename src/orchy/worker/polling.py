@@ -2,7 +2,7 @@
 
 **Never more than there are slots for.** A poll reserves the slots that it asks for. One that finds work at once takes
 all that are free; one that waits for work to come reserves its share only, so that a busy server can use what idle
-ones do not need. Where the slots are too few for a waiting poll at each server, the pollers take turns, and each
+ones do not need, and one that joins is not kept waiting. Where the slots are too few for a waiting poll at each server, the pollers take turns, and each
 server is asked about every `poll_interval_seconds`.
 
 **A stop loses nothing.** An answer that is under way when a poll is called off would be work that nobody does until it
@@ -25,6 +25,8 @@ from orchy.worker.servers import Servers
 
 WAIT_SECONDS = 10.0
 WAIT_MIN_SECONDS = 0.05
+#: How long a poll may wait that has left no slot to others: a server may join meanwhile.
+LAST_SLOT_WAIT_SECONDS = 3.0
 #: How much longer than it was asked to wait a server may take to answer a poll.
 ANSWER_SECONDS = 10.0
 #: A poll that was to wait and is answered with nothing sooner than this share of it comes from a server that can't.
@@ -107,12 +109,12 @@ class ActionPolls:
 
     def _share(self) -> int:
         """How many slots a waiting poll may keep from the others."""
-        return max(1, self._slots.value // max(1, len(self._polled)))
+        return max(1, self._slots.value // (len(self._polled) + 1))
 
     def _wait_seconds(self) -> float:
         pollers = len(self._polled)
         if pollers <= self._turns.total_tokens:
-            return WAIT_SECONDS
+            return WAIT_SECONDS if self._slots.value > 1 else LAST_SLOT_WAIT_SECONDS
         turn_seconds = self._action.poll_interval_seconds * self._turns.total_tokens / pollers
         return min(WAIT_SECONDS, max(WAIT_MIN_SECONDS, turn_seconds))
 

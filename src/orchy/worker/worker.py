@@ -116,7 +116,7 @@ class Worker:
     async def run_async(self, stop: trio.Event | None = None) -> None:
         """For those on Trio: work until `stop` is set (or `Worker.stop`), then finish what is held. Cancelled: ends."""
         self._check()
-        stop = stop or trio.Event()
+        stop = trio.Event() if stop is None else stop
         servers = Servers(self._seeds, self._register_all)
         results = Results(servers)
         self._running = (trio.lowlevel.current_trio_token(), stop)

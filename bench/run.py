@@ -1,0 +1,158 @@
+"""The figures of one node, on real processes: `python bench/run.py [NAME ...]`, or `nox -s bench -- NAME ...`.
+
+Prints each figure beside its goal and writes bench/results.json. Machines are noisy: a figure is a median, the Redis
+setting stands beside it, and nothing here fails for being slow.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from processes import Server, run_redis, run_server, run_worker
+
+RESULTS = Path(__file__).parent / "results.json"
+APPENDFSYNC = "everysec"
+
+
+def chain(name: str, length: int) -> dict[str, Any]:
+    """User actions in a row."""
+    actions = [
+        {"id": n, "type": "user", "name": "step", "next": {"default": [n + 1]} if n < length else {}}
+        for n in range(1, length + 1)
+    ]
+    return {"name": name, "rootAction": 1, "actions": actions}
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """The value that `percent` of them are not above."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+def run_to_end(server: Server, name: str) -> tuple[float, dict[str, Any]]:
+    """Start a flow, watch it end; ms from the request to the answer that says COMPLETED, and the flow."""
+    began = time.perf_counter()
+    flow_id = server.call("POST", "/flow/execute", {"name": name, "input": {}})["flowId"]
+    while True:
+        flow = server.call("GET", f"/flow/{flow_id}")
+        if flow["state"] == "COMPLETED":
+            return (time.perf_counter() - began) * 1000, flow
+
+
+def times_ms(server: Server, flow_id: str, type: str) -> list[float]:
+    """When transitions of one type happened, by the store's clock."""
+    lines = server.call("GET", f"/flow/{flow_id}/history")["history"]
+    return [datetime.fromisoformat(line["time"]).timestamp() * 1000 for line in lines if line["type"] == type]
+
+
+def bench_three(server: Server) -> list[tuple[str, float, str]]:
+    """Three user actions in a row, one flow at a time."""
+    server.call("POST", "/workflow", chain("three", 3))
+    with run_worker(server, "step"):
+        for _ in range(20):
+            run_to_end(server, "three")
+        taken = [run_to_end(server, "three")[0] for _ in range(200)]
+    return [
+        ("three, p50, ms", statistics.median(taken), "<= 15"),
+        ("three, p99, ms", percentile(taken, 99), ""),
+    ]
+
+
+def bench_chain(server: Server) -> list[tuple[str, float, str]]:
+    """A chain of 1,000: what the last steps cost beside the first."""
+    server.call("POST", "/workflow", chain("chain-1000", 1_000))
+    ratios, totals = [], []
+    with run_worker(server, "step"):
+        for _ in range(5):
+            flow_id = server.call("POST", "/flow/execute", {"name": "chain-1000", "input": {}})["flowId"]
+            while server.call("GET", f"/flow?name=chain-1000&state=RUNNING&limit=1")["flows"]:
+                time.sleep(0.2)
+            at = times_ms(server, flow_id, "completed")
+            steps = [later - sooner for sooner, later in zip(at, at[1:], strict=False)]
+            ratios.append(statistics.fmean(steps[-100:]) / statistics.fmean(steps[:100]))
+            totals.append(at[-1] - at[0])
+    return [
+        ("chain 1,000, last tenth / first tenth", statistics.median(ratios), "<= 1.2"),
+        ("chain 1,000, ms a step", statistics.median(totals) / 999, ""),
+    ]
+
+
+def bench_timers(server: Server) -> list[tuple[str, float, str]]:
+    """1,000 delays that are due within one second."""
+    delay = {"id": 1, "type": "system", "name": "delay", "delaySeconds": 4}
+    server.call("POST", "/workflow", {"name": "delay", "rootAction": 1, "actions": [delay]})
+    ids = []
+    began = time.perf_counter()
+    for number in range(1_000):
+        while time.perf_counter() - began < number / 1_000:
+            time.sleep(0.0002)
+        ids.append(server.call("POST", "/flow/execute", {"name": "delay", "input": {}})["flowId"])
+    spread = time.perf_counter() - began
+    time.sleep(7)
+    late = []
+    for flow_id in ids:
+        (set_at,), (ended_at,) = times_ms(server, flow_id, "scheduled"), times_ms(server, flow_id, "completed")
+        late.append(ended_at - set_at - 4_000)
+    return [
+        ("timers, started within, s", spread, ""),
+        ("timers, earliest, ms late", min(late), ">= 0"),
+        ("timers, p50, ms late", statistics.median(late), ""),
+        ("timers, p99, ms late", percentile(late, 99), "<= 50"),
+    ]
+
+
+def bench_idle(server: Server) -> list[tuple[str, float, str]]:
+    """What a server does that has nothing to do."""
+    time.sleep(3)
+    calls, cpu, began = server.metric("orchy_redis_commands_total"), server.cpu_seconds(), time.perf_counter()
+    time.sleep(20)
+    seconds = time.perf_counter() - began
+    return [
+        ("idle, Redis calls a second", (server.metric("orchy_redis_commands_total") - calls) / seconds, "<= 2"),
+        ("idle, % of a core", (server.cpu_seconds() - cpu) / seconds * 100, ""),
+    ]
+
+
+def bench_script(server: Server) -> list[tuple[str, float, str]]:
+    """A flow that is one script."""
+    action = {"id": 1, "type": "system", "name": "javascript", "expression": "$.x = 1 + 1"}
+    server.call("POST", "/workflow", {"name": "script", "rootAction": 1, "actions": [action]})
+    for _ in range(20):
+        run_to_end(server, "script")
+    return [("script, p50, ms", statistics.median(run_to_end(server, "script")[0] for _ in range(200)), "")]
+
+
+BENCHES: dict[str, Callable[[Server], list[tuple[str, float, str]]]] = {
+    "idle": bench_idle,
+    "three": bench_three,
+    "chain": bench_chain,
+    "timers": bench_timers,
+    "script": bench_script,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run some benchmarks, or all."""
+    unknown = set(names) - BENCHES.keys()
+    if unknown:
+        print(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}", file=sys.stderr)
+        return 2
+    results = {}
+    print(f"{'figure':42} {'measured':>10}  goal      (Valkey, appendfsync {APPENDFSYNC}, all on one machine)")
+    for name in names or BENCHES:
+        with run_redis(APPENDFSYNC) as redis_port, run_server(redis_port) as server:
+            for figure, value, goal in BENCHES[name](server):
+                print(f"{figure:42} {value:10.2f}  {goal}", flush=True)
+                results[figure] = {"measured": round(value, 3), "goal": goal}
+    RESULTS.write_text(json.dumps({"appendfsync": APPENDFSYNC, "figures": results}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,173 @@
+"""Scripted servers that a worker is let loose on: they hand out what a test puts in, and note what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from orchy.rpc.framing import Status
+from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
+from orchy.rpc.server import RpcServer, open_listeners
+from orchy.rpc.values import fill_map
+from orchy.worker import Worker
+
+HANG_SECONDS = 30.0
+
+
+@attrs.define
+class Script(ActionServiceServicer):
+    """One server. `can_wait` False makes it one of old, which answers each poll at once."""
+
+    listed: list[str]
+    queues: dict[str, list[pb.Action]] = attrs.field(factory=dict)
+    polls: list[tuple[str, int, int]] = attrs.field(factory=list)
+    polling: int = 0
+    cut_off_polls: int = 0
+    results: list[pb.ActionResult] = attrs.field(factory=list)
+    definitions: list[pb.ActionDefinition] = attrs.field(factory=list)
+    refusal: Status | None = None
+    pushes: int = 0
+    can_wait: bool = True
+    swallows_pushes: bool = False
+    poll_error: Status | None = None
+    work: trio.Event = attrs.field(factory=trio.Event)
+
+    def put(self, name: str, data: dict[str, Any] | None = None, *, flow_id: str = "f", attempt: int = 1) -> None:
+        """One more attempt that a poll will get."""
+        action = pb.Action(workflowName="w", flowId=flow_id, actionId=3, actionName=name, retryCount=attempt)
+        action.timeoutSeconds = 60
+        fill_map(action.data, data or {})
+        self.queues.setdefault(name, []).append(action)
+        self.work.set()
+        self.work = trio.Event()
+
+    async def SaveActionDefinition(self, input_message: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.definitions.append(input_message)
+        return pb.ActionDefinitionSaveResponse(status=True)
+
+    async def Poll(self, input_message: Any) -> Any:
+        name, wait_millis = input_message.actionType, input_message.waitMillis
+        self.polls.append((name, input_message.batchSize, wait_millis))
+        self.polling += 1
+        await trio.lowlevel.checkpoint()
+        if self.poll_error:
+            raise self.poll_error
+        try:
+            with trio.move_on_after(wait_millis / 1000 if self.can_wait else 0):
+                while not self.queues.get(name):
+                    await self.work.wait()
+        except trio.Cancelled:
+            self.cut_off_polls += 1
+            raise
+        finally:
+            self.polling -= 1
+        queue = self.queues.get(name, [])
+        taken, queue[:] = queue[: input_message.batchSize], queue[input_message.batchSize :]
+        return pb.Actions(actions=taken)
+
+    async def Push(self, input_message: Any) -> Any:
+        self.pushes += 1
+        await trio.lowlevel.checkpoint()
+        if self.swallows_pushes:
+            await trio.sleep_forever()
+        if self.refusal:
+            raise self.refusal
+        self.results.append(input_message)
+        return pb.ActionResultPushResponse(status=True)
+
+    async def GetServers(self, input_message: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return pb.GetServersResponse(servers=[pb.Server(id=a, rpc_addr=a) for a in self.listed])
+
+
+@attrs.define(eq=False)
+class Site:
+    """A script on a port; `kill` ends it at once, `start` again has the same port."""
+
+    script: Script
+    nursery: trio.Nursery
+    port: int = 0
+    server: RpcServer = attrs.field(init=False)
+    scope: trio.CancelScope = attrs.field(init=False)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        listeners, self.port = await open_listeners("127.0.0.1", self.port, "--grpc-port")
+        self.server = RpcServer([self.script])
+        await self.nursery.start(self._serve, listeners)
+
+    async def _serve(self, listeners: Any, *, task_status: Any) -> None:
+        with trio.CancelScope() as self.scope:
+            await self.server.serve(listeners, task_status=task_status)
+
+    def kill(self) -> None:
+        self.scope.cancel()
+
+
+@attrs.define(eq=False)
+class Running:
+    """A worker at work; `stop` returns when it has returned."""
+
+    stopping: trio.Event = attrs.field(factory=trio.Event)
+    returned: trio.Event = attrs.field(factory=trio.Event)
+
+    async def stop(self) -> None:
+        self.stopping.set()
+        with trio.fail_after(HANG_SECONDS):
+            await self.returned.wait()
+
+
+@pytest.fixture
+async def start_server() -> AsyncIterator[Callable[[], Any]]:
+    """Start one more server; all of them are listed by each, unless the test changes `listed`."""
+    listed: list[str] = []
+    async with trio.open_nursery() as nursery:
+
+        async def start() -> Site:
+            site = Site(Script(listed), nursery)
+            await site.start()
+            listed.append(site.address)
+            return site
+
+        yield start
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def run_worker() -> AsyncIterator[Callable[[Worker], Running]]:
+    """Run a worker until the end of the test."""
+    async with trio.open_nursery() as nursery:
+
+        def run(worker: Worker) -> Running:
+            running = Running()
+
+            async def work() -> None:
+                await worker.run_async(running.stopping)
+                running.returned.set()
+
+            nursery.start_soon(work)
+            return running
+
+        yield run
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], Any]:
+    """Wait for something that another task brings about; the hang guard is generous."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        with trio.fail_after(HANG_SECONDS):
+            while not condition():  # noqa: ASYNC110
+                await trio.sleep(0.005)
+
+    return wait
