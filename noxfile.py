@@ -21,7 +21,7 @@ def _install(session: nox.Session, *groups: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests: the pure packages with their branch coverage (100 % or it fails), then everything else. `-- ARGS`: just pytest."""
+    """All tests; the pure packages with their branch coverage, 100 % or it fails. `-- ARGS`: just pytest."""
     _install(session, "test", "proto")
     if session.posargs:
         session.run("pytest", *session.posargs)
@@ -29,7 +29,8 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "erase")
     session.run("coverage", "run", f"--source={PURE}", "-m", "pytest", "-q", *PURE_TESTS)
     session.run("coverage", "combine", "--quiet")
-    session.run("coverage", "report", "--omit=*/actions/javascript/*", "--fail-under=100", "--show-missing", "--skip-covered")
+    report = ["--omit=*/actions/javascript/*", "--fail-under=100", "--show-missing", "--skip-covered"]
+    session.run("coverage", "report", *report)
     session.run("pytest", "-q", "-n", "2", "--dist", "loadfile", *(f"--ignore={path}" for path in PURE_TESTS))
 
 

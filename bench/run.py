@@ -6,6 +6,7 @@ setting stands beside it, and nothing here fails for being slow.
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import sys
@@ -45,10 +46,10 @@ def run_to_end(server: Server, name: str) -> tuple[float, dict[str, Any]]:
             return (time.perf_counter() - began) * 1000, flow
 
 
-def times_ms(server: Server, flow_id: str, type: str) -> list[float]:
+def times_ms(server: Server, flow_id: str, kind: str) -> list[float]:
     """When transitions of one type happened, by the store's clock."""
     lines = server.call("GET", f"/flow/{flow_id}/history")["history"]
-    return [datetime.fromisoformat(line["time"]).timestamp() * 1000 for line in lines if line["type"] == type]
+    return [datetime.fromisoformat(line["time"]).timestamp() * 1000 for line in lines if line["type"] == kind]
 
 
 def bench_three(server: Server) -> list[tuple[str, float, str]]:
@@ -71,10 +72,10 @@ def bench_chain(server: Server) -> list[tuple[str, float, str]]:
     with run_worker(server, "step"):
         for _ in range(5):
             flow_id = server.call("POST", "/flow/execute", {"name": "chain-1000", "input": {}})["flowId"]
-            while server.call("GET", f"/flow?name=chain-1000&state=RUNNING&limit=1")["flows"]:
+            while server.call("GET", "/flow?name=chain-1000&state=RUNNING&limit=1")["flows"]:
                 time.sleep(0.2)
             at = times_ms(server, flow_id, "completed")
-            steps = [later - sooner for sooner, later in zip(at, at[1:], strict=False)]
+            steps = [later - sooner for sooner, later in itertools.pairwise(at)]
             ratios.append(statistics.fmean(steps[-100:]) / statistics.fmean(steps[:100]))
             totals.append(at[-1] - at[0])
     return [

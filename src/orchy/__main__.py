@@ -36,9 +36,10 @@ def make_parser() -> argparse.ArgumentParser:
     """The flags of a server."""
     parser = argparse.ArgumentParser(
         prog="python -m orchy",
-        description="A distributed, fault-tolerant workflow orchestrator. Without flags: one node with a store of its own.",
-        epilog="Every flag also reads a variable (--http-port: ORCHY_HTTP_PORT) and a key of the file that --config-file"
-        " names (http-port); a flag beats the environment, which beats the file."
+        description="A distributed, fault-tolerant workflow orchestrator."
+        " Without flags: one node with a store of its own.",
+        epilog="Every flag also reads a variable (--http-port: ORCHY_HTTP_PORT) and a key of the file that"
+        " --config-file names (http-port); a flag beats the environment, which beats the file."
         " `python -m orchy demo` starts a server and a worker and shows a workflow run.",
     )
     parser.add_argument("--version", action="version", version=f"orchy {__version__}")
@@ -59,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def configure(argv: Sequence[str]) -> Config:
-    """The settings that a command line, the environment and a file make. Raises ConfigurationError; exits for --help."""
+    """The settings that command line, environment and file make. Raises ConfigurationError; exits for --help."""
     flags = vars(make_parser().parse_args(argv))
     path = flags.pop("config_file") or os.environ.get("ORCHY_CONFIG_FILE")
     file = read_file(Path(path)) if path else None
@@ -100,16 +101,19 @@ def serve(argv: Sequence[str]) -> int:
     try:
         trio.run(_serve, config)
     except BaseException as raised:
-        error = first_error(raised) if isinstance(raised, BaseExceptionGroup) else raised
-        if isinstance(error, ConfigurationError):
-            return _complain(error, EXIT_USAGE)
-        if isinstance(error, StartupError | StoreError):
-            return _complain(error, EXIT_FAILURE)
-        if isinstance(error, KeyboardInterrupt):
-            return EXIT_FAILURE
-        log.critical("an error that nobody foresaw", exc_info=error)
-        return EXIT_FAILURE
+        return _exit_code(first_error(raised) if isinstance(raised, BaseExceptionGroup) else raised)
     return EXIT_OK
+
+
+def _exit_code(error: BaseException) -> int:
+    """What went wrong, said to the operator; a traceback only for what is a bug of ours."""
+    if isinstance(error, ConfigurationError):
+        return _complain(error, EXIT_USAGE)
+    if isinstance(error, StartupError | StoreError):
+        return _complain(error, EXIT_FAILURE)
+    if not isinstance(error, KeyboardInterrupt):
+        log.critical("an error that nobody foresaw", exc_info=error)
+    return EXIT_FAILURE
 
 
 def _complain(error: Exception, code: int) -> int:

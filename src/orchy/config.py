@@ -1,4 +1,4 @@
-"""The settings of a server: flags, environment, TOML file, in this order of precedence. Frozen, units in the names. Pure.
+"""The settings of a server: flags, environment, TOML file, in this order of precedence. Frozen; pure.
 
 Each setting is one line of `SETTINGS`: its flag is `--node-name`, its variable `ORCHY_NODE_NAME`, its TOML key
 `node-name` (or `node_name`). All that is wrong is told at once, with where it came from.
@@ -150,17 +150,48 @@ class Setting:
 
 _STORAGE = _choice("embedded", "redis")
 SETTINGS: tuple[Setting, ...] = (
-    Setting("bind-addr", parse_host_port, "127.0.0.1:8400", "address of the gossip (UDP and TCP); its host is also what REST and gRPC listen on", "cluster", "HOST:PORT"),  # fmt: skip
-    Setting("advertise-addr", parse_host_port, None, "what other nodes are told to use; needed when binding 0.0.0.0 (default: the bind address)", "cluster", "HOST:PORT"),  # fmt: skip
-    Setting("cluster-address", _host_ports, None, "a node of an existing cluster; may be repeated or comma-separated; may be this node itself, which then starts one", "cluster", "HOST:PORT", repeats=True),  # fmt: skip
+    Setting(
+        "bind-addr",
+        parse_host_port,
+        "127.0.0.1:8400",
+        "address of the gossip (UDP and TCP); its host is also what REST and gRPC listen on",
+        "cluster",
+        "HOST:PORT",
+    ),
+    Setting(
+        "advertise-addr",
+        parse_host_port,
+        None,
+        "what other nodes are told to use; needed when binding 0.0.0.0 (default: the bind address)",
+        "cluster",
+        "HOST:PORT",
+    ),
+    Setting(
+        "cluster-address",
+        _host_ports,
+        None,
+        "a node of an existing cluster; may be repeated or comma-separated; if it is this node, it starts one",
+        "cluster",
+        "HOST:PORT",
+        repeats=True,
+    ),
     Setting("node-name", _name, None, "unique in the cluster (default: the host's name)", "cluster", "NAME"),
     Setting("grpc-port", _port, "8099", "port for workers", "doors"),
     Setting("http-port", _port, "8080", "port for REST", "doors"),
     Setting("body-limit-bytes", _whole(1_000, 2**30), str(10 * 2**20), "largest body of a REST request", "doors"),
     Setting("drain-seconds", _seconds(0, 3_600), "10", "how long calls under way may take to end at a stop", "doors"),
-    Setting("storage-impl", _STORAGE, None, "embedded or redis (default: redis with --redis-addr, else embedded)", "store", "KIND"),  # fmt: skip
+    Setting(
+        "storage-impl",
+        _STORAGE,
+        None,
+        "embedded or redis (default: redis with --redis-addr, else embedded)",
+        "store",
+        "KIND",
+    ),
     Setting("queue-impl", _STORAGE, None, "as --storage-impl, with which it must agree", "store", "KIND"),
-    Setting("redis-addr", _host_ports, None, "one address: one server; several: a Redis Cluster", "store", "HOST:PORT[,...]"),  # fmt: skip
+    Setting(
+        "redis-addr", _host_ports, None, "one address: one server; several: a Redis Cluster", "store", "HOST:PORT[,...]"
+    ),
     Setting("redis-username", str, None, "user of the Redis server", "store", "NAME"),
     Setting("redis-password", str, None, "its password; better given by the variable", "store", "TEXT", secret=True),
     Setting("redis-tls", _boolean, "false", "speak TLS to Redis", "store", "BOOL"),
@@ -169,11 +200,26 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("data-dir", Path, "./orchy-data", "where the embedded store keeps its append-only file", "store", "PATH"),
     Setting("batch-size", _whole(1, 100), "100", "most items one internal step takes at once", "engine"),
     Setting("retention-seconds", _seconds(0, 1e9), "604800", "how long a flow is kept after its end", "engine"),
-    Setting("default-timeout-seconds", _seconds(0.001, 1e9), "3600", "how long an attempt may take whose action says nothing else", "engine"),  # fmt: skip
-    Setting("javascript-engine", _choice("quickjs", "v8"), "quickjs", "quickjs, or v8 for heavy computing", "engine", "NAME"),  # fmt: skip
+    Setting(
+        "default-timeout-seconds",
+        _seconds(0.001, 1e9),
+        "3600",
+        "how long an attempt may take whose action says nothing else",
+        "engine",
+    ),
+    Setting(
+        "javascript-engine", _choice("quickjs", "v8"), "quickjs", "quickjs, or v8 for heavy computing", "engine", "NAME"
+    ),
     Setting("javascript-workers", _whole(1, 256), "2", "scripts that run at the same time", "engine"),
     Setting("javascript-time-limit-seconds", _seconds(0.01, 60), "1", "how long a script may run", "engine"),
-    Setting("log-level", _choice("debug", "info", "warning", "error"), "info", "debug, info, warning or error", "log", "LEVEL"),  # fmt: skip
+    Setting(
+        "log-level",
+        _choice("debug", "info", "warning", "error"),
+        "info",
+        "debug, info, warning or error",
+        "log",
+        "LEVEL",
+    ),
     Setting("log-format", _choice("text", "json"), "text", "text or json", "log", "FORMAT"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

@@ -18,7 +18,9 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._started = Counter("orchy_flows_started", "Flows accepted by this node", registry=registry)
         self._ended = Counter("orchy_flows_ended", "Flows that ended on this node", ["state"], registry=registry)
-        self._results = Counter("orchy_results", "Workers' results, by what became of them", ["verdict"], registry=registry)
+        self._results = Counter(
+            "orchy_results", "Workers' results, by what became of them", ["verdict"], registry=registry
+        )
         self._handed_out = Counter("orchy_actions_handed_out", "Attempts handed out by polls", registry=registry)
         self._polls = Counter("orchy_polls", "Polls answered", ["answer"], registry=registry)
         self._fired = Counter("orchy_timers_fired", "Timers handled", registry=registry)
@@ -67,7 +69,7 @@ class Metrics:
         """Show a count that is kept elsewhere."""
 
         class Kept(Collector):
-            def collect(self) -> list[CounterMetricFamily]:  # type: ignore[override]
+            def collect(self) -> list[CounterMetricFamily]:
                 return [CounterMetricFamily(name, help, value=read())]
 
         self._registry.register(Kept())

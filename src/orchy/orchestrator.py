@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 from uuid import uuid4
@@ -135,7 +135,7 @@ class Orchestrator:
         *,
         store: FlowStore,
         catalog: Catalog,
-        system_actions: dict[str, SystemAction],
+        system_actions: Mapping[str, SystemAction],
         engine: JavaScriptEngine,
         encode_action: EncodeAction,
         partition_of: Callable[[str], int],

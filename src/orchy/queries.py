@@ -89,9 +89,7 @@ def view_of(cached: CachedFlow) -> FlowView:
 class Queries:
     """Reads of one namespace."""
 
-    def __init__(
-        self, store: FlowStore, catalog: Catalog, partition_of: Callable[[str], int], partitions: int
-    ) -> None:
+    def __init__(self, store: FlowStore, catalog: Catalog, partition_of: Callable[[str], int], partitions: int) -> None:
         self._store = store
         self._catalog = catalog
         self._partition_of = partition_of

@@ -42,7 +42,11 @@ RETRIES = 3
 def workflows(draw: st.DrawFn) -> Workflow:
     """Up to 10 actions in topological order, each reachable from the first, with forks, switches, joins and waits."""
     count = draw(st.integers(1, 10))
-    kinds = draw(st.lists(st.sampled_from(["user", "user", "switch", "delay", "wait", "javascript"]), min_size=count, max_size=count))
+    kinds = draw(
+        st.lists(
+            st.sampled_from(["user", "user", "switch", "delay", "wait", "javascript"]), min_size=count, max_size=count
+        )
+    )
     edges: dict[int, dict[str, list[int]]] = {i: {} for i in range(1, count + 1)}
     for target in range(2, count + 1):
         sources = draw(st.lists(st.integers(1, target - 1), min_size=1, max_size=3, unique=True))
@@ -55,7 +59,7 @@ def workflows(draw: st.DrawFn) -> Workflow:
     for id, kind in enumerate(kinds, start=1):
         settings_ = {
             "user": {},
-            "switch": {"expression": "{$.input.s%d}" % id},
+            "switch": {"expression": f"{{$.input.s{id}}}"},
             "delay": {"delaySeconds": 1},
             "wait": {"event": "go", "timeoutSeconds": 5},
             "javascript": {"expression": "1"},
@@ -177,7 +181,9 @@ def expected_runs(workflow: Workflow, outcomes: dict[int, str]) -> set[int]:
 def start(workflow: Workflow, choice: str) -> World:
     inputs = {f"s{id}": choice for id in workflow.actions}
     definitions = {
-        action.name: ActionDefinition(action.name, RETRIES, id % 2, RetryPolicy.BACKOFF if id % 3 else RetryPolicy.FIXED)
+        action.name: ActionDefinition(
+            action.name, RETRIES, id % 2, RetryPolicy.BACKOFF if id % 3 else RetryPolicy.FIXED
+        )
         for id, action in workflow.actions.items()
         if action.type is ActionType.USER
     }
@@ -258,7 +264,19 @@ def test_no_order_of_results_timers_and_commands_breaks_a_rule(
     for number in range(data.draw(st.integers(0, 40))):
         match data.draw(
             st.sampled_from(
-                ["hand out", "complete", "fail", "any result", "fire", "stray timer", "script", "event", "pause", "resume", "cancel"]
+                [
+                    "hand out",
+                    "complete",
+                    "fail",
+                    "any result",
+                    "fire",
+                    "stray timer",
+                    "script",
+                    "event",
+                    "pause",
+                    "resume",
+                    "cancel",
+                ]
             )
         ):
             case "hand out" if world.queue:
@@ -288,7 +306,9 @@ def test_no_order_of_results_timers_and_commands_breaks_a_rule(
                 name = data.draw(st.sampled_from(["go", "other"]))
                 kept = len(world.flow.kept_events)
                 verdict = world.take(EventReceived(name, number, f"e{number}"))
-                assert (verdict is Verdict.REFUSED) == (verdict is not Verdict.KEPT and world.ended and verdict is not Verdict.APPLIED)
+                assert (verdict is Verdict.REFUSED) == (
+                    verdict is not Verdict.KEPT and world.ended and verdict is not Verdict.APPLIED
+                )
                 if verdict is Verdict.KEPT:
                     assert len(world.flow.kept_events) == kept + 1
                     assert world.take(EventReceived(name, number, f"e{number}")) is Verdict.KEPT

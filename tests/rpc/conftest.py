@@ -146,7 +146,7 @@ def until() -> Callable[[Callable[[], bool]], Any]:
 
     async def wait(condition: Callable[[], bool]) -> None:
         with trio.fail_after(HANG_SECONDS):
-            while not condition():  # noqa: ASYNC110
+            while not condition():
                 await trio.sleep(0.005)
 
     return wait

@@ -32,7 +32,7 @@ async def test_a_client_that_never_gets_through_its_greeting_is_let_go(in_memory
     client.http.initiate_connection()
     greeting = client.http.data_to_send()
     began = trio.current_time()
-    with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):  # noqa: PT012
+    with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
         for byte in greeting:
             await client.stream.send_all(bytes([byte]))
             await trio.sleep(1)
@@ -102,7 +102,7 @@ async def test_streams_that_are_opened_to_be_reset_end_the_connection(in_memory,
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
-        with pytest.raises((trio.BrokenResourceError, h2.exceptions.ProtocolError)):  # noqa: PT012
+        with pytest.raises((trio.BrokenResourceError, h2.exceptions.ProtocolError)):
             for _ in range(limits.RESETS_MAX + 100):
                 client.http.reset_stream(client.request(POLL))
                 await client.flush()

@@ -284,7 +284,7 @@ async def test_a_drain_answers_what_runs_takes_nobody_in_and_ends_watchers(api, 
     def watch(seen: threading.Event) -> None:
         with api.channel() as channel:
             call = channel.unary_stream("/grpc.health.v1.Health/Watch", lambda _: b"")
-            with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012
+            with pytest.raises(grpc.RpcError) as caught:
                 for _ in call(None, timeout=30):
                     seen.set()
             answers.append(caught.value.code())

@@ -213,7 +213,7 @@ class Driver:
 async def until(found: Callable[[], Awaitable[Any]]) -> Any:
     """What `found` answers as soon as there is something."""
     with trio.fail_after(HANG_SECONDS):
-        while not (answer := await found()):  # noqa: ASYNC110  # a server tells nobody when time has passed
+        while not (answer := await found()):  # a server tells nobody when time has passed
             await trio.sleep(0.001)
     return answer
 

@@ -133,13 +133,17 @@ def act(data):
 """
 
 
+def start_process(folder, name, **options):
+    return subprocess.Popen([sys.executable, "-m", "orchy.worker", name], cwd=folder, **options)
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_finishes_what_is_held(start_server, until, tmp_path, number):
     site = await start_server()
     (tmp_path / "shop.py").write_text(textwrap.dedent(WORKER.format(address=site.address, grace=30)))
     site.script.put("act", {"seconds": 1})
-    process = subprocess.Popen([sys.executable, "-m", "orchy.worker", "shop:worker"], cwd=tmp_path)
+    process = start_process(tmp_path, "shop:worker")
     try:
         await until(lambda: site.script.queues["act"] == [])
         process.send_signal(number)
@@ -154,9 +158,7 @@ async def test_a_function_that_never_ends_and_a_second_signal(start_server, unti
     site = await start_server()
     (tmp_path / "shop.py").write_text(textwrap.dedent(WORKER.format(address=site.address, grace=1000)))
     site.script.put("act", {"seconds": 1000})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchy.worker", "shop"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+    process = start_process(tmp_path, "shop", stderr=subprocess.PIPE, text=True)
     lines: list[str] = []
     reader = threading.Thread(target=lambda: lines.extend(iter(process.stderr.readline, "")))
     reader.start()

@@ -44,9 +44,9 @@ class Switch:
         value, missing = compile_template(action.settings["expression"]).resolve(context)
         text = as_text(value)
         if text in action.next:
-            return Finish(text)
+            return Finish(text, missing=missing)
         if DEFAULT_OUTCOME in action.next:
-            return Finish(DEFAULT_OUTCOME)
+            return Finish(DEFAULT_OUTCOME, missing=missing)
         shown = "null" if value is None else repr(text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}...")
         why = f" ({', '.join(missing)} found nothing)" if missing else ""
         return Fail(f"the switch has no branch for {shown}{why} and no default")

@@ -34,7 +34,9 @@ def _coloured(text: str, colour: str) -> str:
 
 def step_line(label: str, seconds: float, line: dict[str, Any]) -> str:
     """One transition of a flow."""
-    words = _WORDS.get(line["type"], line["type"]).format(worker=line.get("worker", "a worker"), detail=line.get("detail"))
+    words = _WORDS.get(line["type"], line["type"]).format(
+        worker=line.get("worker", "a worker"), detail=line.get("detail")
+    )
     if line["type"] == "completed" and line.get("detail"):
         words += f" -> {line['detail']}"
     action = f"{line['actionId']} {line['actionName']}" if "actionId" in line else ""
@@ -44,7 +46,9 @@ def step_line(label: str, seconds: float, line: dict[str, Any]) -> str:
 def sent_line(label: str, seconds: float, action: str, data: dict[str, Any]) -> str:
     """What the worker was asked to send."""
     to = data.get("phoneNumber") or data.get("to")
-    return _coloured(f"{seconds:7.3f} s  {label:14} {'':14} {action} to {to}: {data['message']!r}", _COLOURS.get(label, "0"))
+    return _coloured(
+        f"{seconds:7.3f} s  {label:14} {'':14} {action} to {to}: {data['message']!r}", _COLOURS.get(label, "0")
+    )
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

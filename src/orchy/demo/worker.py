@@ -1,4 +1,4 @@
-"""The demo's worker process: `python -m orchy.demo.worker HOST:PORT`. What it is asked to send it writes to standard output."""
+"""The demo's worker process: `python -m orchy.demo.worker HOST:PORT`. It prints what it is asked to send."""
 
 from __future__ import annotations
 

@@ -138,7 +138,8 @@ class Draft:
             return
         answer = self.rules.system_actions[action.name].start(action, self.context)
         match answer:
-            case Finish(outcome, output):
+            case Finish(outcome, output, missing):
+                self.note_missing(action_id, attempt, missing)
                 self.complete(action_id, attempt, output, outcome)
             case Fail(message):
                 self.fail_flow(action_id, attempt, message)
@@ -159,12 +160,16 @@ class Draft:
         name = self.graph.workflow.actions[action_id].name
         definition = self.definition_of(name)
         parameters, missing = self.graph.parameters(action_id).resolve(self.context)
-        if missing:
-            self.record(RecordType.MISSING, action_id, attempt, detail=list(missing))
+        self.note_missing(action_id, attempt, missing)
         self.record(RecordType.SCHEDULED, action_id, attempt)
         self.enter(action_id, Running(attempt, Phase.QUEUED))
         timeout_seconds = definition.timeout_seconds or self.rules.default_timeout_seconds
         self.effects.append(fx.Enqueue(action_id, name, attempt, parameters, timeout_seconds))
+
+    def note_missing(self, action_id: int, attempt: int, missing: tuple[str, ...]) -> None:
+        """Some paths found nothing: the history says which."""
+        if missing:
+            self.record(RecordType.MISSING, action_id, attempt, detail=list(missing))
 
     def wait(self, action_id: int, attempt: int, event: str, timeout_seconds: float | None) -> None:
         """Take the oldest kept event of that name, or wait for one."""
@@ -246,9 +251,10 @@ class Draft:
         return self.rules.action_definitions.get(name) or ActionDefinition(name)
 
     def record(
-        self, type: RecordType, action_id: int = 0, attempt: int = 0, worker: str = "", detail: JSON = None
+        self, kind: RecordType, action_id: int = 0, attempt: int = 0, worker: str = "", detail: JSON = None
     ) -> None:
-        self.effects.append(Record(type, action_id, attempt, worker, detail))
+        """Write a line of history."""
+        self.effects.append(Record(kind, action_id, attempt, worker, detail))
 
     def flow(self) -> Flow:
         """The flow as it is now."""

@@ -100,14 +100,5 @@ class Cancel:
 
 
 Event: TypeAlias = (
-    Started
-    | Completed
-    | Failed
-    | TimerFired
-    | Evaluated
-    | EvaluationFailed
-    | EventReceived
-    | Pause
-    | Resume
-    | Cancel
+    Started | Completed | Failed | TimerFired | Evaluated | EvaluationFailed | EventReceived | Pause | Resume | Cancel
 )

@@ -11,15 +11,16 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
-from orchy.flow.definition import JSON, DEFAULT_OUTCOME, Action
+from orchy.flow.definition import DEFAULT_OUTCOME, JSON, Action
 
 
 @attrs.frozen
 class Finish:
-    """Done: take the edges of `outcome`."""
+    """Done: take the edges of `outcome`. `missing` are the paths on the way that found nothing."""
 
     outcome: str = DEFAULT_OUTCOME
     output: JSON = None
+    missing: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -38,7 +39,7 @@ class Sleep:
 
 @attrs.frozen
 class Await:
-    """Finish with the event's name as outcome when it comes, or with the default after `timeout_seconds` (None: never)."""
+    """Finish by the event's name when it comes, or by the default after `timeout_seconds` (None: never)."""
 
     event: str
     timeout_seconds: float | None

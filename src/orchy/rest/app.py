@@ -116,5 +116,3 @@ def _index(app: QuartTrio) -> JSON:
         if rule.endpoint != "static":
             routes.setdefault(str(rule), []).extend(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
     return {"name": "orchy", "routes": [f"{' '.join(sorted(routes[rule]))} {rule}" for rule in sorted(routes)]}
-
-

@@ -52,9 +52,7 @@ def routes(orchestrator: Orchestrator, queries: Queries) -> Blueprint:
     @blueprint.post("/flow/event")
     async def event() -> Response:
         fields = await read_fields({**_FLOW_FIELDS, "event": str}, {"data": None})
-        delivered = await orchestrator.deliver(
-            fields["name"], fields["flowId"], fields["event"], fields.get("data")
-        )
+        delivered = await orchestrator.deliver(fields["name"], fields["flowId"], fields["event"], fields.get("data"))
         return answer({"delivered": delivered})
 
     @blueprint.post("/flow/pause")

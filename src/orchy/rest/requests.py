@@ -24,9 +24,10 @@ def limit_bytes(app: Quart) -> int:
 async def read_body() -> bytes:
     """The body. Raises TooLarge before all of it is read."""
     try:
-        body: bytes = await request.get_data(cache=False)
+        body = await request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise TooLarge(f"the body is larger than {limit_bytes(current_app)} bytes") from None
+    assert isinstance(body, bytes)
     return body
 
 

@@ -109,7 +109,7 @@ class ActionPolls:
 
     def _share(self) -> int:
         """How many slots a waiting poll may keep from the others."""
-        return max(1, self._slots.value // (len(self._polled) + 1))
+        return max(1, self._slots.value // (max(len(self._polled), self._servers.expected) + 1))
 
     def _wait_seconds(self) -> float:
         pollers = len(self._polled)

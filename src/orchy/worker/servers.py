@@ -66,6 +66,11 @@ class Servers:
         cut = self._turn % len(channels) if channels else 0
         return channels[cut:] + channels[:cut]
 
+    @property
+    def expected(self) -> int:
+        """How many there are to work with, when all that are listed are connected."""
+        return max(1, len(self._listed))
+
     async def some(self) -> list[Channel]:
         """At least one open channel; waits for it."""
         while not (channels := self.channels()):
@@ -90,28 +95,30 @@ class Servers:
     async def _refresh(self, nursery: trio.Nursery) -> None:
         for channel in self.channels():
             try:
-                with trio.fail_after(CALL_SECONDS):
-                    reply = await channel.call(
-                        "ActionService/GetServers", pb.GetServersRequest(), pb.GetServersResponse
-                    )
+                await self._learn(channel, nursery)
             except (ConnectionLost, Status, trio.TooSlowError) as error:
                 log.debug("GetServers failed: %s", error)
-                continue
-            listed = frozenset(server.rpc_addr for server in reply.servers[:SERVERS_MAX])
-            for address in sorted(listed - self._servers.keys()):
-                if len(self._servers) < SERVERS_MAX:
-                    log.info("a server joined: %s", address)
-                    self._add(address, nursery)
-            if listed != self._listed:
-                self._listed = listed
-                self._tell()
-            return
+            else:
+                return
+
+    async def _learn(self, channel: Channel, nursery: trio.Nursery) -> None:
+        """Ask one server for all of them."""
+        with trio.fail_after(CALL_SECONDS):
+            reply = await channel.call("ActionService/GetServers", pb.GetServersRequest(), pb.GetServersResponse)
+        listed = frozenset(server.rpc_addr for server in reply.servers[:SERVERS_MAX])
+        for address in sorted(listed - self._servers.keys()):
+            if len(self._servers) < SERVERS_MAX:
+                log.info("a server joined: %s", address)
+                self._add(address, nursery)
+        if listed != self._listed:
+            self._listed = listed
+            self._tell()
 
     def _add(self, address: str, nursery: trio.Nursery) -> None:
         self._servers[address] = _Server(address)
-        nursery.start_soon(self._keep, self._servers[address])
+        nursery.start_soon(self._keep, self._servers[address], nursery)
 
-    async def _keep(self, server: _Server) -> None:
+    async def _keep(self, server: _Server, nursery: trio.Nursery) -> None:
         """Connect to a server, again and again, until it is not one any more."""
         backoff_seconds = BACKOFF_MIN_SECONDS
         notice = Notice()
@@ -120,6 +127,7 @@ class Servers:
                 async with open_channel(server.address) as channel:
                     with trio.fail_after(CALL_SECONDS):
                         await self._greet(channel)
+                    await self._learn(channel, nursery)  # before it is used, so that its share of the work is known
                     log.info("connected to %s", server.address)
                     notice = Notice()
                     backoff_seconds = BACKOFF_MIN_SECONDS

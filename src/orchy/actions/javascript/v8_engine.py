@@ -6,6 +6,7 @@ V8 aborts the process when its memory runs out: that ends the worker, and the po
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from py_mini_racer import JSEvalException, JSOOMException, JSParseException, JSTimeoutException, MiniRacer
 
@@ -27,7 +28,7 @@ class Engine:
         """("ok", changed keys as JSON text), or (kind of failure, message)."""
         with MiniRacer() as world:
             world.set_hard_memory_limit(self._memory_limit_bytes + 4 * len(context))
-            changes = world.eval(self._prelude)
+            changes: Any = world.eval(self._prelude)
             changes(context)
             try:
                 world.eval(expression + NO_VALUE, timeout_sec=self._time_limit_seconds)

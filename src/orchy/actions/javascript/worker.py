@@ -1,7 +1,8 @@
 """The worker process: `python worker.py ENGINE TIME_LIMIT_SECONDS MEMORY_LIMIT_BYTES OUTPUT_LIMIT_BYTES`.
 
 Reads requests from its standard input and answers on its standard output, each a length (4 bytes, big endian) and
-that many bytes: a request is a JSON array [expression, context as JSON text], an answer [kind, text]. Ends when its input does.
+that many bytes: a request is a JSON array [expression, context as JSON text], an answer [kind, text]. Ends when its
+input does.
 
 It imports as little as it can, so that a killed one is replaced fast. An alarm of the system's own ends it if a script
 runs on when nobody is left to kill it.

@@ -72,8 +72,10 @@ async def _promises(redis: Redis, address: Address, info: Mapping[str, str]) -> 
     return {
         "always": [f"{address} syncs each write to disk: an accepted request survives any crash"],
         "everysec": [
-            f"{address} syncs to disk each second: an accepted request survives a crash of Orchy and of the store;"
-            " a crash of the machine can lose the last second"
+            (
+                f"{address} syncs to disk each second: an accepted request survives a crash of Orchy and of the store;"
+                " a crash of the machine can lose the last second"
+            )
         ],
     }.get(fsync, [f"{address} leaves it to the system when to sync: a crash of the machine can lose seconds"])
 

@@ -18,7 +18,7 @@ import trio
 from redis.crc import key_slot
 
 from orchy.errors import ConfigurationError, OutcomeUnknown, StoreRefused, StoreUnavailable
-from orchy.store.redis.connection import Connection, Lost
+from orchy.store.redis.connection import Connection, Lost, Part, pack
 from orchy.store.redis.settings import Address, RedisSettings, TcpAddress
 from orchy.tasks import open_service_nursery
 
@@ -38,8 +38,6 @@ _REFUSALS = {
     "NOPERM": "the Redis user lacks a right that Orchy needs",
     "NOREPLICAS": "Redis has too few replicas to take writes",
 }
-
-Part = bytes | str | int | float
 
 
 @attrs.frozen
@@ -82,14 +80,14 @@ class Redis:
 
     async def execute(self, *command: Part, key: bytes | None = None, safe: bool) -> Any:
         """One command; `key` says where, in a cluster. Raises from StoreError."""
-        return await self._send(hiredis.pack_command(command), key, safe, str(command[0]))
+        return await self._send(pack(*command), key, safe, str(command[0]))
 
     async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Part], *, safe: bool) -> Any:
         """One script, by its digest; its text is sent where the server does not know it. Raises from StoreError."""
-        packed = hiredis.pack_command(("EVALSHA", script.sha1, len(keys), *keys, *args))
+        packed = pack("EVALSHA", script.sha1, len(keys), *keys, *args)
         reply = await self._send(packed, keys[0], safe, script.name, noscript=True)
         if isinstance(reply, _NoScript):
-            packed = hiredis.pack_command(("EVAL", script.source, len(keys), *keys, *args))
+            packed = pack("EVAL", script.source, len(keys), *keys, *args)
             reply = await self._send(packed, keys[0], safe, script.name)
         return reply
 
@@ -99,7 +97,7 @@ class Redis:
             await self._refresh()
         masters = list(dict.fromkeys(self._slots)) or [next(iter(self._connections.values()))]
         return {
-            master.address: await self._send(hiredis.pack_command(command), None, True, str(command[0]), at=master)
+            master.address: await self._send(pack(*command), None, True, str(command[0]), at=master)
             for master in masters
         }
 
@@ -123,7 +121,7 @@ class Redis:
             try:
                 if asking:
                     # One after the other in the same write: nothing comes between them.
-                    reply = await connection.call_pair(hiredis.pack_command(("ASKING",)), packed)
+                    reply = await connection.call_pair(pack("ASKING"), packed)
                 else:
                     reply = await connection.call(packed)
             except Lost as lost:
@@ -188,7 +186,7 @@ class Redis:
         if len(self._settings.addresses) > 1:
             await self._refresh()
             return
-        info = await self._send(hiredis.pack_command(("INFO", "cluster")), None, True, "INFO", at=first)
+        info = await self._send(pack("INFO", "cluster"), None, True, "INFO", at=first)
         if b"cluster_enabled:1" in info:
             await self._refresh()
 
@@ -201,7 +199,7 @@ class Redis:
             problem: Exception = StoreUnavailable("no server of the Redis Cluster is known")
             for connection in list(self._connections.values()):
                 try:
-                    reply = await connection.call(hiredis.pack_command(("CLUSTER", "SLOTS")))
+                    reply = await connection.call(pack("CLUSTER", "SLOTS"))
                 except (Lost, StoreUnavailable) as error:
                     problem = error
                     continue

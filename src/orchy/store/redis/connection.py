@@ -16,7 +16,7 @@ import logging
 import math
 import random
 from collections import deque
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import attrs
 import hiredis
@@ -36,6 +36,15 @@ BACKOFF_MAX_SECONDS = 2.0
 WATCH_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
+
+
+Part: TypeAlias = bytes | str | int | float
+
+
+def pack(*command: Part) -> bytes:
+    """A command as it travels."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub has room for one part only
+    return packed
 
 
 class Lost(Exception):
@@ -126,7 +135,13 @@ class Connection:
             while True:
                 try:
                     stream = await self._connect()
-                except (OSError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError, Refused) as error:
+                except (
+                    OSError,
+                    trio.TooSlowError,
+                    trio.BrokenResourceError,
+                    trio.ClosedResourceError,
+                    Refused,
+                ) as error:
                     self._note_down(error)
                     await trio.sleep(random.uniform(0, backoff_seconds))
                     backoff_seconds = min(2 * backoff_seconds, BACKOFF_MAX_SECONDS)
@@ -137,7 +152,13 @@ class Connection:
                 backoff_seconds = BACKOFF_MIN_SECONDS
                 try:
                     await self._serve(stream)
-                except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, hiredis.ProtocolError, Lost) as group:
+                except* (
+                    OSError,
+                    trio.BrokenResourceError,
+                    trio.ClosedResourceError,
+                    hiredis.ProtocolError,
+                    Lost,
+                ) as group:
                     self._note_down(group.exceptions[0])
                 finally:
                     self._lose_sent()
@@ -152,7 +173,9 @@ class Connection:
             else:
                 stream = await trio.open_tcp_stream(self.address.host, self.address.port)
                 if settings.tls is not None:
-                    stream = trio.SSLStream(stream, settings.tls, server_hostname=self.address.host, https_compatible=True)
+                    stream = trio.SSLStream(
+                        stream, settings.tls, server_hostname=self.address.host, https_compatible=True
+                    )
             try:
                 await self._greet(stream)
             except BaseException:
@@ -167,7 +190,7 @@ class Connection:
             user = (settings.username,) if settings.username else ()
             commands.append(("AUTH", *user, settings.password))
         commands.append(("CLIENT", "SETNAME", "orchy"))
-        await stream.send_all(b"".join(hiredis.pack_command(command) for command in commands))
+        await stream.send_all(b"".join(pack(*command) for command in commands))
         reader = hiredis.Reader()
         for command in commands:
             reply = reader.gets()
@@ -175,7 +198,7 @@ class Connection:
                 data = await stream.receive_some(READ_BYTES_MAX)
                 if not data:
                     raise Refused("it closed the connection")
-                reader.feed(data)
+                reader.feed(bytes(data))
                 reply = reader.gets()
             # An ACL may forbid CLIENT: then the connection has no name.
             if isinstance(reply, hiredis.ReplyError) and command[0] == "AUTH":
@@ -211,7 +234,7 @@ class Connection:
             data = await stream.receive_some(READ_BYTES_MAX)
             if not data:
                 raise Lost("the server closed the connection")
-            reader.feed(data)
+            reader.feed(bytes(data))
             while (reply := reader.gets()) is not False:
                 if not self._sent:
                     raise Lost("the server said something that nobody asked")

@@ -9,7 +9,6 @@ long as the server runs, so that a node which starts again waits for the old ser
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator

@@ -33,7 +33,8 @@ from orchy.store.base import (
     TimerKey,
 )
 from orchy.store.redis import scripts
-from orchy.store.redis.client import Part, Redis, Script
+from orchy.store.redis.client import Redis, Script
+from orchy.store.redis.connection import Part
 from orchy.store.redis.keys import Keys
 from orchy.tasks import gather
 
