@@ -1,4 +1,4 @@
-"""Real processes for tests marked `real`: Orchy servers on free ports, ended at the end of the test."""
+"""Real processes for tests marked `real`: Valkey servers for the whole session, Orchy servers for one test."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import redis
+
+from orchy.store.redis.embedded import find_binary
 
 START_SECONDS = 30.0
+SERVER_START_SECONDS = 30.0
+SLOTS = 16_384
 STOP_SECONDS = 30.0
 
 
@@ -27,6 +33,74 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def server_port() -> int:
+    """A free port with one 10,000 above it for the cluster's bus."""
+    while (port := free_port()) >= 50_000:
+        pass
+    return port
+
+
+@contextmanager
+def run_server(folder: Path, *, cluster: bool) -> Iterator[int]:
+    """A Valkey on a loopback port, without persistence; stopped at the end."""
+    port = server_port()
+    command = [str(find_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    if cluster:
+        command += ["--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{port}.conf"]
+    with (folder / f"server-{port}.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            with redis.Redis(port=port) as client:
+                wait_until(lambda: answers(client), server)
+            yield port
+        finally:
+            server.terminate()
+            server.wait(SERVER_START_SECONDS)
+
+
+def answers(client: redis.Redis) -> bool:
+    """Whether the server is up."""
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], server: subprocess.Popen[bytes] | None = None) -> None:
+    """Poll until it holds."""
+    give_up_at = time.monotonic() + SERVER_START_SECONDS
+    while not condition():
+        assert server is None or server.poll() is None, "the server ended at once"
+        assert time.monotonic() < give_up_at, "the server was not ready in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def valkey_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A standalone server."""
+    with run_server(tmp_path_factory.mktemp("valkey"), cluster=False) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def cluster_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    """Three masters that share the slots."""
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("cluster")
+        ports = [stack.enter_context(run_server(folder, cluster=True)) for _ in range(3)]
+        clients = [stack.enter_context(redis.Redis(port=port)) for port in ports]
+        bounds = [SLOTS * number // 3 for number in range(4)]
+        for number, client in enumerate(clients):
+            client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+            client.execute_command("CLUSTER MEET", "127.0.0.1", ports[0])
+
+        def formed() -> bool:
+            infos = [client.execute_command("CLUSTER INFO") for client in clients]
+            return all(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3" for info in infos)
+
+        wait_until(formed)
+        yield ports
 
 
 @attrs.define

@@ -116,12 +116,14 @@ def test_an_empty_script_is_a_fault() -> None:
 def test_the_text_of_the_value_picks_the_outcome(expression: str, outcome: str) -> None:
     definition = action("switch", outcome, "default", "other", expression=expression)
     assert faults(definition) == []
-    assert start(definition) == Finish(outcome)
+    missing = (expression,) if expression == "{$.input.nope}" else ()
+    assert start(definition) == Finish(outcome, missing=missing)
 
 
 @pytest.mark.parametrize("expression", ["{$.input.word}", "{$.input.no}", "{$.input.nope}"])
 def test_no_match_takes_the_default(expression: str) -> None:
-    assert start(action("switch", "a", "default", expression=expression)) == Finish("default")
+    missing = (expression,) if expression == "{$.input.nope}" else ()
+    assert start(action("switch", "a", "default", expression=expression)) == Finish("default", missing=missing)
 
 
 @pytest.mark.parametrize(

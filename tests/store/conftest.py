@@ -7,17 +7,11 @@ servers live for the whole session; each test has a namespace of its own.
 from __future__ import annotations
 
 import itertools
-import socket
-import subprocess
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
 import pytest
-import redis
 import trio
 
 from orchy.store.base import (
@@ -34,84 +28,10 @@ from orchy.store.base import (
 )
 from orchy.store.memory import MemoryStore
 from orchy.store.redis import RedisSettings, RedisStore, TcpAddress, open_redis
-from orchy.store.redis.embedded import find_binary
 
-SERVER_START_SECONDS = 30
 HANG_SECONDS = 20
-SLOTS = 16_384
 NAMESPACES = itertools.count()
 HOUR_MS = 3_600_000
-
-
-def free_port() -> int:
-    """A port that was free a moment ago, with one 10,000 above it for the cluster's bus."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port < 50_000:
-            return port
-
-
-@contextmanager
-def run_server(folder: Path, *, cluster: bool) -> Iterator[int]:
-    """A Valkey on a loopback port, without persistence; stopped at the end."""
-    port = free_port()
-    command = [str(find_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    if cluster:
-        command += ["--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{port}.conf"]
-    with (folder / f"server-{port}.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
-        try:
-            with redis.Redis(port=port) as client:
-                wait_until(lambda: answers(client), server)
-            yield port
-        finally:
-            server.terminate()
-            server.wait(SERVER_START_SECONDS)
-
-
-def answers(client: redis.Redis) -> bool:
-    """Whether the server is up."""
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
-
-
-def wait_until(condition: Callable[[], bool], server: subprocess.Popen[bytes] | None = None) -> None:
-    """Poll until it holds."""
-    give_up_at = time.monotonic() + SERVER_START_SECONDS
-    while not condition():
-        assert server is None or server.poll() is None, "the server ended at once"
-        assert time.monotonic() < give_up_at, "the server was not ready in time"
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="session")
-def valkey_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A standalone server."""
-    with run_server(tmp_path_factory.mktemp("valkey"), cluster=False) as port:
-        yield port
-
-
-@pytest.fixture(scope="session")
-def cluster_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
-    """Three masters that share the slots."""
-    with ExitStack() as stack:
-        folder = tmp_path_factory.mktemp("cluster")
-        ports = [stack.enter_context(run_server(folder, cluster=True)) for _ in range(3)]
-        clients = [stack.enter_context(redis.Redis(port=port)) for port in ports]
-        bounds = [SLOTS * number // 3 for number in range(4)]
-        for number, client in enumerate(clients):
-            client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
-            client.execute_command("CLUSTER MEET", "127.0.0.1", ports[0])
-
-        def formed() -> bool:
-            infos = [client.execute_command("CLUSTER INFO") for client in clients]
-            return all(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3" for info in infos)
-
-        wait_until(formed)
-        yield ports
 
 
 STORES = [

@@ -21,7 +21,7 @@ HANG_SECONDS = 30.0
 
 @attrs.define
 class Script(ActionServiceServicer):
-    """One server. `can_wait` False makes it one of old, which answers each poll at once."""
+    """One server. `polling` is how many polls it holds now; one that can't wait answers each at once, as of old."""
 
     listed: list[str]
     queues: dict[str, list[pb.Action]] = attrs.field(factory=dict)
@@ -54,12 +54,19 @@ class Script(ActionServiceServicer):
     async def Poll(self, input_message: Any) -> Any:
         name, wait_millis = input_message.actionType, input_message.waitMillis
         self.polls.append((name, input_message.batchSize, wait_millis))
-        self.polling += 1
         await trio.lowlevel.checkpoint()
         if self.poll_error:
             raise self.poll_error
+        if wait_millis and self.can_wait:
+            await self._wait(name, wait_millis / 1000)
+        queue = self.queues.get(name, [])
+        taken, queue[:] = queue[: input_message.batchSize], queue[input_message.batchSize :]
+        return pb.Actions(actions=taken)
+
+    async def _wait(self, name: str, seconds: float) -> None:
+        self.polling += 1
         try:
-            with trio.move_on_after(wait_millis / 1000 if self.can_wait else 0):
+            with trio.move_on_after(seconds):
                 while not self.queues.get(name):
                     await self.work.wait()
         except trio.Cancelled:
@@ -67,9 +74,6 @@ class Script(ActionServiceServicer):
             raise
         finally:
             self.polling -= 1
-        queue = self.queues.get(name, [])
-        taken, queue[:] = queue[: input_message.batchSize], queue[input_message.batchSize :]
-        return pb.Actions(actions=taken)
 
     async def Push(self, input_message: Any) -> Any:
         self.pushes += 1

@@ -93,7 +93,7 @@ def _error_of(message: Any) -> str:
         except InvalidInput as invalid:  # it failed all the same
             told = {"error": f"the worker's reason can't be shown: {invalid}"}
         reason = told.get("error")
-        error = reason if isinstance(reason, str) else json.dumps(told, ensure_ascii=False)
+        error = reason if isinstance(reason, str) else json.dumps(told, ensure_ascii=False, sort_keys=True)
     return error[:ERROR_CHARACTERS_MAX] or "the worker gave no reason"
 
 

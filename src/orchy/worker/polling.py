@@ -2,8 +2,8 @@
 
 **Never more than there are slots for.** A poll reserves the slots that it asks for. One that finds work at once takes
 all that are free; one that waits for work to come reserves its share only, so that a busy server can use what idle
-ones do not need, and one that joins is not kept waiting. Where the slots are too few for a waiting poll at each server, the pollers take turns, and each
-server is asked about every `poll_interval_seconds`.
+ones do not need, and one that joins is not kept waiting. Where the slots are too few for a waiting poll at each
+server, the pollers take turns, and each server is asked about every `poll_interval_seconds`.
 
 **A stop loses nothing.** An answer that is under way when a poll is called off would be work that nobody does until it
 times out. So those polls are given a moment to be answered; they are called off only when they have been waiting.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 
+import attrs
 import trio
 
 from orchy.rpc.channel import Channel, ConnectionLost
@@ -37,6 +38,15 @@ LAST_ANSWER_SECONDS = 0.25
 UNPUSHED_MIN = 100
 
 log = logging.getLogger("orchy.worker")
+
+
+@attrs.frozen
+class _Answer:
+    """How many a poll asked for and got. `is_early`: it was to wait for work, and was answered without any."""
+
+    asked: int
+    got: int
+    is_early: bool = False
 
 
 class ActionPolls:
@@ -80,70 +90,74 @@ class ActionPolls:
 
     async def _poll_one(self, channel: Channel) -> None:
         """Poll one server while it is one to poll."""
+        name, interval_seconds = self._action.definition.name, self._action.poll_interval_seconds
         notice = Notice()
         more = True
         try:
             while not self._stopping and channel in self._servers.channels():
                 try:
                     if more:
-                        asked, got = await self._poll(channel, self._action.batch_size, 0)
-                        more = got >= asked
-                        continue
-                    async with self._turns:
-                        asked_at = trio.current_time()
-                        wait_seconds = self._wait_seconds()
-                        asked, got = await self._poll(channel, self._share(), wait_seconds)
-                    more = got >= asked
-                    notice.clear(f"polls for {self._action.definition.name} are answered again")
-                    if not got and trio.current_time() - asked_at < wait_seconds * ANSWERED_EARLY_SHARE:
-                        await trio.sleep(self._action.poll_interval_seconds)
+                        answer = await self._poll(channel, wait=False)
+                    else:
+                        async with self._turns:
+                            answer = await self._poll(channel, wait=True)
+                        notice.clear(f"polls for {name} are answered again")
+                    more = answer.got >= answer.asked
+                    if answer.is_early:
+                        await trio.sleep(interval_seconds)
                 except (Status, trio.TooSlowError) as error:
                     more = False
                     reason = error.message if isinstance(error, Status) else "it was not answered"
-                    notice.warn(f"a poll for {self._action.definition.name} failed: {reason}")
-                    await trio.sleep(self._action.poll_interval_seconds)
+                    notice.warn(f"a poll for {name} failed: {reason}")
+                    await trio.sleep(interval_seconds)
         except ConnectionLost as error:
             log.debug("a poll ended: %s", error)  # a new connection gets a poller of its own
         finally:
             self._polled.discard(channel)
 
-    def _share(self) -> int:
-        """How many slots a waiting poll may keep from the others."""
-        return max(1, self._slots.value // (max(len(self._polled), self._servers.expected) + 1))
-
-    def _wait_seconds(self) -> float:
-        pollers = len(self._polled)
-        if pollers <= self._turns.total_tokens:
-            return WAIT_SECONDS if self._slots.value > 1 else LAST_SLOT_WAIT_SECONDS
-        turn_seconds = self._action.poll_interval_seconds * self._turns.total_tokens / pollers
-        return min(WAIT_SECONDS, max(WAIT_MIN_SECONDS, turn_seconds))
-
-    async def _poll(self, channel: Channel, most: int, wait_seconds: float) -> tuple[int, int]:
-        """Ask for at most so many, as far as slots are free, and begin them: (asked for, got)."""
+    async def _poll(self, channel: Channel, *, wait: bool) -> _Answer:
+        """Ask for as many as slots are free, or wait for work with a share of them; begin what comes."""
         await self._slots.acquire()
-        asked = reserved = 1
+        reserved = 1
         try:
-            while reserved < min(most, self._action.batch_size) and self._slots.value:
+            most = min(self._action.batch_size, self._share() if wait else self._action.slots)
+            while reserved < most and self._slots.value:
                 self._slots.acquire_nowait()
                 reserved += 1
             asked = reserved
             if self._stopping:
-                return asked, 0
+                return _Answer(asked, 0)
+            wait_seconds = self._wait_seconds() if wait else 0.0
             request = pb.ActionPollRequest(
                 actionType=self._action.definition.name,
                 batchSize=asked,
                 waitMillis=int(wait_seconds * 1000),
                 workerId=self._worker_id,
             )
+            asked_at = trio.current_time()
             with trio.fail_after(wait_seconds + ANSWER_SECONDS):
                 reply = await channel.call("ActionService/Poll", request, pb.Actions)
             for message in reply.actions:
                 self._work.start_soon(self._run, message, reserved > 0)
                 reserved = max(0, reserved - 1)
-            return asked, len(reply.actions)
+            got = len(reply.actions)
+            took_seconds = trio.current_time() - asked_at
+            return _Answer(asked, got, not got and took_seconds < wait_seconds * ANSWERED_EARLY_SHARE)
         finally:
             for _ in range(reserved):
                 self._slots.release()
+
+    def _share(self) -> int:
+        """How many slots a poll that waits may keep from the others; it has one."""
+        pollers = max(len(self._polled), self._servers.expected)
+        return max(1, (self._slots.value + 1) // (pollers + 1))
+
+    def _wait_seconds(self) -> float:
+        pollers = len(self._polled)
+        if pollers <= self._turns.total_tokens:
+            return WAIT_SECONDS if self._slots.value else LAST_SLOT_WAIT_SECONDS
+        turn_seconds = self._action.poll_interval_seconds * self._turns.total_tokens / pollers
+        return min(WAIT_SECONDS, max(WAIT_MIN_SECONDS, turn_seconds))
 
     async def _run(self, message: pb.Action, has_slot: bool) -> None:
         """One attempt, from its data to its result with a server."""

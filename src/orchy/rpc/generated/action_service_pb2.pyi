@@ -1,17 +1,15 @@
-from collections.abc import Iterable as _Iterable
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar
-
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Action(_message.Message):
-    __slots__ = ("actionId", "actionName", "data", "flowId", "retryCount", "timeoutSeconds", "type", "workflowName")
+    __slots__ = ("workflowName", "flowId", "data", "actionId", "actionName", "retryCount", "type", "timeoutSeconds")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SYSTEM: _ClassVar[Action.Type]
@@ -24,7 +22,7 @@ class Action(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: _struct_pb2.Value
-        def __init__(self, key: str | None = ..., value: _struct_pb2.Value | _Mapping | None = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ...) -> None: ...
     WORKFLOWNAME_FIELD_NUMBER: _ClassVar[int]
     FLOWID_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -41,16 +39,16 @@ class Action(_message.Message):
     retryCount: int
     type: Action.Type
     timeoutSeconds: int
-    def __init__(self, workflowName: str | None = ..., flowId: str | None = ..., data: _Mapping[str, _struct_pb2.Value] | None = ..., actionId: int | None = ..., actionName: str | None = ..., retryCount: int | None = ..., type: Action.Type | str | None = ..., timeoutSeconds: int | None = ...) -> None: ...
+    def __init__(self, workflowName: _Optional[str] = ..., flowId: _Optional[str] = ..., data: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., actionId: _Optional[int] = ..., actionName: _Optional[str] = ..., retryCount: _Optional[int] = ..., type: _Optional[_Union[Action.Type, str]] = ..., timeoutSeconds: _Optional[int] = ...) -> None: ...
 
 class Actions(_message.Message):
     __slots__ = ("actions",)
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
     actions: _containers.RepeatedCompositeFieldContainer[Action]
-    def __init__(self, actions: _Iterable[Action | _Mapping] | None = ...) -> None: ...
+    def __init__(self, actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ...) -> None: ...
 
 class ActionResult(_message.Message):
-    __slots__ = ("actionId", "actionName", "data", "error", "flowId", "retryCount", "status", "workerId", "workflowName")
+    __slots__ = ("workflowName", "actionName", "flowId", "actionId", "data", "status", "retryCount", "error", "workerId")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SUCCESS: _ClassVar[ActionResult.Status]
@@ -63,7 +61,7 @@ class ActionResult(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: _struct_pb2.Value
-        def __init__(self, key: str | None = ..., value: _struct_pb2.Value | _Mapping | None = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ...) -> None: ...
     WORKFLOWNAME_FIELD_NUMBER: _ClassVar[int]
     ACTIONNAME_FIELD_NUMBER: _ClassVar[int]
     FLOWID_FIELD_NUMBER: _ClassVar[int]
@@ -82,10 +80,10 @@ class ActionResult(_message.Message):
     retryCount: int
     error: str
     workerId: str
-    def __init__(self, workflowName: str | None = ..., actionName: str | None = ..., flowId: str | None = ..., actionId: int | None = ..., data: _Mapping[str, _struct_pb2.Value] | None = ..., status: ActionResult.Status | str | None = ..., retryCount: int | None = ..., error: str | None = ..., workerId: str | None = ...) -> None: ...
+    def __init__(self, workflowName: _Optional[str] = ..., actionName: _Optional[str] = ..., flowId: _Optional[str] = ..., actionId: _Optional[int] = ..., data: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., status: _Optional[_Union[ActionResult.Status, str]] = ..., retryCount: _Optional[int] = ..., error: _Optional[str] = ..., workerId: _Optional[str] = ...) -> None: ...
 
 class ActionDefinition(_message.Message):
-    __slots__ = ("name", "retryAfterSeconds", "retryCount", "retryPolicy", "timeoutSeconds")
+    __slots__ = ("name", "retryCount", "retryAfterSeconds", "retryPolicy", "timeoutSeconds")
     NAME_FIELD_NUMBER: _ClassVar[int]
     RETRYCOUNT_FIELD_NUMBER: _ClassVar[int]
     RETRYAFTERSECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -96,13 +94,13 @@ class ActionDefinition(_message.Message):
     retryAfterSeconds: int
     retryPolicy: str
     timeoutSeconds: int
-    def __init__(self, name: str | None = ..., retryCount: int | None = ..., retryAfterSeconds: int | None = ..., retryPolicy: str | None = ..., timeoutSeconds: int | None = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., retryCount: _Optional[int] = ..., retryAfterSeconds: _Optional[int] = ..., retryPolicy: _Optional[str] = ..., timeoutSeconds: _Optional[int] = ...) -> None: ...
 
 class ActionDefinitionSaveResponse(_message.Message):
     __slots__ = ("status",)
     STATUS_FIELD_NUMBER: _ClassVar[int]
     status: bool
-    def __init__(self, status: bool | None = ...) -> None: ...
+    def __init__(self, status: _Optional[bool] = ...) -> None: ...
 
 class ActionPollRequest(_message.Message):
     __slots__ = ("actionType", "batchSize", "waitMillis", "workerId")
@@ -114,13 +112,13 @@ class ActionPollRequest(_message.Message):
     batchSize: int
     waitMillis: int
     workerId: str
-    def __init__(self, actionType: str | None = ..., batchSize: int | None = ..., waitMillis: int | None = ..., workerId: str | None = ...) -> None: ...
+    def __init__(self, actionType: _Optional[str] = ..., batchSize: _Optional[int] = ..., waitMillis: _Optional[int] = ..., workerId: _Optional[str] = ...) -> None: ...
 
 class ActionResultPushResponse(_message.Message):
     __slots__ = ("status",)
     STATUS_FIELD_NUMBER: _ClassVar[int]
     status: bool
-    def __init__(self, status: bool | None = ...) -> None: ...
+    def __init__(self, status: _Optional[bool] = ...) -> None: ...
 
 class Server(_message.Message):
     __slots__ = ("id", "rpc_addr")
@@ -128,7 +126,7 @@ class Server(_message.Message):
     RPC_ADDR_FIELD_NUMBER: _ClassVar[int]
     id: str
     rpc_addr: str
-    def __init__(self, id: str | None = ..., rpc_addr: str | None = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., rpc_addr: _Optional[str] = ...) -> None: ...
 
 class GetServersRequest(_message.Message):
     __slots__ = ()
@@ -138,4 +136,4 @@ class GetServersResponse(_message.Message):
     __slots__ = ("servers",)
     SERVERS_FIELD_NUMBER: _ClassVar[int]
     servers: _containers.RepeatedCompositeFieldContainer[Server]
-    def __init__(self, servers: _Iterable[Server | _Mapping] | None = ...) -> None: ...
+    def __init__(self, servers: _Optional[_Iterable[_Union[Server, _Mapping]]] = ...) -> None: ...
