@@ -7,6 +7,7 @@ servers live for the whole session; each test has a namespace of its own.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
