@@ -20,7 +20,7 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 
 from orchy.rpc.framing import Code, Status, decode_message, frame, unframe
-from orchy.rpc.http2 import Http2Connection
+from orchy.rpc.http2 import HEADERS_AS_THEY_ARE, Http2Connection
 from orchy.tasks import open_service_nursery
 
 RECEIVE_BYTES = 64 * 1024
@@ -58,7 +58,7 @@ class Channel:
     def __init__(self, stream: trio.abc.Stream, authority: str) -> None:
         self._stream = stream
         self._authority = authority
-        self._http = Http2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._http = Http2Connection(h2.config.H2Configuration(client_side=True, **HEADERS_AS_THEY_ARE))
         self._http.local_settings = Settings(
             client=True, initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES}
         )

@@ -26,7 +26,7 @@ from purerpc import Service
 from purerpc.rpc import Cardinality
 
 from orchy.rpc.framing import PREFIX_BYTES, Code, Status, encode_message, frame, parse_timeout, unframe
-from orchy.rpc.http2 import Http2Connection
+from orchy.rpc.http2 import HEADERS_AS_THEY_ARE, Http2Connection
 
 RECEIVE_BYTES = 64 * 1024
 SEND_BYTES = 64 * 1024
@@ -86,7 +86,7 @@ class Connection:
         self._stream = stream
         self._services = services
         self._allowance = allowance
-        self._http = Http2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        self._http = Http2Connection(h2.config.H2Configuration(client_side=False, **HEADERS_AS_THEY_ARE))
         self._calls: dict[int, _Call] = {}
         self._unsent = bytearray()
         self._to_write = trio.Event()

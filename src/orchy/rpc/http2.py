@@ -8,12 +8,19 @@ Relies on two inner methods of h2 3.2, the last version that purerpc can be inst
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import h2.connection
 import h2.events
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame
+
+#: Text, and no look at what we send ourselves: our headers are lower-case and in order. What comes in is checked.
+HEADERS_AS_THEY_ARE: Final[dict[str, Any]] = {
+    "header_encoding": "utf-8",
+    "validate_outbound_headers": False,
+    "normalize_outbound_headers": False,
+}
 
 
 class Http2Connection(h2.connection.H2Connection):  # type: ignore[misc]
