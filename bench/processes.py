@@ -44,9 +44,13 @@ class Server:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The JSON of an answer. Raises RuntimeError for an error."""
-        self.connection.request(method, path, None if body is None else json.dumps(body).encode())
-        response = self.connection.getresponse()
-        text = response.read()
+        try:
+            self.connection.request(method, path, None if body is None else json.dumps(body).encode())
+            response = self.connection.getresponse()
+            text = response.read()
+        except (OSError, http.client.HTTPException):
+            self.connection.close()
+            raise
         if response.status >= 400:
             raise RuntimeError(text.decode())
         return json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
