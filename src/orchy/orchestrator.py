@@ -33,8 +33,7 @@ from orchy.errors import (
     WrongState,
 )
 from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS, JSON
-from orchy.flow.draft import Changes, Rules
-from orchy.flow.effects import Effect, Evaluate
+from orchy.flow.draft import Rules
 from orchy.flow.events import (
     Cancel,
     Completed,
@@ -48,15 +47,14 @@ from orchy.flow.events import (
     Started,
     TimerFired,
 )
-from orchy.flow.execution import Flow, Phase
+from orchy.flow.execution import Flow
 from orchy.flow.expressions import FlowContext
-from orchy.flow.graph import Graph
-from orchy.flow.machine import Step, Verdict, step
+from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.flowcache import CachedFlow, FlowCache
 from orchy.queries import FlowView, load_flow, view_of
 from orchy.store.base import Commit, Committed, DueTimer, FlowStore
-from orchy.transition import EncodeAction, build_commit
+from orchy.transition import EncodeAction, Moved, build_commit
 
 #: How often a commit is tried again after somebody else was first, or after its answer was lost.
 TRIES_MAX = 10
@@ -171,7 +169,7 @@ class Orchestrator:
         rules = await self._rules()
         partition = self._partition_of(flow.id)
         for _ in range(TRIES_MAX):
-            moved = _Moved(graph, flow, rules)
+            moved = Moved(graph, flow, rules)
             moved.take(Started())
             await self._evaluate(moved)
             commit = self._commit_of(moved, expected_version=0)
@@ -292,7 +290,7 @@ class Orchestrator:
         for _ in range(TRIES_MAX):
             cached = self._cache.get(flow_id) or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph(cached.flow.workflow, cached.flow.workflow_version)
-            moved = _Moved(graph, cached.flow, rules)
+            moved = Moved(graph, cached.flow, rules)
             answers = [self._step_letter(moved, letter) for letter in letters]
             await self._evaluate(moved)
             if moved.changed:
@@ -308,7 +306,7 @@ class Orchestrator:
             return
         raise StoreUnavailable(f"flow {flow_id} could not be moved: others were first, {TRIES_MAX} times")
 
-    def _step_letter(self, moved: _Moved, letter: _Letter) -> Verdict | OrchyError:
+    def _step_letter(self, moved: Moved, letter: _Letter) -> Verdict | OrchyError:
         if letter.workflow is not None and letter.workflow != moved.flow.workflow:
             return NotFound(f"workflow {letter.workflow!r} has no flow {moved.flow.id}")
         try:
@@ -316,7 +314,7 @@ class Orchestrator:
         except InvalidInput as error:
             return error
 
-    async def _evaluate(self, moved: _Moved) -> None:
+    async def _evaluate(self, moved: Moved) -> None:
         """Run the scripts that the flow has come to, and those that they lead to, up to a limit."""
         for _ in range(EVALUATIONS_PER_COMMIT):
             script = moved.next_script()
@@ -329,7 +327,7 @@ class Orchestrator:
             else:
                 moved.take(EvaluationFailed(script.action_id, script.attempt, answer.message))
 
-    def _commit_of(self, moved: _Moved, expected_version: int) -> Commit:
+    def _commit_of(self, moved: Moved, expected_version: int) -> Commit:
         return build_commit(
             moved.before,
             moved.flow,
@@ -342,7 +340,7 @@ class Orchestrator:
         )
 
     def _after(
-        self, commit: Commit, committed: Committed, moved: _Moved, cached: CachedFlow | None = None
+        self, commit: Commit, committed: Committed, moved: Moved, cached: CachedFlow | None = None
     ) -> CachedFlow:
         """What a commit brings about on this node."""
         created_ms = cached.created_ms if cached else committed.time_ms
@@ -364,44 +362,6 @@ class Orchestrator:
 
     async def _rules(self) -> Rules:
         return Rules(self._system_actions, await self._catalog.definitions(), self._default_timeout_seconds)
-
-
-class _Moved:
-    """A flow on its way through one or more steps to one commit."""
-
-    def __init__(self, graph: Graph, flow: Flow, rules: Rules) -> None:
-        self._graph = graph
-        self._rules = rules
-        self.before = flow
-        self.flow = flow
-        self.effects: list[Effect] = []
-        self.changes = Changes()
-        self._scripts: deque[Evaluate] = deque()
-
-    def take(self, event: Event) -> Verdict:
-        """Step once more."""
-        made: Step = step(self._graph, self.flow, event, self._rules)
-        if made.verdict is Verdict.STALE:
-            return Verdict.STALE
-        self.flow = made.flow
-        self.effects.extend(made.effects)
-        self.changes |= made.changes
-        self._scripts.extend(effect for effect in made.effects if isinstance(effect, Evaluate))
-        return made.verdict
-
-    @property
-    def changed(self) -> bool:
-        """Whether there is anything to commit."""
-        return bool(self.effects)
-
-    def next_script(self) -> Evaluate | None:
-        """A script that the flow still wants run."""
-        while self._scripts:
-            script = self._scripts.popleft()
-            running = self.flow.running.get(script.action_id)
-            if running and running.phase is Phase.EVALUATE and running.attempt == script.attempt:
-                return script
-        return None
 
 
 def check_flow_id(flow_id: str) -> None:

@@ -1,19 +1,60 @@
-"""From the effects of some steps to the one commit that makes them durable."""
+"""From events through steps to the one commit that makes them durable."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol, assert_never
 
 from orchy.flow import codec
 from orchy.flow import effects as fx
 from orchy.flow.definition import JSON
-from orchy.flow.draft import Changes
-from orchy.flow.effects import Effect
-from orchy.flow.events import TimerKind
+from orchy.flow.draft import Changes, Rules
+from orchy.flow.effects import Effect, Evaluate
+from orchy.flow.events import Event, TimerKind
 from orchy.flow.execution import Flow, Phase, State
+from orchy.flow.graph import Graph
+from orchy.flow.machine import Step, Verdict, step
 from orchy.store.base import Commit, Listing, QueueEntry, TimerKey, TimerSetting
+
+
+class Moved:
+    """A flow on its way through one or more steps to one commit."""
+
+    def __init__(self, graph: Graph, flow: Flow, rules: Rules) -> None:
+        self._graph = graph
+        self._rules = rules
+        self.before = flow
+        self.flow = flow
+        self.effects: list[Effect] = []
+        self.changes = Changes()
+        self._scripts: deque[Evaluate] = deque()
+
+    def take(self, event: Event) -> Verdict:
+        """Step once more."""
+        made: Step = step(self._graph, self.flow, event, self._rules)
+        if made.verdict is Verdict.STALE:
+            return Verdict.STALE
+        self.flow = made.flow
+        self.effects.extend(made.effects)
+        self.changes |= made.changes
+        self._scripts.extend(effect for effect in made.effects if isinstance(effect, Evaluate))
+        return made.verdict
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.effects)
+
+    def next_script(self) -> Evaluate | None:
+        """A script that the flow still wants run."""
+        while self._scripts:
+            script = self._scripts.popleft()
+            running = self.flow.running.get(script.action_id)
+            if running and running.phase is Phase.EVALUATE and running.attempt == script.attempt:
+                return script
+        return None
 
 
 class EncodeAction(Protocol):

@@ -1,0 +1,185 @@
+"""REST from outside, on a real server: each route, and each way to get it wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+HELLO = {
+    "name": "hello",
+    "rootAction": 1,
+    "actions": [
+        {"id": 1, "type": "user", "name": "greet", "next": {"default": [2]}},
+        {"id": 2, "type": "system", "name": "wait", "event": "go", "next": {"go": [], "default": []}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    import importlib.util
+    from pathlib import Path
+
+    spec = importlib.util.spec_from_file_location("orchy_test_processes", Path(__file__).parents[1] / "conftest.py")
+    processes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(processes)
+    folder = tmp_path_factory.mktemp("rest")
+    flags = ["--data-dir", str(folder / "data"), "--body-limit-bytes", "100000"]
+    server = processes.OrchyServer(flags, folder / "server.log").start()
+    yield server
+    server.kill()
+
+
+def refused(server, method, path, body=None):
+    """(status, error) of a request that must fail."""
+    with pytest.raises(RuntimeError) as caught:
+        server.call(method, path, body)
+    status, _, text = str(caught.value).partition(" ")
+    answer = json.loads(text)
+    assert set(answer) == {"error", "details"}
+    return int(status), answer
+
+
+def test_definitions_in_versions(server):
+    first = server.post("/workflow", HELLO)
+    assert (first["created"], first["name"], first["version"]) == (True, "hello", 1)
+    assert server.post("/workflow", dict(reversed(HELLO.items())))["created"] is False
+    changed = {**HELLO, "onSuccess": "NOOP"}
+    assert server.post("/workflow", changed)["version"] == 2
+    assert server.get("/workflow/hello")["version"] == 2
+    assert "onSuccess" not in server.get("/workflow/hello?version=1")
+    assert [workflow["name"] for workflow in server.get("/workflow")["workflows"]] == ["hello"]
+    assert refused(server, "GET", "/workflow/hello?version=9")[0] == 404
+    assert refused(server, "GET", "/workflow/hello?version=x")[0] == 400
+    assert refused(server, "GET", "/workflow/nope")[0] == 404
+    server.post("/workflow", {**HELLO, "name": "gone"})
+    assert server.call("DELETE", "/workflow/gone")["deleted"]
+    assert refused(server, "DELETE", "/workflow/gone")[0] == 404
+    assert refused(server, "POST", "/flow/execute", {"name": "gone"})[0] == 404
+
+
+def test_validation_tells_everything_with_its_place(server):
+    text = b'{"name": "x",\n "rootAction": 9,\n "actions": [{"id": 1, "type": "nobody", "name": "a"}]}'
+    told = server.call("POST", "/workflow/validate", text)
+    assert told["valid"] is False
+    places = {(problem["pointer"], problem["line"]) for problem in told["errors"]}
+    assert ("/rootAction", 2) in places
+    assert ("/actions/0/type", 3) in places
+    status, error = refused(server, "POST", "/workflow", text)
+    assert status == 400
+    assert len(error["details"]) == len(told["errors"])
+    broken = server.call("POST", "/workflow/validate", b'{"name":\n nope}')
+    assert (broken["valid"], broken["errors"][0]["line"]) == (False, 2)
+    assert server.call("POST", "/workflow/validate", json.dumps(HELLO).encode())["valid"] is True
+
+
+def test_actions(server):
+    definition = {
+        "name": "greet",
+        "retry_count": 3,
+        "retry_after_seconds": 1.5,
+        "retry_policy": "BACKOFF",
+        "timeout_seconds": 9,
+    }
+    assert server.post("/action", definition) == {"created": True, "name": "greet"}
+    assert server.post("/action", definition)["created"] is False
+    assert server.get("/action/greet") == definition
+    assert definition in server.get("/action")["actions"]
+    status, error = refused(server, "POST", "/action", {"name": "", "retry_count": -1, "nope": 1})
+    assert status == 400
+    assert len(error["details"]) == 3
+    assert server.call("DELETE", "/action/greet")["deleted"]
+    assert refused(server, "GET", "/action/greet")[0] == 404
+
+
+def test_a_flow_and_its_commands(server):
+    server.post("/workflow", HELLO)
+    flow_id = server.post("/flow/execute", {"name": "hello", "input": {"a": 1}, "flowId": "my-flow"})["flowId"]
+    assert flow_id == "my-flow"
+    assert server.post("/flow/execute", {"name": "hello", "flowId": "my-flow"})["flowId"] == "my-flow"
+    flow = server.get("/flow/my-flow")
+    assert (flow["state"], flow["runningActions"], flow["data"]) == ("RUNNING", [1], {"input": {"a": 1}})
+    body = {"name": "hello", "flowId": "my-flow"}
+    assert server.post("/flow/pause", body)["state"] == "PAUSED"
+    assert server.post("/flow/resume", body)["state"] == "RUNNING"
+    assert server.post("/flow/event", {**body, "event": "go", "data": 1}) == {"delivered": False}
+    assert refused(server, "POST", "/flow/pause", {**body, "name": "other"})[0] == 404
+    assert server.post("/flow/cancel", body)["state"] == "CANCELLED"
+    assert refused(server, "POST", "/flow/resume", body)[0] == 409
+    assert refused(server, "POST", "/flow/event", {**body, "event": "go"})[0] == 409
+    types = [line["type"] for line in server.get("/flow/my-flow/history")["history"]]
+    assert types == ["started", "scheduled", "paused", "resumed", "eventKept", "flowCancelled"]
+    assert "my-flow" in [flow["id"] for flow in server.get("/flow?state=cancelled&name=hello")["flows"]]
+    assert refused(server, "GET", "/flow/nobody")[0] == 404
+    assert refused(server, "GET", "/flow/nobody/history")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/flow/execute", b"", "JSON"),
+        ("/flow/execute", b"[]", "object"),
+        ("/flow/execute", b'{"name": 1, "x": 2}', "not valid"),
+        ("/flow/execute", b'{"name": "hello", "flowId": "a b"}', "flowId"),
+        ("/flow/execute", b'{"name": "hello", "version": true}', "not valid"),
+        ("/flow/execute", b'{"name": "hello", "name": "hello"}', ""),
+        ("/flow/execute", b"\xff\xfe", ""),
+        ("/flow/execute", b"[" * 10_000, ""),
+        ("/flow/event", b'{"name": "hello"}', "not valid"),
+        ("/flow/pause", b"{}", "not valid"),
+    ],
+)
+def test_bad_bodies(server, path, body, words):
+    status, error = refused(server, "POST", path, body)
+    assert status == 400
+    assert words in error["error"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x", "state=nope", "cursor=x", "nope=1"])
+def test_bad_queries(server, query):
+    assert refused(server, "GET", f"/flow?{query}")[0] == 400
+
+
+def test_bad_json_has_a_place(server):
+    _, error = refused(server, "POST", "/flow/execute", b'{"name": "hello",\n  "input": }')
+    assert (error["details"][0]["line"], error["details"][0]["column"]) == (2, 12)
+
+
+def test_routes_and_methods_that_are_not_there(server):
+    assert refused(server, "GET", "/nope")[0] == 404
+    assert refused(server, "PUT", "/flow/execute", b"{}")[0] == 405
+
+
+def test_a_body_that_is_too_large(server):
+    assert refused(server, "POST", "/workflow", b" " * 100_001)[0] == 413
+    head = b"POST /workflow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=20) as peer:
+        peer.sendall(head)
+        answer = b""
+        try:
+            for _ in range(200):
+                peer.sendall(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
+        except OSError:
+            pass  # it has heard enough
+        try:
+            while part := peer.recv(65_536):
+                answer += part
+                if b"\r\n\r\n" in answer:
+                    break
+        except OSError:
+            pass
+    assert b" 413 " in answer.split(b"\r\n")[0]
+
+
+def test_the_node(server):
+    cluster = server.get("/cluster")
+    assert [member["state"] for member in cluster["members"]] == ["alive"]
+    assert len(cluster["partitions"]) == 64
+    assert {partition["owner"] for partition in cluster["partitions"]} == {cluster["node"]}
+    assert server.get("/health/live") == {"live": True}
+    assert server.get("/health/ready") == {"ready": True}
+    assert "POST /flow/execute" in server.get("/")["routes"]

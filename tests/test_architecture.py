@@ -1,0 +1,127 @@
+"""The shape of the house: imports point down, what decides is pure, files stay small."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "orchy"
+FILES = sorted(path for path in SOURCE.rglob("*.py") if "generated" not in path.parts)
+
+# What each part may import of Orchy, beside itself. The first prefix that fits a module is its part.
+MAY_IMPORT = {
+    "orchy.errors": [],
+    "orchy.logs": [],
+    "orchy.tasks": [],
+    "orchy.ring": [],
+    "orchy.swim": ["errors"],
+    "orchy.config": ["errors"],
+    "orchy.metrics": [],
+    "orchy.flow": ["errors"],
+    "orchy.actions.javascript": ["flow", "errors", "tasks"],
+    "orchy.actions": ["flow", "errors"],
+    "orchy.store.base": ["flow"],
+    "orchy.store.memory": ["store.base", "flow", "errors"],
+    "orchy.store.redis": ["store.base", "flow", "errors", "tasks"],
+    "orchy.store": [],
+    "orchy.transition": ["store.base", "flow"],
+    "orchy.flowcache": ["flow"],
+    "orchy.catalog": ["store.base", "flow", "errors"],
+    "orchy.queries": ["catalog", "flowcache", "transition", "store.base", "flow", "errors", "tasks"],
+    "orchy.orchestrator": [
+        "queries", "catalog", "flowcache", "transition", "store.base", "actions.javascript.port", "flow", "errors",
+    ],
+    "orchy.dispatch": ["store.base"],
+    "orchy.partition": ["store.base", "errors"],
+    "orchy.cluster": ["partition", "store.base", "flow"],
+    "orchy.rpc": ["orchestrator", "catalog", "dispatch", "store.base", "flow", "errors", "tasks"],
+    "orchy.rest": ["orchestrator", "queries", "catalog", "flow", "errors"],
+    "orchy.worker": [
+        "rpc.channel", "rpc.framing", "rpc.values", "rpc.generated", "flow.definition", "errors", "tasks",
+    ],
+    "orchy.demo": ["worker", "tasks"],
+}  # fmt: skip
+# The composition root and the command line may import all.
+ROOTS = ("orchy.node", "orchy.__main__", "orchy")
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    return next(part for part in MAY_IMPORT if module == part or module.startswith(f"{part}."))
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return {name for name in found if name.startswith("orchy.")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path):
+    module = module_of(path)
+    if module in ROOTS:
+        return
+    part = part_of(module)
+    allowed = [part, *(f"orchy.{name}" for name in MAY_IMPORT[part])]
+    for imported in imports_of(path) - {"orchy.__version__"}:
+        assert any(imported == name or imported.startswith(f"{name}.") for name in allowed), (
+            f"{module} imports {imported}, which is not below it"
+        )
+
+
+@pytest.mark.parametrize("package", ["orchy.flow.machine", "orchy.flow.validation", "orchy.ring", "orchy.actions"])
+def test_what_decides_can_be_imported_without_what_does(package):
+    code = (
+        "import sys\n"
+        "for name in ('trio', 'redis', 'hiredis', 'quart', 'quart_trio', 'purerpc', 'h2', 'hypercorn'):\n"
+        "    sys.modules[name] = None\n"
+        f"import {package}\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_files_stay_small_and_say_what_they_are_for(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 410, "a file of more than 400 lines holds two ideas"
+    assert ast.get_docstring(ast.parse(text)), "a file says at its top what it is for"
+
+
+def test_there_are_no_drawers_for_everything():
+    for path in FILES:
+        assert not {"utils", "helpers", "manager", "common", "misc"} & {path.stem, *path.parts}
+
+
+def test_links_in_the_documentation_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    command = re.search(r"## Run the tests\n\n```\n(.*?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert command is not None
+    assert "nox -s tests" in command[1]
+    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_diagrams_are_those_of_the_transition_tables():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "draw_diagrams.py"), "--check"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
