@@ -1,4 +1,4 @@
-"""Draws the diagrams of docs/architecture.md from the machine's transition tables: `python docs/draw_diagrams.py [--check]`."""
+"""Draws the diagrams of docs/architecture.md from the transition tables: `python docs/draw_diagrams.py [--check]`."""
 
 from __future__ import annotations
 

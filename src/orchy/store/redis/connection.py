@@ -140,6 +140,7 @@ class Connection:
                     trio.TooSlowError,
                     trio.BrokenResourceError,
                     trio.ClosedResourceError,
+                    hiredis.ProtocolError,
                     Refused,
                 ) as error:
                     self._note_down(error)
@@ -267,7 +268,8 @@ class Connection:
             call.wake()
 
     def _note_down(self, error: BaseException) -> None:
-        why = str(error) or type(error).__name__
+        # A TLS handshake's failure is told by its cause.
+        why = str(error) or str(error.__cause__ or "") or type(error).__name__
         if isinstance(error, trio.TooSlowError):
             why = f"no answer within {math.ceil(self._settings.connect_timeout_seconds)} s"
         if why != self._why_down:

@@ -1,0 +1,32 @@
+"""Starts a worker process: `python start.py ...`, with the arguments of `worker`.
+
+The packages that the worker's files are in would bring half of Orchy, and Trio, with them. Here they are bare: a worker
+has only what it uses, so it is small and there fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+
+def bare_packages() -> None:
+    """Put the packages there without running their `__init__`."""
+    folder = Path(__file__).resolve().parent
+    for name, path in (
+        ("orchy", folder.parent.parent),
+        ("orchy.actions", folder.parent),
+        ("orchy.actions.javascript", folder),
+    ):
+        package = ModuleType(name)
+        package.__path__ = [str(path)]
+        sys.modules[name] = package
+
+
+if __name__ == "__main__":
+    del sys.path[0]  # this folder: its files are no top-level modules
+    bare_packages()
+    from orchy.actions.javascript.worker import main
+
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
