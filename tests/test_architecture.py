@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "orchy.store.memory": ["store.base", "flow", "errors"],
     "orchy.store.redis": ["store.base", "flow", "errors", "tasks"],
     "orchy.store": [],
-    "orchy.transition": ["store.base", "flow"],
+    "orchy.transition": ["store.base", "flow", "errors"],
     "orchy.flowcache": ["flow"],
     "orchy.catalog": ["store.base", "flow", "errors"],
     "orchy.queries": ["catalog", "flowcache", "transition", "store.base", "flow", "errors", "tasks"],

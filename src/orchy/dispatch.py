@@ -25,8 +25,9 @@ PARTITIONS_PER_CLAIM = 32
 class Dispatcher:
     """The work that this node knows of, and the polls that wait for some."""
 
-    def __init__(self, store: FlowStore) -> None:
+    def __init__(self, store: FlowStore, batch_size: int = BATCH_MAX) -> None:
         self._store = store
+        self._batch_size = batch_size
         # action -> partition -> when it was last said to have work. The number tells a claim that found a
         # partition empty whether that was said again while it was under way.
         self._ready: dict[str, dict[int, int]] = {}
@@ -70,7 +71,7 @@ class Dispatcher:
 
         Empty when none came in time. Raises what the store raises.
         """
-        limit = min(limit, BATCH_MAX)
+        limit = min(limit, self._batch_size)
         with trio.move_on_after(wait_seconds) as waited:
             while self._open:
                 # The time-out ends the wait for work, never a claim: what it got would be lost.

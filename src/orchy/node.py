@@ -70,6 +70,8 @@ async def run_node(
     """Be a server until `shutdown`; started when it serves. Raises StartupError in one plain sentence."""
     async with _open_store(config) as (redis, store), _open_engine(config) as engine:
         await _agree_on_settings(store, config)
+        if config.cluster_address:
+            log.warning("--cluster-address is not used: nodes do not find each other in this version")
         host = config.bind_addr.host
         rpc_listeners, grpc_port = await open_listeners(host, config.grpc_port, "--grpc-port")
         rest_listeners, http_port = await open_listeners(host, config.http_port, "--http-port")
@@ -120,7 +122,7 @@ def _wire(config: Config, store: RedisStore, redis: Redis, engine: JavaScriptEng
     metrics = Metrics()
     holdings = Holdings()
     keeper = LeaseKeeper(store, config.node_name, holdings)
-    dispatcher = Dispatcher(store)
+    dispatcher = Dispatcher(store, config.batch_size)
     holdings.watch(dispatcher.own)
     cluster = Cluster(
         node=config.node_name,
@@ -144,8 +146,9 @@ def _wire(config: Config, store: RedisStore, redis: Redis, engine: JavaScriptEng
         observer=metrics,
         retention_seconds=config.retention_seconds,
         default_timeout_seconds=config.default_timeout_seconds,
+        batch_size=config.batch_size,
     )
-    timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, metrics.timer_fired)
+    timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, metrics.timer_fired, config.batch_size)
     cluster.on_enqueued = dispatcher.ready
     cluster.on_timer_set = timers.hint
     queries = Queries(store, catalog, place, config.partitions)

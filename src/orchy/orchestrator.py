@@ -53,15 +53,13 @@ from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.flowcache import CachedFlow, FlowCache
 from orchy.queries import FlowView, load_flow, view_of
-from orchy.store.base import Commit, Committed, DueTimer, FlowStore
+from orchy.store.base import BATCH_MAX, Commit, Committed, DueTimer, FlowStore
 from orchy.transition import EncodeAction, Moved, build_commit
 
 #: How often a commit is tried again after somebody else was first, or after its answer was lost.
 TRIES_MAX = 10
 #: The most scripts that run before one commit.
 EVALUATIONS_PER_COMMIT = 20
-#: The most events that one commit takes in.
-EVENTS_PER_COMMIT = 100
 
 _FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -141,6 +139,7 @@ class Orchestrator:
         observer: Observer,
         retention_seconds: float,
         default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        batch_size: int = BATCH_MAX,
     ) -> None:
         self._store = store
         self._catalog = catalog
@@ -152,6 +151,7 @@ class Orchestrator:
         self._observer = observer
         self._retain_ms = round(retention_seconds * 1000)
         self._default_timeout_seconds = default_timeout_seconds
+        self._batch_size = batch_size
         self._cache = FlowCache()
         self._mailboxes: dict[str, _Mailbox] = {}
 
@@ -172,6 +172,7 @@ class Orchestrator:
             moved = Moved(graph, flow, rules)
             moved.take(Started())
             await self._evaluate(moved)
+            moved.encode(self._encode_action)
             commit = self._commit_of(moved, expected_version=0)
             try:
                 committed = await self._store.commit(commit)
@@ -274,8 +275,8 @@ class Orchestrator:
                 del self._mailboxes[flow_id]
 
     async def _take_letters(self, flow_id: str, mailbox: _Mailbox) -> None:
-        """Answer the letters that wait, at most EVENTS_PER_COMMIT, with one commit."""
-        letters = [mailbox.letters.popleft() for _ in range(min(len(mailbox.letters), EVENTS_PER_COMMIT))]
+        """Answer the letters that wait, at most a batch, with one commit."""
+        letters = [mailbox.letters.popleft() for _ in range(min(len(mailbox.letters), self._batch_size))]
         try:
             await self._move(flow_id, letters)
         except OrchyError as error:
@@ -293,6 +294,7 @@ class Orchestrator:
             moved = Moved(graph, cached.flow, rules)
             answers = [self._step_letter(moved, letter) for letter in letters]
             await self._evaluate(moved)
+            moved.encode(self._encode_action)
             if moved.changed:
                 commit = self._commit_of(moved, cached.version)
                 self._cache.drop(flow_id)  # unless the commit is answered, nobody knows what the flow is
@@ -329,14 +331,10 @@ class Orchestrator:
 
     def _commit_of(self, moved: Moved, expected_version: int) -> Commit:
         return build_commit(
-            moved.before,
-            moved.flow,
-            moved.effects,
-            moved.changes,
+            moved,
             partition=self._partition_of(moved.flow.id),
             expected_version=expected_version,
             retain_ms=self._retain_ms,
-            encode_action=self._encode_action,
         )
 
     def _after(

@@ -4,57 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from typing import Protocol, assert_never
 
+from orchy.errors import InvalidInput
 from orchy.flow import codec
 from orchy.flow import effects as fx
 from orchy.flow.definition import JSON
 from orchy.flow.draft import Changes, Rules
 from orchy.flow.effects import Effect, Evaluate
-from orchy.flow.events import Event, TimerKind
+from orchy.flow.events import Event, TimerKind, Undeliverable
 from orchy.flow.execution import Flow, Phase, State
 from orchy.flow.graph import Graph
 from orchy.flow.machine import Step, Verdict, step
 from orchy.store.base import Commit, Listing, QueueEntry, TimerKey, TimerSetting
-
-
-class Moved:
-    """A flow on its way through one or more steps to one commit."""
-
-    def __init__(self, graph: Graph, flow: Flow, rules: Rules) -> None:
-        self._graph = graph
-        self._rules = rules
-        self.before = flow
-        self.flow = flow
-        self.effects: list[Effect] = []
-        self.changes = Changes()
-        self._scripts: deque[Evaluate] = deque()
-
-    def take(self, event: Event) -> Verdict:
-        """Step once more."""
-        made: Step = step(self._graph, self.flow, event, self._rules)
-        if made.verdict is Verdict.STALE:
-            return Verdict.STALE
-        self.flow = made.flow
-        self.effects.extend(made.effects)
-        self.changes |= made.changes
-        self._scripts.extend(effect for effect in made.effects if isinstance(effect, Evaluate))
-        return made.verdict
-
-    @property
-    def changed(self) -> bool:
-        """Whether there is anything to commit."""
-        return bool(self.effects)
-
-    def next_script(self) -> Evaluate | None:
-        """A script that the flow still wants run."""
-        while self._scripts:
-            script = self._scripts.popleft()
-            running = self.flow.running.get(script.action_id)
-            if running and running.phase is Phase.EVALUATE and running.attempt == script.attempt:
-                return script
-        return None
 
 
 class EncodeAction(Protocol):
@@ -75,6 +37,64 @@ class EncodeAction(Protocol):
         ...
 
 
+class Moved:
+    """A flow on its way through one or more steps to one commit."""
+
+    def __init__(self, graph: Graph, flow: Flow, rules: Rules) -> None:
+        self._graph = graph
+        self._rules = rules
+        self.before = flow
+        self.flow = flow
+        self.effects: list[Effect] = []
+        self.changes = Changes()
+        self.bodies: dict[tuple[int, int], bytes] = {}  # by action and attempt
+        self._scripts: deque[Evaluate] = deque()
+
+    def take(self, event: Event) -> Verdict:
+        """Step once more."""
+        made: Step = step(self._graph, self.flow, event, self._rules)
+        if made.verdict is Verdict.STALE:
+            return Verdict.STALE
+        self.flow = made.flow
+        self.effects.extend(made.effects)
+        self.changes |= made.changes
+        self._scripts.extend(effect for effect in made.effects if isinstance(effect, Evaluate))
+        return made.verdict
+
+    def encode(self, encode_action: EncodeAction) -> None:
+        """Make what the workers get. An attempt that can't be put into their form fails the flow."""
+        for item in [effect for effect in self.effects if isinstance(effect, fx.Enqueue)]:
+            key = (item.action_id, item.attempt)
+            if key in self.bodies or not _is_queued(self.flow, item):
+                continue
+            try:
+                self.bodies[key] = encode_action(
+                    workflow=self.flow.workflow,
+                    flow_id=self.flow.id,
+                    action_id=item.action_id,
+                    name=item.name,
+                    attempt=item.attempt,
+                    parameters=item.parameters,
+                    timeout_seconds=item.timeout_seconds,
+                )
+            except InvalidInput as error:
+                self.take(Undeliverable(item.action_id, item.attempt, f"its parameters can't be sent: {error}"))
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.effects)
+
+    def next_script(self) -> Evaluate | None:
+        """A script that the flow still wants run."""
+        while self._scripts:
+            script = self._scripts.popleft()
+            running = self.flow.running.get(script.action_id)
+            if running and running.phase is Phase.EVALUATE and running.attempt == script.attempt:
+                return script
+        return None
+
+
 def to_listing(state: State) -> Listing:
     """Where a flow in this state is listed."""
     match state:
@@ -89,27 +109,24 @@ def to_listing(state: State) -> Listing:
 
 
 def build_commit(
-    before: Flow,
-    flow: Flow,
-    effects: Sequence[Effect],
-    changes: Changes,
+    moved: Moved,
     *,
     partition: int,
     expected_version: int,
     retain_ms: int,
-    encode_action: EncodeAction,
 ) -> Commit:
-    """The commit that takes `before` (at `expected_version`; 0: not there yet) to `flow`.
+    """The commit that takes a flow at `expected_version` (0: not there yet) to where it was moved.
 
     What one step set and a later one took back leaves no trace but in the history.
     """
+    flow = moved.flow
     queued: list[fx.Enqueue] = []
     timers: dict[TimerKey, int] = {}
     cancelled: dict[TimerKey, None] = {}
     history: list[bytes] = []
     unpark = False
     end: fx.End | None = None
-    for effect in effects:
+    for effect in moved.effects:
         match effect:
             case fx.Enqueue():
                 queued.append(effect)
@@ -133,7 +150,7 @@ def build_commit(
         if key.kind is TimerKind.EVALUATE:
             timers[key] = 0  # more scripts than one commit takes: go on at once
     if expected_version:
-        fields, removed = codec.encode_changes(flow, changes)
+        fields, removed = codec.encode_changes(flow, moved.changes)
     else:
         fields, removed = codec.encode_start(flow), []
     enqueue = [
@@ -142,15 +159,7 @@ def build_commit(
             item.action_id,
             item.attempt,
             _to_ms(item.timeout_seconds),
-            encode_action(
-                workflow=flow.workflow,
-                flow_id=flow.id,
-                action_id=item.action_id,
-                name=item.name,
-                attempt=item.attempt,
-                parameters=item.parameters,
-                timeout_seconds=item.timeout_seconds,
-            ),
+            moved.bodies[item.action_id, item.attempt],
         )
         for item in queued
         if _is_queued(flow, item)
@@ -163,7 +172,7 @@ def build_commit(
         fields=fields,
         removed_fields=removed,
         history=history,
-        was=to_listing(before.state) if expected_version else None,
+        was=to_listing(moved.before.state) if expected_version else None,
         now=to_listing(flow.state),
         enqueue=enqueue,
         set_timers=[TimerSetting(key, after_ms) for key, after_ms in timers.items()],

@@ -368,3 +368,18 @@ async def test_a_finished_flow_is_removed_after_its_retention(autojump_clock, en
     await trio.sleep(30)
     with pytest.raises(NotFound):
         await engine.queries.flow(flow_id)
+
+
+async def test_parameters_that_can_not_be_sent_fail_the_flow(autojump_clock, engine, user, monkeypatch):
+    def encode(**action):
+        if action["name"] == "bad":
+            raise InvalidInput("too deep")
+        return b"{}"
+
+    monkeypatch.setattr(engine.orchestrator, "_encode_action", encode)
+    await engine.save({"id": 1, "type": "system", "name": "delay", "delaySeconds": 1, "next": [2]}, user(2, "bad"))
+    flow_id = await engine.orchestrator.execute("w", {})
+    await trio.sleep(2)
+    view = await engine.queries.flow(flow_id)
+    assert view.state is State.FAILED
+    assert "too deep" in view.error

@@ -22,6 +22,7 @@ from orchy.flow.events import (
     Started,
     TimerFired,
     TimerKind,
+    Undeliverable,
 )
 from orchy.flow.execution import Finished, Flow, Join, KeptEvent, Phase, Running, State
 from orchy.flow.graph import Graph
@@ -248,6 +249,14 @@ def test_a_script_that_fails_fails_the_flow():
     assert drive.flow.state is State.FAILED
     assert "boo (line 1)" in drive.flow.error
     assert drive.flow.running == {}
+
+
+def test_an_attempt_that_can_not_be_delivered_fails_the_flow():
+    drive = Drive(user(1, 2), user(2))
+    assert drive.take(Undeliverable(1, 2, "too deep")) is Verdict.STALE
+    assert drive.take(Undeliverable(1, 1, "too deep")) is Verdict.APPLIED
+    assert drive.flow.state is State.FAILED
+    assert "too deep" in drive.flow.error
 
 
 def test_pause_holds_what_is_reached_and_resume_starts_it():

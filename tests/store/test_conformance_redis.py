@@ -130,7 +130,7 @@ async def test_bad_arguments_of_a_commit_change_nothing(client, namespace, drive
 @pytest.mark.parametrize(
     ("script", "good", "numbers"),
     [
-        (scripts.CLAIM, ["pay", 10, '"w"', 200, 100], [1, 3, 4]),
+        (scripts.CLAIM, ["pay", 10, '"w"', 200, 100, 1000], [1, 3, 4, 5]),
         (scripts.LOOK, [10, 1000, 1], [0, 1]),
         (scripts.EXPIRE, [10, 1], [0]),
         (scripts.ACQUIRE, ["node-1", 1000], [1]),

@@ -272,3 +272,9 @@ async def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(drive, store
     (lease,) = await store.acquire([0], "node-1", 0)
     await drive.start(set_timers=[timer("d:1:1:flow")])
     assert keys_of(await drive.look(lease)) == ["d:1:1:flow"]
+
+
+async def test_a_claim_stops_before_its_answer_is_too_large_for_common_clients(drive):
+    for number in range(5):
+        await drive.start_queued(f"flow-{number}", b"x" * 2**20)
+    assert [len(await drive.claim()) for _ in range(3)] == [3, 2, 0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 import random
+import signal
 import ssl
 import subprocess
 
@@ -277,7 +279,7 @@ async def test_tls(valkey_port, tmp_path, nursery):
     trusting = ssl.create_default_context(cafile=str(pem))
     async with open_redis(settings_for(port, tls=trusting)) as redis:
         assert await redis.execute("ECHO", "over TLS", safe=True) == b"over TLS"
-    with pytest.raises(StoreUnavailable, match="(?i)certificate"):
+    with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
         async with open_redis(settings_for(port, tls=ssl.create_default_context(), command_timeout_seconds=0.5)):
             pass
 
@@ -318,7 +320,7 @@ async def test_the_embedded_store_keeps_its_data_and_comes_back_when_it_dies(tmp
             info = (await redis.execute("INFO", "server", safe=True)).decode()
             pid = int(next(line for line in info.splitlines() if line.startswith("process_id")).partition(":")[2])
             await trio.sleep(1.2)  # the append-only file is synced each second
-            subprocess.run(["kill", "-9", str(pid)], check=True)
+            os.kill(pid, signal.SIGKILL)
             with trio.fail_after(30):
                 assert await redis.execute("GET", "key", safe=True) == b"value"
         with pytest.raises(StartupError, match="data-dir"):

@@ -76,6 +76,15 @@ class EvaluationFailed:
 
 
 @attrs.frozen
+class Undeliverable:
+    """An attempt whose parameters can't be put into the form that workers read; `message` says why."""
+
+    action_id: int
+    attempt: int
+    message: str
+
+
+@attrs.frozen
 class EventReceived:
     """An event from outside. `event_id` is unique to the delivery."""
 
@@ -100,5 +109,15 @@ class Cancel:
 
 
 Event: TypeAlias = (
-    Started | Completed | Failed | TimerFired | Evaluated | EvaluationFailed | EventReceived | Pause | Resume | Cancel
+    Started
+    | Completed
+    | Failed
+    | TimerFired
+    | Evaluated
+    | EvaluationFailed
+    | Undeliverable
+    | EventReceived
+    | Pause
+    | Resume
+    | Cancel
 )

@@ -42,6 +42,7 @@ from orchy.flow.events import (
     Started,
     TimerFired,
     TimerKind,
+    Undeliverable,
 )
 from orchy.flow.execution import Flow, KeptEvent, Phase, Running, State
 from orchy.flow.graph import Graph
@@ -76,6 +77,7 @@ class Trigger(StrEnum):
     EVALUATED = "evaluated"
     SCRIPT_FAILED = "script failed"
     EVALUATE_AGAIN = "evaluate again"
+    UNDELIVERABLE = "undeliverable"
     RESUME = "resume"
 
 
@@ -143,6 +145,8 @@ def _take(draft: Draft, event: Event) -> Verdict:
             return _act(draft, Trigger.EVALUATED, action_id, attempt, event)
         case EvaluationFailed(action_id, attempt):
             return _act(draft, Trigger.SCRIPT_FAILED, action_id, attempt, event)
+        case Undeliverable(action_id, attempt):
+            return _act(draft, Trigger.UNDELIVERABLE, action_id, attempt, event)
         case EventReceived():
             return _take_event(draft, event)
         case Pause() | Resume() | Cancel():
@@ -271,7 +275,7 @@ def _deliver(draft: Draft, action_id: int, running: Running, event: Event) -> No
 
 
 def _fail(draft: Draft, action_id: int, running: Running, event: Event) -> None:
-    assert isinstance(event, EvaluationFailed)
+    assert isinstance(event, EvaluationFailed | Undeliverable)
     draft.record(RecordType.FAILED, action_id, running.attempt, detail=event.message)
     draft.fail_flow(action_id, running.attempt, event.message)
 
@@ -285,6 +289,7 @@ ACTION_LIFE: tuple[Row, ...] = (
     Row(Phase.QUEUED, Trigger.RESULT, _finish, _FINISHED),
     Row(Phase.QUEUED, Trigger.FAILURE, _retry_after_failure, _AGAIN),
     Row(Phase.QUEUED, Trigger.TIMEOUT, _retry_after_timeout, _AGAIN),
+    Row(Phase.QUEUED, Trigger.UNDELIVERABLE, _fail, frozenset({ActionEnd.FAILED})),
     Row(Phase.RETRY, Trigger.RETRY_DUE, _start_again, frozenset({Phase.QUEUED, Phase.HELD})),
     Row(Phase.DELAY, Trigger.DELAY_OVER, _end_waiting, _FINISHED),
     Row(Phase.WAIT, Trigger.EVENT, _deliver, _FINISHED),

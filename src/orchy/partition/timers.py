@@ -43,12 +43,14 @@ class TimerLoop:
         fire: Callable[[DueTimer], Awaitable[None]],
         ready: Callable[[int, Sequence[str]], None],
         observe: Callable[[int], None],
+        batch_size: int = TIMERS_PER_LOOK,
     ) -> None:
         self._store = store
         self._holdings = holdings
         self._fire = fire
         self._ready = ready
         self._observe = observe
+        self._timers_per_look = min(batch_size, TIMERS_PER_LOOK)
         self._due_at: dict[int, float] = {}  # when to look at a partition, at the latest at the next full look
         self._next_at = float("-inf")
         self._earlier = trio.Event()
@@ -106,7 +108,7 @@ class TimerLoop:
     async def _look(self, asked: Sequence[Lease], nursery: trio.Nursery) -> None:
         for lease in asked:
             self._due_at.pop(lease.partition, None)  # a hint that comes while the store is asked shall stay
-        for look in await self._store.look(asked, TIMERS_PER_LOOK, LEASE_MS):
+        for look in await self._store.look(asked, self._timers_per_look, LEASE_MS):
             if look.lost:
                 self._holdings.remove([look.partition])
                 continue

@@ -28,6 +28,8 @@ OWN_FIELDS = frozenset({"v", "c", "z"})
 
 #: Most items that one call takes or hands out for one partition.
 BATCH_MAX = 100
+#: A claim stops when what it hands out is this large: common gRPC clients take no message over 4 MiB.
+CLAIM_BYTES_MAX = 3 * 2**20
 #: Oldest entries of a history give way beyond this many.
 HISTORY_ENTRIES_MAX = 50_000
 
@@ -231,6 +233,8 @@ class FlowStore(Protocol):
 
     async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
         """Hand out at most `limit` (<= BATCH_MAX) attempts of one action, from the partitions in the order given.
+
+        It stops with the attempt by which the bodies together come to CLAIM_BYTES_MAX.
 
         Each handed-out attempt gets its timeout timer and a HANDED_OUT history entry. An entry whose attempt
         is not the running one any more is dropped; one of a paused flow is set aside until the flow is resumed.

@@ -21,6 +21,7 @@ from orchy.flow.events import TimerKind
 from orchy.flow.execution import Phase
 from orchy.store.base import (
     BATCH_MAX,
+    CLAIM_BYTES_MAX,
     HISTORY_ENTRIES_MAX,
     OWN_FIELDS,
     PAUSED_FIELD,
@@ -177,7 +178,7 @@ class MemoryStore:
         for number in partitions:
             partition = self._partition(number)
             queue = partition.queues.get(action_name, deque())
-            while queue and len(bodies) < limit:
+            while queue and len(bodies) < limit and sum(map(len, bodies)) < CLAIM_BYTES_MAX:
                 queued = queue.popleft()
                 if self._hand_out(partition, queued, worker_id):
                     bodies.append(queued.entry.body)

@@ -15,6 +15,7 @@ from typing import Any
 from orchy.errors import VersionConflict
 from orchy.store.base import (
     BATCH_MAX,
+    CLAIM_BYTES_MAX,
     HISTORY_ENTRIES_MAX,
     OWN_FIELDS,
     Claimed,
@@ -126,9 +127,11 @@ class RedisStore:
         # In turn on a cluster: how many are still wanted depends on what was got.
         for group in [partitions] if not self._redis.is_cluster else [[p] for p in partitions]:
             wanted = min(limit, BATCH_MAX) - len(bodies)
-            if wanted <= 0:
+            bytes_left = CLAIM_BYTES_MAX - sum(map(len, bodies))
+            if wanted <= 0 or bytes_left <= 0:
                 break
-            args: list[Part] = [action_name, wanted, json.dumps(worker_id), PASSED_OVER_MAX, HISTORY_ENTRIES_MAX]
+            limits = [PASSED_OVER_MAX, HISTORY_ENTRIES_MAX, bytes_left]
+            args: list[Part] = [action_name, wanted, json.dumps(worker_id), *limits]
             # Not safe: attempts would be handed out to nobody. One whose answer is lost comes back by its time-out.
             got, empty = await self._redis.script(scripts.CLAIM, self._prefixes(group), args, safe=False)
             bodies += got

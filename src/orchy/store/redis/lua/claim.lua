@@ -2,7 +2,7 @@
 --
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 action, 2 most to hand out, 3 worker as a JSON string, 4 most entries to drop or park on the way,
---           5 most history entries
+--           5 most history entries, 6 bytes of bodies after which it stops
 -- returns   {bodies, indexes of KEYS in which no entry of the action is left}
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
@@ -13,14 +13,14 @@
 --- @include "history"
 --- @include "queue"
 local action, limit, worker = ARGV[1], whole(2), ARGV[3]
-local passed_over_max, history_max = whole(4), whole(5)
+local passed_over_max, history_max, bytes_max = whole(4), whole(5), whole(6)
 local now, soonest = now_ms()
 local stamp = string.format('%.0f ', now)
 local bodies, emptied = {}, {}
-local passed_over = 0
+local passed_over, bytes = 0, 0
 for index, prefix in ipairs(KEYS) do
   local queue = prefix .. 'q:' .. action
-  while #bodies < limit and passed_over < passed_over_max do
+  while #bodies < limit and passed_over < passed_over_max and bytes < bytes_max do
     local entry = redis.call('LPOP', queue)
     if not entry then
       break
@@ -42,7 +42,9 @@ for index, prefix in ipairs(KEYS) do
       local history = prefix .. 'h:' .. flow_id
       local line = stamp .. '["H",' .. action_id .. ',' .. attempt .. ',' .. worker .. ']'
       cap_history(history, redis.call('RPUSH', history, line), history_max)
-      bodies[#bodies + 1] = string.sub(entry, body_at)
+      local body = string.sub(entry, body_at)
+      bodies[#bodies + 1] = body
+      bytes = bytes + #body
     end
   end
   if redis.call('EXISTS', queue) == 0 then
