@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
+from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -144,7 +145,7 @@ class _Demo:
 
     def print_lines(self) -> None:
         """What happened since the last time, in order."""
-        for _, line in sorted(self.lines):
+        for _, line in sorted(self.lines, key=itemgetter(0)):
             print(line, flush=True)
         self.lines.clear()
 
