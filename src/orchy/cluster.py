@@ -24,6 +24,8 @@ from orchy.partition.leases import LeaseKeeper
 from orchy.store.base import LeaseStore
 
 DEBOUNCE_SECONDS = 1.0
+#: How often this node asks itself whether it is ready, when no member changes.
+LOOK_SECONDS = 2.0
 #: A wake-up must fit into one datagram beside the gossip's own header.
 WAKEUP_BYTES_MAX = 1_000
 
@@ -204,13 +206,13 @@ class Cluster:
     # What it does.
 
     async def run(self) -> NoReturn:
-        """Follow the members until cancelled."""
+        """Follow the members, and whether the store is in touch, until cancelled."""
         while True:
+            self._membership.say_ready(self._keeper.in_touch and not self._draining)
             self._apply()
-            with trio.move_on_after(DEBOUNCE_SECONDS):
+            with trio.move_on_after(LOOK_SECONDS):
                 await self._membership.changed()
                 await trio.sleep(DEBOUNCE_SECONDS)
-            self._membership.say_ready(self._keeper.in_touch and not self._draining)
 
     def leave(self) -> None:
         """Be ready for nothing more; partitions stay until the leases are released."""

@@ -1,0 +1,122 @@
+"""A node's place in its cluster: what it is to hold, when it is ready, whom it wakes."""
+
+from __future__ import annotations
+
+import attrs
+import msgpack
+import pytest
+import trio
+
+from orchy.cluster import Alone, Cluster, Member
+from orchy.partition.holdings import Holdings
+from orchy.partition.leases import LeaseKeeper
+from orchy.ring import owners
+
+
+class Members:
+    """A membership that a test changes."""
+
+    def __init__(self, *names):
+        self.list = [Member(name, "alive", 1, f"{name}:1", f"{name}:2", f"{name}:3", ready=True) for name in names]
+        self.change = trio.Event()
+        self.sent = []
+
+    def members(self):
+        return self.list
+
+    async def changed(self):
+        await self.change.wait()
+
+    def say_ready(self, ready):
+        pass
+
+    def send(self, node, message):
+        self.sent.append((node, msgpack.unpackb(message)))
+
+    def set(self, members):
+        self.list = members
+        self.change.set()
+        self.change = trio.Event()
+
+
+def make(store, membership, node="one"):
+    holdings = Holdings()
+    keeper = LeaseKeeper(store, node, holdings)
+    cluster = Cluster(
+        node=node, partitions=8, membership=membership, owners=owners, keeper=keeper, holdings=holdings, store=store
+    )
+    return cluster, keeper, holdings
+
+
+async def test_a_node_on_its_own_holds_everything(autojump_clock, store, nursery):
+    cluster, keeper, holdings = make(store, Alone("one", "g:1", "h:2", "r:3"))
+    assert not cluster.ready
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    assert cluster.ready
+    assert sorted(holdings.leases) == list(range(8))
+    told = await cluster.describe()
+    assert {partition["owner"] for partition in told["partitions"]} == {"one"}
+    assert cluster.servers() == [("one", "r:3")]
+    cluster.leave()
+    assert not cluster.ready
+
+
+async def test_partitions_follow_the_members(autojump_clock, store, nursery):
+    members = Members("one", "two")
+    cluster, keeper, holdings = make(store, members)
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    assert len(holdings.leases) == 4
+    one, two = members.list
+    members.set([one, attrs.evolve(two, state="suspect")])
+    await trio.sleep(5)
+    assert len(holdings.leases) == 4  # a suspicion changes nothing
+    members.set([one, attrs.evolve(two, state="dead")])
+    await trio.sleep(5)
+    assert len(holdings.leases) == 8
+    assert cluster.servers() == [("one", "one:3")]
+    members.set([one, two])
+    await trio.sleep(5)
+    assert len(holdings.leases) == 4
+    members.set([one, attrs.evolve(two, ready=False)])
+    await trio.sleep(5)
+    assert len(holdings.leases) == 8
+
+
+async def test_a_partition_of_another_node_is_woken_there(autojump_clock, store, nursery):
+    members = Members("one", "two")
+    cluster, keeper, holdings = make(store, members)
+    heard = []
+    cluster.on_enqueued = lambda partition, names: heard.append((partition, list(names)))
+    cluster.on_timer_set = lambda partition, after_ms: heard.append((partition, after_ms))
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    mine = min(holdings.leases)
+    theirs = min(set(range(8)) - holdings.leases.keys())
+    cluster.enqueued(mine, ["a"])
+    cluster.timer_set(mine, 5)
+    assert heard == [(mine, ["a"]), (mine, 5)]
+    cluster.enqueued(theirs, ["a"])
+    cluster.timer_set(theirs, 5)
+    assert members.sent == [("two", [theirs, ["a"], None]), ("two", [theirs, [], 5])]
+    cluster.enqueued(theirs, ["x" * 2_000])  # more than a datagram holds: the next look finds it
+    assert len(members.sent) == 2
+    heard.clear()
+    cluster.wake_up(msgpack.packb([mine, ["b"], 7]))
+    cluster.wake_up(msgpack.packb([theirs, ["b"], 7]))
+    assert heard == [(mine, ["b"]), (mine, 7)]
+
+
+@pytest.mark.parametrize(
+    "noise", [b"", b"\xc1", msgpack.packb(5), msgpack.packb([[], [], []]), msgpack.packb([0, 5, "x"])]
+)
+async def test_noise_wakes_nobody(autojump_clock, store, nursery, noise):
+    cluster, keeper, _ = make(store, Alone("one", "g", "h", "r"))
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    cluster.wake_up(noise)
