@@ -8,116 +8,120 @@ one is seen by a later one; the process lives on, for speed.
 from __future__ import annotations
 
 import logging
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
-from subprocess import DEVNULL, PIPE
 
 import msgspec
 import trio
 
 from orchy.actions.javascript.port import Evaluation, ScriptFailure
+from orchy.actions.javascript.process import Settings, WorkerEnded, WorkerProcess, start_worker
 from orchy.errors import Overloaded, StartupError
 from orchy.flow.definition import JSON
+from orchy.flow.jsonscan import JSON_DEPTH_MAX
 
 WORKERS = 2
 TIME_LIMIT_SECONDS = 1.0
 MEMORY_LIMIT_BYTES = 64 * 2**20
 OUTPUT_LIMIT_BYTES = 10 * 2**20
-#: How long after its limit a script's worker is killed.
-GRACE_SECONDS = 0.5
-#: How long a script may wait for a worker that is free.
-WAIT_MAX_SECONDS = 30.0
-START_MAX_SECONDS = 20.0
+#: How long after its limit a script's worker is killed, and what it gets on top for a large context.
+GRACE_SECONDS = 1.0
+TRANSFER_BYTES_PER_SECOND = 4 * 2**20
+#: How long a script may wait for a worker that is free, and how many may.
+WAIT_LIMIT_SECONDS = 30.0
+WAITING_MAX = 10_000
 #: A worker is replaced after so many scripts, whatever they may have left in it.
 SCRIPTS_PER_WORKER = 10_000
 
 log = logging.getLogger(__name__)
-_decode = msgspec.json.Decoder().decode
+_decode = msgspec.json.Decoder(dict[str, JSON]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class Pool:
     """Some workers. Made by `open_pool`."""
 
-    def __init__(
-        self,
-        engine: str,
-        workers: int,
-        time_limit_seconds: float,
-        memory_limit_bytes: int,
-        output_limit_bytes: int,
-    ) -> None:
-        self._command = [
-            sys.executable,
-            str(Path(__file__).parent / "worker.py"),
-            engine,
-            str(time_limit_seconds),
-            str(memory_limit_bytes),
-            str(output_limit_bytes),
-        ]
-        self._time_limit_seconds = time_limit_seconds
-        self._memory_limit_bytes = memory_limit_bytes
+    def __init__(self, settings: Settings, workers: int, wait_limit_seconds: float, scripts_per_worker: int) -> None:
+        self._settings = settings
+        self._wait_limit_seconds = wait_limit_seconds
+        self._scripts_per_worker = scripts_per_worker
         self._free = trio.Semaphore(workers)
-        self._idle: deque[_Worker] = deque()
+        self._idle: deque[WorkerProcess] = deque()
 
     async def evaluate(self, expression: str, context: Mapping[str, JSON]) -> Evaluation | ScriptFailure:
         """See the port."""
-        request = _encode([expression, _encode(context).decode()])
-        with trio.move_on_after(WAIT_MAX_SECONDS) as waited:
-            await self._free.acquire()
-        if waited.cancelled_caught:
-            raise Overloaded(f"no javascript worker was free within {WAIT_MAX_SECONDS:.0f} s")
         try:
-            worker = self._idle.pop() if self._idle else await self._start()
-            try:
-                kind, text = await self._ask(worker, request)
-            finally:
-                # Whatever was cut off in the middle is not asked again.
-                if worker.fit:
-                    self._idle.append(worker)
-                else:
-                    await worker.stop()
+            script = expression.encode()
+        except UnicodeEncodeError as error:
+            line = expression.count("\n", 0, error.start) + 1
+            return ScriptFailure(f"SyntaxError: half of a surrogate pair (line {line})", "syntax")
+        await self._turn()
+        try:
+            kind, text = await self._evaluate(script, _encode(context))
         finally:
             self._free.release()
         if kind != "ok":
-            return ScriptFailure(text, kind)
+            return ScriptFailure(text.decode(), kind)
         try:
-            return Evaluation(_decode(text.encode("utf-8", "surrogatepass")))
-        except msgspec.DecodeError as error:
+            return Evaluation(_decode(text))
+        except (msgspec.MsgspecError, RecursionError) as error:
             return ScriptFailure(f"the result is not JSON: {error}", "value")
 
-    async def _ask(self, worker: _Worker, request: bytes) -> tuple[str, str]:
-        worker.fit = False
-        with trio.move_on_after(self._time_limit_seconds + GRACE_SECONDS):
-            try:
-                kind, text = await worker.ask(request)
-            except (trio.BrokenResourceError, EOFError):
-                return "memory", (
-                    "the script ended its engine: it needs more than"
-                    f" {self._memory_limit_bytes >> 20} MB of memory, or found a fault in it"
-                )
-            worker.fit = worker.asked < SCRIPTS_PER_WORKER
-            return kind, text
-        return "time", f"the script ran for more than {self._time_limit_seconds:g} s"
+    async def _turn(self) -> None:
+        if self._free.statistics().tasks_waiting >= WAITING_MAX:
+            raise Overloaded(f"{WAITING_MAX} scripts wait for a javascript worker already")
+        with trio.move_on_after(self._wait_limit_seconds) as waited:
+            await self._free.acquire()
+        if waited.cancelled_caught:
+            raise Overloaded(f"no javascript worker was free within {self._wait_limit_seconds:g} s")
 
-    async def _start(self) -> _Worker:
-        process = await trio.lowlevel.open_process(
-            self._command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
-        )
-        worker = _Worker(process)
+    async def _evaluate(self, script: bytes, context: bytes) -> tuple[str, bytes]:
+        worker = await self._take()
         try:
-            with trio.fail_after(START_MAX_SECONDS):
-                await worker.receive()
-        except (trio.TooSlowError, EOFError, trio.BrokenResourceError):
+            answer = await self._ask(worker, script, context)
+        finally:
+            # One that was cut off in the middle is not fit.
+            if worker.fit and worker.asked < self._scripts_per_worker:
+                self._idle.append(worker)
+            else:
+                await worker.stop()
+                worker.fit = False
+        if not worker.fit:
+            await self._replace()
+        return answer
+
+    async def _ask(self, worker: WorkerProcess, script: bytes, context: bytes) -> tuple[str, bytes]:
+        limit_seconds = self._settings.time_limit_seconds
+        kill_after_seconds = limit_seconds + GRACE_SECONDS + (len(script) + len(context)) / TRANSFER_BYTES_PER_SECOND
+        with trio.move_on_after(kill_after_seconds):
+            try:
+                return await worker.ask(script, context, kill_after_seconds)
+            except WorkerEnded:
+                limit = f"{self._settings.memory_limit_bytes / 2**20:g} MB"
+                return "memory", f"the script ended its engine: it needs more than {limit} of memory".encode()
+        return "time", f"the script ran for more than {limit_seconds:g} s".encode()
+
+    async def _take(self) -> WorkerProcess:
+        """An idle worker that is still alive, else a new one. Raises Overloaded when there is none to be had."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            log.warning("a javascript worker ended while it was idle", extra={"pid": worker.pid})
             await worker.stop()
-            raise Overloaded(f"a javascript worker did not start: {' '.join(self._command[1:])}") from None
-        except BaseException:
-            await worker.stop()
-            raise
-        return worker
+        try:
+            return await start_worker(self._settings)
+        except (WorkerEnded, OSError) as error:
+            why = f": {error}" if str(error) else ""
+            raise Overloaded(f"a javascript worker ({self._settings.engine}) did not start{why}") from None
+
+    async def _replace(self) -> None:
+        """Have a new worker ready before the next script comes. Its turn is not over yet, so they don't grow more."""
+        try:
+            self._idle.append(await start_worker(self._settings))
+        except (WorkerEnded, OSError) as error:  # the next script tries again
+            log.warning("a javascript worker did not start: %r", error)
 
     async def warm_up(self) -> None:
         """Have one worker ready, and know that the engine works at all. Raises StartupError."""
@@ -127,55 +131,12 @@ class Pool:
         except Overloaded as error:
             raise StartupError(str(error)) from None
         if answer != Evaluation({"ok": 1}):
-            raise StartupError(f"the javascript engine does not work: {answer}")
+            raise StartupError(f"the javascript engine {self._settings.engine} does not work: {answer}")
 
     async def close(self) -> None:
         """End the workers that are idle."""
         while self._idle:
             await self._idle.pop().stop()
-
-
-class _Worker:
-    """One process and its two pipes."""
-
-    def __init__(self, process: trio.Process) -> None:
-        self._process = process
-        self._received = bytearray()
-        self.asked = 0
-        self.fit = True
-
-    async def ask(self, request: bytes) -> tuple[str, str]:
-        """Send a request and wait for the answer. Raises EOFError or BrokenResourceError when the process ends."""
-        self.asked += 1
-        assert self._process.stdin is not None
-        await self._process.stdin.send_all(len(request).to_bytes(4, "big") + request)
-        return await self.receive()
-
-    async def receive(self) -> tuple[str, str]:
-        """The next answer."""
-        length = int.from_bytes(await self._take(4), "big")
-        kind, text = _decode(await self._take(length))
-        return kind, text
-
-    async def _take(self, count: int) -> bytes:
-        assert self._process.stdout is not None
-        while len(self._received) < count:
-            data = await self._process.stdout.receive_some(1 << 18)
-            if not data:
-                raise EOFError
-            self._received += data
-        taken = bytes(self._received[:count])
-        del self._received[:count]
-        return taken
-
-    async def stop(self) -> None:
-        """Kill it; nothing that it holds matters."""
-        self._process.kill()
-        with trio.CancelScope(shield=True):
-            await self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    await pipe.aclose()
 
 
 @asynccontextmanager
@@ -185,12 +146,16 @@ async def open_pool(
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
     output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
+    *,
+    wait_limit_seconds: float = WAIT_LIMIT_SECONDS,
+    scripts_per_worker: int = SCRIPTS_PER_WORKER,
 ) -> AsyncIterator[Pool]:
     """A pool with one worker ready; more start when they are needed. Raises StartupError.
 
     `engine` is quickjs or v8; `workers` (>= 1) is how many scripts run at the same time.
     """
-    pool = Pool(engine, workers, time_limit_seconds, memory_limit_bytes, output_limit_bytes)
+    settings = Settings(engine, time_limit_seconds, memory_limit_bytes, output_limit_bytes, JSON_DEPTH_MAX)
+    pool = Pool(settings, workers, wait_limit_seconds, scripts_per_worker)
     try:
         await pool.warm_up()
         yield pool

@@ -1,54 +1,87 @@
-// Runs before a script, in the same world. Returns a function that puts `$` there when it is called with the
-// context as JSON text, and, called without, says as JSON text which top-level keys of `$` are new or not what they
-// were. What it needs it takes hold of first, so that a script that changes the built-in objects can't break it.
+// Runs before a script, in the same world. Its value is a function of three uses:
+//   f(context)  puts `$` there, made of the context's JSON text;
+//   f()         says as JSON text which top-level keys of `$` are new or not what they were;
+//   f(null)     says, after f() threw, why there is no result (empty: the script's own throw), and, on a line of its
+//               own, which key it was at.
+// What it needs it takes hold of first, so that a script that changes the built-in objects neither breaks nor deceives
+// it. Its functions' names begin with orchy_, so that a place in them is not taken for a place in the script.
 (function () {
   'use strict';
   const {parse, stringify} = JSON;
-  const keys = Object.keys;
+  const {keys, defineProperty} = Object;
+  const {deleteProperty, apply} = Reflect;
+  const isArray = Array.isArray;
   const isFinite = Number.isFinite;
+  const arrays = Array.prototype;
+  const objects = Object.prototype;
+  const join = arrays.join;
   const global = globalThis;
-  const apply = Reflect.apply;
-  const join = Array.prototype.join;
   const before = {__proto__: null};
+  let at = '';
+  let refused = '';
 
-  function refuse(what) {
-    throw new TypeError('the result has ' + what + ', which JSON can not hold');
+  // What only one of the engines has and what reaches beyond the language: no script may come to need it.
+  const foreign = [
+    'Atomics', 'DOMException', 'SharedArrayBuffer', 'WebAssembly', '__timer_manager', 'atob', 'btoa', 'clearTimeout',
+    'console', 'performance', 'queueMicrotask', 'setTimeout',
+  ];
+  for (let i = 0; i < foreign.length; i++) {
+    if (foreign[i] in global && !deleteProperty(global, foreign[i])) global[foreign[i]] = undefined;
   }
 
-  function check(key, value) {
+  function orchy_refuse(why) {
+    refused = why;
+    throw why;
+  }
+
+  function orchy_refuse_value(what) {
+    return orchy_refuse('the result has ' + what + ' at ' + stringify(at) + ', which JSON can not hold');
+  }
+
+  // One flat text: an engine may hand out a concatenation as something else.
+  function orchy_flat(first, second, third) {
+    return apply(join, {__proto__: null, 0: first, 1: second, 2: third, length: 3}, ['']);
+  }
+
+  function orchy_check(key, value) {
     switch (typeof value) {
-      case 'function': return refuse('a function at "' + key + '"');
-      case 'symbol': return refuse('a symbol at "' + key + '"');
-      case 'bigint': return refuse('a BigInt at "' + key + '"');
-      case 'number': return isFinite(value) ? value : refuse(value + ' at "' + key + '"');
+      case 'number': return isFinite(value) ? value : orchy_refuse_value('' + value);
+      case 'function': return orchy_refuse_value('a function');
+      case 'symbol': return orchy_refuse_value('a symbol');
+      case 'bigint': return orchy_refuse_value('a BigInt');
       default: return value;
     }
   }
 
-  function textOf(key, value) {
-    return stringify(check(key, value), check);
+  function orchy_begin(context) {
+    const $ = parse(context);
+    const names = keys($);
+    for (let i = 0; i < names.length; i++) before[names[i]] = stringify($[names[i]]);
+    // Not configurable: no `let $` hides it, and it stays a value.
+    defineProperty(global, '$', {__proto__: null, value: $, writable: true, enumerable: true, configurable: false});
+    return '';
   }
 
-  return function (context) {
-    if (context !== undefined) {
-      const $ = parse(context);
-      const names = keys($);
-      for (let i = 0; i < names.length; i++) before[names[i]] = stringify($[names[i]]);
-      global.$ = $;
-      return '';
+  function orchy_changes() {
+    // With one of these JSON would write every object as what the script says, also those it never touched.
+    if (!deleteProperty(objects, 'toJSON') || !deleteProperty(arrays, 'toJSON')) {
+      orchy_refuse('the script gave all objects a toJSON that can not be taken away');
     }
     const $ = global.$;
-    if (typeof $ !== 'object' || $ === null) refuse('something else than an object in $');
+    if (typeof $ !== 'object' || $ === null || isArray($)) orchy_refuse('$ is no object any more');
     const names = keys($);
     const changed = {__proto__: null, length: 0};
     for (let i = 0; i < names.length; i++) {
-      const text = textOf(names[i], $[names[i]]);
-      if (text !== undefined && text !== before[names[i]]) {
-        changed[changed.length++] = stringify(names[i]) + ':' + text;
-      }
+      at = names[i];
+      const text = stringify($[at], orchy_check);
+      if (text !== undefined && text !== before[at]) changed[changed.length++] = stringify(at) + ':' + text;
     }
-    // One flat text: an engine may hand out a concatenation as something else.
-    const whole = {__proto__: null, 0: '{', 1: apply(join, changed, [',']), 2: '}', length: 3};
-    return apply(join, whole, ['']);
+    return orchy_flat('{', apply(join, changed, [',']), '}');
+  }
+
+  return function orchy_prelude(context) {
+    if (context === undefined) return orchy_changes();
+    return context === null ? orchy_flat(refused, '\n', at) : orchy_begin(context);
   };
 })()
+//# sourceURL=orchy-prelude

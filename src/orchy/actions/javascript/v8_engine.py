@@ -1,60 +1,114 @@
 """The V8 engine: a fresh isolate for each evaluation. Runs in a worker process.
 
-V8 aborts the process when its memory runs out: that ends the worker, and the pool says so.
+V8 aborts the process when its memory runs out faster than it looks: that ends the worker, and the pool says so. The
+memory of typed arrays is not in its own limit: the limit of the process is what bounds it.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 from py_mini_racer import JSEvalException, JSOOMException, JSParseException, JSTimeoutException, MiniRacer
 
-_FIRST_LINE = re.compile(r"(?s)<anonymous>:(\d+): (.*)")
+from orchy.actions.javascript.failures import (
+    NO_VALUE,
+    RESULT_SECONDS_MIN,
+    Answer,
+    out_of_memory,
+    out_of_time,
+    refused,
+    told,
+)
 
-#: A script's own value is nobody's, and might be one that has no counterpart here.
-NO_VALUE = "\n;undefined"
+#: Up to this many characters a context is taken to need CONTEXT_BYTES_MAX; what a longer one needs is measured.
+CONTEXT_CHARACTERS_SMALL = 64 * 1024
+CONTEXT_BYTES_MAX = 64 * CONTEXT_CHARACTERS_SMALL
+_FIRST_LINE = re.compile(r"(?s)(<anonymous>|orchy-prelude):(\d+): (.*)")
+_FRAME = re.compile(r"\n    at [^\n]*?<anonymous>:(\d+)")
+#: What the binding says when the thrown thing can't be made a text.
+_NO_TEXT = "<string conversion failed>"
 
 
 class Engine:
     """See `worker`."""
 
+    #: What the process may need beside the limit of the script: the engine's own threads and generations of objects.
+    spare_bytes = 128 * 2**20
+    #: An isolate that was stopped may not end: the process goes with it.
+    survives_time_out = False
+
     def __init__(self, prelude: str, time_limit_seconds: float, memory_limit_bytes: int) -> None:
         self._prelude = prelude
         self._time_limit_seconds = time_limit_seconds
         self._memory_limit_bytes = memory_limit_bytes
+        self._world: MiniRacer | None = None
+        self.renew()
 
-    def evaluate(self, expression: str, context: str) -> tuple[str, str]:
-        """("ok", changed keys as JSON text), or (kind of failure, message)."""
-        with MiniRacer() as world:
-            world.set_hard_memory_limit(self._memory_limit_bytes + 4 * len(context))
-            changes: Any = world.eval(self._prelude)
-            changes(context)
-            try:
-                world.eval(expression + NO_VALUE, timeout_sec=self._time_limit_seconds)
-                return "ok", changes(timeout_sec=self._time_limit_seconds)
-            except JSTimeoutException:
-                return "time", f"the script ran for more than {self._time_limit_seconds:g} s"
-            except JSOOMException:
-                return "memory", f"the script needs more than {self._memory_limit_bytes >> 20} MB of memory"
-            except JSParseException as error:
-                message, line = _told(str(error), expression)
-                return "syntax", f"{message} (line {line})"
-            except JSEvalException as error:
-                message, line = _told(str(error), expression)
-        if "Maximum call stack size" in message:
-            return "memory", message
-        if "which JSON can not hold" in message or "circular" in message:
-            return "value", message
-        return "throw", f"{message} (line {line})"
+    def renew(self) -> None:
+        """Make the world of the next evaluation, and let go of the last one's."""
+        if self._world is not None:
+            self._world.close()
+        self._world = MiniRacer()
+        self._prelude_of_world: Any = self._world.eval(self._prelude)
+
+    def evaluate(self, expression: str, context: str) -> Answer:
+        """Once for each `renew`."""
+        world, prelude = self._world, self._prelude_of_world
+        assert world is not None
+        prelude(context)
+        # What is there before the script begins is not the script's.
+        before_bytes = CONTEXT_BYTES_MAX
+        if len(context) > CONTEXT_CHARACTERS_SMALL:
+            before_bytes = world.heap_stats()["total_heap_size"]
+        world.set_hard_memory_limit(before_bytes + self._memory_limit_bytes)
+        ends_at = time.monotonic() + self._time_limit_seconds
+        try:
+            world.eval(expression + NO_VALUE, timeout_sec=self._time_limit_seconds)
+        except JSEvalException as error:
+            return self._failure(error, expression)
+        try:
+            # Waits for the jobs, too.
+            return "ok", prelude(timeout_sec=max(ends_at - time.monotonic(), RESULT_SECONDS_MIN))
+        except JSEvalException as error:
+            failure = self._failure(error, expression)
+        if failure[0] in ("time", "memory"):
+            return failure
+        return refused(prelude(None, timeout_sec=RESULT_SECONDS_MIN), failure[1]) or failure
+
+    def _failure(self, error: JSEvalException, expression: str) -> Answer:
+        if isinstance(error, JSTimeoutException):
+            return out_of_time(self._time_limit_seconds)
+        if isinstance(error, JSOOMException):
+            return out_of_memory(self._memory_limit_bytes)
+        message, line = _told(str(error), expression)
+        if message == _NO_TEXT:
+            message = ""
+        if isinstance(error, JSParseException):
+            # V8 counts an end that comes too early in the line that we added.
+            lines = expression.count("\n") + 1
+            return told("syntax", message, min(int(line), lines) if line else None)
+        kind = "throw"
+        if message.startswith("SyntaxError"):
+            kind = "syntax"
+        elif message.startswith(("RangeError: Maximum call stack size", "RangeError: Array buffer allocation failed")):
+            kind = "memory"
+        return told(kind, message, line)
 
 
-def _told(text: str, expression: str) -> tuple[str, str]:
-    """The message and the line. V8 shows the message, the line of source, a caret and the stack."""
+def _told(text: str, expression: str) -> tuple[str, str | None]:
+    """The message, and the line that it came from.
+
+    V8 shows file, line and message, then the line of source, a caret and, for an Error, the stack.
+    """
     match = _FIRST_LINE.match(text)
     if match is None:
-        return text.strip(), "?"
-    line, rest = match[1], match[2]
+        return text.strip(), None
+    file, line, rest = match.groups()
+    if file != "<anonymous>":  # a getter, or a toJSON, that was called for the result
+        frame = _FRAME.search(rest)
+        return rest.partition("\n")[0], frame[1] if frame else None
     source = expression.split("\n")
     shown = source[int(line) - 1] if 0 < int(line) <= len(source) else ""
     message = rest.partition(f"\n{shown}\n")[0] if shown else rest.partition("\n")[0]

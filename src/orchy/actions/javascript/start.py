@@ -1,0 +1,43 @@
+"""Starts a worker process: `python start.py ...`, with the arguments of `worker`.
+
+The packages that the worker's files are in would bring half of Orchy, and Trio, with them. Here they are bare: a worker
+has only what it uses, so it is small and there fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+
+def bare_packages() -> None:
+    """Put the packages there without running their `__init__`."""
+    folder = Path(__file__).resolve().parent
+    for name, path in (
+        ("orchy", folder.parent.parent),
+        ("orchy.actions", folder.parent),
+        ("orchy.actions.javascript", folder),
+    ):
+        package = ModuleType(name)
+        package.__path__ = [str(path)]
+        sys.modules[name] = package
+
+
+if __name__ == "__main__":
+    del sys.path[0]  # this folder: its files are no top-level modules
+    bare_packages()
+    from orchy.actions.javascript.worker import main
+
+    try:
+        main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+    except BrokenPipeError:  # the parent is gone
+        pass
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    # Without the engine's own good-byes: V8's may never end once a script was stopped.
+    os._exit(0)
