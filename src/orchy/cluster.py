@@ -4,6 +4,9 @@ Who is a member is told by a `Membership`; which of the ready ones owns which pa
 the same on every node. A change counts after a debounce, so that a burst of joins moves partitions once. The
 lease keeper then takes or gives up what changed.
 
+A partition whose owner is there but does not take its lease is adopted by the next in line, for a while. A node
+that stops says so first: the others take over while it still serves, and are told when a lease is free.
+
 A commit that puts work or an early timer into a partition of another node sends that node a wake-up, one
 datagram that may be lost: the owner looks at least once a second anyway.
 """
@@ -18,6 +21,7 @@ import attrs
 import msgpack
 import trio
 
+from orchy.errors import StoreError
 from orchy.flow.definition import JSON
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
@@ -26,6 +30,15 @@ from orchy.store.base import LeaseStore
 DEBOUNCE_SECONDS = 1.0
 #: How often this node asks itself whether it is ready, when no member changes.
 LOOK_SECONDS = 2.0
+#: How often this node looks for leases that nobody renews. The first in line adopts what two looks found so.
+ADOPT_LOOK_SECONDS = 5.0
+ADOPT_LOOKS = 2
+#: How long it keeps what it adopted before it gives the owner another chance.
+ADOPTED_SECONDS = 30.0
+#: After a goodbye, how long until the others, with their debounce, want the partitions.
+HANDOVER_SECONDS = DEBOUNCE_SECONDS + 0.3
+#: How long the leases of a node that stops may take to be given up.
+RELEASED_SECONDS = 2.0
 #: A wake-up must fit into one datagram beside the gossip's own header.
 WAKEUP_BYTES_MAX = 1_000
 
@@ -71,33 +84,6 @@ class Membership(Protocol):
         ...
 
 
-class Alone:
-    """The membership of a node that has no cluster."""
-
-    def __init__(self, node: str, gossip_address: str, http_address: str, grpc_address: str) -> None:
-        self._member = Member(node, "alive", 1, gossip_address, http_address, grpc_address, ready=False)
-        self._change = trio.Event()
-
-    def members(self) -> Sequence[Member]:
-        """Just this node."""
-        return [self._member]
-
-    async def changed(self) -> None:
-        """When it became ready or stopped to be."""
-        await self._change.wait()
-
-    def say_ready(self, ready: bool) -> None:
-        """Keep it; nobody else has to be told."""
-        if ready is not self._member.ready:
-            self._member = attrs.evolve(self._member, ready=ready)
-            self._change.set()
-            self._change = trio.Event()
-
-    def send(self, node: str, message: bytes) -> None:
-        """There is nobody else."""
-        raise AssertionError(f"a node on its own has nothing to say to {node}")
-
-
 class Cluster:
     """This node's place among the others."""
 
@@ -108,6 +94,7 @@ class Cluster:
         partitions: int,
         membership: Membership,
         owners: Callable[[Collection[str], int], Sequence[str]],
+        successors: Callable[[Collection[str], int], Sequence[str]],
         keeper: LeaseKeeper,
         holdings: Holdings,
         store: LeaseStore,
@@ -116,10 +103,15 @@ class Cluster:
         self._partitions = partitions
         self._membership = membership
         self._owners_of = owners
+        self._successors_of = successors
         self._keeper = keeper
         self._holdings = holdings
         self._store = store
         self._owners: Sequence[str] = ()
+        self._working: frozenset[str] = frozenset()
+        self._unheld: dict[int, int] = {}  # partition -> how many looks found that nobody holds it
+        self._adopted: dict[int, float] = {}  # partition -> until when
+        self._served = False
         self._draining = False
         self.on_enqueued: Callable[[int, Sequence[str]], None] = _nobody
         self.on_timer_set: Callable[[int, int], None] = _nobody
@@ -128,12 +120,15 @@ class Cluster:
 
     @property
     def ready(self) -> bool:
-        """Whether this node serves: the store answers, its partitions are taken, and it is not about to stop."""
-        return not self._draining and self._keeper.in_touch and bool(self._owners) and self._keeper.complete
+        """Whether this node serves: the store answers, its first partitions are taken, it is not about to stop."""
+        self._served = self._served or (bool(self._owners) and self._keeper.complete)
+        return self._served and self._keeper.in_touch and not self._draining
 
     def servers(self) -> list[tuple[str, str]]:
-        """(name, gRPC address) of the live members."""
-        return [(member.name, member.grpc_address) for member in self._membership.members() if member.live]
+        """(name, gRPC address) of the live members that work, or of all live ones if none says that it does."""
+        live = [member for member in self._membership.members() if member.live and member.grpc_address]
+        working = [member for member in live if member.ready or (member.name == self._node and self.ready)]
+        return [(member.name, member.grpc_address) for member in working or live]
 
     async def describe(self) -> dict[str, JSON]:
         """The body of `GET /cluster`. Raises StoreError."""
@@ -193,6 +188,8 @@ class Cluster:
                     self.on_enqueued(partition, [str(name) for name in action_names])
                 if after_ms is not None:
                     self.on_timer_set(partition, int(after_ms))
+            elif partition == _ANY and not self._keeper.complete:
+                self._keeper.ask_again()
         except (ValueError, TypeError, msgpack.UnpackException):
             log.debug("dropped a wake-up that is none: %r", message[:100])
 
@@ -206,29 +203,91 @@ class Cluster:
     # What it does.
 
     async def run(self) -> NoReturn:
-        """Follow the members, and whether the store is in touch, until cancelled."""
-        while True:
-            self._membership.say_ready(self._keeper.in_touch and not self._draining)
-            self._apply()
-            with trio.move_on_after(LOOK_SECONDS):
-                await self._membership.changed()
-                await trio.sleep(DEBOUNCE_SECONDS)
+        """Follow the members, the store and the leases, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._adopt)
+            while True:
+                self._membership.say_ready(self._keeper.in_touch and not self._draining)
+                self._apply()
+                with trio.move_on_after(LOOK_SECONDS):
+                    await self._membership.changed()
+                    await trio.sleep(DEBOUNCE_SECONDS)
 
-    def leave(self) -> None:
-        """Be ready for nothing more; partitions stay until the leases are released."""
+    async def hand_over(self) -> None:
+        """Be ready for nothing more, give the partitions to the others; returns when that is done, or can't be."""
         self._draining = True
         self._membership.say_ready(False)
+        others = self._others()
+        if others:
+            log.info("handing %d partitions over to %d other nodes", len(self._holdings.leases), len(others))
+            await trio.sleep(HANDOVER_SECONDS)
+            self._keeper.want(())
+            with trio.move_on_after(RELEASED_SECONDS):
+                await self._keeper.released()
+            free = msgpack.packb([_ANY, [], None])
+            for name in others:
+                self._membership.send(name, free)
+
+    def _others(self) -> list[str]:
+        members = self._membership.members()
+        return [member.name for member in members if member.live and member.ready and member.name != self._node]
 
     def _apply(self) -> None:
-        working = {member.name for member in self._membership.members() if member.live and member.ready}
-        if not self._draining:
-            working.add(self._node)  # whether the store answers shows when the leases are taken
-        owners = self._owners_of(working, self._partitions) if working else ()
-        if tuple(owners) != tuple(self._owners):
-            mine = [partition for partition, owner in enumerate(owners) if owner == self._node]
-            log.info("owners of %d partitions: %d nodes, %d here", self._partitions, len(working), len(mine))
-            self._owners = owners
-            self._keeper.want(mine)
+        if self._draining:
+            return  # what is held is served until it is handed over
+        # This node counts itself in: whether the store answers shows when the leases are taken.
+        working = frozenset({*self._others(), self._node})
+        owners = self._owners_of(working, self._partitions)
+        if tuple(owners) == tuple(self._owners):
+            return
+        mine = [partition for partition, owner in enumerate(owners) if owner == self._node]
+        if self._owners:
+            moved = sum(new != old for new, old in zip(owners, self._owners, strict=True))
+            log.info("%d of %d partitions move; nodes: %d, here: %d", moved, self._partitions, len(working), len(mine))
+        else:
+            log.info("%d partitions; nodes: %d, here: %d", self._partitions, len(working), len(mine))
+        self._owners, self._working = owners, working
+        self._adopted.clear()
+        self._unheld.clear()
+        self._want()
+
+    def _want(self) -> None:
+        mine = {partition for partition, owner in enumerate(self._owners) if owner == self._node}
+        self._keeper.want(mine | self._adopted.keys())
+
+    async def _adopt(self) -> NoReturn:
+        """Look for leases that nobody renews, and take those for which this node is the next in line."""
+        while True:
+            await trio.sleep(ADOPT_LOOK_SECONDS)
+            if len(self._working) < 2 or self._draining:
+                continue
+            try:
+                owners = await self._store.owners(range(self._partitions))
+            except StoreError as error:
+                log.debug("can't see who holds the partitions: %s", error)
+                continue
+            self._consider({owner.partition for owner in owners if owner.remaining_ms > 0})
+
+    def _consider(self, held: Collection[int]) -> None:
+        now = trio.current_time()
+        adopted = dict(self._adopted)
+        for partition, owner in enumerate(self._owners):
+            if partition in held:
+                self._unheld.pop(partition, None)
+            elif owner != self._node:
+                looks = self._unheld[partition] = self._unheld.get(partition, 0) + 1
+                line = [name for name in self._successors_of(self._working, partition) if name != owner]
+                if looks >= ADOPT_LOOKS + line.index(self._node):  # each in line leaves one look to the one before
+                    log.warning("partition %d is not served by %s: adopted", partition, owner)
+                    adopted[partition] = now + ADOPTED_SECONDS
+        adopted = {partition: until for partition, until in adopted.items() if until > now}
+        if adopted.keys() != self._adopted.keys():
+            self._adopted = adopted
+            self._want()
+
+
+#: In a wake-up instead of a partition: leases were given up.
+_ANY = -1
 
 
 def _nobody(*_: object) -> None:

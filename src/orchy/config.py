@@ -6,6 +6,7 @@ Each setting is one line of `SETTINGS`: its flag is `--node-name`, its variable 
 
 from __future__ import annotations
 
+import base64
 import difflib
 import math
 import re
@@ -39,6 +40,8 @@ class Config:
     bind_addr: HostPort
     advertise_addr: HostPort | None
     cluster_address: tuple[HostPort, ...]
+    gossip_profile: str
+    gossip_key: tuple[bytes, ...] = attrs.field(repr=False)
     grpc_port: int
     http_port: int
     node_name: str
@@ -108,6 +111,18 @@ def _name(text: str) -> str:
     return text
 
 
+def _gossip_keys(text: str) -> tuple[bytes, ...]:
+    keys = []
+    for part in text.split(","):
+        try:
+            keys.append(base64.b64decode(part.strip(), validate=True))
+        except ValueError:
+            keys.append(b"")
+    if any(len(key) not in (16, 24, 32) for key in keys):
+        raise ValueError("must be keys of 16, 24 or 32 bytes in Base64, such as openssl rand -base64 32 makes them")
+    return tuple(keys)
+
+
 def _choice(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.lower() not in choices:
@@ -174,6 +189,25 @@ SETTINGS: tuple[Setting, ...] = (
         "cluster",
         "HOST:PORT",
         repeats=True,
+    ),
+    Setting(
+        "gossip-profile",
+        _choice("default", "fast"),
+        "default",
+        "default for a data centre; fast for one host or rack: who dies is noticed sooner",
+        "cluster",
+        "NAME",
+    ),
+    Setting(
+        "gossip-key",
+        _gossip_keys,
+        None,
+        "key in Base64 with which the gossip is encrypted, the same on all nodes; several to change it: the first one"
+        " encrypts, each one opens; better given by the variable",
+        "cluster",
+        "KEY",
+        repeats=True,
+        secret=True,
     ),
     Setting("node-name", _name, None, "unique in the cluster (default: the host's name)", "cluster", "NAME"),
     Setting("grpc-port", _port, "8099", "port for workers", "doors"),
@@ -269,6 +303,7 @@ def _settle(values: dict[str, Any], host_name: str) -> list[str]:
     problems = []
     values["redis-addr"] = values["redis-addr"] or ()
     values["cluster-address"] = values["cluster-address"] or ()
+    values["gossip-key"] = values["gossip-key"] or ()
     values["node-name"] = values["node-name"] or re.sub(r"[^A-Za-z0-9._-]", "-", host_name)[:64].lstrip("._-") or "node"
     kinds = {values["storage-impl"], values["queue-impl"]} - {None}
     if len(kinds) == 2:

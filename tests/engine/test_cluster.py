@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 import msgpack
 import pytest
 import trio
 
-from orchy.cluster import Alone, Cluster, Member
+from orchy.cluster import Cluster, Member
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
-from orchy.ring import owners
+from orchy.ring import owners, successors
 
 
 class Members:
@@ -39,11 +41,45 @@ class Members:
         self.change = trio.Event()
 
 
+class Alone:
+    """The membership of a node that knows nobody."""
+
+    def __init__(self, node: str, gossip_address: str, http_address: str, grpc_address: str) -> None:
+        self._member = Member(node, "alive", 1, gossip_address, http_address, grpc_address, ready=False)
+        self._change = trio.Event()
+
+    def members(self) -> Sequence[Member]:
+        """Just this node."""
+        return [self._member]
+
+    async def changed(self) -> None:
+        """When it became ready or stopped to be."""
+        await self._change.wait()
+
+    def say_ready(self, ready: bool) -> None:
+        """Keep it; nobody else has to be told."""
+        if ready is not self._member.ready:
+            self._member = attrs.evolve(self._member, ready=ready)
+            self._change.set()
+            self._change = trio.Event()
+
+    def send(self, node: str, message: bytes) -> None:
+        """There is nobody else."""
+        raise AssertionError(f"a node on its own has nothing to say to {node}")
+
+
 def make(store, membership, node="one"):
     holdings = Holdings()
     keeper = LeaseKeeper(store, node, holdings)
     cluster = Cluster(
-        node=node, partitions=8, membership=membership, owners=owners, keeper=keeper, holdings=holdings, store=store
+        node=node,
+        partitions=8,
+        membership=membership,
+        owners=owners,
+        successors=successors,
+        keeper=keeper,
+        holdings=holdings,
+        store=store,
     )
     return cluster, keeper, holdings
 
@@ -59,8 +95,9 @@ async def test_a_node_on_its_own_holds_everything(autojump_clock, store, nursery
     told = await cluster.describe()
     assert {partition["owner"] for partition in told["partitions"]} == {"one"}
     assert cluster.servers() == [("one", "r:3")]
-    cluster.leave()
+    await cluster.hand_over()
     assert not cluster.ready
+    assert len(holdings.leases) == 8  # there is nobody to take them
 
 
 async def test_partitions_follow_the_members(autojump_clock, store, nursery):

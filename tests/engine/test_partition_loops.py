@@ -7,7 +7,7 @@ import trio
 from orchy.errors import StoreUnavailable
 from orchy.flow.events import TimerKind
 from orchy.partition.holdings import Holdings
-from orchy.partition.leases import LEASE_MS, LeaseKeeper
+from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
 from orchy.partition.timers import LOOK_SECONDS, TimerLoop
 from orchy.store.base import DueTimer, Lease, PartitionLook, TimerKey
 
@@ -20,7 +20,7 @@ async def test_leases_are_taken_kept_and_given_up(autojump_clock, store):
         await nursery.start(keeper.run)
         assert sorted(holdings.leases) == [0, 1, 2]
         assert keeper.complete
-        await trio.sleep(5 * LEASE_MS / 1000)
+        await trio.sleep(5 * LEASE_TIMES["default"].lease_ms / 1000)
         owners = await store.owners([0, 1, 2])
         assert {owner.node for owner in owners} == {"one"}
         assert all(owner.remaining_ms > 0 and owner.epoch == 1 for owner in owners)

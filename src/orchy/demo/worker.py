@@ -26,7 +26,9 @@ def make_worker(server: str) -> Worker:
         return {"user": user, "email": f"{user['name']}@example.org".lower(), "phone": user["phone"]}
 
     def send(data: dict[str, Any], context: ActionContext) -> dict[str, Any]:
-        print(json.dumps({"flowId": context.flow_id, "action": context.action_name, "data": data}), flush=True)
+        line = json.dumps({"flowId": context.flow_id, "action": context.action_name, "data": data})
+        sys.stdout.write(f"{line}\n")  # in one piece: print() would let another thread's line in before the newline
+        sys.stdout.flush()
         return {"sent": True}
 
     for name in ("sendSms", "sendEmail", "sendWahtsapp"):

@@ -288,6 +288,31 @@ class LeaseStore(Protocol):
         ...
 
 
+@attrs.frozen
+class RegisteredNode:
+    """A process that serves the namespace. `address` is its gossip's; `instance` differs for each process."""
+
+    node: str
+    instance: str
+    address: str
+    remaining_ms: int
+
+
+class NodeStore(Protocol):
+    """Which processes serve the namespace, so that they find each other, and no two have one name."""
+
+    async def register(self, node: str, instance: str, address: str, lease_ms: int) -> list[RegisteredNode]:
+        """Say for `lease_ms` that this process is there; the answer holds all whose time is not over.
+
+        If another instance holds the name, at another address, nothing is changed, and the answer shows it.
+        """
+        ...
+
+    async def unregister(self, node: str, instance: str) -> None:
+        """This process is not there any more."""
+        ...
+
+
 class DefinitionStore(Protocol):
     """Workflows, actions and the namespace's own settings: keys that belong to no partition."""
 
@@ -330,5 +355,5 @@ class DefinitionStore(Protocol):
         ...
 
 
-class Store(FlowStore, LeaseStore, DefinitionStore, Protocol):
+class Store(FlowStore, LeaseStore, NodeStore, DefinitionStore, Protocol):
     """All of it."""

@@ -34,14 +34,13 @@ from orchy.store.base import (
     Lease,
     ListedFlow,
     Listing,
-    NamespaceSettings,
     Owner,
     PartitionLook,
     QueueEntry,
     StoredFlow,
-    StoredWorkflow,
     TimerKey,
 )
+from orchy.store.memory_definitions import MemoryDefinitions
 
 
 @attrs.frozen
@@ -86,26 +85,12 @@ class _Partition:
         self.queues.setdefault(queued.entry.action_name, deque()).append(queued)
 
 
-@attrs.define(eq=False)
-class _Workflow:
-    """All versions that there ever were; `latest` is None after a delete."""
-
-    versions: list[bytes] = attrs.field(factory=list)
-    latest: int | None = None
-
-
-class MemoryStore:
-    """All three ports of `store.base`. `clock` gives seconds, and never goes back."""
+class MemoryStore(MemoryDefinitions):
+    """All the ports of `store.base`. `clock` gives seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        super().__init__(clock)
         self._partitions: dict[int, _Partition] = {}
-        self._workflows: dict[str, _Workflow] = {}
-        self._actions: dict[str, bytes] = {}
-        self._settings: NamespaceSettings | None = None
-
-    def _now_ms(self) -> int:
-        return round(self._clock() * 1_000_000) // 1000
 
     def _due_ms(self, after_ms: int) -> int:
         """When a timer that is set now is due: rounded up, so that it is never early."""
@@ -328,70 +313,3 @@ class MemoryStore:
                 remaining_ms = 0 if holder.until_ms is None else holder.until_ms - now_ms
                 owners.append(Owner(number, holder.node, holder.epoch, remaining_ms))
         return owners
-
-    # Definitions.
-
-    async def settings(self, wanted: NamespaceSettings) -> NamespaceSettings:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        self._settings = self._settings or wanted
-        return self._settings
-
-    async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        workflow = self._workflows.setdefault(name, _Workflow())
-        if workflow.latest is not None and workflow.versions[workflow.latest - 1] == source:
-            return workflow.latest, False
-        workflow.versions.append(source)
-        workflow.latest = len(workflow.versions)
-        return workflow.latest, True
-
-    async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        workflow = self._workflows.get(name, _Workflow())
-        number = workflow.latest if version is None else version
-        if number is None or not 1 <= number <= len(workflow.versions):
-            return None
-        return StoredWorkflow(name, number, workflow.versions[number - 1])
-
-    async def latest_version(self, name: str) -> int | None:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        return self._workflows.get(name, _Workflow()).latest
-
-    async def workflows(self) -> list[StoredWorkflow]:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        return [
-            StoredWorkflow(name, workflow.latest, workflow.versions[workflow.latest - 1])
-            for name, workflow in sorted(self._workflows.items())
-            if workflow.latest is not None
-        ]
-
-    async def delete_workflow(self, name: str) -> bool:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        workflow = self._workflows.get(name)
-        if workflow is None or workflow.latest is None:
-            return False
-        workflow.latest = None
-        return True
-
-    async def save_action(self, name: str, source: bytes) -> bool:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        created = name not in self._actions
-        self._actions[name] = source
-        return created
-
-    async def actions(self) -> dict[str, bytes]:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        return dict(self._actions)
-
-    async def delete_action(self, name: str) -> bool:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        return self._actions.pop(name, None) is not None

@@ -9,10 +9,11 @@ long as the server runs, so that a node which starts again waits for the old ser
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
@@ -29,6 +30,7 @@ STOP_MAX_SECONDS = 10.0
 AGAIN_SECONDS = 0.02
 RESTART_SECONDS = 0.5
 LOG_LINES_KEPT = 20
+SOCKET_FOLDER_BYTES_MAX = 90
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +48,27 @@ async def open_embedded_redis(data_dir: Path) -> AsyncIterator[UnixAddress]:
         raise StartupError(
             f"the data directory {data_dir} can't be made: {error.strerror}; choose another with --data-dir"
         ) from None
-    # A socket's path may have about 100 bytes; a data directory's may have more.
-    with tempfile.TemporaryDirectory(prefix="orchy-") as runtime_dir:
-        address = UnixAddress(str(Path(runtime_dir) / "redis.sock"))
+    data_dir = data_dir.resolve()
+    with _socket_folder(data_dir) as folder:
+        address = UnixAddress(str(folder / "redis.sock"))
         async with open_service_nursery() as nursery:
-            process = await _start(binary, data_dir.resolve(), address, nursery)
-            nursery.start_soon(_keep_running, process, binary, data_dir.resolve(), address, nursery)
+            process = await _start(binary, data_dir, address, nursery)
+            nursery.start_soon(_keep_running, process, binary, data_dir, address, nursery)
             yield address
             nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _socket_folder(data_dir: Path) -> Iterator[Path]:
+    """Where the socket is: in the data directory, so that other nodes find it again after a restart.
+
+    A socket's path may have about 100 bytes; a data directory's may have more: then it is a new place each time.
+    """
+    if len(os.fsencode(data_dir)) <= SOCKET_FOLDER_BYTES_MAX:
+        yield data_dir
+    else:
+        with tempfile.TemporaryDirectory(prefix="orchy-") as folder:
+            yield Path(folder)
 
 
 def find_binary() -> Path:

@@ -52,6 +52,10 @@ class Keys:
         """Hash: what is fixed when the namespace is first used."""
         return f"{{{self._namespace}}}:settings".encode()
 
+    def nodes(self) -> bytes:
+        """Hash: ``<until ms> <instance> <gossip address>`` of each process that serves the namespace, by its name."""
+        return f"{{{self._namespace}}}:nodes".encode()
+
     def actions(self) -> bytes:
         """Hash: action definitions by name."""
         return f"{{{self._namespace}}}:actions".encode()

@@ -29,6 +29,7 @@ from orchy.store.base import (
     NamespaceSettings,
     Owner,
     PartitionLook,
+    RegisteredNode,
     StoredFlow,
     StoredWorkflow,
     TimerKey,
@@ -198,6 +199,20 @@ class RedisStore:
             for partition, reply in zip(partitions, replies, strict=True)
             if reply
         ]
+
+    async def register(self, node: str, instance: str, address: str, lease_ms: int) -> list[RegisteredNode]:
+        """See the port."""
+        args: list[Part] = [node, instance, address, lease_ms]
+        reply = await self._redis.script(scripts.REGISTER, [self._keys.nodes()], args, safe=True)
+        nodes = [
+            RegisteredNode(name.decode(), instance.decode(), where.decode(), int(left))
+            for name, instance, where, left in reply
+        ]
+        return sorted(nodes, key=lambda registered: registered.node)
+
+    async def unregister(self, node: str, instance: str) -> None:
+        """See the port."""
+        await self._redis.script(scripts.UNREGISTER, [self._keys.nodes()], [node, instance], safe=True)
 
     # Definitions.
 

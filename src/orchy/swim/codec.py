@@ -1,0 +1,194 @@
+"""Messages <-> bytes. A body is a msgpack array of messages, a message an array `[type, ...]`.
+
+What comes in is checked field by field here and nowhere else: behind this file every message is well-formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgpack
+
+from orchy.swim.messages import (
+    Ack,
+    Alive,
+    Dead,
+    IndirectPing,
+    Message,
+    Nack,
+    Ping,
+    Record,
+    Refused,
+    Same,
+    State,
+    Suspect,
+    Sync,
+    Table,
+    User,
+)
+from orchy.swim.parameters import HOST_BYTES_MAX, INCARNATION_MAX, MEMBERS_MAX, META_BYTES_MAX, NAME_BYTES_MAX
+
+PING, ACK, NACK, INDIRECT, ALIVE, SUSPECT, DEAD, USER, SYNC, SAME, TABLE, REFUSED = range(1, 13)
+SEQ_MAX = 2**32 - 1
+#: More messages than fit into one datagram: nothing honest has them.
+MESSAGES_MAX = 1_024
+
+_pack = msgpack.Packer(use_bin_type=True).pack
+
+
+class Malformed(ValueError):
+    """Bytes that are no messages."""
+
+
+def encode(message: Message) -> bytes:
+    """One message."""
+    match message:
+        case Ping(seq, target, source):
+            packed: bytes = _pack((PING, seq, target, source))
+        case Ack(seq):
+            packed = _pack((ACK, seq))
+        case Nack(seq):
+            packed = _pack((NACK, seq))
+        case IndirectPing(seq, target, (host, port), source):
+            packed = _pack((INDIRECT, seq, target, host, port, source))
+        case Alive(record):
+            packed = _pack((ALIVE, *_fields(record)))
+        case Suspect(name, incarnation, source):
+            packed = _pack((SUSPECT, name, incarnation, source))
+        case Dead(name, incarnation, source):
+            packed = _pack((DEAD, name, incarnation, source))
+        case User(source, payload):
+            packed = _pack((USER, source, payload))
+        case Sync(digest, joining, source):
+            packed = _pack((SYNC, digest, joining, source))
+        case Same():
+            packed = _pack((SAME,))
+        case Table(records):
+            packed = _pack((TABLE, [_fields(record) for record in records]))
+        case Refused():
+            packed = _pack((REFUSED,))
+    return packed
+
+
+def join(messages: Iterable[bytes]) -> bytes:
+    """The body of a packet from encoded messages."""
+    parts = list(messages)
+    count = len(parts)
+    head = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")  # msgpack: fixarray, array 16
+    return head + b"".join(parts)
+
+
+def decode(body: bytes) -> list[Message]:
+    """The messages of a body, without those of unknown types. Raises Malformed."""
+    try:
+        items = msgpack.unpackb(body, use_list=True, strict_map_key=False)
+    except Exception as error:  # msgpack raises many things at bytes that are none of its own
+        raise Malformed(f"not msgpack: {error!r}") from None
+    if type(items) is not list or len(items) > MESSAGES_MAX:
+        raise Malformed("not a list of messages")
+    messages: list[Message] = []
+    for item in items:
+        if type(item) is not list or not item or type(item[0]) is not int:
+            raise Malformed("a message is a list that begins with its type")
+        decoder = _DECODERS.get(item[0])
+        if decoder is not None:
+            try:
+                messages.append(decoder(item))
+            except (IndexError, TypeError, ValueError) as error:
+                raise Malformed(f"message of type {item[0]}: {error}") from None
+    return messages
+
+
+def _fields(record: Record) -> tuple[object, ...]:
+    host, port = record.address
+    return record.name, record.incarnation, int(record.state), host, port, record.meta
+
+
+def _ping(item: list[Any]) -> Ping:
+    return Ping(_whole(item[1], SEQ_MAX), _name(item[2]), _name(item[3]))
+
+
+def _indirect(item: list[Any]) -> IndirectPing:
+    return IndirectPing(_whole(item[1], SEQ_MAX), _name(item[2]), _address(item[3], item[4]), _name(item[5]))
+
+
+def _suspect(item: list[Any]) -> Suspect:
+    return Suspect(_name(item[1]), _whole(item[2], INCARNATION_MAX), _name(item[3]))
+
+
+def _dead(item: list[Any]) -> Dead:
+    return Dead(_name(item[1]), _whole(item[2], INCARNATION_MAX), _name(item[3]))
+
+
+def _alive(item: list[Any]) -> Alive:
+    record = _record(item[1:])
+    if record.state is not State.ALIVE:
+        raise ValueError("an alive message tells of a live member")
+    return Alive(record)
+
+
+def _table(item: list[Any]) -> Table:
+    rows = item[1]
+    if type(rows) is not list or len(rows) > MEMBERS_MAX:
+        raise ValueError("a table is a list of records")
+    return Table(tuple(_record(row) for row in rows))
+
+
+def _sync(item: list[Any]) -> Sync:
+    if type(item[2]) is not bool:
+        raise ValueError("joining is a boolean")
+    return Sync(_whole(item[1], 2**64 - 1), item[2], _name(item[3]))
+
+
+def _record(row: list[Any]) -> Record:
+    if type(row) is not list:
+        raise ValueError("a record is a list")
+    name, incarnation, state, host, port, meta = row[:6]
+    return Record(_name(name), _whole(incarnation, INCARNATION_MAX), State(state), _address(host, port), _meta(meta))
+
+
+def _whole(value: Any, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"a whole number from 0 to {most}")
+    return value
+
+
+def _name(value: Any) -> str:
+    if type(value) is not str or not 0 < len(value) <= NAME_BYTES_MAX:
+        raise ValueError("a name")
+    return value
+
+
+def _address(host: Any, port: Any) -> tuple[str, int]:
+    if type(host) is not str or len(host) > HOST_BYTES_MAX:
+        raise ValueError("a host")
+    return host, _whole(port, 65_535)
+
+
+def _meta(value: Any) -> bytes:
+    if type(value) is not bytes or len(value) > META_BYTES_MAX:
+        raise ValueError(f"metadata of at most {META_BYTES_MAX} bytes")
+    return value
+
+
+def _payload(value: Any) -> bytes:
+    if type(value) is not bytes:
+        raise ValueError("a payload")
+    return value
+
+
+_DECODERS: dict[int, Callable[[list[Any]], Message]] = {
+    PING: _ping,
+    ACK: lambda item: Ack(_whole(item[1], SEQ_MAX)),
+    NACK: lambda item: Nack(_whole(item[1], SEQ_MAX)),
+    INDIRECT: _indirect,
+    ALIVE: _alive,
+    SUSPECT: _suspect,
+    DEAD: _dead,
+    USER: lambda item: User(_name(item[1]), _payload(item[2])),
+    SYNC: _sync,
+    SAME: lambda item: Same(),
+    TABLE: _table,
+    REFUSED: lambda item: Refused(),
+}

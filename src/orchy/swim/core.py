@@ -1,0 +1,131 @@
+"""What the parts of the machine share: who this member is, what it knows, and what it is about to send."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import attrs
+
+from orchy.swim.awareness import Awareness
+from orchy.swim.broadcast import Broadcasts
+from orchy.swim.codec import SEQ_MAX, encode, join
+from orchy.swim.envelope import Envelope
+from orchy.swim.members import Members, Snapshot
+from orchy.swim.messages import (
+    Address,
+    Alive,
+    Connect,
+    Dead,
+    Message,
+    Output,
+    Record,
+    Send,
+    State,
+    Suspect,
+)
+from orchy.swim.parameters import FRAME_BYTES_MAX, META_BYTES_MAX, NAME_BYTES_MAX, Parameters
+
+NEVER = float("inf")
+#: Head of the array of messages in a packet.
+_ARRAY_BYTES = 3
+
+
+class Core:
+    """State that all parts read, and the outbox that all parts fill."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        address: Address,
+        meta: bytes,
+        parameters: Parameters,
+        envelope: Envelope,
+        choose: random.Random,
+        base: Snapshot,
+    ) -> None:
+        if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+            raise ValueError(f"a member's name has 1 to {NAME_BYTES_MAX} bytes")
+        self.name = name
+        self.parameters = parameters
+        self.envelope = envelope
+        self.choose = choose
+        self.members = Members(name, base, choose)
+        self.broadcasts = Broadcasts()
+        self.awareness = Awareness(parameters.awareness_max if parameters.lifeguard else 0)
+        #: What was dropped, and why; what was done, and how often.
+        self.counts: Counter[str] = Counter()
+        self.outputs: list[Output] = []
+        self.me = self.members.get(name) or Record(name, 1, State.ALIVE, address, check_meta(meta))
+        self._room = parameters.packet_bytes - envelope.overhead_bytes - _ARRAY_BYTES
+        self._streams = 0
+        self._seq = choose.randrange(SEQ_MAX)
+
+    @property
+    def live(self) -> int:
+        """Live members, this one among them."""
+        return max(1, self.members.live)
+
+    def send(self, address: Address, *messages: bytes) -> None:
+        """A packet with these messages, and as much news as fit beside them."""
+        broadcasts = self.broadcasts
+        if broadcasts:
+            room = self._room - sum(map(len, messages))
+            messages = (*messages, *broadcasts.take(room, self.parameters.retransmits(self.live)))
+        self.outputs.append(Send(address, self.envelope.seal(join(messages))))
+
+    def next_seq(self) -> int:
+        """The number of a ping of this member."""
+        self._seq = (self._seq + 1) & SEQ_MAX
+        return self._seq
+
+    def connect(self, address: Address, *messages: Message) -> int:
+        """Open a stream with a first frame; answers its number."""
+        self._streams += 1
+        self.outputs.append(Connect(self._streams, address, self.frame(*messages)))
+        return self._streams
+
+    def frame(self, *messages: Message) -> bytes:
+        """A frame of a stream."""
+        frame = self.envelope.seal(join(map(encode, messages)))
+        assert len(frame) <= FRAME_BYTES_MAX, "the table of members has a limit"
+        return frame
+
+    def believe(self, record: Record, now: float) -> None:
+        """Put into the table, and pass on."""
+        if record.name == self.name:
+            self.me = record
+        self.members.put(record, now)
+        self.broadcasts.put(record.name, encode(self.news(record)))
+
+    def news(self, record: Record, accuser: str | None = None) -> Message:
+        """What is to be said about a member."""
+        match record.state:
+            case State.ALIVE:
+                return Alive(record)
+            case State.SUSPECT:
+                return Suspect(record.name, record.incarnation, accuser or self.name)
+            case State.DEAD:
+                return Dead(record.name, record.incarnation, accuser or self.name)
+            case State.LEFT:
+                return Dead(record.name, record.incarnation, record.name)
+
+    def renew(self, incarnation: int, now: float, meta: bytes | None = None) -> None:
+        """Say that this member lives, with a new incarnation."""
+        self.believe(
+            attrs.evolve(
+                self.me,
+                incarnation=incarnation,
+                state=State.ALIVE,
+                meta=self.me.meta if meta is None else check_meta(meta),
+            ),
+            now,
+        )
+
+
+def check_meta(meta: bytes) -> bytes:
+    """Raises ValueError."""
+    if len(meta) > META_BYTES_MAX:
+        raise ValueError(f"a member's metadata have at most {META_BYTES_MAX} bytes")
+    return meta

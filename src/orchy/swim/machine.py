@@ -1,0 +1,340 @@
+"""The gossip machine: `handle(now, input) -> outputs`, `deadline`. It does no IO, reads no clock, rolls no die.
+
+    Datagram  -> open the envelope -> decode -> prober (acks), relays (pings for others), rumours (what is said)
+    streams   -> sync: whole tables, joining; prober: a ping over a stream
+    Tick      -> whichever part's deadline is over
+    and after each: gossip, if there is news and its interval is over
+
+The parts: `core` (who I am, the table, the outbox), `rumours` (beliefs, suspicions), `probe`, `sync`. SWIM (Das, Gupta,
+Motivala 2002) with the extensions of Lifeguard (Dadgar, Phillips, Currey 2018).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import assert_never
+
+import attrs
+
+from orchy.swim.codec import Malformed, decode, encode
+from orchy.swim.core import NEVER, Core, check_meta
+from orchy.swim.envelope import Envelope, Unopened
+from orchy.swim.members import Snapshot
+from orchy.swim.messages import (
+    Ack,
+    Address,
+    Alive,
+    Answer,
+    Datagram,
+    Dead,
+    IndirectPing,
+    Input,
+    Join,
+    Leave,
+    Message,
+    Nack,
+    Output,
+    Ping,
+    Reconnect,
+    Record,
+    Refused,
+    Request,
+    Respond,
+    Same,
+    SetMeta,
+    State,
+    StreamFailed,
+    Suspect,
+    Sync,
+    Table,
+    Tell,
+    Tick,
+    Told,
+    User,
+)
+from orchy.swim.parameters import PROFILES, Parameters
+from orchy.swim.probe import Prober, Relays
+from orchy.swim.rumours import Rumours
+from orchy.swim.sync import Synchroniser
+
+#: A goodbye is told to so many members directly; the others hear it by gossip.
+GOODBYES_MAX = 64
+
+
+class Swim:
+    """One member of a cluster."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        address: Address,
+        now: float,
+        envelope: Envelope,
+        meta: bytes = b"",
+        parameters: Parameters = PROFILES["default"],
+        choose: random.Random | None = None,
+        base: Snapshot | None = None,
+    ) -> None:
+        """`address` is what others are told. With `base`, a table that names this member, it is in from the start.
+
+        Raises ValueError if the name or the metadata are too long.
+        """
+        choose = choose or random.Random()
+        self._core = core = Core(
+            name=name,
+            address=address,
+            meta=meta,
+            parameters=parameters,
+            envelope=envelope,
+            choose=choose,
+            base=base or Snapshot(),
+        )
+        self._rumours = Rumours(core)
+        first_probe_at = now + choose.random() * parameters.probe_interval_seconds
+        self._prober = Prober(core, self._rumours, first_probe_at)
+        self._relays = Relays(core)
+        self._sync = Synchroniser(core, self._rumours, now)
+        self._gossiped_at = -NEVER
+        #: When it wants a Tick at the latest.
+        self.deadline = now
+
+    # What it knows.
+
+    @property
+    def parameters(self) -> Parameters:
+        """The numbers it goes by."""
+        return self._core.parameters
+
+    @property
+    def me(self) -> Record:
+        """This member, as others are told."""
+        return self._core.me
+
+    @property
+    def members(self) -> Iterator[Record]:
+        """All that are known, this one among them, also the dead and those that left."""
+        return iter(self._core.members)
+
+    @property
+    def live(self) -> int:
+        """How many live members there are, this one among them."""
+        return self._core.live
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has become a member of what it was told to join."""
+        return self._rumours.settled
+
+    @property
+    def health_score(self) -> int:
+        """0 is healthy; at most 7."""
+        return self._core.awareness.score
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What was dropped, and why; what was done."""
+        return self._core.counts
+
+    def get(self, name: str) -> Record | None:
+        """What is known of a member."""
+        return self._core.members.get(name)
+
+    def round_trip_seconds(self, name: str) -> float | None:
+        """Smoothed time from a ping to its ack; None: never measured."""
+        return self._prober.round_trip_seconds(name)
+
+    @property
+    def farewell_told(self) -> bool:
+        """After `Leave`: whether enough members were told to go."""
+        core = self._core
+        return self._rumours.leaving and (not core.members.live or not core.broadcasts.waiting(core.name))
+
+    # What it does.
+
+    def handle(self, now: float, input: Input) -> list[Output]:
+        """Take something in. Never raises for what came from outside."""
+        core = self._core
+        if self._rumours.refused:
+            return []
+        match input:
+            case Datagram(source, data):
+                self._datagram(source, data, now)
+            case Tick():
+                self._tick(now)
+            case Request(stream, data):
+                self._request(stream, data, now)
+            case Answer(stream, data):
+                self._answer(stream, data, now)
+            case StreamFailed(stream):
+                if not self._prober.stream_failed(stream) and not self._rumours.rival_answered(stream, False, now):
+                    self._sync.failed(stream)
+            case Join(seeds):
+                self._join(seeds, now)
+            case Reconnect(addresses):
+                self._sync.offer(addresses, now)
+            case Leave():
+                self._leave(now)
+            case SetMeta(meta):
+                self._set_meta(meta, now)
+            case Tell(name, payload):
+                member = core.members.get(name)
+                if member is not None and member.state.live:
+                    core.send(member.address, encode(User(core.name, payload)))
+            case _:
+                assert_never(input)
+        gossip_at = NEVER
+        if core.broadcasts:
+            gossip_at = self._gossiped_at + core.parameters.gossip_interval_seconds
+            if gossip_at <= now:
+                gossip_at = self._gossip(now)
+        self.deadline = min(
+            self._prober.deadline, self._sync.deadline, self._rumours.deadline, self._relays.deadline, gossip_at
+        )
+        if self._rumours.refused:
+            self.deadline = NEVER
+        outputs, core.outputs = core.outputs, []
+        return outputs
+
+    # Packets.
+
+    def _datagram(self, source: Address, data: bytes, now: float) -> None:
+        counts = self._core.counts
+        if len(data) > self._core.parameters.packet_bytes:
+            counts["dropped: too large"] += 1
+            return
+        for message in self._opened(data):
+            match message:
+                case Ping(seq, target, asker):
+                    self._pinged(source, seq, target, asker)
+                case Ack(seq):
+                    if not self._relays.acked(seq):
+                        self._prober.acked(seq, now)
+                case Nack(seq):
+                    self._prober.nacked(seq)
+                case IndirectPing():
+                    self._relays.ask(source, message, now)
+                case Alive(record):
+                    self._rumours.alive(record, now)
+                case Suspect():
+                    self._rumours.suspected(message, now)
+                case Dead():
+                    self._rumours.dead(message, now)
+                case User(teller, payload):
+                    self._core.outputs.append(Told(teller, payload))
+                case _:
+                    counts["dropped: not for a packet"] += 1
+
+    def _opened(self, data: bytes) -> list[Message]:
+        counts = self._core.counts
+        try:
+            return decode(self._core.envelope.open(data))
+        except Unopened as error:
+            counts[f"dropped: {error.reason}"] += 1
+        except Malformed:
+            counts["dropped: malformed"] += 1
+        return []
+
+    def _pinged(self, source: Address, seq: int, target: str, asker: str) -> None:
+        core = self._core
+        if target != core.name:  # meant for another node that had this address
+            core.counts["dropped: wrong node"] += 1
+            return
+        known = core.members.get(asker)
+        if known is not None and known.state is State.DEAD:  # it is not: let it hear, and object
+            core.send(source, encode(Ack(seq)), encode(core.news(known)))
+        else:
+            core.send(source, encode(Ack(seq)))
+
+    # Streams.
+
+    def _request(self, stream: int, data: bytes, now: float) -> None:
+        core = self._core
+        messages = self._opened(data)
+        if not messages:
+            core.outputs.append(Respond(stream, core.frame(Refused())))
+        for message in messages:
+            match message:
+                case Ping(seq, target, _) if target == core.name:
+                    core.outputs.append(Respond(stream, core.frame(Ack(seq))))
+                case Sync():
+                    self._sync.asked(stream, message)
+                case Table():
+                    self._sync.told(message, now)
+                case _:
+                    core.counts["dropped: not for a stream"] += 1
+                    core.outputs.append(Respond(stream, core.frame(Refused())))
+
+    def _answer(self, stream: int, data: bytes, now: float) -> None:
+        messages = self._opened(data)
+        acked = any(isinstance(message, Ack) for message in messages)
+        if self._rumours.rival_answered(stream, acked, now):
+            return
+        if acked and self._prober.stream_answered(stream):
+            return
+        if any(isinstance(message, (Table, Same)) for message in messages):
+            self._sync.answered(stream, messages, now)
+        else:
+            self._sync.refused(stream, data)
+
+    # What the application asks for.
+
+    def _join(self, seeds: tuple[Address, ...], now: float) -> None:
+        core = self._core
+        others = tuple(seed for seed in seeds if seed != core.me.address)
+        self._sync.join(others, now)
+        # With no seed, or itself among them, it is a cluster, and goes on asking the others.
+        if len(others) < max(1, len(seeds)) and core.members.get(core.name) is None:
+            core.believe(core.me, now)
+
+    def _leave(self, now: float) -> None:
+        core = self._core
+        if self._rumours.leaving:
+            return
+        self._rumours.leaving = True
+        self._prober.stop()
+        core.believe(attrs.evolve(core.me, state=State.LEFT), now)
+        goodbye = encode(core.news(core.me))
+        for member in core.members.sample(GOODBYES_MAX, lambda record: True):
+            core.send(member.address, goodbye)
+
+    def _set_meta(self, meta: bytes, now: float) -> None:
+        core = self._core
+        if meta == core.me.meta or self._rumours.leaving:
+            return
+        if core.members.get(core.name) is None:  # not yet announced
+            core.me = attrs.evolve(core.me, meta=check_meta(meta))
+        else:
+            core.renew(core.me.incarnation + 1, now, meta)
+
+    # Time.
+
+    def _tick(self, now: float) -> None:
+        late = now - self.deadline
+        if late > self._core.parameters.lag_seconds:
+            self._core.counts["late ticks"] += 1
+            self._core.awareness.add(1)
+        self._relays.tick(now)
+        self._rumours.tick(now)
+        if self._sync.deadline <= now:
+            self._sync.tick(now)
+        if self._prober.deadline <= now:
+            self._prober.tick(now)
+
+    def _gossip(self, now: float) -> float:
+        """News are passed on at once, if the last ones were an interval ago: in a quiet cluster they run.
+
+        Answers when to do it again.
+        """
+        core, parameters = self._core, self._core.parameters
+        self._gossiped_at = now
+        dead = core.members.gone(State.DEAD, now - parameters.gossip_to_dead_seconds)
+        targets = core.members.sample(parameters.gossip_members, lambda record: True, dead)
+        if not targets:  # nobody to tell
+            core.broadcasts.take(parameters.packet_bytes, parameters.retransmits(core.live))
+        for target in targets:
+            if core.broadcasts:
+                core.send(target.address)
+        return now + parameters.gossip_interval_seconds if core.broadcasts else NEVER

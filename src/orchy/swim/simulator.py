@@ -1,0 +1,366 @@
+"""A whole cluster in virtual time: the production machines on a network that loses, delays, doubles and reorders.
+
+Everything follows from the seed. What a network can do to datagrams stands in `Network`; streams are modelled as TCP
+on the same network: a lost segment costs its retransmission time-out, a dead process refuses at once, a cut or a
+stalled one answers nothing. A stalled process does nothing and its datagrams wait in a socket buffer; when it goes on,
+it takes those first and then sees that its timers are late, as the driver does.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable
+
+import attrs
+
+from orchy.swim.envelope import Envelope
+from orchy.swim.machine import Swim
+from orchy.swim.members import Snapshot, snapshot
+from orchy.swim.messages import (
+    Address,
+    Answer,
+    Connect,
+    Datagram,
+    Event,
+    Finish,
+    Input,
+    Join,
+    Leave,
+    Output,
+    Record,
+    Request,
+    Respond,
+    Send,
+    State,
+    StreamFailed,
+    Tick,
+)
+from orchy.swim.parameters import PROFILES, Parameters
+
+#: What a socket buffer of 208 KiB holds of small datagrams, as Linux accounts for them.
+SOCKET_BUFFER_PACKETS = 277
+#: TCP's time-outs for a lost SYN and for a lost segment (RFC 6298; Linux).
+SYN_TIMEOUT_SECONDS, SEGMENT_TIMEOUT_SECONDS = 1.0, 0.2
+PORT = 8400
+
+
+@attrs.define
+class Network:
+    """Chances are from 0 to 1. One way takes `delay_seconds` and an exponential rest of mean `jitter_seconds`."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    delay_seconds: float = 0.0002
+    jitter_seconds: float = 0.0003
+    #: Chance that a datagram is held back for up to `reorder_seconds`.
+    reordering: float = 0.0
+    reorder_seconds: float = 0.05
+    #: (source, target) hosts between which nothing passes, for each direction.
+    cuts: set[tuple[str, str]] = attrs.field(factory=set)
+
+    def cut(self, sources: Iterable[str], targets: Collection[str]) -> None:
+        """Nothing passes from these to those. One way."""
+        self.cuts |= {(source, target) for source in sources for target in targets if source != target}
+
+    def heal(self) -> None:
+        """All cuts are mended."""
+        self.cuts.clear()
+
+
+@attrs.define(eq=False)
+class Process:
+    """A member's process. `down`: it was killed; `stalled_until`: it does nothing."""
+
+    name: str
+    machine: Swim
+    scheduled: float = float("inf")
+    stalled_until: float = 0.0
+    down: bool = False
+    inbox: deque[Input] = attrs.field(factory=deque)
+
+    @property
+    def host(self) -> str:
+        """Its address without the port."""
+        return self.machine.me.address[0]
+
+
+@attrs.frozen
+class Happened:
+    """An event, as one member saw it."""
+
+    at: float
+    observer: str
+    event: Event
+
+
+class Simulator:
+    """Processes, a network between them, a clock and one source of chance."""
+
+    def __init__(self, seed: int, network: Network | None = None, parameters: Parameters = PROFILES["default"]) -> None:
+        self.choose = random.Random(seed)
+        self.network = network or Network()
+        self.parameters = parameters
+        self.now = 0.0
+        self.processes: dict[str, Process] = {}
+        #: What was sent over the network.
+        self.counts: Counter[str] = Counter()
+        #: Called with each event; the default keeps them in `happened`.
+        self.on_event: Callable[[Happened], None]
+        self.happened: list[Happened] = []
+        self.on_event = self.happened.append
+        self._by_address: dict[Address, Process] = {}
+        self._queue: list[tuple[float, int, Process | None, Input | Callable[[], None]]] = []
+        self._entries = 0
+        self._streams: dict[int, tuple[Process, int, Process]] = {}  # number here -> asker, its number, asked
+        self._stream_numbers = 0
+        self._hosts = 0
+
+    # Who is there.
+
+    def form(self, count: int, label: str = "sim") -> list[str]:
+        """`count` members that know each other; answers their names."""
+        names = [f"n{number}" for number in range(count)]
+        records = [Record(name, 1, State.ALIVE, self._new_address()) for name in names]
+        base = snapshot(records)
+        envelope = Envelope(label)
+        for record in records:
+            process = self._start(record.name, record.address, label, base, envelope)
+            process.machine.handle(self.now, Join(()))
+            self._schedule(process)
+        return names
+
+    def start(
+        self, name: str, seeds: Collection[str] = (), address: Address | None = None, label: str = "sim"
+    ) -> Process:
+        """A new process that joins those at the addresses of `seeds`, at its name's last address or at a new one."""
+        old = self.processes.get(name)
+        address = address or (old.machine.me.address if old else self._new_address())
+        process = self._start(name, address, label, None, Envelope(label))
+        addresses = tuple(self.processes[seed].machine.me.address for seed in seeds)
+        self._take(process, Join(addresses))
+        return process
+
+    def crash(self, name: str) -> None:
+        """kill -9."""
+        process = self.processes[name]
+        process.down = True
+        process.inbox.clear()
+
+    def stall(self, name: str, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after a while."""
+        process = self.processes[name]
+        process.stalled_until = max(process.stalled_until, self.now + seconds)
+        self.at(process.stalled_until, lambda: self._go_on(process))
+
+    def leave(self, name: str) -> None:
+        """SIGTERM: it says goodbye, and ends when that is told."""
+        process = self.processes[name]
+        self._take(process, Leave())
+        self._end_when_told(process)
+
+    def up(self) -> list[Process]:
+        """Processes that were not killed."""
+        return [process for process in self.processes.values() if not process.down]
+
+    def sees(self, observer: str) -> dict[str, State]:
+        """What one member believes of all others."""
+        machine = self.processes[observer].machine
+        return {record.name: record.state for record in machine.members if record.name != observer}
+
+    def agree(self) -> bool:
+        """Whether all that run see all that run as live, and nobody else."""
+        names = {process.name for process in self.up()}
+        return all(
+            {record.name for record in process.machine.members if record.state.live} | {process.name} == names
+            for process in self.up()
+        )
+
+    # Time.
+
+    def at(self, when: float, do: Callable[[], None]) -> None:
+        """Do something then."""
+        self._push(when, None, do)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.run_until(lambda: False, seconds)
+
+    def run_until(self, done: Callable[[], bool], seconds: float, check_every: int = 1) -> bool:
+        """Let time pass until something is so, looked at after each so many steps; whether it came to be."""
+        end, queue, steps = self.now + seconds, self._queue, 0
+        while queue and queue[0][0] <= end:
+            steps += 1
+            self.now, _, process, item = heapq.heappop(queue)
+            if process is None:
+                item()  # type: ignore[operator]  # without a process it is one
+            else:
+                self._take(process, item)  # type: ignore[arg-type]
+            if steps % check_every == 0 and done():
+                return True
+        self.now = end
+        return done()
+
+    # A process takes something in.
+
+    def _take(self, process: Process, item: Input) -> None:
+        if process.down:
+            return
+        if process.stalled_until > self.now:
+            if type(item) is not Tick and len(process.inbox) < SOCKET_BUFFER_PACKETS:
+                process.inbox.append(item)
+            return
+        machine = process.machine
+        if type(item) is Tick:
+            if process.scheduled > self.now:
+                return  # an older entry than the last one
+            process.scheduled = float("inf")
+            if machine.deadline <= self.now:
+                self._carry_out(process, machine.handle(self.now, item))
+        else:
+            self._carry_out(process, machine.handle(self.now, item))
+        self._schedule(process)
+
+    def _go_on(self, process: Process) -> None:
+        if process.stalled_until > self.now or process.down:
+            return
+        while process.inbox:  # the socket before the timers
+            self._carry_out(process, process.machine.handle(self.now, process.inbox.popleft()))
+        process.scheduled = float("inf")
+        self._schedule(process)
+
+    def _schedule(self, process: Process) -> None:
+        deadline = process.machine.deadline
+        if deadline < process.scheduled:
+            process.scheduled = deadline
+            self._push(max(deadline, self.now), process, _TICK)
+
+    def _push(self, when: float, process: Process | None, item: Input | Callable[[], None]) -> None:
+        self._entries += 1
+        heapq.heappush(self._queue, (when, self._entries, process, item))
+
+    def _carry_out(self, process: Process, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Send(address, data):
+                    self._datagram(process, address, data)
+                case Connect():
+                    self._connect(process, output)
+                case Respond(stream, data):
+                    self._respond(process, stream, data)
+                case Finish(stream, data):
+                    self._finish(process, stream, data)
+                case _:
+                    self.on_event(Happened(self.now, process.name, output))
+
+    # The network.
+
+    def _datagram(self, source: Process, address: Address, data: bytes) -> None:
+        network, choose = self.network, self.choose
+        self.counts["datagrams"] += 1
+        self.counts["bytes"] += len(data)
+        target = self._by_address.get(address)
+        if target is None or (network.cuts and (source.host, target.host) in network.cuts):
+            return
+        copies = 2 if network.duplication and choose.random() < network.duplication else 1
+        for _ in range(copies):
+            if network.loss and choose.random() < network.loss:
+                continue
+            delay = self._delay()
+            if network.reordering and choose.random() < network.reordering:
+                delay += choose.random() * network.reorder_seconds
+            self._push(self.now + delay, target, Datagram(source.machine.me.address, data))
+
+    def _delay(self) -> float:
+        return self.network.delay_seconds + self.choose.expovariate(1) * self.network.jitter_seconds
+
+    def _segments(self, timeout_seconds: float, count: int) -> float:
+        """How long `count` segments take, one after the other, each sent again when it was lost."""
+        seconds = 0.0
+        for _ in range(count):
+            wait = timeout_seconds
+            while self.network.loss and self.choose.random() < self.network.loss:
+                seconds += wait
+                wait *= 2
+            seconds += self._delay()
+        return seconds
+
+    def _passes(self, one: Process, other: Process) -> bool:
+        cuts = self.network.cuts
+        return not cuts or ((one.host, other.host) not in cuts and (other.host, one.host) not in cuts)
+
+    def _connect(self, asker: Process, output: Connect) -> None:
+        self.counts["streams"] += 1
+        self.counts["bytes"] += len(output.data)
+        asked = self._by_address.get(output.address)
+        timeout = self.parameters.stream_timeout_seconds
+        self._stream_numbers += 1
+        number = self._stream_numbers
+        failed = StreamFailed(output.stream)
+        if asked is None or asked.down:
+            self._push(self.now + 2 * self._delay(), asker, failed)
+            return
+        self._streams[number] = (asker, output.stream, asked)
+        took = self._segments(SYN_TIMEOUT_SECONDS, 2) + self._segments(SEGMENT_TIMEOUT_SECONDS, 1)
+        if self._passes(asker, asked) and took < timeout:
+            self._push(self.now + took, asked, Request(number, output.data))
+
+        def time_out() -> None:
+            if self._streams.pop(number, None) is not None:
+                self._take(asker, failed)
+
+        self.at(self.now + timeout, time_out)
+
+    def _respond(self, asked: Process, number: int, data: bytes) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        asker, asker_number, _ = stream
+        self.counts["bytes"] += len(data)
+
+        def answer() -> None:
+            if self._passes(asker, asked) and self._streams.pop(number, None) is not None:
+                self._finishing = asked, number
+                self._take(asker, Answer(asker_number, data))
+
+        self.at(self.now + self._segments(SEGMENT_TIMEOUT_SECONDS, 1), answer)
+
+    def _finish(self, asker: Process, stream: int, data: bytes) -> None:
+        asked, number = self._finishing  # a last frame comes out of the very step that took the answer in
+        self.counts["bytes"] += len(data)
+        if self._passes(asker, asked):
+            self._push(self.now + self._segments(SEGMENT_TIMEOUT_SECONDS, 1), asked, Request(number, data))
+
+    # Processes.
+
+    def _start(self, name: str, address: Address, label: str, base: Snapshot | None, envelope: Envelope) -> Process:
+        machine = Swim(
+            name=name,
+            address=address,
+            now=self.now,
+            envelope=envelope,
+            parameters=self.parameters,
+            choose=random.Random(self.choose.getrandbits(64)),
+            base=base,
+        )
+        process = Process(name, machine)
+        self.processes[name] = process
+        self._by_address[address] = process
+        return process
+
+    def _end_when_told(self, process: Process) -> None:
+        def look() -> None:
+            if process.machine.farewell_told:
+                process.down = True
+            else:
+                self._end_when_told(process)
+
+        self.at(self.now + 0.1, look)
+
+    def _new_address(self) -> Address:
+        self._hosts += 1
+        return f"10.{self._hosts >> 16}.{self._hosts >> 8 & 255}.{self._hosts & 255}", PORT
+
+
+_TICK = Tick()

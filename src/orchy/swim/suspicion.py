@@ -1,0 +1,33 @@
+"""How long a suspicion lasts (Lifeguard, section 4.2, and its equation for the timeout)."""
+
+from __future__ import annotations
+
+import math
+
+
+class Suspicion:
+    """A suspected member has from `minimum` to `maximum` seconds to object; each accuser of its own makes it less."""
+
+    def __init__(self, started: float, accuser: str, minimum: float, maximum: float, expected: int) -> None:
+        self.started = started
+        #: Who was the first to suspect it.
+        self.accuser = accuser
+        self._accusers = {accuser}
+        self._minimum = minimum
+        self._maximum = maximum
+        self._expected = expected
+
+    def confirm(self, accuser: str) -> bool:
+        """Whether this is somebody new, and counts."""
+        if accuser in self._accusers or len(self._accusers) > self._expected:
+            return False
+        self._accusers.add(accuser)
+        return True
+
+    @property
+    def seconds(self) -> float:
+        """max - (max - min) * log(c + 1) / log(k + 1), with c confirmations of k that are expected."""
+        if self._expected < 1:
+            return self._minimum
+        done = math.log(len(self._accusers)) / math.log(self._expected + 1)
+        return max(self._minimum, self._maximum - (self._maximum - self._minimum) * done)

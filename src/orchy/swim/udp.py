@@ -1,0 +1,304 @@
+"""The driver: one machine on a UDP socket, and on TCP for streams.
+
+One task waits for the socket or for the machine's deadline, whichever is first. It empties the socket before it lets
+timers fire: what has arrived in time must not be late because this process was. Time is CLOCK_BOOTTIME, which goes on
+while the computer sleeps, so that whoever wakes knows how long it was gone.
+
+Whatever is sent is sent at once and without waiting; a datagram that the kernel has no room for is lost, as on the
+network. Streams have tasks of their own, bounded in number, bytes and time.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import NoReturn
+
+import trio
+
+from orchy.errors import StartupError
+from orchy.swim.machine import Swim
+from orchy.swim.messages import (
+    Address,
+    Answer,
+    Connect,
+    Datagram,
+    Event,
+    Finish,
+    Input,
+    Request,
+    Respond,
+    Send,
+    StreamFailed,
+    Tick,
+)
+from orchy.swim.parameters import FRAME_BYTES_MAX
+
+DATAGRAM_BYTES_MAX = 65_535
+#: So many datagrams are taken in before other tasks have their turn.
+DRAIN_MAX = 512
+RECEIVE_BUFFER_BYTES = 1 << 20
+#: Streams that peers may have open. A sync takes milliseconds; more are closed as they come.
+INBOUND_STREAMS_MAX = 64
+#: Streams that the machine may have asked for and that are not over; more fail at once.
+OUTBOUND_STREAMS_MAX = 128
+#: The first frame of a peer is a question; only who asked well may send a whole table.
+FIRST_FRAME_BYTES_MAX = 2_048
+LENGTH_BYTES = 4
+
+log = logging.getLogger(__name__)
+
+
+def boottime() -> float:
+    """Seconds since the start of the computer, with those in which it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Sockets:
+    """The UDP socket and the TCP listener of one address. A test may put one in between that loses what it wants."""
+
+    def __init__(self, udp: socket.socket, listener: trio.SocketListener, host: str, port: int) -> None:
+        self._udp = udp
+        self.listener = listener
+        self.address: Address = (host, port)
+
+    async def readable(self) -> None:
+        """Returns when there may be a datagram."""
+        await trio.lowlevel.wait_readable(self._udp)
+
+    def receive(self) -> tuple[bytes, Address]:
+        """A datagram and where it came from. Raises BlockingIOError when there is none; other OSErrors mean little."""
+        data, source = self._udp.recvfrom(DATAGRAM_BYTES_MAX)
+        return data, source[:2]
+
+    def send(self, data: bytes, address: Address) -> None:
+        """A datagram. Raises OSError."""
+        self._udp.sendto(data, address)
+
+    async def connect(self, address: Address) -> trio.SocketStream:
+        """A stream. Raises OSError."""
+        return await trio.open_tcp_stream(*address)
+
+    async def aclose(self) -> None:
+        """Close both."""
+        self._udp.close()
+        await self.listener.aclose()
+
+
+async def open_sockets(host: str, port: int, flag: str = "--bind-addr") -> Sockets:
+    """Both on one address; a port of 0 is any that is free for both. Raises StartupError that names `flag`."""
+    try:
+        family, _, _, _, resolved = (await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
+        for _ in range(20):  # a port that is free for UDP may be taken for TCP
+            udp = socket.socket(family, socket.SOCK_DGRAM)
+            try:
+                udp.setblocking(False)
+                udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+                udp.bind(resolved)
+                name = udp.getsockname()
+                tcp = trio.socket.socket(family, socket.SOCK_STREAM)
+                try:
+                    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    await tcp.bind(name)
+                    tcp.listen(INBOUND_STREAMS_MAX)
+                except BaseException:
+                    tcp.close()
+                    raise
+                return Sockets(udp, trio.SocketListener(tcp), name[0], name[1])
+            except OSError as error:
+                udp.close()
+                if port or error.errno != errno.EADDRINUSE:
+                    raise
+            except BaseException:
+                udp.close()
+                raise
+        raise OSError(errno.EADDRINUSE, "no port is free for both UDP and TCP")
+    except OSError as error:
+        what = "is taken" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror or error}"
+        raise StartupError(f"the gossip address {host}:{port} {what}; give another with {flag}") from None
+
+
+async def resolve(host: str, port: int) -> Address:
+    """The address of a name, as it is told to other members. Raises StartupError."""
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise StartupError(f"the host {host} has no address: {error.strerror or error}") from None
+    return str(found[0][4][0]), port
+
+
+class Driver:
+    """Runs one machine. `on_event` is called with its events, in their order, from the loop."""
+
+    def __init__(
+        self,
+        machine: Swim,
+        sockets: Sockets,
+        on_event: Callable[[Event], None],
+        clock: Callable[[], float] = boottime,
+    ) -> None:
+        self.machine = machine
+        self.counts: Counter[str] = Counter()
+        self._sockets = sockets
+        self._on_event = on_event
+        self._clock = clock
+        self._sleep = trio.CancelScope()
+        self._responses: dict[int, bytes] = {}
+        self._finishes: dict[int, bytes] = {}
+        self._inbound = 0
+        self._stream_numbers = 0
+        self._connects, self._to_connect = trio.open_memory_channel[Connect](OUTBOUND_STREAMS_MAX)
+
+    def feed(self, input: Input) -> None:
+        """Let the machine take something in, and do what it says."""
+        now = self._clock()
+        for output in self.machine.handle(now, input):
+            match output:
+                case Send(address, data):
+                    self._send(address, data)
+                case Connect(stream):
+                    try:
+                        self._connects.send_nowait(output)
+                    except trio.WouldBlock:
+                        self.counts["streams not opened"] += 1
+                        self.feed(StreamFailed(stream))
+                case Respond(stream, data):
+                    self._responses[stream] = data
+                case Finish(stream, data):
+                    self._finishes[stream] = data
+                case _:
+                    self._on_event(output)
+        wake_at = trio.current_time() + max(0.0, self.machine.deadline - now)
+        if wake_at < self._sleep.deadline:
+            self._sleep.deadline = wake_at
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Be a member until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._accept)
+            nursery.start_soon(self._open_streams)
+            task_status.started()
+            while True:
+                self._sleep = trio.CancelScope(
+                    deadline=trio.current_time() + max(0.0, self.machine.deadline - self._clock())
+                )
+                with self._sleep:
+                    await self._sockets.readable()
+                if not self._drain():
+                    await trio.lowlevel.checkpoint()
+                    continue  # there may be more: the timers wait
+                if self.machine.deadline <= self._clock():
+                    self.feed(Tick())
+
+    def _drain(self) -> bool:
+        """Take in what has come; whether that was all."""
+        for _ in range(DRAIN_MAX):
+            try:
+                data, source = self._sockets.receive()
+            except BlockingIOError:
+                return True
+            except OSError:  # such as an earlier datagram that was refused
+                self.counts["socket errors"] += 1
+                continue
+            self.counts["datagrams received"] += 1
+            self.feed(Datagram(source, data))
+        return False
+
+    def _send(self, address: Address, data: bytes) -> None:
+        try:
+            ipaddress.ip_address(address[0].partition("%")[0])  # a name would be looked up, and stop everything
+            self._sockets.send(data, address)
+            self.counts["datagrams sent"] += 1
+        except (OSError, ValueError, OverflowError):
+            self.counts["datagrams not sent"] += 1
+
+    # Streams.
+
+    async def _open_streams(self) -> NoReturn:
+        async with trio.open_nursery() as nursery:
+            while True:
+                nursery.start_soon(self._exchange, await self._to_connect.receive())
+
+    async def _exchange(self, connect: Connect) -> None:
+        self.counts["streams opened"] += 1
+        answer: bytes | None = None
+        with trio.move_on_after(self._timeout_seconds):
+            try:
+                async with await self._sockets.connect(connect.address) as stream:
+                    await _write(stream, connect.data)
+                    answer = await _read(stream, FRAME_BYTES_MAX)
+                    if answer is not None:
+                        self.feed(Answer(connect.stream, answer))
+                        last = self._finishes.pop(connect.stream, None)
+                        if last is not None:
+                            await _write(stream, last)
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                log.debug("no exchange with %s:%d: %s", *connect.address, error)
+        if answer is None:
+            self.feed(StreamFailed(connect.stream))
+
+    async def _accept(self) -> NoReturn:
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    stream = await self._sockets.listener.accept()
+                except OSError as error:  # out of file descriptors, or the peer is gone already
+                    log.debug("a gossip stream was not accepted: %s", error)
+                    await trio.sleep(0.1)
+                    continue
+                if self._inbound >= INBOUND_STREAMS_MAX:
+                    self.counts["streams refused"] += 1
+                    await trio.aclose_forcefully(stream)
+                    continue
+                self._inbound += 1
+                self._stream_numbers += 1
+                nursery.start_soon(self._serve, stream, self._stream_numbers)
+
+    async def _serve(self, stream: trio.SocketStream, number: int) -> None:
+        """A peer's question, the answer, and perhaps one more frame."""
+        try:
+            with trio.move_on_after(self._timeout_seconds):
+                async with stream:
+                    for limit in (FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX):
+                        frame = await _read(stream, limit)
+                        if frame is None:
+                            return
+                        self.feed(Request(number, frame))
+                        response = self._responses.pop(number, None)
+                        if response is not None:
+                            await _write(stream, response)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            log.debug("a gossip stream ended: %s", error)
+        finally:
+            self._inbound -= 1
+            self._responses.pop(number, None)
+
+    @property
+    def _timeout_seconds(self) -> float:
+        """How long one exchange may take, in seconds."""
+        return self.machine.parameters.stream_timeout_seconds
+
+
+async def _write(stream: trio.SocketStream, frame: bytes) -> None:
+    await stream.send_all(len(frame).to_bytes(LENGTH_BYTES, "big") + frame)
+
+
+async def _read(stream: trio.SocketStream, limit_bytes: int) -> bytes | None:
+    """A frame; None: the stream ended, or the frame is larger than it may be."""
+    data = bytearray()
+    wanted = LENGTH_BYTES
+    while len(data) < wanted:
+        more = await stream.receive_some(min(65_536, wanted - len(data)))
+        if not more:
+            return None
+        data += more
+        if wanted == LENGTH_BYTES == len(data):
+            wanted += int.from_bytes(data, "big")
+            if not LENGTH_BYTES < wanted <= LENGTH_BYTES + limit_bytes:
+                return None
+    return bytes(data[LENGTH_BYTES:])
