@@ -57,7 +57,7 @@ def settings_of(request: pytest.FixtureRequest) -> Callable[[str], RedisSettings
 @pytest.fixture
 def namespace() -> str:
     """One that no other test has."""
-    return f"test-{next(NAMESPACES)}"
+    return f"test-{next(NAMESPACES)}-"  # so that none is another one without its last character
 
 
 @pytest.fixture(params=STORES)
