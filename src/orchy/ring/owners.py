@@ -2,15 +2,19 @@
 
 Every (partition, member) pair has a score, the same on every node. The pairs are gone through from the highest
 score down: in the first pass a member takes up to floor(P/n) partitions, in the second one more. So the
-partitions are spread to within one, whatever the order of the members, and a join or a leave moves little more
-than it must.
+partitions are spread to within one, whatever the order of the members. A partition is with a member other than
+its best only where that one already has floor(P/n) partitions of a higher score. `docs/ring.md` has the figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import mmh3
+
+from orchy.ring.matching import match
+
+_SCORE_MASK = 2**64 - 1
 
 
 def owners(members: Collection[str], partitions: int) -> tuple[str, ...]:
@@ -18,24 +22,19 @@ def owners(members: Collection[str], partitions: int) -> tuple[str, ...]:
     names = sorted(set(members))
     if not names:
         return ()
-    # Sorted by score; ties, if there ever is one, by partition and name, so that all nodes agree.
-    pairs = sorted((-_score(partition, name), partition, name) for name in names for partition in range(partitions))
-    owner: dict[int, str] = {}
-    load = dict.fromkeys(names, 0)
-    floor = partitions // len(names)
-    for bound in (floor, floor + 1):
-        for _, partition, name in pairs:
-            if partition not in owner and load[name] < bound:
-                owner[partition] = name
-                load[name] += 1
-    return tuple(owner[partition] for partition in range(partitions))
+    encoded = [name.encode() for name in names]
+    scores = [_scores(partition, encoded) for partition in range(partitions)]
+    return tuple(names[member] for member in match(scores, len(names)))
 
 
 def successors(members: Collection[str], partition: int) -> list[str]:
     """The members in the order in which they are to adopt a partition that its owner does not serve."""
-    return sorted(set(members), key=lambda name: (-_score(partition, name), name))
+    names = sorted(set(members))
+    scores = dict(zip(names, _scores(partition, [name.encode() for name in names]), strict=True))
+    return sorted(names, key=lambda name: (-scores[name], name))
 
 
-def _score(partition: int, name: str) -> int:
-    """64 bits of MurmurHash3 x64-128."""
-    return mmh3.hash64(f"{partition}:{name}", signed=False)[0]
+def _scores(partition: int, names: Sequence[bytes]) -> list[int]:
+    """Of each member: the first 64 bits of the MurmurHash3 x64-128 of "<partition>:<name>" (names in UTF-8)."""
+    digest, prefix = mmh3.mmh3_x64_128_uintdigest, b"%d:" % partition
+    return [digest(prefix + name) & _SCORE_MASK for name in names]

@@ -1,0 +1,114 @@
+"""The ring's figures: `python bench/ring.py [--json FILE]`.
+
+How many partitions move when a member joins or leaves, how even the load is afterwards and how long it takes to
+compute, for Orchy's ring and two others. Each line is the mean of RUNS sets of names (the time: their median); names and
+who leaves follow from the seeds, which are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import attrs
+from rings import LOAD_BOUND, SCHEMES, VIRTUAL_NODES, Scheme
+
+RUNS = 20
+CHANGES = ((3, 4), (10, 11), (100, 99))
+PARTITIONS = (64, 256, 1_024)
+
+
+@attrs.frozen
+class Figures:
+    """One line: means over the runs, and the median of the times."""
+
+    members: str
+    partitions: int
+    least: float
+    scheme: str
+    moved: float
+    spread: float
+    max_over_mean: float
+    ms: float
+
+
+def change(seed: int, before: int, after: int) -> tuple[list[str], list[str]]:
+    """The names before and after one member joined or a random one left."""
+    names = [f"node-{seed}-{number}" for number in range(max(before, after))]
+    fewer = list(names)
+    fewer.remove(names[-1] if after > before else random.Random(seed).choice(names))
+    return (fewer, names) if after > before else (names, fewer)
+
+
+def least_moves(loads: Sequence[int], stay: int, joined: int) -> int:
+    """The fewest partitions that move from a balanced ring to any balanced one.
+
+    `loads` are those before, of the `stay` members that stay first; the others' partitions must move anyway.
+    """
+    floor, more = divmod(sum(loads), stay + joined)
+    targets = [floor + 1] * more + [floor] * (stay + joined - more)
+    kept = zip(sorted(loads[:stay], reverse=True), targets, strict=False)
+    return sum(loads) - sum(min(load, target) for load, target in kept)
+
+
+def least_for(before: Collection[str], after: Collection[str], partitions: int) -> int:
+    """The same for Orchy's ring, which is balanced."""
+    load = Counter(SCHEMES["Orchy"](before, partitions))
+    staying = sorted(set(before) & set(after))
+    loads = [load[name] for name in [*staying, *(set(before) - set(after))]]
+    return least_moves(loads, len(staying), len(set(after) - set(before)))
+
+
+def measure(scheme: Scheme, changes: Sequence[tuple[list[str], list[str]]], partitions: int) -> tuple[float, ...]:
+    """(moved, max - min, max / mean, ms)."""
+    moved, spread, over, ms = [], [], [], []
+    for before, after in changes:
+        was = scheme(before, partitions)
+        began = time.perf_counter()
+        owner = scheme(after, partitions)
+        ms.append((time.perf_counter() - began) * 1_000)
+        moved.append(sum(old != new for old, new in zip(was, owner, strict=True)))
+        load = Counter(owner)
+        loads = [load[name] for name in after]
+        spread.append(max(loads) - min(loads))
+        over.append(max(loads) / (partitions / len(after)))
+    return statistics.fmean(moved), statistics.fmean(spread), statistics.fmean(over), statistics.median(ms)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table; write it as JSON if asked to."""
+    parser = argparse.ArgumentParser(description="How the ring moves partitions, beside two other schemes.")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    options = parser.parse_args(arguments)
+    print(f"seeds 0 to {RUNS - 1}; bounded consistent: {VIRTUAL_NODES} virtual nodes, bound {float(LOAD_BOUND)}")
+    print("least: the fewest that move between two balanced rings\n")
+    print("| members | partitions | least | scheme | moved | max - min | max / mean | ms |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    figures = []
+    for before, after in CHANGES:
+        changes = [change(seed, before, after) for seed in range(RUNS)]
+        for partitions in PARTITIONS:
+            least = statistics.fmean(least_for(*one, partitions) for one in changes)
+            for name, scheme in SCHEMES.items():
+                line = Figures(f"{before} -> {after}", partitions, least, name, *measure(scheme, changes, partitions))
+                print(
+                    f"| {line.members} | {partitions} | {least:.1f} | {name} | {line.moved:.1f} | {line.spread:.1f} "
+                    f"| {line.max_over_mean:.2f} | {line.ms:.1f} |",
+                    flush=True,
+                )
+                figures.append(line)
+    if options.json:
+        told = {"runs": RUNS, "figures": [attrs.asdict(line) for line in figures]}
+        options.json.write_text(json.dumps(told, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
