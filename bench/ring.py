@@ -1,8 +1,8 @@
 """The ring's figures: `python bench/ring.py [--json FILE]`.
 
 How many partitions move when a member joins or leaves, how even the load is afterwards and how long it takes to
-compute, for Orchy's ring and two others. Each line is the mean of RUNS sets of names (the time: their median); names and
-who leaves follow from the seeds, which are printed.
+compute, for Orchy's ring and two others. Each line is the mean of RUNS sets of names (the time: their median).
+Names and who leaves follow from the seeds, which are printed.
 """
 
 from __future__ import annotations

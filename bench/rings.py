@@ -34,7 +34,9 @@ def bounded_consistent(members: Collection[str], partitions: int) -> tuple[str, 
     places each, and a partition goes to the first member at or after its own place that is not full. Partitions
     come in the order of their numbers.
     """
-    circle = sorted((_hash(b"%d:%b" % (place, name.encode())), name) for name in members for place in range(VIRTUAL_NODES))
+    circle = sorted(
+        (_hash(b"%d:%b" % (place, name.encode())), name) for name in members for place in range(VIRTUAL_NODES)
+    )
     places = [place for place, _ in circle]
     bound = ceil(Fraction(partitions, len(members)) * LOAD_BOUND)
     load = dict.fromkeys(members, 0)

@@ -1,18 +1,17 @@
-"""Scores -> owners: who gets what when the best pairs are served first. Pure.
+"""Scores -> owners: the best pair of a partition and a member first, as long as all stay even to within one. Pure.
 
-Two rounds. In the first, each member has room for floor(P/n) partitions and is full at its end; in the second,
-each takes at most one of those that are left. A round serves the pairs of a partition and a member from the
-highest score down: a pair counts if the partition is still free and the member has room.
+With P partitions and n members each member is to have floor(P/n), and P mod n of them one more. The pairs are gone
+through from the highest score down. A pair counts if its partition is free and its member has fewer than floor(P/n),
+or just so many while not all of the P mod n are given. No partition is left over: all members would have refused it,
+so all would be full.
 
-That is a matching in which both sides prefer the higher score. As all rank the pairs alike, there is one stable
-matching only, and this is it; so it is found as Gale and Shapley (1962) do, without the sorting of all P x n
-pairs: partitions ask members, the best first, and a member that is full lets go of the lowest it holds.
+Not all pairs are sorted: only each partition's best pair that was not refused waits in a heap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from heapq import heappush, heappushpop
+from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heapreplace
 
 
 def match(scores: Sequence[Sequence[int]], members: int) -> list[int]:
@@ -20,36 +19,33 @@ def match(scores: Sequence[Sequence[int]], members: int) -> list[int]:
 
     Of equal scores the one of the lower partition comes first, then that of the lower member.
     """
+    floor, one_more = divmod(len(scores), members)
     owner = [-1] * len(scores)
-    floor = len(scores) // members
-    left: list[int] = list(range(len(scores)))
-    for room in (floor, 1):
-        if room:
-            for member, held in enumerate(_serve(scores, left, members, room)):
-                for partition in held:
-                    owner[partition] = member
-            left = [partition for partition in left if owner[partition] < 0]
+    load = [0] * members
+    wishes = [_best_first(row) for row in scores]
+    pairs = [_pair(scores, partition, next(wish)) for partition, wish in enumerate(wishes)]
+    heapify(pairs)
+    while pairs:
+        _, partition, member = pairs[0]
+        if load[member] < floor:
+            pass
+        elif load[member] == floor and one_more:
+            one_more -= 1
+        else:  # for good: it never has room again
+            heapreplace(pairs, _pair(scores, partition, next(wishes[partition])))
+            continue
+        owner[partition] = member
+        load[member] += 1
+        heappop(pairs)
     return owner
 
 
-def _serve(scores: Sequence[Sequence[int]], partitions: Iterable[int], members: int, room: int) -> list[list[int]]:
-    """One round: the partitions of each member, at most `room` (>= 1)."""
-    wishes = {partition: _best_first(scores[partition]) for partition in partitions}
-    # Of each member a heap of (score, -partition): in front what it lets go of first.
-    held: list[list[tuple[int, int]]] = [[] for _ in range(members)]
-    for asking in wishes:
-        partition: int | None = asking
-        while partition is not None and (member := next(wishes[partition], None)) is not None:
-            entry = (scores[partition][member], -partition)
-            if len(held[member]) < room:
-                heappush(held[member], entry)
-                partition = None
-            else:
-                partition = -heappushpop(held[member], entry)[1]
-    return [[-minus for _, minus in heap] for heap in held]
+def _pair(scores: Sequence[Sequence[int]], partition: int, member: int) -> tuple[int, int, int]:
+    """What sorts as pairs are gone through."""
+    return -scores[partition][member], partition, member
 
 
 def _best_first(row: Sequence[int]) -> Iterator[int]:
-    """The members in a partition's order. Most get the first or a near one: what follows it is sorted when asked for."""
+    """The members in a partition's order. Many get the first: what follows it is sorted only when it is asked for."""
     yield row.index(max(row))
     yield from sorted(range(len(row)), key=row.__getitem__, reverse=True)[1:]
