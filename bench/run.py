@@ -127,6 +127,24 @@ def bench_idle(server: Server) -> list[tuple[str, float, str]]:
     ]
 
 
+def bench_starts(server: Server) -> list[tuple[str, float, str]]:
+    """Starts of three user actions in a row, on one connection: one a request, and in batches."""
+    server.call("POST", "/workflow", chain("three", 3))
+    figures = []
+    for size, requests in ((1, 1_000), (10, 200), (100, 30), (1_000, 6)):
+        one = {"name": "three", "input": {"n": 1}}
+        body = one if size == 1 else [one] * size
+        server.call("POST", "/flow/execute", body)
+        waits = []
+        for _ in range(requests):
+            began = time.perf_counter()
+            server.call("POST", "/flow/execute", body)
+            waits.append((time.perf_counter() - began) * 1_000)
+        figures.append((f"starts, {size:,} a request, flows a second", size * requests / sum(waits) * 1_000, ""))
+        figures.append((f"starts, {size:,} a request, p50, ms", statistics.median(waits), ""))
+    return figures
+
+
 def bench_script(server: Server) -> list[tuple[str, float, str]]:
     """A flow that is one script."""
     action = {"id": 1, "type": "system", "name": "javascript", "expression": "$.x = 1 + 1"}
@@ -141,6 +159,7 @@ BENCHES: dict[str, Callable[[Server], list[tuple[str, float, str]]]] = {
     "three": bench_three,
     "chain": bench_chain,
     "timers": bench_timers,
+    "starts": bench_starts,
     "script": bench_script,
 }
 

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "orchy.orchestrator": [
         "queries", "catalog", "flowcache", "transition", "store.base", "actions.javascript.port", "flow", "errors",
     ],
+    "orchy.starts": ["orchestrator", "catalog", "flow", "errors", "tasks"],
     "orchy.dispatch": ["store.base"],
     "orchy.partition": ["store.base", "errors"],
     "orchy.cluster": ["partition", "store.base", "flow", "errors"],
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "orchy.membership": ["cluster", "swim", "errors"],
     "orchy.joining": ["membership", "config", "store.redis", "errors"],
     "orchy.rpc": ["orchestrator", "catalog", "dispatch", "store.base", "flow", "errors", "tasks"],
-    "orchy.rest": ["orchestrator", "queries", "catalog", "flow", "errors"],
+    "orchy.rest": ["starts", "orchestrator", "queries", "catalog", "flow", "errors"],
     "orchy.worker": [
         "rpc.channel", "rpc.framing", "rpc.values", "rpc.generated", "flow.definition", "errors", "tasks",
     ],

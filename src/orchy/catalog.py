@@ -88,10 +88,15 @@ class Catalog:
 
     async def graph_to_start(self, name: str, version: int | None) -> Graph:
         """The compiled workflow that a new flow runs on. Raises NotFound, also for a version of a deleted workflow."""
-        latest = await self._store.latest_version(name)
-        if latest is None:
+        newest = await self.newest_version(name)
+        return await self.graph(name, newest if version is None else version)
+
+    async def newest_version(self, name: str) -> int:
+        """The number of a workflow's newest version. Raises NotFound."""
+        newest = await self._store.latest_version(name)
+        if newest is None:
             raise NotFound(_no_workflow(name, None))
-        return await self.graph(name, latest if version is None else version)
+        return newest
 
     async def graph(self, name: str, version: int) -> Graph:
         """The compiled workflow in a version, also of a deleted workflow. Raises NotFound."""

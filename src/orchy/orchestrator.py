@@ -28,6 +28,7 @@ from orchy.errors import (
     NotFound,
     OrchyError,
     OutcomeUnknown,
+    StoreError,
     StoreUnavailable,
     VersionConflict,
     WrongState,
@@ -49,6 +50,7 @@ from orchy.flow.events import (
 )
 from orchy.flow.execution import Flow
 from orchy.flow.expressions import FlowContext
+from orchy.flow.graph import Graph
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.flowcache import CachedFlow, FlowCache
@@ -162,10 +164,13 @@ class Orchestrator:
 
         Raises NotFound (workflow or version), InvalidInput (`flow_id`), and what the store raises.
         """
+        return await self.start(await self._catalog.graph_to_start(name, version), input, flow_id)
+
+    async def start(self, graph: Graph, input: JSON, flow_id: str | None = None) -> str:
+        """The same on a workflow that the caller has looked up."""
         if flow_id is not None:
             check_flow_id(flow_id)
-        graph = await self._catalog.graph_to_start(name, version)
-        flow = Flow(flow_id or str(uuid4()), name, graph.workflow.version, input)
+        flow = Flow(flow_id or str(uuid4()), graph.workflow.name, graph.workflow.version, input)
         rules = await self._rules()
         partition = self._partition_of(flow.id)
         for _ in range(TRIES_MAX):
@@ -178,8 +183,12 @@ class Orchestrator:
                 committed = await self._store.commit(commit)
             except VersionConflict:
                 return flow.id  # it was started before
-            except OutcomeUnknown:
-                if await self._store.load(partition, flow.id) is not None:
+            except OutcomeUnknown as unknown:
+                try:
+                    stored = await self._store.load(partition, flow.id)
+                except StoreError:
+                    raise OutcomeUnknown(f"flow {flow.id} may have been started: {unknown}") from None
+                if stored is not None:
                     return flow.id
                 continue
             self._observer.flow_started()

@@ -34,15 +34,18 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-async def gather(each: Callable[[_T], Awaitable[_R]], items: Iterable[_T]) -> list[_R]:
-    """`await each(item)` for all items at once; the results in the order of the items."""
+async def gather(each: Callable[[_T], Awaitable[_R]], items: Iterable[_T], at_once_max: int | None = None) -> list[_R]:
+    """`await each(item)` for all items, at most `at_once_max` at a time; the results in the order of the items."""
     items = list(items)
     results: dict[int, _R] = {}
 
-    async def one(index: int, item: _T) -> None:
-        results[index] = await each(item)
+    left = iter(enumerate(items))
+
+    async def work() -> None:
+        for index, item in left:
+            results[index] = await each(item)
 
     async with open_service_nursery() as nursery:
-        for index, item in enumerate(items):
-            nursery.start_soon(one, index, item)
+        for _ in range(min(len(items), at_once_max or len(items))):
+            nursery.start_soon(work)
     return [results[index] for index in range(len(items))]

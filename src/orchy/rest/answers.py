@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,27 +32,39 @@ def answer(value: JSON, status: int = 200) -> Response:
 
 def error_answer(message: str, status: int, details: Iterable[Problem] = ()) -> Response:
     """An error, in the shape that all have."""
-    return answer({"error": message, "details": [problem_json(problem) for problem in details]}, status)
+    return answer(error_body(message, details), status)
+
+
+def error_body(message: str, details: Iterable[Problem] = ()) -> dict[str, JSON]:
+    """What all errors look like."""
+    return {"error": message, "details": [problem_json(problem) for problem in details]}
 
 
 def answer_error(error: OrchyError) -> Response:
     """An error of the tree."""
-    match error:
-        case TooLarge():
-            return error_answer(str(error), 413, error.problems)
-        case InvalidInput():
-            return error_answer(str(error), 400, error.problems)
-        case NotFound():
-            return error_answer(str(error), 404)
-        case WrongState():
-            return error_answer(str(error), 409)
-        case OutcomeUnknown():
-            message = f"{error}; look before you repeat it (a start with the same flowId may be repeated)"
-        case _:
-            message = f"{error}; nothing was accepted, try again"
-    response = error_answer(message, 503)
-    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    status, body = told(error)
+    response = answer(body, status)
+    if status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
+
+
+def told(error: OrchyError) -> tuple[int, dict[str, JSON]]:
+    """The status of an error and the body that tells it."""
+    message = str(error)
+    problems: Sequence[Problem] = ()
+    match error:
+        case InvalidInput():
+            status, problems = 413 if isinstance(error, TooLarge) else 400, error.problems
+        case NotFound():
+            status = 404
+        case WrongState():
+            status = 409
+        case OutcomeUnknown():
+            status, message = 503, f"{error}; look before you repeat it (a start with the same flowId may be repeated)"
+        case _:
+            status, message = 503, f"{error}; nothing was accepted, try again"
+    return status, error_body(message, problems)
 
 
 def problem_json(problem: Problem) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> 
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_SECONDS
     app.register_blueprint(workflows.routes(services.catalog))
     app.register_blueprint(actions.routes(services.catalog))
-    app.register_blueprint(flows.routes(services.orchestrator, services.queries))
+    app.register_blueprint(flows.routes(services.orchestrator, services.queries, services.catalog))
     app.register_blueprint(node.routes(services.cluster, services.metrics.text, lambda: _index(app)))
 
     @app.errorhandler(OrchyError)

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from quart import Blueprint, Response, request
 
-from orchy.errors import InvalidInput
+from orchy.catalog import Catalog
+from orchy.errors import InvalidInput, OrchyError, OutcomeUnknown, Problem, StoreError
+from orchy.flow.definition import JSON
 from orchy.flow.execution import State
+from orchy.flow.jsonscan import Where
+from orchy.flow.jsontext import pointer
 from orchy.orchestrator import Orchestrator
 from orchy.queries import PAGE_MAX, FlowView, HistoryLine, Queries
-from orchy.rest.answers import answer, time_text
-from orchy.rest.requests import check_query, query_int, read_fields
+from orchy.rest.answers import answer, answer_error, time_text, told
+from orchy.rest.requests import check_query, fields_of, query_int, read_fields, read_json
+from orchy.starts import STARTS_MAX, Start, start_all
 
 PAGE_DEFAULT = 50
 
 _FLOW_FIELDS = {"name": str, "flowId": str}
 
 
-def routes(orchestrator: Orchestrator, queries: Queries) -> Blueprint:
-    """The routes over an orchestrator and its queries."""
+def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Blueprint:
+    """The routes over an orchestrator, its queries and the catalog."""
     blueprint = Blueprint("flows", __name__)
 
     @blueprint.post("/flow/execute")
     async def execute() -> Response:
-        fields = await read_fields({"name": str}, {"input": None, "version": int, "flowId": str})
-        flow_id = await orchestrator.execute(
-            fields["name"], fields.get("input", {}), fields.get("version"), fields.get("flowId")
-        )
-        return answer({"flowId": flow_id})
+        wanted = await read_json()
+        if isinstance(wanted, list):
+            starts = _starts(wanted)
+            started = iter(await start_all(orchestrator, catalog, [one for one in starts if isinstance(one, Start)]))
+            return _batch_answer([next(started) if isinstance(one, Start) else one for one in starts])
+        start = _start(wanted)
+        return answer({"flowId": await orchestrator.execute(start.name, start.input, start.version, start.flow_id)})
 
     @blueprint.get("/flow/<flow_id>")
     async def show(flow_id: str) -> Response:
@@ -68,6 +75,43 @@ def routes(orchestrator: Orchestrator, queries: Queries) -> Blueprint:
         return await _command(orchestrator.cancel)
 
     return blueprint
+
+
+def _start(wanted: JSON, where: Where = ()) -> Start:
+    fields = fields_of(wanted, {"name": str}, {"input": None, "version": int, "flowId": str}, where)
+    return Start(fields["name"], fields.get("input", {}), fields.get("version"), fields.get("flowId"))
+
+
+def _starts(batch: list[JSON]) -> list[Start | InvalidInput]:
+    """The starts of a batch, or what is wrong with each. Raises InvalidInput when it is none."""
+    if not 1 <= len(batch) <= STARTS_MAX:
+        raise InvalidInput(f"a batch is a list of 1 to {STARTS_MAX:,} objects, this one has {len(batch):,}")
+    strays = [index for index, item in enumerate(batch) if not isinstance(item, dict)]
+    if strays:
+        problems = [Problem("a start must be a JSON object", pointer((index,))) for index in strays]
+        raise InvalidInput("a batch is a list of objects", problems)
+    starts: list[Start | InvalidInput] = []
+    for index, item in enumerate(batch):
+        try:
+            starts.append(_start(item, (index,)))
+        except InvalidInput as error:
+            starts.append(error)
+    return starts
+
+
+def _batch_answer(outcomes: Sequence[str | OrchyError]) -> Response:
+    """Each start's own answer; one error for all when the store was to blame and nothing can have been started."""
+    failures = [one for one in outcomes if isinstance(one, StoreError)]
+    if failures and not any(isinstance(one, str | OutcomeUnknown) for one in outcomes):
+        return answer_error(failures[0])
+    answers: list[JSON] = []
+    for outcome in outcomes:
+        if isinstance(outcome, str):
+            answers.append({"flowId": outcome})
+        else:
+            status, body = told(outcome)
+            answers.append({**body, "status": status})
+    return answer(answers)
 
 
 async def _command(command: Callable[[str, str], Awaitable[FlowView]]) -> Response:

@@ -10,7 +10,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from orchy.errors import InvalidInput, Problem, TooLarge
 from orchy.flow.definition import JSON
-from orchy.flow.jsontext import parse_json
+from orchy.flow.jsonscan import Where
+from orchy.flow.jsontext import parse_json, pointer
 
 _NAMES = {str: "a string", int: "an integer"}
 
@@ -31,18 +32,30 @@ async def read_body() -> bytes:
     return body
 
 
+async def read_json() -> JSON:
+    """The body as JSON. Raises InvalidInput, TooLarge."""
+    return parse_json(await read_body())
+
+
 async def read_fields(required: Mapping[str, type | None], optional: Mapping[str, type | None]) -> dict[str, Any]:
     """The fields of a body that is a JSON object; a type of None takes any JSON. Raises InvalidInput, TooLarge."""
-    value = parse_json(await read_body())
+    return fields_of(await read_json(), required, optional)
+
+
+def fields_of(
+    value: JSON, required: Mapping[str, type | None], optional: Mapping[str, type | None], where: Where = ()
+) -> dict[str, Any]:
+    """The fields of a JSON object that stands at `where` in the body. Raises InvalidInput with all problems."""
     if not isinstance(value, dict):
         raise InvalidInput("the body must be a JSON object")
     known = {**required, **optional}
-    problems = [Problem(f"the field {name!r} is missing", "") for name in required if name not in value]
+    problems = [Problem(f"the field {name!r} is missing", pointer(where)) for name in required if name not in value]
     for name, item in value.items():
         if name not in known:
-            problems.append(Problem(f"unknown field {name!r}; known here: {', '.join(sorted(known))}", f"/{name}"))
+            message = f"unknown field {name!r}; known here: {', '.join(sorted(known))}"
+            problems.append(Problem(message, pointer((*where, name))))
         elif not _fits(item, known[name], name in required):
-            problems.append(Problem(f"{name!r} must be {_NAMES[known[name] or str]}", f"/{name}"))
+            problems.append(Problem(f"{name!r} must be {_NAMES[known[name] or str]}", pointer((*where, name))))
     if problems:
         raise InvalidInput("the request is not valid", problems)
     return value
