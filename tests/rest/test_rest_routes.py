@@ -118,11 +118,27 @@ def test_a_flow_and_its_commands(server):
     assert refused(server, "GET", "/flow/nobody/history")[0] == 404
 
 
+def test_a_batch_of_starts(server):
+    server.post("/workflow", {**HELLO, "name": "batched"})
+    batch = [{"name": "batched", "flowId": f"batched-{number}", "input": {"n": number}} for number in range(500)]
+    batch[7] = {"name": "nope"}
+    batch[499] = batch[0]
+    for _ in range(2):  # the second time it starts nothing
+        answers = server.post("/flow/execute", batch)
+        assert [answer.get("flowId") for answer in answers] == [one.get("flowId") for one in batch]
+        assert (answers[7]["status"], answers[7]["details"]) == (404, [])
+    assert server.get("/flow/batched-498")["data"] == {"input": {"n": 498}}
+    assert len(server.get("/flow?name=batched&limit=500")["flows"]) == 498
+
+
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
         ("/flow/execute", b"", "JSON"),
-        ("/flow/execute", b"[]", "object"),
+        ("/flow/execute", b"[]", "1 to 1,000 objects"),
+        ("/flow/execute", b"[" + b"{}," * 1_000 + b"{}]", "1 to 1,000 objects"),
+        ("/flow/execute", b'[{"name": "hello"}, 3]', "a list of objects"),
+        ("/flow/execute", b'"hello"', "object"),
         ("/flow/execute", b'{"name": 1, "x": 2}', "not valid"),
         ("/flow/execute", b'{"name": "hello", "flowId": "a b"}', "flowId"),
         ("/flow/execute", b'{"name": "hello", "version": true}', "not valid"),

@@ -1,0 +1,284 @@
+"""Starts in batches: in order, each with an outcome of its own, side by side; and what REST says of them."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from orchy.errors import InvalidInput, NotFound, OutcomeUnknown, StoreRefused, StoreUnavailable
+from orchy.rest import Services, create_app
+from orchy.starts import STARTS_AT_ONCE, STARTS_MAX, Start, start_all
+from orchy.tasks import gather
+
+
+class Watched:
+    """A store that counts what is asked of it, takes a second for a commit, and fails from some commit on."""
+
+    def __init__(self, store):
+        self._store = store
+        self.asked = []
+        self.commits = 0
+        self.under_way = 0
+        self.most_under_way = 0
+        self.sound_commits = float("inf")
+        self.error = StoreUnavailable("down")
+        self.lost_after_commit = False
+        self.down = False
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def latest_version(self, name):
+        self.asked.append(name)
+        if self.down:
+            raise StoreUnavailable("down")
+        return await self._store.latest_version(name)
+
+    async def load(self, partition, flow_id):
+        if self.commits > self.sound_commits:
+            raise StoreUnavailable("down")
+        return await self._store.load(partition, flow_id)
+
+    async def commit(self, commit):
+        self.commits += 1
+        number = self.commits
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await trio.sleep(1)
+        self.under_way -= 1
+        if number > self.sound_commits:
+            if self.lost_after_commit:
+                await self._store.commit(commit)
+            raise self.error
+        return await self._store.commit(commit)
+
+
+@pytest.fixture
+def watched(store, engines):
+    return engines(Watched(store))
+
+
+@pytest.fixture
+def client(watched):
+    """REST over that engine, without a cluster and without metrics."""
+
+    class Metrics:
+        def requested(self, method, route, status, seconds):
+            pass
+
+        def text(self):
+            return b""
+
+    class Cluster:
+        ready = True
+
+        async def describe(self):
+            return {}
+
+    services = Services(watched.orchestrator, watched.queries, watched.catalog, Cluster(), Metrics())
+    return create_app(services, body_limit_bytes=200_000).test_client()
+
+
+async def execute(client, body):
+    """(status, JSON) of a batch."""
+    answer = await client.post("/flow/execute", json=body)
+    return answer.status_code, await answer.get_json()
+
+
+def start_batch(engine, starts):
+    return start_all(engine.orchestrator, engine.catalog, starts)
+
+
+async def ids(engine):
+    return {flow.id for flow in (await engine.queries.flows(None, None, 500, None)).flows}
+
+
+async def test_outcomes_come_in_order_and_each_for_itself(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    await watched.save(user(1, "a"), name="gone")
+    await watched.catalog.delete_workflow("gone")
+    outcomes = await start_batch(
+        watched,
+        [
+            Start("w", {"n": 1}, flow_id="one"),
+            Start("nope", {}),
+            Start("w", {}, version=7),
+            Start("gone", {}, version=1),
+            Start("w", {}, flow_id="not an id"),
+            Start("w", {"n": 2}, version=1),
+        ],
+    )
+    assert outcomes[0] == "one"
+    assert [type(outcome) for outcome in outcomes[1:5]] == [NotFound, NotFound, NotFound, InvalidInput]
+    assert await ids(watched) == {"one", outcomes[5]}
+    assert (await watched.queries.flow(outcomes[5])).data == {"input": {"n": 2}}
+    assert watched.observer.started == 2
+
+
+async def test_commits_leave_side_by_side_and_the_newest_version_is_read_once(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    await watched.save(user(1, "b"), name="other")
+    began = trio.current_time()
+    names = ["w", "other"] * (STARTS_MAX // 2)
+    outcomes = await start_batch(watched, [Start(name, {"n": number}) for number, name in enumerate(names)])
+    assert trio.current_time() - began == pytest.approx(-(-STARTS_MAX // STARTS_AT_ONCE))
+    assert watched.store.most_under_way == STARTS_AT_ONCE
+    assert sorted(watched.store.asked) == ["other", "w"]
+    assert len(set(outcomes)) == STARTS_MAX
+    for number in (0, 1, 998, 999):
+        view = await watched.queries.flow(outcomes[number])
+        assert (view.name, view.data) == (names[number], {"input": {"n": number}})
+
+
+async def test_one_flow_id_several_times_starts_the_first_that_can_be(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    starts = [Start("nope", {}, flow_id="f"), *(Start("w", {"n": number}, flow_id="f") for number in range(40))]
+    outcomes = await start_batch(watched, [*starts, Start("w", {}, flow_id="g")])
+    assert isinstance(outcomes[0], NotFound)
+    assert outcomes[1:] == ["f"] * 40 + ["g"]
+    assert (await watched.queries.flow("f")).data == {"input": {"n": 0}}
+    assert watched.observer.started == 2
+
+
+async def test_a_batch_repeated_starts_what_was_not_and_nothing_twice(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    starts = [Start("w", {}, flow_id=f"f-{number}") for number in range(200)]
+    watched.store.sound_commits = 50
+    outcomes = await start_batch(watched, starts)
+    started = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    assert len(started) == 50
+    assert await ids(watched) == set(started)
+    assert all(isinstance(outcome, str | StoreUnavailable) for outcome in outcomes)
+    # Those that were under way found it out; the others did not wait for the same.
+    assert watched.store.commits < 50 + 2 * STARTS_AT_ONCE
+    watched.store.sound_commits = float("inf")
+    assert await start_batch(watched, starts) == [start.flow_id for start in starts]
+    assert watched.observer.started == 200
+
+
+async def test_a_refusal_ends_nothing_but_its_own_start(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    watched.store.sound_commits, watched.store.error = 10, StoreRefused("out of memory")
+    outcomes = await start_batch(watched, [Start("w", {}) for _ in range(100)])
+    assert [type(outcome) for outcome in outcomes].count(StoreRefused) == 90
+    assert watched.store.commits == 100
+
+
+async def test_a_start_of_which_nobody_knows_says_so_and_names_its_flow(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    watched.store.sound_commits, watched.store.error = 0, OutcomeUnknown("the connection was lost")
+    watched.store.lost_after_commit = True
+    (outcome,) = await start_batch(watched, [Start("w", {})])
+    assert isinstance(outcome, OutcomeUnknown)
+    (flow_id,) = await ids(watched)
+    assert flow_id in str(outcome)
+
+
+async def test_rest_answers_good_and_bad_items_in_order(autojump_clock, watched, client, user):
+    await watched.save(user(1, "a"))
+    status, answers = await execute(
+        client,
+        [
+            {"name": "w", "flowId": "f"},
+            {"name": "nope"},
+            {"name": 1, "x/y": 2},
+            {},
+            {"name": "w", "flowId": "a b"},
+            {"name": "w", "flowId": "f", "input": {"late": True}},
+        ],
+    )
+    assert status == 200
+    assert answers[0] == answers[5] == {"flowId": "f"}
+    assert [answer["status"] for answer in answers[1:5]] == [404, 400, 400, 400]
+    assert all(set(answer) == {"error", "details", "status"} for answer in answers[1:5])
+    assert [problem["pointer"] for problem in answers[2]["details"]] == ["/2/name", "/2/x~1y"]
+    assert answers[3]["details"][0]["pointer"] == "/3"
+    assert (await watched.queries.flow("f")).data == {"input": {}}
+
+
+@pytest.mark.parametrize("count", [0, STARTS_MAX + 1])
+async def test_rest_takes_no_batch_outside_of_its_limits(autojump_clock, watched, client, user, count):
+    await watched.save(user(1, "a"))
+    status, answer = await execute(client, [{"name": "w"}] * count)
+    assert status == 400
+    assert f"{count:,}" in answer["error"]
+    assert f"{STARTS_MAX:,}" in answer["error"]
+    assert await ids(watched) == set()
+
+
+async def test_rest_takes_the_largest_batch(autojump_clock, watched, client, user):
+    await watched.save(user(1, "a"))
+    status, answers = await execute(client, [{"name": "w"}] * STARTS_MAX)
+    assert status == 200
+    assert len({answer["flowId"] for answer in answers}) == STARTS_MAX
+
+
+async def test_rest_refuses_a_list_of_other_things_and_starts_nothing(autojump_clock, watched, client, user):
+    await watched.save(user(1, "a"))
+    status, answer = await execute(client, [{"name": "w"}, 1, None, {"name": "w"}, []])
+    assert status == 400
+    assert [problem["pointer"] for problem in answer["details"]] == ["/1", "/2", "/4"]
+    assert await ids(watched) == set()
+
+
+async def test_rest_takes_no_body_that_is_too_large(autojump_clock, watched, client, user):
+    await watched.save(user(1, "a"))
+    status, answer = await execute(client, [{"name": "w", "input": "x" * 100_000}] * 3)
+    assert status == 413
+    assert set(answer) == {"error", "details"}
+    assert await ids(watched) == set()
+
+
+async def test_rest_says_503_when_nothing_was_started_for_the_stores_sake(autojump_clock, watched, client, user):
+    await watched.save(user(1, "a"))
+    batch = [{"name": "w"}, {"name": 1}, *[{"name": "w"}] * 98]
+    for attribute, value in (("sound_commits", 0), ("down", True)):
+        setattr(watched.store, attribute, value)
+        answer = await client.post("/flow/execute", json=batch)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert "nothing was accepted" in (await answer.get_json())["error"]
+    assert await ids(watched) == set()
+
+
+async def test_rest_tells_each_item_when_the_store_fails_in_the_middle(autojump_clock, watched, client, user):
+    await watched.save(user(1, "a"))
+    watched.store.sound_commits = 50
+    status, answers = await execute(client, [{"name": "w", "flowId": f"f-{number}"} for number in range(100)])
+    assert status == 200
+    started = {answer["flowId"] for answer in answers if "flowId" in answer}
+    assert len(started) == 50
+    assert await ids(watched) == started
+    assert {answer["status"] for answer in answers if "flowId" not in answer} == {503}
+
+
+async def test_rest_claims_nothing_about_a_batch_that_may_have_been_started(autojump_clock, watched, client, user):
+    await watched.save(user(1, "a"))
+    watched.store.sound_commits, watched.store.error = 0, OutcomeUnknown("the connection was lost")
+    watched.store.lost_after_commit = True
+    status, answers = await execute(client, [{"name": "w"}] * 2)
+    assert status == 200
+    for flow_id in await ids(watched):
+        assert any(flow_id in answer["error"] for answer in answers)
+    assert all("nothing was accepted" not in answer["error"] for answer in answers)
+    watched.store.lost_after_commit = False
+    assert (await execute(client, {"name": "w"}))[0] == 503
+
+
+@pytest.mark.parametrize(("at_once_max", "most"), [(None, 7), (3, 3), (1, 1), (50, 7)])
+async def test_gather_keeps_order_and_limit(autojump_clock, at_once_max, most):
+    under_way, seen = 0, []
+
+    async def double(number):
+        nonlocal under_way
+        under_way += 1
+        seen.append(under_way)
+        await trio.sleep(10 - number)
+        under_way -= 1
+        return 2 * number
+
+    assert await gather(double, range(7), at_once_max) == [0, 2, 4, 6, 8, 10, 12]
+    assert max(seen) == most
+
+
+async def test_gather_of_nothing_is_nothing(autojump_clock):
+    assert await gather(trio.sleep, [], 3) == []
