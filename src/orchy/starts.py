@@ -79,16 +79,16 @@ class _Attempts:
     """Calls that may fail each for itself, until the store turns out not to be reached."""
 
     def __init__(self) -> None:
-        self._unreached: OrchyError | None = None
+        self._unreached = False
 
     async def outcome(self, call: Callable[..., Awaitable[_R]], *args: Any) -> _R | OrchyError:
         """What came of a call; it is not made once the store was not reached."""
-        if self._unreached is not None:
-            return StoreUnavailable(f"not begun, as the store was not reached before: {self._unreached}")
+        if self._unreached:
+            return StoreUnavailable("not begun, as the store was not reached for another start of the batch")
         try:
             return await call(*args)
         except (StoreUnavailable, OutcomeUnknown) as error:
-            self._unreached = error
+            self._unreached = True
             return error
         except OrchyError as error:
             return error
