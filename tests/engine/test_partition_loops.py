@@ -63,6 +63,27 @@ async def test_a_lost_lease_is_noticed(autojump_clock, store):
         nursery.cancel_scope.cancel()
 
 
+async def test_leases_are_given_up_although_the_stop_comes_while_they_are_being_given_up(autojump_clock, store):
+    class Slow:
+        """The store, an answer's time away."""
+
+        def __getattr__(self, verb):
+            async def call(*args):
+                await trio.sleep(0.1)
+                return await getattr(store, verb)(*args)
+
+            return call
+
+    keeper = LeaseKeeper(Slow(), "one", Holdings())
+    keeper.want([0, 1])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.run)
+        keeper.want([])
+        await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
+    assert len(await store.acquire([0, 1], "two", 1000)) == 2
+
+
 class Looks:
     """A store that answers looks from a script, and notes when they came."""
 

@@ -48,6 +48,7 @@ class LeaseKeeper:
         self._times = times
         self._holdings = holdings
         self._wanted: frozenset[int] = frozenset()
+        self._given_up: list[Lease] = []  # not held any more, but the store may not know it yet
         self._changed = trio.Event()
         self._round = trio.Event()
         self._answered_at = float("-inf")
@@ -127,7 +128,8 @@ class LeaseKeeper:
 
     async def _release(self, partitions: Collection[int]) -> None:
         """The loops stop working on the partitions first, then the leases are free."""
-        released: list[Lease] = [self._holdings.leases[partition] for partition in sorted(partitions)]
-        if released:
-            self._holdings.remove(partitions)
-            await self._store.release(released, self._node)
+        self._given_up += [self._holdings.leases[partition] for partition in sorted(partitions)]
+        self._holdings.remove(partitions)
+        if self._given_up:
+            await self._store.release(self._given_up, self._node)
+            self._given_up = []
