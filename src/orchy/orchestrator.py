@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import attrs
 import trio
@@ -142,6 +142,7 @@ class Orchestrator:
         retention_seconds: float,
         default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         batch_size: int = BATCH_MAX,
+        new_uuid: Callable[[], UUID] = uuid4,
     ) -> None:
         self._store = store
         self._catalog = catalog
@@ -154,6 +155,7 @@ class Orchestrator:
         self._retain_ms = round(retention_seconds * 1000)
         self._default_timeout_seconds = default_timeout_seconds
         self._batch_size = batch_size
+        self._new_uuid = new_uuid
         self._cache = FlowCache()
         self._mailboxes: dict[str, _Mailbox] = {}
 
@@ -170,7 +172,7 @@ class Orchestrator:
         """The same on a workflow that the caller has looked up."""
         if flow_id is not None:
             check_flow_id(flow_id)
-        flow = Flow(flow_id or str(uuid4()), graph.workflow.name, graph.workflow.version, input)
+        flow = Flow(flow_id or str(self._new_uuid()), graph.workflow.name, graph.workflow.version, input)
         rules = await self._rules()
         partition = self._partition_of(flow.id)
         for _ in range(TRIES_MAX):
@@ -220,7 +222,7 @@ class Orchestrator:
 
         Raises NotFound, WrongState (the flow is over), InvalidInput (too many are kept).
         """
-        letter = _Letter(EventReceived(event, data, uuid4().hex[:16]), name)
+        letter = _Letter(EventReceived(event, data, self._new_uuid().hex[:16]), name)
         verdict, cached = await self._post(flow_id, letter)
         if verdict is Verdict.REFUSED:
             raise WrongState(f"flow {flow_id} is {cached.flow.state} and takes no events")
@@ -298,7 +300,8 @@ class Orchestrator:
     async def _move(self, flow_id: str, letters: Sequence[_Letter]) -> None:
         rules = await self._rules()
         for _ in range(TRIES_MAX):
-            cached = self._cache.get(flow_id) or await load_flow(self._store, self._partition_of(flow_id), flow_id)
+            seen = self._cache.get(flow_id)
+            cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph(cached.flow.workflow, cached.flow.workflow_version)
             moved = Moved(graph, cached.flow, rules)
             answers = [self._step_letter(moved, letter) for letter in letters]
@@ -312,6 +315,10 @@ class Orchestrator:
                 except (VersionConflict, OutcomeUnknown):
                     continue
                 cached = self._after(commit, committed, moved, cached)
+            elif seen is not None:
+                # No commit will find out whether what was seen is old, and "nothing to do" may be wrong by now.
+                self._cache.drop(flow_id)
+                continue
             for letter, answer in zip(letters, answers, strict=True):
                 letter.answer, letter.flow = answer, cached
             return

@@ -7,8 +7,12 @@ import trio
 
 from orchy.errors import InvalidInput, NotFound, OutcomeUnknown, StoreUnavailable, VersionConflict, WrongState
 from orchy.flow.definition import ActionDefinition, RetryPolicy
+from orchy.flow.events import TimerKind
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
+from orchy.orchestrator import Result
+from orchy.ring import partition_of
+from orchy.store.base import DueTimer, TimerKey
 
 
 async def test_a_chain_of_user_and_system_actions_completes(autojump_clock, engine, user):
@@ -383,3 +387,30 @@ async def test_parameters_that_can_not_be_sent_fail_the_flow(autojump_clock, eng
     view = await engine.queries.flow(flow_id)
     assert view.state is State.FAILED
     assert "too deep" in view.error
+
+
+@pytest.fixture
+def two_nodes(autojump_clock, store, engines):
+    """Two nodes on one store, each with a cache of its own."""
+    return engines(store, "one"), engines(store, "two")
+
+
+async def test_an_order_that_another_node_has_undone_is_carried_out_again(autojump_clock, two_nodes, user):
+    one, two = two_nodes
+    await one.save(user(1, "a"))
+    flow_id = await one.orchestrator.execute("w", {})
+    await one.orchestrator.pause("w", flow_id)
+    await two.orchestrator.resume("w", flow_id)
+    view = await one.orchestrator.pause("w", flow_id)  # this node saw it paused, and nothing else since
+    assert view.state is State.PAUSED
+    assert (await two.queries.flow(flow_id)).state is State.PAUSED
+
+
+async def test_a_timer_is_not_forgotten_because_a_node_saw_the_flow_before_it_was_set(autojump_clock, two_nodes, user):
+    one, two = two_nodes
+    await one.save(user(1, "a", [2]), {"id": 2, "type": "system", "name": "delay", "delaySeconds": 1})
+    flow_id = await one.orchestrator.execute("w", {}, flow_id="f")  # seen by node one with action 1 running
+    await two.orchestrator.push(Result(flow_id, 1, 1, {}))  # and moved on by node two
+    key = TimerKey(TimerKind.DELAY, 2, 1, flow_id)
+    await one.orchestrator.fire(DueTimer(partition_of(flow_id, 4), key, 0))
+    assert (await one.queries.flow(flow_id)).state is State.COMPLETED
