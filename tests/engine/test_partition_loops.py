@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import trio
+import trio.lowlevel
 
 from orchy.errors import StoreUnavailable
 from orchy.flow.events import TimerKind
@@ -160,6 +161,30 @@ async def test_a_lost_partition_is_let_go(autojump_clock, nursery):
     _, holdings, *_ = start_loop(nursery, looks)
     await trio.sleep(0.1)
     assert sorted(holdings.leases) == [0]
+
+
+async def test_a_partition_that_is_given_up_during_a_look_does_not_keep_the_loop_awake(autojump_clock, nursery):
+    holdings = Holdings()
+
+    class GivenUp(Looks):
+        async def look(self, leases, limit, lease_ms):
+            answers = await super().look(leases, limit, lease_ms)
+            holdings.remove([1])
+            return answers
+
+    looks = GivenUp()
+    looks.answers[1] = PartitionLook(1, (), -5, ())  # more is due in it
+    holdings.add([Lease(0, 1), Lease(1, 1)])
+
+    async def fire(due):
+        await trio.lowlevel.checkpoint()
+
+    loop = TimerLoop(looks, holdings, fire, lambda p, names: None, lambda late_ms: None)
+    nursery.start_soon(loop.run)
+    for _ in range(20):
+        await trio.lowlevel.checkpoint()
+    assert loop._next_at > trio.current_time()
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_partition_that_is_taken_is_looked_at_at_once(autojump_clock, nursery):

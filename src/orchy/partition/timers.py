@@ -59,10 +59,11 @@ class TimerLoop:
 
     def hint(self, partition: int, after_ms: int) -> None:
         """A timer of a partition is due so long from now; nothing happens if it is not owned."""
-        if partition in self._holdings.leases:
-            self._look_at(partition, trio.current_time() + after_ms / 1000)
+        self._look_at(partition, trio.current_time() + after_ms / 1000)
 
     def _look_at(self, partition: int, at: float) -> None:
+        if partition not in self._holdings.leases:
+            return  # it may have been given up while the store was asked; kept here, it would be due for ever
         if at < self._due_at.get(partition, float("inf")):
             self._due_at[partition] = at
         if at < self._next_at:
