@@ -1,0 +1,78 @@
+"""The store that all nodes share: the reference store, with a checker that sees each change as it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchy.store.base import (
+    Claimed,
+    Commit,
+    Committed,
+    Lease,
+    PartitionLook,
+    TimerKey,
+)
+from orchy.store.memory import MemoryStore
+from tests.simulation.invariants import Checker
+from tests.simulation.world import World
+
+
+class Arbiter:
+    """A store whose calls are watched. What is not named here changes nothing that the checker keeps."""
+
+    def __init__(self, world: World, store: MemoryStore, checker: Checker) -> None:
+        self._world = world
+        self._store = store
+        self._checker = checker
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._store, verb)
+
+    async def commit(self, commit: Commit) -> Committed:
+        """One step of a flow."""
+        committed = await self._store.commit(commit)
+        self._world.count("commits")
+        self._checker.committed(commit, committed)
+        return committed
+
+    async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
+        """Attempts for a worker."""
+        claimed = await self._store.claim(action_name, partitions, limit, worker_id)
+        self._checker.claimed(partitions, claimed, limit, worker_id)
+        return claimed
+
+    async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
+        """Due timers for an owner."""
+        looks = await self._store.look(leases, limit, lease_ms)
+        self._checker.looked(leases, looks, lease_ms)
+        return looks
+
+    async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
+        """Timers that are said to mean nothing."""
+        await self._store.cancel_timers(partition, keys)
+        self._checker.cancelled(partition, keys)
+
+    async def expire(self, leases: Sequence[Lease], limit: int) -> int:
+        """The end of retentions."""
+        removed = await self._store.expire(leases, limit)
+        if removed:
+            self._checker.expired([lease.partition for lease in leases])
+        return removed
+
+    async def acquire(self, partitions: Sequence[int], node: str, lease_ms: int) -> list[Lease]:
+        """Leases for a node."""
+        leases = await self._store.acquire(partitions, node, lease_ms)
+        self._checker.acquired(leases, node, lease_ms)
+        return leases
+
+    async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
+        """And for longer."""
+        kept = await self._store.renew(leases, node, lease_ms)
+        self._checker.renewed(kept, node, lease_ms)
+        return kept
+
+    async def release(self, leases: Sequence[Lease], node: str) -> None:
+        """No longer."""
+        await self._store.release(leases, node)
+        self._checker.released(leases, node)

@@ -1,0 +1,237 @@
+"""Who uses the cluster from outside: workers that poll and push, clients that start flows and disturb them.
+
+Calls go to any node, get lost, and are made again until somebody answers, as the worker library and a careful client
+do. Workers die with work in hand, answer too late or twice, or say that they failed.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from orchy.errors import InvalidInput, NotFound, OrchyError, WrongState
+from orchy.orchestrator import Result
+from tests.simulation.books import require
+from tests.simulation.invariants import Checker
+from tests.simulation.node import Life, NoAnswer, Node
+from tests.simulation.workload import ACTION_NAMES, EVENTS, draw_input
+from tests.simulation.world import World
+
+#: How long a caller waits for a node.
+PATIENCE_SECONDS = 8.0
+AGAIN_SECONDS = 0.3
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen
+class Cluster:
+    """What callers know: where the nodes are."""
+
+    world: World
+    nodes: Sequence[Node]
+    checker: Checker
+
+    async def call(self, chance: random.Random, deed: Callable[[Life], Awaitable[_T]], wait: float = 0) -> _T:
+        """One call to some node. Raises NoAnswer (it may have been done), and what the node says."""
+        profile, calm = self.world.profile, self.world.healed.is_set()
+        node = chance.choice(self.nodes)
+        fate = "answered"
+        if not calm and chance.random() < profile.calls_lost:
+            fate = chance.choice(("not sent", "answer lost"))
+            self.world.count("calls to nodes lost")
+        await trio.sleep(chance.choice((0.0, 0.0, 0.001, 0.05)))
+        if fate == "not sent":
+            await trio.sleep(0.1)
+            raise NoAnswer
+        answer = await node.call(deed, wait + PATIENCE_SECONDS)
+        if fate == "answer lost":
+            raise NoAnswer
+        return answer
+
+
+class Worker:
+    """A worker process; it is born again under another name when it dies."""
+
+    def __init__(self, cluster: Cluster, number: int, nursery: trio.Nursery) -> None:
+        self._cluster = cluster
+        self._world = cluster.world
+        self._number = number
+        self._chance = self._world.stream(f"worker {number}")
+        self._nursery = nursery
+        self._results = count(1)
+        self._lives = count(1)
+
+    async def run(self) -> None:
+        """Poll in turn for each action until cancelled."""
+        chance = self._chance
+        name = f"w{self._number}.{next(self._lives)}"
+        while True:
+            for action in ACTION_NAMES:
+                wait = chance.choice((0.0, 0.2, 1.0))
+                limit = chance.randint(1, 4)
+                try:
+                    bodies = await self._cluster.call(chance, _polling(action, limit, wait, name), wait)
+                except (NoAnswer, OrchyError):
+                    await trio.sleep(AGAIN_SECONDS)
+                    continue
+                if bodies and self._unlucky(self._world.profile.worker_deaths):
+                    self._world.note(f"{name} dies with {len(bodies)} attempts in hand")
+                    self._world.count("workers died")
+                    await trio.sleep(chance.uniform(0, 2))
+                    name = f"w{self._number}.{next(self._lives)}"
+                    continue
+                for body in bodies:
+                    self._nursery.start_soon(self._work, json.loads(body), name)
+            await trio.sleep(chance.uniform(0, 0.3))
+
+    def _unlucky(self, rate: float) -> bool:
+        return not self._world.healed.is_set() and self._chance.random() < rate
+
+    async def _work(self, action: dict[str, Any], name: str) -> None:
+        chance, profile = self._chance, self._world.profile
+        flow_id, action_id, attempt = action["flow_id"], action["action_id"], action["attempt"]
+        await trio.sleep(chance.choice((0.0, 0.01, 0.3, 0.8)))
+        if self._unlucky(profile.late_results):
+            self._world.count("results that came late")
+            await trio.sleep(action["timeout_seconds"] * chance.uniform(0.8, 2))
+        token = f"{name}/{next(self._results)}"
+        if self._unlucky(profile.worker_failures):
+            self._world.count("attempts that failed")
+            result = Result(flow_id, action_id, attempt, error=f"broken {token}", worker=name)
+        else:
+            self._cluster.checker.pushed.setdefault((flow_id, action_id, attempt), set()).add(token)
+            result = Result(flow_id, action_id, attempt, {"token": token}, worker=name)
+        copies = 2 if self._unlucky(profile.doubled_results) else 1
+        if copies > 1:
+            self._world.count("results pushed twice")
+        for _ in range(copies):
+            self._nursery.start_soon(self._push, result)
+
+    async def _push(self, result: Result) -> None:
+        """Until a node takes it."""
+        while True:
+            try:
+                verdict = await self._cluster.call(self._chance, lambda life: life.orchestrator.push(result))
+                self._world.note(f"{result.flow_id} {result.action_id}.{result.attempt} of {result.worker}: {verdict}")
+            except InvalidInput as error:
+                raise AssertionError(f"a good result was refused: {error}") from error
+            except (NoAnswer, OrchyError):
+                await trio.sleep(AGAIN_SECONDS)
+                continue
+            self._check(result, str(verdict) if verdict else "removed")
+            return
+
+    def _check(self, result: Result, verdict: str) -> None:
+        book = self._cluster.checker.books[result.flow_id]
+        key = (result.action_id, result.attempt)
+        if verdict == "removed":
+            return
+        require(key in book.ended or book.over, "a result that was taken has ended its attempt", (result, verdict))
+
+
+def _polling(action: str, limit: int, wait: float, name: str) -> Callable[[Life], Awaitable[list[bytes]]]:
+    return lambda life: life.dispatcher.poll(action, limit, wait, name)
+
+
+class Client:
+    """Starts one flow and does with it what users do."""
+
+    def __init__(self, cluster: Cluster, number: int, workflow: str) -> None:
+        self.flow_id = f"f{number}"
+        self.workflow = workflow
+        self._cluster = cluster
+        self._world = cluster.world
+        self._chance = self._world.stream(f"client {number}")
+        self._tokens = count(1)
+        self._doubtful = False  # an order may still be under way that was given up
+        self.started = False
+
+    async def run(self) -> None:
+        """Start it, disturb it until the world is healed, then see to it that it can end."""
+        chance, world = self._chance, self._world
+        await trio.sleep(chance.uniform(0, world.profile.fault_seconds * 0.6))
+        input = draw_input(chance)
+        for _ in range(chance.choice((1, 1, 2))):
+            await self._until_answered(
+                lambda life: life.orchestrator.execute(self.workflow, input, flow_id=self.flow_id)
+            )
+            require(self.flow_id in self._cluster.checker.books, "an accepted flow is in the store", self.flow_id)
+            self.started = True
+        while not world.healed.is_set():
+            if chance.random() < world.profile.commands:
+                await self._disturb()
+            else:
+                await self._send_event()
+            with trio.move_on_after(chance.uniform(0.1, 6)):
+                await world.healed.wait()
+        while not self._book.over:
+            if self._book.paused:
+                await self._order("resume")
+            await self._send_event()
+            await trio.sleep(2)
+
+    @property
+    def _book(self) -> Any:
+        return self._cluster.checker.books[self.flow_id]
+
+    async def _disturb(self) -> None:
+        order = self._chance.choice(("pause", "pause", "resume", "resume", "pause and resume", "cancel"))
+        if order == "cancel" and self._chance.random() < 0.7:
+            return
+        if order == "pause and resume":
+            await self._order("pause")
+            await trio.sleep(self._chance.choice((0.0, 0.3, 3.0)))
+            order = "resume"
+        await self._order(order)
+
+    async def _order(self, order: str) -> None:
+        """Pause, resume or cancel: when it is answered, it is so."""
+        self._world.count(f"{order}s")
+
+        async def give(life: Life) -> None:
+            await getattr(life.orchestrator, order)(self.workflow, self.flow_id)
+
+        try:
+            await self._cluster.call(self._chance, give)
+        except (WrongState, NotFound):
+            return
+        except (NoAnswer, OrchyError):
+            self._doubtful = True
+            return
+        book = self._book
+        self._world.note(f"{order} of {self.flow_id} is answered")
+        if not self._doubtful:
+            good = book.over or {"pause": book.paused, "resume": not book.paused, "cancel": False}[order]
+            require(good, f"a {order} that is answered holds", self.flow_id)
+
+    async def _send_event(self) -> None:
+        """Each try is a delivery of its own, and counts at most once."""
+        event, token = self._chance.choice(EVENTS), f"{self.flow_id}/{next(self._tokens)}"
+        self._world.count("events sent")
+        try:
+            delivered = await self._cluster.call(
+                self._chance,
+                lambda life: life.orchestrator.deliver(self.workflow, self.flow_id, event, {"token": token}),
+            )
+        except (NoAnswer, OrchyError):
+            return
+        self._world.note(f"event {event} {token}: {'taken' if delivered else 'kept'}")
+        book = self._book
+        if delivered:
+            require(token in book.consumed, "an event that is said to be taken was", token)
+        require(token in book.tokens, "an accepted event is kept or taken", token)
+
+    async def _until_answered(self, deed: Callable[[Life], Awaitable[Any]]) -> None:
+        while True:
+            try:
+                await self._cluster.call(self._chance, deed)
+                return
+            except (NoAnswer, OrchyError):
+                await trio.sleep(AGAIN_SECONDS)

@@ -1,0 +1,45 @@
+"""All chance comes from the seed, and the same seed gives the same run.
+
+Two things in a run would differ from one to the next: the order in which Trio runs tasks that are ready at the same
+time, and random numbers. `determined` takes both in hand.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import trio._core._run as trio_run
+
+
+def stream(seed: int, purpose: str) -> random.Random:
+    """Random numbers for one purpose, so that a change in how one part draws leaves what the others draw alone.
+
+    A string seeds `Random` by its SHA-512, so it doesn't depend on PYTHONHASHSEED.
+    """
+    return random.Random(f"{seed}:{purpose}")
+
+
+def uuids(chance: random.Random) -> Callable[[], UUID]:
+    """What stands in for `uuid4`."""
+    return lambda: UUID(int=chance.getrandbits(128), version=4)
+
+
+@contextmanager
+def determined(seed: int) -> Iterator[None]:
+    """Have Trio shuffle the tasks that are ready by the seed.
+
+    Trio has no public switch for this. The two names below are what its own tests use, and what pytest-trio and
+    Hypothesis set (`trio._core._run._hypothesis_plugin_setup`): with the flag, a batch is put in the order of the
+    tasks' making before it is shuffled by `_r`, so that no order of a set gets in.
+    """
+    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    trio_run._r.seed(seed)
+    try:
+        yield
+    finally:
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before[0]  # type: ignore[misc]
+        trio_run._r.setstate(before[1])

@@ -1,0 +1,259 @@
+"""What must hold after each change of the store, whoever made it and whatever went wrong before.
+
+The checker keeps its own books: of each flow (`books`), of each timer, of each lease. It learns from what the store
+was asked and what it answered, and looks into the store only to see that nothing is missing and nothing left over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+import trio
+
+from orchy.flow import codec
+from orchy.flow.definition import ActionDefinition, ActionType, Workflow
+from orchy.flow.events import TimerKind
+from orchy.store.base import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey
+from orchy.store.memory import MemoryStore
+from tests.simulation.books import FlowBook, require
+from tests.simulation.world import World
+
+#: What floating point may take off.
+_ROUNDING_SECONDS = 1e-6
+#: Leases run from and until whole milliseconds.
+_LEASE_ROUNDING_SECONDS = 0.001 + _ROUNDING_SECONDS
+
+
+@attrs.define
+class _Holder:
+    node: str
+    epoch: int
+    since: float
+    until: float  # when it runs out; -inf once released
+
+
+class Checker:
+    """Watches one store. Methods are called with what was done, at once; they raise Violation."""
+
+    def __init__(self, world: World, store: MemoryStore) -> None:
+        self._world = world
+        self._store = store
+        self.workflows: dict[tuple[str, int], Workflow] = {}
+        self.definitions: Mapping[str, ActionDefinition] = {}
+        self.books: dict[str, FlowBook] = {}
+        self.pushed: dict[tuple[str, int, int], set[str]] = {}  # what workers said of each attempt
+        self._timers: dict[tuple[int, TimerKey], float] = {}  # when each is due
+        self._holders: dict[int, _Holder] = {}
+
+    # Flows.
+
+    def committed(self, commit: Commit, done: Committed) -> None:
+        """A commit was made."""
+        now = trio.current_time()
+        book = self._book_of(commit)
+        where = f"flow {book.id}, version {commit.expected_version} -> {done.version}"
+        require(commit.expected_version == book.version, "a commit is made on the newest version", where)
+        require(done.version == book.version + 1, "versions rise by one", where)
+        book.version = done.version
+        for name in commit.fields:
+            require(name[:2] != "o:" or name not in book.fields, "a result counts once", f"{where}: {name}")
+        book.fields.update(commit.fields)
+        for name in commit.removed_fields:
+            require(name[:2] != "o:", "results stay", where)
+            book.fields.pop(name, None)
+        was_over = book.over
+        for line in commit.history:
+            book.replay(line, done.time_ms)
+        book.flow = codec.decode_flow(book.id, book.fields)
+        told = " ".join(f"{kind}{id or ''}.{n or ''}" for _, kind, id, n in book.lines[-len(commit.history) :])
+        self._world.note(f"p{book.partition} {book.id} v{book.version} {book.flow.state} [{told}]")
+        book.agree()
+        book.take_events()
+        self._check_results(book, commit)
+        for entry in commit.enqueue:
+            key = (entry.action_id, entry.attempt)
+            require(key not in book.enqueued, "an attempt is enqueued once", f"{where}: {key}")
+            require(key in book.scheduled and not book.over, "only what was started is enqueued", where)
+            book.enqueued.add(key)
+        for timer in commit.cancel_timers:
+            self._timers.pop((book.partition, timer), None)
+        if commit.retain_ms == 0:
+            book.removed = True
+        for setting in commit.set_timers:
+            self._timers[book.partition, setting.key] = now + setting.after_ms / 1000
+        require((commit.retain_ms is not None) == (book.over and not was_over), "retention begins with the end", where)
+        if commit.retain_ms is not None:
+            book.ended_ms, book.retain_ms = done.time_ms, commit.retain_ms
+        self.check_kept_whole(book)
+
+    def _book_of(self, commit: Commit) -> FlowBook:
+        book = self.books.get(commit.flow_id)
+        if book is None or (book.removed and commit.expected_version == 0):
+            name, version, *_ = json.loads(commit.fields["m"])
+            workflow = self.workflows[name, version]
+            book = FlowBook(commit.flow_id, commit.partition, workflow, self.definitions)
+            if commit.flow_id in self.books:
+                self._world.count("flows started again after their removal")
+            self.books[commit.flow_id] = book
+        return book
+
+    def _check_results(self, book: FlowBook, commit: Commit) -> None:
+        assert book.flow is not None
+        for name in commit.fields:
+            if name.startswith("o:"):
+                action_id = int(name[2:])
+                done = book.flow.finished[action_id]
+                if book.workflow.actions[action_id].type is ActionType.USER:
+                    said = self.pushed.get((book.id, action_id, done.attempt), set())
+                    token = done.output.get("token") if isinstance(done.output, dict) else None
+                    require(token in said, "a result is what a worker said of that attempt", f"{book.id} {name}")
+
+    def check_kept_whole(self, book: FlowBook) -> None:
+        """Nothing that the flow waits for is missing, and nothing is left of what it does not wait for."""
+        assert book.flow is not None
+        partition = self._store._partition(book.partition)
+        where = f"flow {book.id}: running {dict(book.flow.running)}"
+        stored = partition.flows.get(book.id)
+        require((stored is None) == book.removed, "a flow is there until its retention is over", where)
+        there = {(key.kind, key.action_id, key.attempt) for key in partition.timers if key.flow_id == book.id}
+        live = book.live_timers() if not book.removed else {}
+        for timer, needed in live.items():
+            require(timer in there or not needed, "what waits has a timer", f"{timer}; {where}")
+        require(there <= live.keys(), "no timer is left of what is over", f"{sorted(there - live.keys())}; {where}")
+        queued = {
+            (item.entry.action_id, item.entry.attempt)
+            for queue in partition.queues.values()
+            for item in queue
+            if item.flow_id == book.id
+        }
+        if stored is not None:
+            queued |= {(item.entry.action_id, item.entry.attempt) for item in stored.parked}
+        for kind, action_id, attempt in live:
+            if kind is TimerKind.TIMEOUT:
+                found = (action_id, attempt) in queued or (kind, action_id, attempt) in there
+                require(found, "an attempt is in a queue or has a time-out", f"{action_id}.{attempt}; {where}")
+
+    def claimed(self, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str) -> None:
+        """Attempts were handed out, and others may have been parked or dropped."""
+        now = trio.current_time()
+        require(len(claimed.bodies) <= limit, "no more is handed out than was asked for", len(claimed.bodies))
+        for body in claimed.bodies:
+            action = json.loads(body)
+            flow_id, action_id, attempt = action["flow_id"], action["action_id"], action["attempt"]
+            book = self.books[flow_id]
+            require(book.partition in partitions, "work comes from where it was asked for", flow_id)
+            book.hand_out(action_id, attempt, self._store._now_ms())
+            key = TimerKey(TimerKind.TIMEOUT, action_id, attempt, flow_id)
+            self._timers[book.partition, key] = now + action["timeout_seconds"]
+            self._world.note(f"p{book.partition} {flow_id} {action_id}.{attempt} to {worker}")
+            self._world.count("attempts handed out")
+        for book in self.books.values():
+            if book.partition in partitions and not book.removed:
+                self.check_kept_whole(book)
+
+    def cancelled(self, partition: int, keys: Iterable[TimerKey]) -> None:
+        """Timers were forgotten."""
+        for key in keys:
+            self._timers.pop((partition, key), None)
+            self._world.note(f"p{partition} timer {key} is forgotten")
+            book = self.books.get(key.flow_id)
+            if book is not None:
+                self.check_kept_whole(book)
+
+    def expired(self, partitions: Iterable[int]) -> None:
+        """Some flows of the partitions were removed."""
+        now_ms = self._store._now_ms()
+        asked = set(partitions)
+        for book in self.books.values():
+            there = book.removed or book.id in self._store._partition(book.partition).flows
+            if book.partition in asked and not there:
+                kept_for_ms = now_ms - book.ended_ms if book.ended_ms is not None else -1
+                require(book.over and kept_for_ms >= book.retain_ms, "a flow is kept for its retention", book.id)
+                book.removed = True
+                self._world.note(f"p{book.partition} {book.id} is removed")
+
+    # Timers and leases.
+
+    def looked(self, leases: Sequence[Lease], looks: Sequence[PartitionLook], lease_ms: int) -> None:
+        """An owner has looked."""
+        now = trio.current_time()
+        for lease, look in zip(leases, looks, strict=True):
+            if look.lost:
+                require(not look.due, "a lost partition gives nothing", look)
+                continue
+            holder = self._holders.get(lease.partition)
+            good = holder is not None and holder.epoch == lease.epoch
+            require(good, "timers go to the newest epoch only", f"{lease}, held: {holder}")
+            for due in look.due:
+                due_at = self._timers.get((due.partition, due.key))
+                require(due_at is not None, "a timer that is due was set", due)
+                assert due_at is not None
+                require(now >= due_at - _ROUNDING_SECONDS, "no timer is early", f"{due}: due at {due_at}, now {now}")
+                # Whole milliseconds of now, not of the next one as for a timer that is set: it was due before.
+                self._timers[due.partition, due.key] = now - 0.001 + lease_ms / 1000
+                self._world.note(f"p{due.partition} timer {due.key} is due")
+                self._world.count("timers taken")
+
+    def acquired(self, leases: Sequence[Lease], node: str, lease_ms: int) -> None:
+        """A node was given leases."""
+        now = trio.current_time()
+        for lease in leases:
+            before = self._holders.get(lease.partition)
+            if before is not None:
+                require(lease.epoch > before.epoch, "epochs rise", f"{lease} after {before}")
+                free = before.node == node or before.until <= now + _LEASE_ROUNDING_SECONDS
+                require(free, "a partition has one holder", f"{node} got {lease}, held: {before}")
+            self._holders[lease.partition] = _Holder(node, lease.epoch, now, now + lease_ms / 1000)
+            self._world.note(f"p{lease.partition} goes to {node}, epoch {lease.epoch}")
+
+    def renewed(self, leases: Sequence[Lease], node: str, lease_ms: int) -> None:
+        """A node keeps leases."""
+        for lease in leases:
+            holder = self._holders.get(lease.partition)
+            good = holder is not None and holder.node == node and holder.epoch == lease.epoch
+            require(good, "a lease that is another's is not prolonged", f"{node}, {lease}, held: {holder}")
+            assert holder is not None
+            require(holder.until > float("-inf"), "a lease that was given up is not prolonged", lease)
+            holder.until = trio.current_time() + lease_ms / 1000
+
+    def released(self, leases: Sequence[Lease], node: str) -> None:
+        """A node gives up what is still its own."""
+        for lease in leases:
+            holder = self._holders.get(lease.partition)
+            if holder is not None and holder.node == node and holder.epoch == lease.epoch:
+                holder.until = float("-inf")
+                self._world.note(f"p{lease.partition} is given up by {node}")
+
+    def holders(self) -> dict[int, str]:
+        """Who holds each partition now."""
+        now = trio.current_time()
+        return {partition: holder.node for partition, holder in self._holders.items() if holder.until > now}
+
+    def held_since_before(self, node: str, moment: float) -> list[int]:
+        """What a node holds, and held at a moment. (An acquisition may be under way when its node stops.)"""
+        return [
+            partition
+            for partition, holder in self._holders.items()
+            if holder.node == node and holder.since < moment and holder.until > trio.current_time()
+        ]
+
+    # The end.
+
+    def check_nothing_left(self) -> None:
+        """After all flows are over and polls have been everywhere: no queue entry, no timer."""
+        for number, partition in sorted(self._store._partitions.items()):
+            require(not partition.queues, "nothing is left in the queues", f"partition {number}: {partition.queues}")
+            require(not partition.timers, "nothing is left of the timers", f"partition {number}: {partition.timers}")
+            for flow in partition.flows.values():
+                require(not flow.parked, "nothing is left parked", flow.parked)
+
+    def open_flows(self) -> list[FlowBook]:
+        """Those that are not over."""
+        return [book for book in self.books.values() if not book.over]
+
+    def each(self, check: Callable[[FlowBook], None]) -> None:
+        """Have all flows checked."""
+        for book in self.books.values():
+            check(book)

@@ -1,0 +1,143 @@
+"""The way from one node to the store, and all that can happen on it.
+
+A call may take long, not arrive, arrive after the caller has given it up, or be applied and its answer lost. What the
+caller is told then is what the client for Redis tells: a call that is safe to repeat is sent again, or ends as
+StoreUnavailable; for another the outcome is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from orchy.errors import OrchyError, OutcomeUnknown, StoreUnavailable
+from tests.simulation.world import World
+
+#: How long the client waits for an answer (`RedisSettings.command_timeout_seconds`).
+ANSWER_SECONDS = 5.0
+#: A call that is given up may still be on its way for so long.
+STRAY_SECONDS_MAX = 12.0
+
+#: What is safe to send twice, as the store on Redis has it.
+SAFE = frozenset(
+    {
+        "load", "history", "look", "cancel_timers", "list_flows", "expire", "acquire", "renew", "release", "owners",
+        "settings", "save_workflow", "workflow", "latest_version", "workflows", "actions",
+    }
+)  # fmt: skip
+
+
+class Link:
+    """A store as one process sees it. `cut`, `slow_seconds` and `trap` are the nemesis's to set.
+
+    `trap` is called in the middle of the next call, "before" or "after" it is applied.
+    """
+
+    def __init__(self, world: World, node: str, store: Any) -> None:
+        self._world = world
+        self._chance = world.stream(f"link of {node}")
+        self._store = store
+        self._under_way: dict[trio.CancelScope, None] = {}
+        self._dead = False
+        self.cut = False
+        self.slow_seconds = 0.0
+        self.trap: tuple[str, Any] | None = None
+
+    def kill(self) -> None:
+        """The process is gone: what it has sent may still arrive, it itself does nothing more."""
+        self._dead = True
+        for scope in list(self._under_way):
+            scope.cancel()
+
+    def __getattr__(self, verb: str) -> Any:
+        async def call(*args: Any) -> Any:
+            return await self._call(verb, args)
+
+        call.__name__ = verb
+        setattr(self, verb, call)
+        return call
+
+    async def _call(self, verb: str, args: tuple[Any, ...]) -> Any:
+        self._world.count("store calls")
+        for _ in range(2 if verb in SAFE else 1):
+            if self._dead:
+                raise StoreUnavailable("this process is gone")
+            if self.cut:
+                await self._sleep(self._chance.choice((0.01, 0.1, 2.0)))
+                raise StoreUnavailable("no connection to the store")
+            answered, answer = await self._try(verb, args)
+            if answered:
+                if isinstance(answer, OrchyError):
+                    raise answer
+                return answer
+            await self._sleep(self._chance.choice((0.0, 0.02, ANSWER_SECONDS)))
+        if verb in SAFE:
+            raise StoreUnavailable(f"the store did not answer {verb}")
+        raise OutcomeUnknown(f"the answer to {verb} was lost")
+
+    async def _try(self, verb: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
+        chance = self._chance
+        lost = chance.random() < self._world.profile.answers_lost and not self._world.healed.is_set()
+        fate = chance.choice(("not sent", "answer lost", "stray")) if lost else "answered"
+        there, back = self._delay(), self._delay()
+        if self.trap is not None and self.trap[0] == "before":
+            self._spring()
+        if there:
+            try:
+                await self._sleep(there)
+            except BaseException:  # whoever called gave up, but the call is on its way
+                if chance.random() < 0.5:
+                    self._stray(verb, args)
+                raise
+        if self.cut and fate == "answered":
+            fate = chance.choice(("not sent", "answer lost", "stray"))
+        if fate == "not sent":
+            self._world.count("calls that did not arrive")
+            return False, None
+        if fate == "stray" or there + back > ANSWER_SECONDS:
+            self._stray(verb, args)
+            return False, None
+        answer = await self._apply(verb, args)
+        if self.trap is not None and verb in ("commit", "claim", "look"):
+            self._spring()
+        if back:
+            await self._sleep(back)
+        if fate == "answer lost" or self.cut:
+            self._world.count("answers lost")
+            return False, None
+        return True, answer
+
+    async def _apply(self, verb: str, args: tuple[Any, ...]) -> Any:
+        try:
+            return await getattr(self._store, verb)(*args)
+        except OrchyError as error:
+            return error
+
+    def _stray(self, verb: str, args: tuple[Any, ...]) -> None:
+        self._world.count("calls that arrived late")
+        self._world.later(self._chance.uniform(0, STRAY_SECONDS_MAX), self._apply, verb, args)
+
+    def _spring(self) -> None:
+        assert self.trap is not None
+        (_, deed), self.trap = self.trap, None
+        deed()
+        if self._dead:
+            raise StoreUnavailable("this process is gone")
+
+    def _delay(self) -> float:
+        longest = max(self.slow_seconds, self._world.profile.store_delay_seconds)
+        if not longest or self._chance.random() < 0.5:
+            return 0.0
+        return longest * self._chance.random()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, unless the process ends. Raises StoreUnavailable then."""
+        with trio.CancelScope() as scope:
+            self._under_way[scope] = None
+            try:
+                await trio.sleep(seconds)
+            finally:
+                del self._under_way[scope]
+        if self._dead:
+            raise StoreUnavailable("this process is gone")

@@ -1,0 +1,398 @@
+"""The engine with one check taken out, to see that the simulation would notice.
+
+Each mutation is a context in which the production code has the mistake. Those of the store stand for the same mistake
+in the scripts on Redis, with which the reference store is compared call by call elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+from typing import Any
+
+import attrs
+
+from orchy import orchestrator, transition
+from orchy.dispatch import Dispatcher
+from orchy.errors import OutcomeUnknown
+from orchy.flow import draft, machine
+from orchy.flow.effects import CancelTimer
+from orchy.flow.events import EventReceived
+from orchy.flow.execution import Phase, State
+from orchy.orchestrator import Orchestrator
+from orchy.partition import leases
+from orchy.partition.timers import TimerLoop
+from orchy.store.memory import MemoryStore
+from orchy.transition import Moved
+from tests.simulation.run import run_seed
+
+
+@contextmanager
+def _replaced(place: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
+
+
+def commit_compares_no_version() -> AbstractContextManager[None]:
+    """The store takes a commit on any version."""
+    commit = MemoryStore.commit
+
+    async def mutated(self: Any, made: Any) -> Any:
+        flow = self._partition(made.partition).flows.get(made.flow_id)
+        return await commit(self, attrs.evolve(made, expected_version=flow.version if flow else 0))
+
+    return _replaced(MemoryStore, "commit", mutated)
+
+
+def commit_leaves_timers() -> AbstractContextManager[None]:
+    """A commit does not remove the timers that it cancels, the handled one among them."""
+    commit = MemoryStore.commit
+
+    async def mutated(self: Any, made: Any) -> Any:
+        return await commit(self, attrs.evolve(made, cancel_timers=()))
+
+    return _replaced(MemoryStore, "commit", mutated)
+
+
+def commit_does_not_unpark() -> AbstractContextManager[None]:
+    """A resumption leaves parked entries where they are."""
+    commit = MemoryStore.commit
+
+    async def mutated(self: Any, made: Any) -> Any:
+        return await commit(self, attrs.evolve(made, unpark=False))
+
+    return _replaced(MemoryStore, "commit", mutated)
+
+
+def _hand_out_of(*, unpaused: bool = False, any_attempt: bool = False, no_timer: bool = False) -> Any:
+    hand_out = MemoryStore._hand_out
+
+    def mutated(self: Any, partition: Any, queued: Any, worker: str) -> bool:
+        flow = partition.flows.get(queued.flow_id)
+        if flow is None:
+            return False
+        fields = dict(flow.fields)
+        if unpaused:
+            flow.fields.pop("p", None)
+        if any_attempt:
+            entry = queued.entry
+            flow.fields[f"r:{entry.action_id}"] = f"{entry.attempt}:q:".encode()
+        timers = dict(partition.timers)
+        done = hand_out(self, partition, queued, worker)
+        flow.fields = fields
+        if no_timer:
+            partition.timers = timers
+        return done
+
+    return _replaced(MemoryStore, "_hand_out", mutated)
+
+
+def claim_ignores_the_pause() -> AbstractContextManager[None]:
+    """Attempts of a paused flow are handed out."""
+    mutation: AbstractContextManager[None] = _hand_out_of(unpaused=True)
+    return mutation
+
+
+def claim_ignores_the_attempt() -> AbstractContextManager[None]:
+    """Whatever is in the queue is handed out, also of a flow that is over."""
+    mutation: AbstractContextManager[None] = _hand_out_of(any_attempt=True)
+    return mutation
+
+
+def claim_sets_no_timeout() -> AbstractContextManager[None]:
+    """An attempt is handed out without a timer."""
+    mutation: AbstractContextManager[None] = _hand_out_of(no_timer=True)
+    return mutation
+
+
+def look_ignores_the_epoch() -> AbstractContextManager[None]:
+    """Whoever held a partition once gets its timers."""
+    return _replaced(MemoryStore, "_is_current", lambda self, lease: True)
+
+
+def look_takes_timers_away() -> AbstractContextManager[None]:
+    """A timer that is handed to an owner is gone, whether it is handled or not."""
+    look = MemoryStore._look
+
+    def mutated(self: Any, lease: Any, limit: int, lease_ms: int) -> Any:
+        found = look(self, lease, limit, lease_ms)
+        for due in found.due:
+            self._partition(due.partition).timers.pop(due.key)
+        return found
+
+    return _replaced(MemoryStore, "_look", mutated)
+
+
+def timers_are_due_a_moment_early() -> AbstractContextManager[None]:
+    """Due times are rounded down."""
+    return _replaced(MemoryStore, "_due_ms", lambda self, after_ms: self._now_ms() + after_ms)
+
+
+def leases_are_taken_while_held() -> AbstractContextManager[None]:
+    """A node takes what another still holds."""
+    acquire = MemoryStore.acquire
+
+    async def mutated(self: Any, partitions: Any, node: str, lease_ms: int) -> Any:
+        for number in partitions:
+            holder = self._partition(number).holder
+            if holder:
+                holder.until_ms = None
+        return await acquire(self, partitions, node, lease_ms)
+
+    return _replaced(MemoryStore, "acquire", mutated)
+
+
+def epochs_do_not_rise() -> AbstractContextManager[None]:
+    """A lease that changes hands keeps its epoch."""
+    acquire = MemoryStore.acquire
+
+    async def mutated(self: Any, partitions: Any, node: str, lease_ms: int) -> Any:
+        taken = await acquire(self, partitions, node, lease_ms)
+        for lease in taken:
+            self._partition(lease.partition).holder.epoch = 1
+        return [attrs.evolve(lease, epoch=1) for lease in taken]
+
+    return _replaced(MemoryStore, "acquire", mutated)
+
+
+def results_of_any_attempt_count() -> AbstractContextManager[None]:
+    """A late result moves the flow as if it were of the running attempt."""
+    take_result = machine._take_result
+
+    def mutated(made: Any, result: Any) -> Any:
+        running = made.running.get(result.action_id)
+        if running and running.phase is Phase.QUEUED:
+            result = attrs.evolve(result, attempt=running.attempt)
+        return take_result(made, result)
+
+    return _replaced(machine, "_take_result", mutated)
+
+
+def a_time_out_counts_for_any_attempt() -> AbstractContextManager[None]:
+    """A timer that is due counts for whatever attempt runs."""
+    act = machine._act
+
+    def mutated(made: Any, trigger: Any, action_id: int, attempt: int, event: Any) -> Any:
+        running = made.running.get(action_id)
+        if trigger is machine.Trigger.TIMEOUT and running:
+            attempt = running.attempt
+        return act(made, trigger, action_id, attempt, event)
+
+    return _replaced(machine, "_act", mutated)
+
+
+def a_completion_cancels_no_timer() -> AbstractContextManager[None]:
+    """What leaves its phase keeps the phase's timer."""
+    build_commit = transition.build_commit
+
+    def mutated(moved: Any, **more: Any) -> Any:
+        moved.effects = [effect for effect in moved.effects if not isinstance(effect, CancelTimer)]
+        return build_commit(moved, **more)
+
+    return _replaced(orchestrator, "build_commit", mutated)
+
+
+def a_start_is_not_idempotent() -> AbstractContextManager[None]:
+    """A repeated flowId begins the flow anew."""
+    commit = MemoryStore.commit
+
+    async def mutated(self: Any, made: Any) -> Any:
+        if made.expected_version == 0:
+            self._partition(made.partition).flows.pop(made.flow_id, None)
+        return await commit(self, made)
+
+    return _replaced(MemoryStore, "commit", mutated)
+
+
+def kept_events_are_taken_from_the_wrong_end() -> AbstractContextManager[None]:
+    """A wait takes the newest event that is kept."""
+    wait = draft.Draft.wait
+
+    def mutated(self: Any, action_id: int, attempt: int, event: str, timeout_seconds: Any) -> None:
+        self.kept_events = tuple(reversed(self.kept_events))
+        wait(self, action_id, attempt, event, timeout_seconds)
+        self.kept_events = tuple(reversed(self.kept_events))
+
+    return _replaced(draft.Draft, "wait", mutated)
+
+
+def events_sent_again_count_again() -> AbstractContextManager[None]:
+    """An event whose commit's answer was lost is taken in once more."""
+    take_event = machine._take_event
+    numbers = count()
+
+    def mutated(made: Any, event: EventReceived) -> Any:
+        made.recent_event_ids = ()
+        again = attrs.evolve(event, event_id=f"{event.event_id}{next(numbers)}")
+        return take_event(made, again)
+
+    return _replaced(machine, "_take_event", mutated)
+
+
+def a_pause_holds_nothing() -> AbstractContextManager[None]:
+    """What is reached in a pause is started."""
+    start = draft.Draft.start
+
+    def mutated(self: Any, action_id: int, attempt: int) -> None:
+        state, self.state = self.state, State.RUNNING if self.state is State.PAUSED else self.state
+        start(self, action_id, attempt)
+        self.state = state if not self.state.over else self.state
+
+    return _replaced(draft.Draft, "start", mutated)
+
+
+def the_end_leaves_what_runs() -> AbstractContextManager[None]:
+    """A flow that fails or is cancelled keeps its running actions' timers."""
+    leave = draft.Draft.leave
+
+    def mutated(self: Any, action_id: int) -> None:
+        before = len(self.effects)
+        leave(self, action_id)
+        if action_id not in self.finished and self.state is State.RUNNING and action_id in self.before.running:
+            del self.effects[before:]
+
+    return _replaced(draft.Draft, "leave", mutated)
+
+
+def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
+    """A start whose answer was lost is answered as if it had been made."""
+    execute = Orchestrator.execute
+
+    async def mutated(self: Any, name: str, input: Any, version: Any = None, flow_id: Any = None) -> Any:
+        commit = self._store.commit
+        try:
+            return await execute(_Once(self, commit), name, input, version, flow_id)
+        except OutcomeUnknown:
+            return flow_id
+
+    return _replaced(Orchestrator, "execute", mutated)
+
+
+class _Once:
+    """An orchestrator whose first lost answer is an error of its own."""
+
+    def __init__(self, orchestrator_: Any, commit: Any) -> None:
+        self._orchestrator = orchestrator_
+        self._store = self
+        self.commit = commit
+
+    async def load(self, *args: Any) -> Any:
+        raise OutcomeUnknown("not looked for")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._orchestrator, name)
+
+
+def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
+    """What changes nothing is decided on the flow as the node saw it last (a mistake that was there)."""
+    move = Orchestrator._move
+
+    async def mutated(self: Any, flow_id: str, letters: Any) -> None:
+        seen = self._cache.get(flow_id)
+        if seen is not None:
+            graph = await self._catalog.graph(seen.flow.workflow, seen.flow.workflow_version)
+            moved = Moved(graph, seen.flow, await self._rules())
+            answers = [self._step_letter(moved, letter) for letter in letters]
+            if not moved.changed:
+                for letter, answer in zip(letters, answers, strict=True):
+                    letter.answer, letter.flow = answer, seen
+                return
+        await move(self, flow_id, letters)
+
+    return _replaced(Orchestrator, "_move", mutated)
+
+
+def the_owner_does_not_look() -> AbstractContextManager[None]:
+    """Work and timers are found by wake-ups only."""
+
+    def mutated(self: Any, look: Any) -> None:
+        return None
+
+    return _replaced(TimerLoop, "_note", mutated)
+
+
+def the_timer_loop_keeps_what_is_not_its_own() -> AbstractContextManager[None]:
+    """A due time of a partition that was given up keeps the loop awake (a mistake that was there)."""
+
+    def mutated(self: Any, partition: int, at: float) -> None:
+        if at < self._due_at.get(partition, float("inf")):
+            self._due_at[partition] = at
+        if at < self._next_at:
+            self._next_at = at
+            self._earlier.set()
+
+    return _replaced(TimerLoop, "_look_at", mutated)
+
+
+def a_stop_forgets_what_it_gives_up() -> AbstractContextManager[None]:
+    """Leases that are being given up when the stop comes are kept till they run out (a mistake that was there)."""
+
+    async def mutated(self: Any, partitions: Any) -> None:
+        released = [self._holdings.leases[partition] for partition in sorted(partitions)]
+        if released:
+            self._holdings.remove(partitions)
+            await self._store.release(released, self._node)
+
+    return _replaced(leases.LeaseKeeper, "_release", mutated)
+
+
+def ready_work_is_forgotten() -> AbstractContextManager[None]:
+    """A partition counts as empty once it was asked."""
+    claim = Dispatcher._claim
+
+    async def mutated(self: Any, action_name: str, limit: int, worker: str) -> Any:
+        bodies = await claim(self, action_name, limit, worker)
+        self._owned = frozenset(partition for partition in self._owned if not bodies)
+        return bodies
+
+    return _replaced(Dispatcher, "_claim", mutated)
+
+
+MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
+    mutation.__name__: mutation
+    for mutation in (
+        commit_compares_no_version,
+        commit_leaves_timers,
+        commit_does_not_unpark,
+        claim_ignores_the_pause,
+        claim_ignores_the_attempt,
+        claim_sets_no_timeout,
+        look_ignores_the_epoch,
+        look_takes_timers_away,
+        timers_are_due_a_moment_early,
+        leases_are_taken_while_held,
+        epochs_do_not_rise,
+        results_of_any_attempt_count,
+        a_time_out_counts_for_any_attempt,
+        a_completion_cancels_no_timer,
+        a_start_is_not_idempotent,
+        kept_events_are_taken_from_the_wrong_end,
+        events_sent_again_count_again,
+        a_pause_holds_nothing,
+        the_end_leaves_what_runs,
+        unknown_outcomes_are_taken_for_done,
+        answers_come_from_an_old_cache,
+        the_owner_does_not_look,
+        the_timer_loop_keeps_what_is_not_its_own,
+        a_stop_forgets_what_it_gives_up,
+        ready_work_is_forgotten,
+    )
+}
+
+
+def hunt(task: tuple[str, int, int]) -> tuple[str, int | None, str]:
+    """The first seed that finds a mutation: (mutation, seed or None, what it found). Without it the seed is good."""
+    name, start, seeds = task
+    logging.disable(logging.WARNING)
+    for seed in range(start, start + seeds):
+        with MUTATIONS[name]():
+            outcome = run_seed(seed, keep=0)
+        if outcome.broken and run_seed(seed, keep=0).broken is None:
+            return name, seed, outcome.broken[:160]
+    return name, None, ""

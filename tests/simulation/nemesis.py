@@ -1,0 +1,118 @@
+"""Breaks things, as the seed has it, and mends them again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import partial
+
+import trio
+
+from tests.simulation.membership import Gossip
+from tests.simulation.node import Node
+from tests.simulation.world import World
+
+#: Longer than a lease, so that somebody else takes over.
+FREEZE_SECONDS = (0.5, 25.0)
+
+
+class Nemesis:
+    """Faults of the kinds that the profile has, until the time is over. `nursery` is the nodes'."""
+
+    def __init__(self, world: World, nodes: Sequence[Node], gossip: Gossip, nursery: trio.Nursery) -> None:
+        self._world = world
+        self._nodes = nodes
+        self._gossip = gossip
+        self._nursery = nursery
+        self._chance: random.Random = world.stream("nemesis")
+
+    async def run(self) -> None:
+        """Break things; when this returns, all is mended."""
+        world, chance = self._world, self._chance
+        with trio.move_on_after(world.profile.fault_seconds):
+            while True:
+                await trio.sleep(chance.expovariate(1 / world.profile.between_faults_seconds))
+                if world.profile.faults:
+                    fault = chance.choice(world.profile.faults)
+                    world.count(f"fault: {fault}")
+                    self._nursery.start_soon(self._bring, fault)
+        world.healed.set()
+        world.note("the world is healed")
+        self._gossip.cuts.clear()
+        self._gossip.false_views.clear()
+        for node in self._nodes:
+            if node.store_cut:
+                node.cut_store(False)
+            if node.slow_seconds:
+                node.slow_store(0.0)
+            node.freeze(False)
+            if node.life is None:
+                node.start(self._nursery)
+            node.life.link.trap = None  # type: ignore[union-attr]
+
+    async def _bring(self, fault: str) -> None:
+        chance = self._chance
+        node = chance.choice(self._nodes)
+        match fault:
+            case "crash":
+                node.crash()
+                await self._start_again(node)
+            case "crash in a store call":
+                if node.life is not None:
+                    node.life.link.trap = (chance.choice(("before", "after")), node.crash)
+                    await self._rest(chance.uniform(1, 5))
+                    await self._start_again(node)
+            case "restart":
+                await node.stop()
+                await self._start_again(node)
+            case "freeze":
+                await self._freeze(node)
+            case "freeze in a store call":
+                if node.life is not None:
+                    node.life.link.trap = (
+                        chance.choice(("before", "after", "after")),
+                        partial(self._nursery.start_soon, self._freeze, node),
+                    )
+            case "store cut":
+                node.cut_store(True)
+                await self._rest(chance.choice((0.5, 4, 15)))
+                if node.store_cut:
+                    node.cut_store(False)
+            case "store slow":
+                node.slow_store(chance.choice((0.1, 1.0, 6.0)))
+                await self._rest(chance.uniform(1, 10))
+                if node.slow_seconds:
+                    node.slow_store(0.0)
+            case _:
+                await self._mislead(fault, node)
+
+    async def _freeze(self, node: Node) -> None:
+        """Longer than a lease, or not."""
+        node.freeze(True)
+        try:
+            await self._rest(self._chance.uniform(*FREEZE_SECONDS))
+        finally:  # also when a broken rule ends the run: what stands still can't end
+            node.freeze(False)
+
+    async def _mislead(self, fault: str, node: Node) -> None:
+        """Let a node believe what is not so."""
+        pair = (node.name, self._chance.choice(self._nodes).name)
+        if pair[0] == pair[1]:
+            return
+        if fault == "one-way cut":
+            self._gossip.cuts.add(pair)
+            await self._rest(self._chance.uniform(1, 15))
+            self._gossip.cuts.discard(pair)
+        else:
+            self._gossip.false_views[pair] = "dead" if fault == "false death" else "suspect"
+            await self._rest(self._chance.uniform(0.5, 10))
+            self._gossip.false_views.pop(pair, None)
+
+    async def _start_again(self, node: Node) -> None:
+        await self._rest(self._chance.choice((0.0, 1.0, 5.0, 20.0)))
+        if node.life is None:
+            node.start(self._nursery)
+
+    async def _rest(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await self._world.healed.wait()

@@ -1,0 +1,286 @@
+"""A node: the production parts of a server, wired as `orchy.node` wires them, with doors that simulated callers use.
+
+A node has lives. A crash ends one between two steps: nothing that it does afterwards, as its tasks unwind, reaches
+anybody. A restart drains first, as SIGTERM does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from orchy.actions import SYSTEM_ACTIONS
+from orchy.actions.javascript.port import Evaluation, ScriptFailure
+from orchy.catalog import Catalog
+from orchy.cluster import Cluster
+from orchy.dispatch import Dispatcher
+from orchy.errors import OrchyError, Overloaded
+from orchy.flowcache import FlowCache
+from orchy.orchestrator import Orchestrator
+from orchy.partition.holdings import Holdings
+from orchy.partition.leases import LeaseKeeper
+from orchy.partition.retention import run_retention
+from orchy.partition.timers import TimerLoop
+from orchy.ring import owners, partition_of
+from tests.simulation.determinism import uuids
+from tests.simulation.freezing import Process
+from tests.simulation.link import Link
+from tests.simulation.membership import Gossip, SimulatedMembership
+from tests.simulation.world import World
+
+#: Small, so that limits are met with.
+BATCH_SIZE = 3
+CACHED_FLOWS_MAX = 4
+DRAIN_SECONDS = 1.0
+
+_T = TypeVar("_T")
+
+
+class NoAnswer(Exception):
+    """A call to a node came to nothing: nobody there, or the connection broke. It may have been done."""
+
+
+class Engine:
+    """Stands for javascript: `set NAME` answers {NAME: 1}, `throw TEXT` fails; it is slow, or overloaded, by chance."""
+
+    def __init__(self, world: World, node: str) -> None:
+        self._world = world
+        self._chance = world.stream(f"engine of {node}")
+
+    async def evaluate(self, expression: str, context: Any) -> Evaluation | ScriptFailure:
+        """See the port."""
+        await trio.sleep(self._chance.choice((0.0, 0.0, 0.001, 0.4)))
+        if not self._world.healed.is_set() and self._chance.random() < 0.05:
+            raise Overloaded("no engine is free")
+        verb, _, word = expression.partition(" ")
+        return Evaluation({word: 1}) if verb == "set" else ScriptFailure(word, "throw")
+
+
+class Observer:
+    """Nobody looks at these counts here."""
+
+    def flow_started(self) -> None:
+        """See the port."""
+
+    def flow_ended(self, state: str) -> None:
+        """See the port."""
+
+    def result_taken(self, verdict: str) -> None:
+        """See the port."""
+
+
+def encode(**action: Any) -> bytes:
+    """The body of a queue entry."""
+    return json.dumps(action, sort_keys=True).encode()
+
+
+@attrs.define(eq=False)
+class Life:
+    """The parts of a node from one start to its end."""
+
+    process: Process
+    link: Link
+    membership: SimulatedMembership
+    catalog: Catalog
+    cluster: Cluster
+    keeper: LeaseKeeper
+    timers: TimerLoop
+    holdings: Holdings
+    dispatcher: Dispatcher
+    orchestrator: Orchestrator
+    doors: trio.Nursery | None = None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.define(eq=False)
+class _Answer:
+    came: trio.Event = attrs.field(factory=trio.Event)
+    value: Any = None
+    error: Exception | None = None
+
+
+class Node:
+    """One name in the cluster, and whoever lives under it now."""
+
+    def __init__(self, world: World, name: str, gossip: Gossip, store: Any) -> None:
+        self.world = world
+        self.name = name
+        self.life: Life | None = None
+        self.store_cut = False
+        self.slow_seconds = 0.0
+        self._gossip = gossip
+        self._store = store
+        self._uuids = uuids(world.stream(f"uuids of {name}"))
+
+    # Its life.
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Begin a life; there is none now."""
+        assert self.life is None
+        self.life = self._wire()
+        self.world.note(f"{self.name} starts")
+        nursery.start_soon(self._live, self.life, name=self.name)
+
+    def crash(self) -> None:
+        """Kill it, if it is there."""
+        life = self.life
+        if life is not None:
+            self.world.note(f"{self.name} crashes")
+            self._end(life, left=False)
+            life.link.kill()
+            life.scope.cancel()
+
+    async def stop(self) -> None:
+        """Drain and end it, if it is there; returns when it is gone."""
+        life = self.life
+        if life is not None:
+            self.freeze(False)  # a stopped process hears SIGTERM when it goes on
+            self.world.note(f"{self.name} stops")
+            life.cluster.leave()
+            life.dispatcher.close()
+            with trio.move_on_after(DRAIN_SECONDS):
+                await life.ended.wait()
+            if self.life is life:
+                self._end(life, left=True)
+                life.scope.cancel()
+            await life.ended.wait()
+
+    def _end(self, life: Life, *, left: bool) -> None:
+        self.life = None
+        life.process.thaw()
+        self._gossip.gone(self.name, left=left)
+
+    def freeze(self, frozen: bool) -> None:
+        """Let it stand still, or go on."""
+        life = self.life
+        if life is not None and life.process.frozen != frozen:
+            self.world.note(f"{self.name} {'stands still' if frozen else 'goes on'}")
+            self._gossip.frozen(self.name, frozen)
+            if frozen:
+                life.process.freeze()
+            else:
+                life.process.thaw()
+
+    def cut_store(self, cut: bool) -> None:
+        """Take the store away, or give it back."""
+        self.store_cut = cut
+        self.world.note(f"{self.name} {'loses' if cut else 'finds'} the store")
+        if self.life is not None:
+            self.life.link.cut = cut
+
+    def slow_store(self, seconds: float) -> None:
+        """Let calls to the store take up to so long, each way."""
+        self.slow_seconds = seconds
+        self.world.note(f"{self.name}'s store takes up to {seconds} s")
+        if self.life is not None:
+            self.life.link.slow_seconds = seconds
+
+    def _wire(self) -> Life:
+        world, name = self.world, self.name
+        profile = world.profile
+        link = Link(world, name, self._store)
+        link.cut, link.slow_seconds = self.store_cut, self.slow_seconds
+        store: Any = link
+        holdings = Holdings()
+        keeper = LeaseKeeper(store, name, holdings)
+        dispatcher = Dispatcher(store, BATCH_SIZE)
+        holdings.watch(dispatcher.own)
+        membership = self._gossip.join(name)
+        cluster = Cluster(
+            node=name,
+            partitions=profile.partitions,
+            membership=membership,
+            owners=owners,
+            keeper=keeper,
+            holdings=holdings,
+            store=store,
+        )
+        catalog = Catalog(store, SYSTEM_ACTIONS)
+        orchestrator = Orchestrator(
+            store=store,
+            catalog=catalog,
+            system_actions=SYSTEM_ACTIONS,
+            engine=Engine(world, name),
+            encode_action=encode,
+            partition_of=partial(partition_of, partitions=profile.partitions),
+            wakeups=cluster,
+            observer=Observer(),
+            retention_seconds=profile.retention_seconds,
+            batch_size=BATCH_SIZE,
+            new_uuid=self._uuids,
+        )
+        orchestrator._cache = FlowCache(CACHED_FLOWS_MAX)
+        timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, _ignore, BATCH_SIZE)
+        cluster.on_enqueued = dispatcher.ready
+        cluster.on_timer_set = timers.hint
+        return Life(
+            Process(name),
+            link,
+            membership,
+            catalog,
+            cluster,
+            keeper,
+            timers,
+            holdings,
+            dispatcher,
+            orchestrator,
+        )
+
+    async def _live(self, life: Life) -> None:
+        life.process.adopt()
+        await trio.lowlevel.checkpoint()  # from here on the process's gate is passed
+        try:
+            with life.scope:
+                async with trio.open_nursery() as nursery:
+                    life.doors = nursery
+                    nursery.start_soon(life.cluster.run)
+                    nursery.start_soon(life.timers.run)
+                    nursery.start_soon(run_retention, life.link, life.holdings)
+                    nursery.start_soon(life.keeper.run)
+                    async for message in life.membership.inbox:
+                        life.cluster.wake_up(message)
+        finally:
+            life.doors = None
+            life.link.kill()
+            life.ended.set()
+
+    # Its doors.
+
+    async def call(self, deed: Callable[[Life], Awaitable[_T]], within_seconds: float) -> _T:
+        """Have a node do something for a caller outside. Raises NoAnswer, and what `deed` raises of OrchyError."""
+        life = self.life
+        if life is None or life.doors is None:
+            await trio.sleep(0.01)
+            raise NoAnswer
+        answer = _Answer()
+        life.doors.start_soon(self._serve, life, deed, answer)
+        with trio.move_on_after(within_seconds):
+            await answer.came.wait()
+        if not answer.came.is_set():
+            raise NoAnswer
+        if answer.error is not None:
+            raise answer.error
+        value: _T = answer.value
+        return value
+
+    async def _serve(self, life: Life, deed: Callable[[Life], Awaitable[Any]], answer: _Answer) -> None:
+        answer.error = NoAnswer()
+        try:
+            answer.value = await deed(life)
+            answer.error = None
+        except OrchyError as error:
+            answer.error = error
+        finally:
+            if self.life is not life:  # a dead process says nothing
+                answer.error = NoAnswer()
+            answer.came.set()
+
+
+def _ignore(_: int) -> None:
+    """How late a timer was is checked at the store."""

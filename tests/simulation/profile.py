@@ -1,0 +1,79 @@
+"""What a seed's world is made of, and which faults it knows.
+
+Each seed has only some kinds of faults ("swarm testing", Groce et al. 2012): a fault that is always there can hide
+what another one would show.
+"""
+
+from __future__ import annotations
+
+import random
+
+import attrs
+
+#: The kinds of faults that the nemesis brings about, one at a time or together.
+FAULTS = (
+    "crash",
+    "crash in a store call",
+    "restart",
+    "freeze",
+    "freeze in a store call",
+    "store cut",
+    "store slow",
+    "false suspicion",
+    "false death",
+    "one-way cut",
+)
+
+
+@attrs.frozen
+class Profile:
+    """Sizes, rates (0 to 1, per call or message) and times in virtual seconds."""
+
+    nodes: int
+    partitions: int
+    workers: int
+    workflows: int
+    flows: int
+    fault_seconds: float
+    faults: tuple[str, ...]
+    between_faults_seconds: float
+    answers_lost: float
+    wakeups_lost: float
+    wakeups_doubled: float
+    calls_lost: float
+    store_delay_seconds: float
+    worker_deaths: float
+    worker_failures: float
+    late_results: float
+    doubled_results: float
+    commands: float
+    retention_seconds: float
+
+    @classmethod
+    def draw(cls, chance: random.Random) -> Profile:
+        """One of many worlds."""
+
+        def rate(most: float) -> float:
+            return chance.choice((0.0, most / 5, most))
+
+        return cls(
+            nodes=chance.choice((1, 2, 3, 3, 3, 4)),
+            partitions=chance.choice((2, 4, 4, 7)),
+            workers=chance.randint(1, 3),
+            workflows=chance.randint(1, 3),
+            flows=chance.randint(2, 8),
+            fault_seconds=chance.choice((20.0, 30.0, 45.0)),
+            faults=tuple(fault for fault in FAULTS if chance.random() < 0.4),
+            between_faults_seconds=chance.choice((1.0, 3.0, 8.0)),
+            answers_lost=rate(0.1),
+            wakeups_lost=rate(0.5),
+            wakeups_doubled=rate(0.5),
+            calls_lost=rate(0.2),
+            store_delay_seconds=chance.choice((0.0, 0.001, 0.02)),
+            worker_deaths=rate(0.2),
+            worker_failures=rate(0.3),
+            late_results=rate(0.3),
+            doubled_results=rate(0.5),
+            commands=rate(0.6),
+            retention_seconds=chance.choice((3600.0, 3600.0, 3600.0, 15.0)),
+        )

@@ -1,0 +1,232 @@
+"""One seed, from the first node to the check that nothing is left; and many seeds, on all cores."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import attrs
+import trio
+import trio.testing
+
+from orchy import orchestrator
+from orchy.actions import SYSTEM_ACTIONS
+from orchy.catalog import Catalog
+from orchy.store.memory import MemoryStore
+from orchy.tasks import first_error
+from tests.simulation.arbiter import Arbiter
+from tests.simulation.books import Violation, require
+from tests.simulation.callers import Client, Cluster, Worker
+from tests.simulation.determinism import determined, stream
+from tests.simulation.freezing import Births, current_process
+from tests.simulation.invariants import Checker
+from tests.simulation.membership import Gossip
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.node import Node
+from tests.simulation.profile import Profile
+from tests.simulation.workload import ACTION_NAMES, draw_definitions, draw_workflow
+from tests.simulation.world import World
+
+#: After the world is healed, all flows end within so long (virtual seconds).
+END_SECONDS = 150.0
+#: And a little later each partition has the holder that the ring wants.
+SETTLE_SECONDS = 15.0
+#: All of a run, so that one in which everybody waits for everybody ends too.
+RUN_SECONDS_MAX = 1_000.0
+#: Rounds of Trio's loop without that time goes on.
+ROUNDS_PER_MOMENT_MAX = 20_000
+#: The most scripts before one commit, so that what goes on by a timer is met with.
+EVALUATIONS_PER_COMMIT = 2
+
+
+@attrs.frozen
+class Outcome:
+    """What came of a seed. `broken` is None, or the rule and what was against it."""
+
+    seed: int
+    broken: str | None
+    digest: str
+    counts: Counter[str]
+    virtual_seconds: float
+    transcript: tuple[str, ...] = ()
+
+
+def run_seed(seed: int, *, keep: int = 60, faults: Sequence[str] | None = None, keep_always: bool = False) -> Outcome:
+    """Run one seed; `keep` is how many of the last lines of the transcript a failure carries.
+
+    With `keep_always` a good run has them too. `faults` narrows the kinds of faults down, to find out which of
+    them matter.
+    """
+    profile = Profile.draw(stream(seed, "profile"))
+    if faults is not None:
+        profile = attrs.evolve(profile, faults=tuple(faults))
+    worlds: list[World] = []
+    ended_at = [0.0]
+
+    async def main() -> None:
+        async with trio.open_nursery() as background:
+            world = World(seed, profile, background)
+            worlds.append(world)
+            world.later(RUN_SECONDS_MAX, _overrun)
+            with _logged(world):
+                try:
+                    await _run(world)
+                finally:
+                    ended_at[0] = trio.current_time()
+            background.cancel_scope.cancel()
+
+    broken = None
+    before = orchestrator.EVALUATIONS_PER_COMMIT
+    orchestrator.EVALUATIONS_PER_COMMIT = EVALUATIONS_PER_COMMIT
+    try:
+        with determined(seed):
+            clock = trio.testing.MockClock(autojump_threshold=0)
+            trio.run(main, clock=clock, instruments=[Births(), _Standstill(clock)])
+    except BaseException as error:
+        cause = first_error(error) if isinstance(error, BaseExceptionGroup) else error
+        if not isinstance(cause, Exception):
+            raise
+        broken = str(cause) if isinstance(cause, Violation) else f"{type(cause).__name__}: {cause}"
+        if not isinstance(cause, Violation):
+            logging.getLogger("simulation").warning("seed %d", seed, exc_info=cause)
+    finally:
+        orchestrator.EVALUATIONS_PER_COMMIT = before
+    (world,) = worlds
+    transcript = tuple(world.transcript[-keep:]) if keep and (broken or keep_always) else ()
+    return Outcome(seed, broken, world.digest(), world.counts, ended_at[0], transcript)
+
+
+async def _overrun() -> None:
+    raise Violation("a run comes to its end", f"not within {RUN_SECONDS_MAX} virtual seconds")
+
+
+async def _run(world: World) -> None:
+    chance = world.stream("workload")
+    profile = world.profile
+    world.note(f"seed {world.seed}: {profile}")
+    store = MemoryStore(trio.current_time)
+    checker = Checker(world, store)
+    arbiter = Arbiter(world, store, checker)
+    catalog = Catalog(store, SYSTEM_ACTIONS)
+    definitions = draw_definitions(chance)
+    checker.definitions = {definition.name: definition for definition in definitions}
+    for definition in definitions:
+        await catalog.save_action(definition)
+    names = [f"wf{number}" for number in range(profile.workflows)]
+    for name in names:
+        saved = await catalog.save_workflow(json.dumps(draw_workflow(chance, name)).encode())
+        checker.workflows[name, saved.version] = await catalog.workflow(name)
+    gossip = Gossip(world)
+    nodes = [Node(world, f"n{number}", gossip, arbiter) for number in range(profile.nodes)]
+    cluster = Cluster(world, nodes, checker)
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            node.start(nursery)
+        nursery.start_soon(gossip.follow)
+        async with trio.open_nursery() as workers:
+            for number in range(profile.workers):
+                workers.start_soon(Worker(cluster, number, workers).run)
+            clients = [Client(cluster, number, chance.choice(names)) for number in range(profile.flows)]
+            async with trio.open_nursery() as users:
+                for client in clients:
+                    users.start_soon(client.run)
+                await Nemesis(world, nodes, gossip, nursery).run()
+                users.start_soon(_end, world, checker, clients, users.cancel_scope)
+            await trio.sleep(SETTLE_SECONDS)
+            _check_settled(world, checker, nodes)
+            workers.cancel_scope.cancel()
+        await _drain(arbiter, profile.partitions)
+        checker.each(checker.check_kept_whole)
+        checker.check_nothing_left()
+        for node in nodes:
+            stopped_at = trio.current_time()
+            await node.stop()
+            held = checker.held_since_before(node.name, stopped_at)
+            require(not held, "a node that stops gives up its leases", f"{node.name}: {held}")
+        nursery.cancel_scope.cancel()
+    world.counts["flows"] += len(checker.books)
+    for book in checker.books.values():
+        world.counts[f"flows {book.state}"] += 1
+
+
+async def _end(world: World, checker: Checker, clients: Sequence[Client], users: trio.CancelScope) -> None:
+    """Wait until all flows are over, or say which are not."""
+    with trio.move_on_after(END_SECONDS):
+        while not all(client.started for client in clients) or checker.open_flows():
+            await trio.sleep(0.5)
+        world.note("all flows are over")
+        users.cancel()
+        return
+    require(all(client.started for client in clients), "every flow is accepted in the end")
+    stuck = [f"{book.id} {book.flow.state} {dict(book.flow.running)}" for book in checker.open_flows() if book.flow]
+    require(not stuck, "every accepted flow ends", "; ".join(stuck))
+
+
+def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> None:
+    """Each partition is held by one node, as that node believes too, and nothing of what is over is in memory."""
+    believed = {}
+    for node in nodes:
+        assert node.life is not None
+        for partition in node.life.holdings.leases:
+            require(partition not in believed, "a healed cluster has one holder for each partition", partition)
+            believed[partition] = node.name
+        require(node.life.keeper.complete, "a healed node holds what it wants", node.name)
+        require(not node.life.orchestrator._mailboxes, "no mailbox is left", node.name)
+    require(believed == checker.holders(), "nodes know what they hold", f"{believed}, {checker.holders()}")
+    require(len(believed) == world.profile.partitions, "each partition has a holder", believed)
+
+
+async def _drain(arbiter: Arbiter, partitions: int) -> None:
+    """Ask everywhere, so that entries that mean nothing any more are met with and dropped."""
+    for action in ACTION_NAMES:
+        claimed = await arbiter.claim(action, range(partitions), 100, "drain")
+        require(not claimed.bodies, "nothing is left to be handed out", claimed.bodies)
+
+
+class _Standstill(trio.abc.Instrument):
+    """Ends a run in which tasks keep each other busy while the virtual time stands still: a loop that spins.
+
+    The clock then jumps to where a run must have come to its end.
+    """
+
+    def __init__(self, clock: trio.testing.MockClock) -> None:
+        self._clock = clock
+        self._at = -1.0
+        self._rounds = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Called by Trio between two rounds of steps."""
+        now = self._clock.current_time()
+        self._rounds = self._rounds + 1 if now == self._at else 0
+        self._at = now
+        if self._rounds == ROUNDS_PER_MOMENT_MAX:
+            self._clock.jump(RUN_SECONDS_MAX)
+
+
+class _Notes(logging.Handler):
+    """What production code logs goes into the transcript."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.INFO)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._world.note(f"{current_process()} says: {record.getMessage()}")
+
+
+@contextmanager
+def _logged(world: World) -> Iterator[None]:
+    log = logging.getLogger("orchy")
+    before, handler = (log.level, log.propagate), _Notes(world)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]

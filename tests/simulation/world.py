@@ -1,0 +1,52 @@
+"""What all parts of one run share: the seed's profile, the transcript, the counts, the nursery of what is under way."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from tests.simulation.determinism import stream
+from tests.simulation.profile import Profile
+
+
+class World:
+    """One run. `healed` is set when the nemesis is done: from then on nothing fails any more."""
+
+    def __init__(self, seed: int, profile: Profile, nursery: trio.Nursery) -> None:
+        self.seed = seed
+        self.profile = profile
+        self.healed = trio.Event()
+        self.transcript: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self._nursery = nursery
+
+    def stream(self, purpose: str) -> random.Random:
+        """Random numbers for one purpose."""
+        return stream(self.seed, purpose)
+
+    def note(self, line: str) -> None:
+        """Write a line of the transcript."""
+        self.transcript.append(f"{trio.current_time():9.4f} {line}")
+
+    def count(self, what: str) -> None:
+        """One more of these, for the figures at the end."""
+        self.counts[what] += 1
+
+    def later(self, seconds: float, deed: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Have something done by nobody in particular, whatever becomes of the caller."""
+
+        async def wait_and_do() -> None:
+            await trio.sleep(seconds)
+            await deed(*args)
+
+        # From the nursery's own side: what a node started mustn't stop with the node.
+        self._nursery.start_soon(wait_and_do)
+
+    def digest(self) -> str:
+        """What two runs of one seed have in common."""
+        return hashlib.sha256("\n".join(self.transcript).encode()).hexdigest()
