@@ -63,8 +63,8 @@ class LeaseKeeper:
         self._changed.set()
 
     async def released(self) -> None:
-        """Returns when nothing is held that is not wanted."""
-        while self._holdings.leases.keys() - self._wanted:
+        """Returns when nothing is held that is not wanted, and the store knows it."""
+        while self._given_up or self._holdings.leases.keys() - self._wanted:
             await self._round.wait()
 
     @property
