@@ -57,6 +57,8 @@ class Core:
         #: What was dropped, and why; what was done, and how often.
         self.counts: Counter[str] = Counter()
         self.outputs: list[Output] = []
+        #: Where the packet came from that is being taken in.
+        self.sender: Address | None = None
         self.me = self.members.get(name) or Record(name, 1, State.ALIVE, address, check_meta(meta))
         self._room = parameters.packet_bytes - envelope.overhead_bytes - _ARRAY_BYTES
         self._streams = 0

@@ -205,6 +205,7 @@ class Swim:
         if len(data) > self._core.parameters.packet_bytes:
             counts["dropped: too large"] += 1
             return
+        self._core.sender = source
         for message in self._opened(data):
             match message:
                 case Ping(seq, target, asker):
@@ -226,6 +227,7 @@ class Swim:
                     self._core.outputs.append(Told(teller, payload))
                 case _:
                     counts["dropped: not for a packet"] += 1
+        self._core.sender = None
 
     def _opened(self, data: bytes) -> list[Message]:
         counts = self._core.counts

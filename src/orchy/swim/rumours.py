@@ -5,7 +5,9 @@
     suspect (name, i)     refute, unless it is old             suspect it, or count one more accuser
     dead    (name, i)     refute, unless it is old             believe it, unless it is old
 
-A suspicion that nobody refuted in time becomes a death. Only the member itself raises its incarnation.
+A suspicion that nobody refuted in time becomes a death. Only the member itself raises its incarnation. Gossip reaches
+all but with bad luck one, so there are two safeguards beyond the papers: whoever spreads old news is told the new ones,
+and before a suspicion ends the suspect is asked once more, by each member for itself.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ class Rumours:
             return
         known = core.members.get(heard.name)
         if known is None or heard.incarnation < known.incarnation or not known.state.live:
-            core.counts["old news"] += 1
+            self._old(known)
             return
         suspicion = self._suspicions.get(heard.name)
         if suspicion is not None and heard.incarnation == known.incarnation:
@@ -117,7 +119,7 @@ class Rumours:
             return
         record = attrs.evolve(known, incarnation=heard.incarnation, state=state)
         if not record.beats(known):
-            core.counts["old news"] += 1
+            self._old(known)
             return
         self._suspicions.pop(heard.name, None)
         core.believe(record, now)
@@ -151,11 +153,15 @@ class Rumours:
             suspicion = self._suspicions.get(name)
             if suspicion is None:
                 continue
+            known = core.members.get(name)
+            assert known is not None, "who is suspected is known"
+            if core.parameters.lifeguard and not suspicion.asked and now >= self._last_call(suspicion):
+                suspicion.asked = True
+                ping = Ping(core.next_seq(), name, core.name)
+                core.send(known.address, encode(ping), encode(core.news(known)))
             if self._end(suspicion) > now:
                 self._watch(name, suspicion, now)
                 continue
-            known = core.members.get(name)
-            assert known is not None, "who is suspected is known"
             core.counts["declared dead"] += 1
             self.dead(Dead(name, known.incarnation, core.name), now)
 
@@ -206,8 +212,10 @@ class Rumours:
 
     def _refute(self, incarnation: int, now: float) -> None:
         core = self._core
-        if self.leaving or self.refused or incarnation < core.me.incarnation:
-            core.counts["old news"] += 1
+        if self.leaving or self.refused:
+            return
+        if incarnation < core.me.incarnation:
+            self._old(core.me)
             return
         core.counts["refuted"] += 1
         core.awareness.add(1)
@@ -228,10 +236,22 @@ class Rumours:
     def _end(self, suspicion: Suspicion) -> float:
         return suspicion.started + self._core.awareness.stretch(suspicion.seconds)
 
+    def _last_call(self, suspicion: Suspicion) -> float:
+        """When the suspect is asked for the last time: its answer has time to come back."""
+        return self._end(suspicion) - self._core.awareness.stretch(self._core.parameters.ping_timeout_seconds)
+
     def _watch(self, name: str, suspicion: Suspicion, now: float) -> None:
-        """Look again when it may be over: the local health, and with it the end, can change before."""
-        again = min(self._end(suspicion), now + self._core.parameters.probe_interval_seconds)
+        """Look again when there may be something to do: the local health, and with it the end, can change before."""
+        due = self._end(suspicion) if suspicion.asked else self._last_call(suspicion)
+        again = min(max(due, now), now + self._core.parameters.probe_interval_seconds)
         heapq.heappush(self._ends, (again, name))
+
+    def _old(self, known: Record | None) -> None:
+        """Somebody spreads what is not so any more: tell it."""
+        core = self._core
+        core.counts["old news"] += 1
+        if known is not None and known.state is State.ALIVE and core.sender is not None and core.parameters.lifeguard:
+            core.send(core.sender, encode(core.news(known)))
 
 
 def _contradict(one: Record, other: Record) -> bool:

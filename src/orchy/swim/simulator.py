@@ -122,7 +122,7 @@ class Simulator:
     def form(self, count: int, label: str = "sim") -> list[str]:
         """`count` members that know each other; answers their names."""
         names = [f"n{number}" for number in range(count)]
-        records = [Record(name, 1, State.ALIVE, self._new_address()) for name in names]
+        records = [Record(name, 1, State.ALIVE, self.new_address()) for name in names]
         base = snapshot(records)
         envelope = Envelope(label)
         for record in records:
@@ -136,7 +136,7 @@ class Simulator:
     ) -> Process:
         """A new process that joins those at the addresses of `seeds`, at its name's last address or at a new one."""
         old = self.processes.get(name)
-        address = address or (old.machine.me.address if old else self._new_address())
+        address = address or (old.machine.me.address if old else self.new_address())
         process = self._start(name, address, label, None, Envelope(label))
         addresses = tuple(self.processes[seed].machine.me.address for seed in seeds)
         self._take(process, Join(addresses))
@@ -358,7 +358,8 @@ class Simulator:
 
         self.at(self.now + 0.1, look)
 
-    def _new_address(self) -> Address:
+    def new_address(self) -> Address:
+        """One that nobody had."""
         self._hosts += 1
         return f"10.{self._hosts >> 16}.{self._hosts >> 8 & 255}.{self._hosts & 255}", PORT
 

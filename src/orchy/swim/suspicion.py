@@ -12,6 +12,8 @@ class Suspicion:
         self.started = started
         #: Who was the first to suspect it.
         self.accuser = accuser
+        #: Whether the suspect was asked for the last time.
+        self.asked = False
         self._accusers = {accuser}
         self._minimum = minimum
         self._maximum = maximum

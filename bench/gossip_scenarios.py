@@ -1,0 +1,195 @@
+"""What the gossip is measured by, each a function of a seed on the production machine in virtual time."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import attrs
+
+from orchy.swim.messages import Died
+from orchy.swim.parameters import PROFILES
+from orchy.swim.simulator import Happened, Network, Simulator
+
+SETTLE_SECONDS = 5.0
+DETECTION_MAX_SECONDS = 120.0
+
+
+@attrs.frozen
+class Detection:
+    """Seconds from a crash to the first member that knew, and from then to the last one."""
+
+    first_seconds: float
+    spread_seconds: float
+
+
+def detection(seed: int, members: int, profile: str) -> Detection:
+    """One member is killed."""
+    simulator = Simulator(seed, parameters=PROFILES[profile])
+    names = simulator.form(members)
+    simulator.run(SETTLE_SECONDS + simulator.choose.random())
+    victim = simulator.choose.choice(names)
+    knew: dict[str, float] = {}
+
+    def note(happened: Happened) -> None:
+        if isinstance(happened.event, Died):
+            assert happened.event.member.name == victim, "a living member was declared dead"
+            knew.setdefault(happened.observer, happened.at)
+
+    simulator.on_event = note
+    crashed_at = simulator.now
+    simulator.crash(victim)
+    known_by_all = simulator.run_until(lambda: len(knew) == members - 1, DETECTION_MAX_SECONDS)
+    assert known_by_all, f"not all of {members} knew after {DETECTION_MAX_SECONDS} s (seed {seed})"
+    first = min(knew.values())
+    return Detection(first - crashed_at, max(knew.values()) - first)
+
+
+def messages_a_second(seed: int, members: int, seconds: float) -> float:
+    """Datagrams and stream frames that each member sends in a quiet cluster."""
+    simulator = Simulator(seed)
+    simulator.form(members)
+    simulator.run(seconds)
+    assert not simulator.happened
+    # A quiet stream is a question and its answer.
+    return (simulator.counts["datagrams"] + 2 * simulator.counts["streams"]) / members / seconds
+
+
+@attrs.frozen
+class Accusations:
+    """Living members that were declared dead, in so many node-hours."""
+
+    deaths: int
+    node_hours: float
+
+
+def _declared(simulator: Simulator) -> int:
+    """How many times a member's suspicion of another ended with a death."""
+    return sum(process.machine.counts["declared dead"] for process in simulator.processes.values())
+
+
+def deaths_by_loss(seed: int, loss: float, members: int, seconds: float, lifeguard: bool = True) -> Accusations:
+    """A network that loses this part of the datagrams, evenly. Nobody is dead."""
+    parameters = attrs.evolve(PROFILES["default"], lifeguard=lifeguard)
+    simulator = Simulator(seed, Network(loss=loss), parameters)
+    simulator.form(members)
+    simulator.on_event = lambda happened: None
+    simulator.run(seconds)
+    return Accusations(_declared(simulator), members * seconds / 3600)
+
+
+def deaths_by_stalls(seed: int, members: int, seconds: float) -> Accusations:
+    """At each time a tenth of the members is stalled, each for two seconds."""
+    simulator = Simulator(seed)
+    names = simulator.form(members)
+    simulator.on_event = lambda happened: None
+    stalled = max(1, members // 10)
+
+    def stall() -> None:
+        for name in simulator.choose.sample(names, stalled):
+            simulator.stall(name, 2.0)
+        simulator.at(simulator.now + 2.0, stall)
+
+    stall()
+    simulator.run(seconds)
+    return Accusations(_declared(simulator), members * seconds / 3600)
+
+
+def deaths_by_starved(seed: int, members: int, starved: int, seconds: float, lifeguard: bool) -> int:
+    """Some members get next to no time: they stand still for long, and run for a moment. Deaths of the others.
+
+    The experiment of the Lifeguard paper (section 5.1): blocked for `block`, then running for `run`, again and again.
+    """
+    parameters = attrs.evolve(PROFILES["default"], lifeguard=lifeguard)
+    simulator = Simulator(seed, parameters=parameters)
+    names = simulator.form(members)
+    slow = set(simulator.choose.sample(names, starved))
+    deaths: set[tuple[str, int]] = set()
+
+    def note(happened: Happened) -> None:
+        event = happened.event
+        if isinstance(event, Died) and event.member.name not in slow:
+            deaths.add((event.member.name, event.member.incarnation))
+
+    simulator.on_event = note
+
+    def block(name: str, chance: random.Random) -> None:
+        seconds_blocked = chance.uniform(*BLOCKED_SECONDS)
+        simulator.stall(name, seconds_blocked)
+        simulator.at(simulator.now + seconds_blocked + RUNNING_SECONDS, lambda: block(name, chance))
+
+    for name in sorted(slow):
+        chance = random.Random(simulator.choose.getrandbits(64))
+        simulator.at(chance.random() * 5, lambda name=name, chance=chance: block(name, chance))
+    simulator.run(seconds)
+    return len(deaths)
+
+
+#: How long a starved member stands still, and how long it then runs.
+BLOCKED_SECONDS = (2.0, 16.0)
+RUNNING_SECONDS = 0.05
+
+
+def heal_seconds(seed: int, members: int, split_seconds: float) -> float:
+    """Two halves cannot hear each other for a while; seconds from the mending until all agree again."""
+    simulator = Simulator(seed)
+    names = simulator.form(members)
+    simulator.on_event = lambda happened: None
+    simulator.run(SETTLE_SECONDS)
+    hosts = [simulator.processes[name].host for name in names]
+    one, other = hosts[: members // 2], hosts[members // 2 :]
+    simulator.network.cut(one, other)
+    simulator.network.cut(other, one)
+    simulator.run(split_seconds)
+    assert not simulator.agree(), "the split was too short to be noticed"
+    simulator.network.heal()
+    healed_at = simulator.now
+    assert simulator.run_until(simulator.agree, 300, check_every=50), f"not one cluster after 300 s (seed {seed})"
+    return simulator.now - healed_at
+
+
+@attrs.frozen
+class Restarts:
+    """What went wrong in how many restarts."""
+
+    restarts: int
+    refused: int
+    ghosts: int
+
+
+def restarts(seed: int, members: int, count: int) -> Restarts:
+    """One member is killed and started again under its name, after moments of all lengths, at its address or another."""
+    simulator = Simulator(seed)
+    names = simulator.form(members)
+    simulator.run(SETTLE_SECONDS)
+    refused = ghosts = 0
+    name = names[-1]
+    for _ in range(count):
+        simulator.crash(name)
+        simulator.run(simulator.choose.choice([0.0, 0.1, 1.0, 5.0, 20.0]) * simulator.choose.random())
+        address = None if simulator.choose.random() < 0.5 else simulator.new_address()
+        process = simulator.start(name, [names[0]], address)
+        if not simulator.run_until(lambda process=process: process.machine.joined, 60):
+            refused += 1
+        if not simulator.run_until(simulator.agree, 60, check_every=10):
+            ghosts += 1
+        simulator.run(simulator.choose.random() * 10)
+    return Restarts(count, refused, ghosts)
+
+
+@attrs.frozen
+class Speed:
+    """What a run cost."""
+
+    members: int
+    virtual_seconds: float
+    cpu_seconds: float
+
+
+def simulator_speed(members: int, virtual_seconds: float) -> Speed:
+    """A quiet cluster, formed before the clock starts."""
+    simulator = Simulator(1)
+    simulator.form(members)
+    began = time.process_time()
+    simulator.run(virtual_seconds)
+    return Speed(members, virtual_seconds, time.process_time() - began)
