@@ -14,6 +14,8 @@ from tests.simulation.mutations import MUTATIONS, hunt
 from tests.simulation.profile import FAULTS
 from tests.simulation.run import Outcome, run_seed
 
+#: What breaks everything is seen in a few.
+BROKEN_MAX = 20
 #: A seed that takes longer (real time) has stopped moving: its worker says where, and ends.
 SEED_SECONDS_MAX = 120.0
 
@@ -26,6 +28,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="just this one, with its whole transcript")
     parser.add_argument("--lines", type=int, default=40, help="how many lines of a broken seed's transcript to show")
     parser.add_argument("--faults", help=f"only these kinds, of: {', '.join(FAULTS)}")
+    parser.add_argument(
+        "--removals", action="store_true", help="flows are removed as they end (see docs/reliability.md)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--mutations", action="store_true", help="run each mutation of the engine until a seed finds it"
@@ -34,46 +39,49 @@ def main() -> int:
     if args.mutations:
         return _mutations(args.start, args.seeds, args.jobs)
     if args.seed is not None:
-        return _one(args.seed, args.faults)
-    return _many(args.start, args.seeds, args.jobs, args.lines)
+        return _one(args.seed, args.faults, args.removals)
+    return _many(args.start, args.seeds, args.jobs, args.lines, args.removals)
 
 
-def _one(seed: int, faults: str | None) -> int:
+def _one(seed: int, faults: str | None, removals: bool) -> int:
     kinds = None if faults is None else [fault.strip() for fault in faults.split(",") if fault.strip()]
-    outcome = run_seed(seed, keep=sys.maxsize, faults=kinds, keep_always=True)
+    outcome = run_seed(seed, keep=sys.maxsize, faults=kinds, keep_always=True, removals=removals)
     print("\n".join(outcome.transcript))
     print(f"seed {seed}: {outcome.broken or 'all rules held'}")
     print(f"transcript {outcome.digest}")
     return 1 if outcome.broken else 0
 
 
-def _run(task: tuple[int, int]) -> Outcome:
+def _run(task: tuple[int, int, bool]) -> Outcome:
     faulthandler.dump_traceback_later(SEED_SECONDS_MAX, exit=True)
     try:
-        return run_seed(task[0], keep=task[1])
+        return run_seed(task[0], keep=task[1], removals=task[2])
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _many(start: int, seeds: int, jobs: int, lines: int) -> int:
+def _many(start: int, seeds: int, jobs: int, lines: int, removals: bool) -> int:
     began = time.monotonic()
     counts: Counter[str] = Counter()
-    virtual_seconds, broken = 0.0, 0
+    virtual_seconds, broken, done = 0.0, 0, 0
     with multiprocessing.Pool(jobs) as pool:
-        tasks = [(seed, lines) for seed in range(start, start + seeds)]
+        tasks = [(seed, lines, removals) for seed in range(start, start + seeds)]
         for done, outcome in enumerate(pool.imap_unordered(_run, tasks), start=1):
             counts += outcome.counts
             virtual_seconds += outcome.virtual_seconds
             if outcome.broken:
                 broken += 1
-                print(f"BROKEN  python -m tests.simulation --seed {outcome.seed}  # {outcome.broken}")
+                again = f"--seed {outcome.seed}{' --removals' if removals else ''}"
+                print(f"BROKEN  python -m tests.simulation {again}  # {outcome.broken}")
                 print("\n".join(f"    {line}" for line in outcome.transcript), flush=True)
-            if done % 100 == 0 or done == seeds:
+            if done % 100 == 0 or done == seeds or broken == BROKEN_MAX:
                 print(f"{done} seeds, {broken} broken, {time.monotonic() - began:.0f} s", flush=True)
+            if broken == BROKEN_MAX:
+                break
     for what, number in sorted(counts.items()):
         print(f"{number:10,} {what}")
     print(f"{virtual_seconds:10,.0f} virtual seconds")
-    print(f"{seeds / (time.monotonic() - began):10.1f} seeds a second")
+    print(f"{done / (time.monotonic() - began):10.1f} seeds a second")
     return 1 if broken else 0
 
 

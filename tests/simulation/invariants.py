@@ -96,6 +96,7 @@ class Checker:
             book = FlowBook(commit.flow_id, commit.partition, workflow, self.definitions)
             if commit.flow_id in self.books:
                 self._world.count("flows started again after their removal")
+                self._world.note(f"{commit.flow_id} is started again after its removal")
             self.books[commit.flow_id] = book
         return book
 

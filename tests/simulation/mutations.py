@@ -22,7 +22,6 @@ from orchy.flow.effects import CancelTimer
 from orchy.flow.events import EventReceived
 from orchy.flow.execution import Phase, State
 from orchy.orchestrator import Orchestrator
-from orchy.partition import leases
 from orchy.partition.timers import TimerLoop
 from orchy.store.memory import MemoryStore
 from orchy.transition import Moved
@@ -330,18 +329,6 @@ def the_timer_loop_keeps_what_is_not_its_own() -> AbstractContextManager[None]:
     return _replaced(TimerLoop, "_look_at", mutated)
 
 
-def a_stop_forgets_what_it_gives_up() -> AbstractContextManager[None]:
-    """Leases that are being given up when the stop comes are kept till they run out (a mistake that was there)."""
-
-    async def mutated(self: Any, partitions: Any) -> None:
-        released = [self._holdings.leases[partition] for partition in sorted(partitions)]
-        if released:
-            self._holdings.remove(partitions)
-            await self._store.release(released, self._node)
-
-    return _replaced(leases.LeaseKeeper, "_release", mutated)
-
-
 def ready_work_is_forgotten() -> AbstractContextManager[None]:
     """A partition counts as empty once it was asked."""
     claim = Dispatcher._claim
@@ -380,7 +367,6 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         answers_come_from_an_old_cache,
         the_owner_does_not_look,
         the_timer_loop_keeps_what_is_not_its_own,
-        a_stop_forgets_what_it_gives_up,
         ready_work_is_forgotten,
     )
 }

@@ -26,7 +26,7 @@ from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
-from orchy.ring import owners, partition_of
+from orchy.ring import owners, partition_of, successors
 from tests.simulation.determinism import uuids
 from tests.simulation.freezing import Process
 from tests.simulation.link import Link
@@ -94,6 +94,7 @@ class Life:
     dispatcher: Dispatcher
     orchestrator: Orchestrator
     doors: trio.Nursery | None = None
+    stopping: bool = False
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ended: trio.Event = attrs.field(factory=trio.Event)
 
@@ -137,19 +138,25 @@ class Node:
             life.scope.cancel()
 
     async def stop(self) -> None:
-        """Drain and end it, if it is there; returns when it is gone."""
+        """Hand over, drain and end it, if it is there; returns when it is gone."""
         life = self.life
         if life is not None:
-            self.freeze(False)  # a stopped process hears SIGTERM when it goes on
-            self.world.note(f"{self.name} stops")
-            life.cluster.leave()
-            life.dispatcher.close()
-            with trio.move_on_after(DRAIN_SECONDS):
-                await life.ended.wait()
-            if self.life is life:
-                self._end(life, left=True)
-                life.scope.cancel()
+            if not life.stopping:
+                life.stopping = True
+                self.world.note(f"{self.name} stops")
+                while life.doors is None and not life.ended.is_set():
+                    await trio.sleep(0.001)  # it has just been started
+                if life.doors is not None:
+                    life.doors.start_soon(self._shut_down, life)  # a task of its own: it may stand still, or crash
             await life.ended.wait()
+
+    async def _shut_down(self, life: Life) -> None:
+        await life.cluster.hand_over()
+        life.dispatcher.close()
+        await trio.sleep(DRAIN_SECONDS)
+        if self.life is life:
+            self._end(life, left=True)
+            life.scope.cancel()
 
     def _end(self, life: Life, *, left: bool) -> None:
         self.life = None
@@ -197,6 +204,7 @@ class Node:
             partitions=profile.partitions,
             membership=membership,
             owners=owners,
+            successors=successors,
             keeper=keeper,
             holdings=holdings,
             store=store,

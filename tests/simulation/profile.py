@@ -48,6 +48,7 @@ class Profile:
     doubled_results: float
     commands: float
     retention_seconds: float
+    removals: bool = False
 
     @classmethod
     def draw(cls, chance: random.Random) -> Profile:

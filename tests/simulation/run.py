@@ -33,7 +33,7 @@ from tests.simulation.world import World
 #: After the world is healed, all flows end within so long (virtual seconds).
 END_SECONDS = 150.0
 #: And a little later each partition has the holder that the ring wants.
-SETTLE_SECONDS = 15.0
+SETTLE_SECONDS = 25.0
 #: All of a run, so that one in which everybody waits for everybody ends too.
 RUN_SECONDS_MAX = 1_000.0
 #: Rounds of Trio's loop without that time goes on.
@@ -54,13 +54,15 @@ class Outcome:
     transcript: tuple[str, ...] = ()
 
 
-def run_seed(seed: int, *, keep: int = 60, faults: Sequence[str] | None = None, keep_always: bool = False) -> Outcome:
+def run_seed(
+    seed: int, *, keep: int = 60, faults: Sequence[str] | None = None, keep_always: bool = False, removals: bool = False
+) -> Outcome:
     """Run one seed; `keep` is how many of the last lines of the transcript a failure carries.
 
     With `keep_always` a good run has them too. `faults` narrows the kinds of faults down, to find out which of
-    them matter.
+    them matter. With `removals` flows are removed as they end, and their ids may be used again.
     """
-    profile = Profile.draw(stream(seed, "profile"))
+    profile = attrs.evolve(Profile.draw(stream(seed, "profile")), removals=removals)
     if faults is not None:
         profile = attrs.evolve(profile, faults=tuple(faults))
     worlds: list[World] = []
@@ -115,9 +117,10 @@ async def _run(world: World) -> None:
     checker.definitions = {definition.name: definition for definition in definitions}
     for definition in definitions:
         await catalog.save_action(definition)
+    on_end = "DELETE" if profile.removals else "NOOP"
     names = [f"wf{number}" for number in range(profile.workflows)]
     for name in names:
-        saved = await catalog.save_workflow(json.dumps(draw_workflow(chance, name)).encode())
+        saved = await catalog.save_workflow(json.dumps(draw_workflow(chance, name, on_end)).encode())
         checker.workflows[name, saved.version] = await catalog.workflow(name)
     gossip = Gossip(world)
     nodes = [Node(world, f"n{number}", gossip, arbiter) for number in range(profile.nodes)]

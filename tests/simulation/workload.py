@@ -27,7 +27,7 @@ def draw_definitions(chance: random.Random) -> list[ActionDefinition]:
     ]
 
 
-def draw_workflow(chance: random.Random, name: str) -> dict[str, Any]:
+def draw_workflow(chance: random.Random, name: str, on_end: str) -> dict[str, Any]:
     """Up to ACTIONS_MAX actions in topological order, each reachable from the first."""
     count = chance.randint(1, ACTIONS_MAX)
     actions = [_draw_action(chance, id) for id in range(1, count + 1)]
@@ -44,8 +44,8 @@ def draw_workflow(chance: random.Random, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "rootAction": 1,
-        "onSuccess": "NOOP",
-        "onFailure": "NOOP",
+        "onSuccess": on_end,
+        "onFailure": on_end,
         "actions": actions,
     }
 
