@@ -9,6 +9,7 @@ it takes those first and then sees that its timers are late, as the driver does.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
@@ -273,7 +274,7 @@ class Simulator:
             self._push(self.now + delay, target, Datagram(source.machine.me.address, data))
 
     def _delay(self) -> float:
-        return self.network.delay_seconds + self.choose.expovariate(1) * self.network.jitter_seconds
+        return self.network.delay_seconds - math.log(1.0 - self.choose.random()) * self.network.jitter_seconds
 
     def _segments(self, timeout_seconds: float, count: int) -> float:
         """How long `count` segments take, one after the other, each sent again when it was lost."""
