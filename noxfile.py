@@ -75,3 +75,24 @@ def bench(session: nox.Session) -> None:
     """Latency, timers, a long chain and idle cost, measured on real processes. `-- NAME ...`: just these."""
     _install(session)
     session.run("python", "bench/run.py", *session.posargs)
+
+
+@nox.session
+def gossip(session: nox.Session) -> None:
+    """The gossip against its goals, in virtual time and on real processes; plots into docs/. `-- --quick`."""
+    _install(session, "bench")
+    session.run("python", "bench/gossip.py", "--plots", "docs", *session.posargs)
+
+
+@nox.session
+def ring(session: nox.Session) -> None:
+    """How many partitions move when a member joins or leaves, beside two other schemes. `-- --json FILE`."""
+    _install(session)
+    session.run("python", "bench/ring.py", *session.posargs)
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """A whole cluster in virtual time, broken by seeds. `-- --seeds 500`, `-- --seed N`, `-- --mutations`."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.simulation", *session.posargs)

@@ -1,4 +1,4 @@
-"""One real member of a gossip cluster: `python gossip_member.py NAME PROFILE PORT [SEED_PORT]`; its events as JSON lines."""
+"""A real member of a gossip cluster: `gossip_member.py NAME PROFILE PORT [SEED_PORT]`; its events as JSON lines."""
 
 from __future__ import annotations
 

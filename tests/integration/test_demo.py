@@ -27,6 +27,13 @@ def test_on_the_embedded_store():
     check(demo())
 
 
+def test_on_three_nodes_of_which_one_is_killed():
+    done = demo("--nodes", "3")
+    check(done)
+    assert "demo3 is killed" in done.stdout
+    assert "Partitions: demo1 32, demo2 32" in done.stdout
+
+
 def test_on_a_redis(valkey_port):
     check(demo("--redis-addr", f"127.0.0.1:{valkey_port}"))
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from subprocess import PIPE, STDOUT
 from typing import Any
 
+import attrs
 import trio
 
 from orchy.demo.rest import RestClient
@@ -55,9 +56,20 @@ async def _process(command: Sequence[str], on_line: Callable[[str], None]) -> As
             nursery.cancel_scope.cancel()
 
 
+@attrs.frozen
+class DemoServer:
+    """A server that serves, and how to reach it."""
+
+    node: str
+    rest: RestClient
+    workers: str
+    gossip: str
+    process: trio.Process
+
+
 @asynccontextmanager
-async def open_server(flags: Sequence[str], node: str) -> AsyncIterator[tuple[RestClient, str]]:
-    """A server on free ports: its REST client and its address for workers. Raises RuntimeError if it does not start."""
+async def open_server(flags: Sequence[str], node: str) -> AsyncIterator[DemoServer]:
+    """A server on free ports. Raises RuntimeError if it does not start."""
     http, grpc, gossip = free_port(), free_port(), free_port()
     said: list[str] = []
     command = [sys.executable, "-m", "orchy", "--http-port", str(http), "--grpc-port", str(grpc)]
@@ -71,7 +83,7 @@ async def open_server(flags: Sequence[str], node: str) -> AsyncIterator[tuple[Re
                 except (OSError, RuntimeError):
                     await trio.sleep(0.05)
                     continue
-                yield rest, f"127.0.0.1:{grpc}"
+                yield DemoServer(node, rest, f"127.0.0.1:{grpc}", f"127.0.0.1:{gossip}", process)
                 return
         raise RuntimeError("the server did not start:\n" + "\n".join(said[-5:]))
 

@@ -7,7 +7,9 @@ import copy
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from importlib.resources import files
 from operator import itemgetter
@@ -16,7 +18,7 @@ from typing import Any
 import attrs
 import trio
 
-from orchy.demo.processes import open_server, open_worker
+from orchy.demo.processes import DemoServer, open_server, open_worker
 from orchy.demo.rest import RestClient
 from orchy.demo.show import sent_line, step_line, table
 from orchy.tasks import first_error
@@ -25,6 +27,9 @@ DELAY_SECONDS = 1
 WAIT_SECONDS = 2
 LIMIT_SECONDS = 60.0
 LOOK_SECONDS = 0.05
+#: In the middle of the flows.
+KILL_AFTER_SECONDS = 0.8
+NODES_MAX = 9
 
 
 @attrs.define
@@ -159,13 +164,28 @@ class _Demo:
         return table(rows)
 
 
-async def _run(flags: Sequence[str]) -> bool:
+async def _run(flags: Sequence[str], nodes: int) -> bool:
     demo = _Demo()
-    print("Starting a server and a worker ...", flush=True)
+    print(
+        f"Starting {nodes} servers and a worker ..." if nodes > 1 else "Starting a server and a worker ...", flush=True
+    )
     with trio.move_on_after(LIMIT_SECONDS) as limit:
-        async with open_server(flags, "demo") as (rest, workers), open_worker(workers, demo.on_sent):
+        async with AsyncExitStack() as stack:
+            servers: list[DemoServer] = []
+            for number in range(1, nodes + 1):
+                joins = ["--cluster-address", servers[0].gossip] if servers else []
+                server = await stack.enter_async_context(
+                    open_server([*flags, "--gossip-profile", "fast", *joins], f"demo{number}")
+                )
+                servers.append(server)
+            if nodes > 1:
+                await _await_even(servers[0].rest, nodes)
+            await stack.enter_async_context(open_worker(servers[0].workers, demo.on_sent))
             print("Three flows of notificationWorkflow: one to a man, two to women of whom one opens her mail.\n")
-            await demo.tell(rest)
+            async with trio.open_nursery() as nursery:
+                if nodes > 1:
+                    nursery.start_soon(_kill_one, servers[0].rest, servers[-1], nodes)
+                await demo.tell(servers[0].rest)
             # The worker's last words may still be on their way.
             with trio.move_on_after(2):
                 while not all(story.as_told() for story in demo.stories):
@@ -174,7 +194,32 @@ async def _run(flags: Sequence[str]) -> bool:
     if limit.cancelled_caught:
         print(f"\nNot done after {LIMIT_SECONDS:.0f} s.")
     print(f"\n{demo.summary()}\n")
-    return all(story.as_told() for story in demo.stories)
+    return not limit.cancelled_caught and all(story.as_told() for story in demo.stories)
+
+
+async def _owners(rest: RestClient) -> Counter[str]:
+    """How many partitions each node holds."""
+    return Counter(partition["owner"] or "nobody" for partition in (await rest.get("/cluster"))["partitions"])
+
+
+async def _await_even(rest: RestClient, nodes: int) -> None:
+    """Until so many nodes hold the same number of partitions, to within one."""
+    while True:
+        owners = await _owners(rest)
+        if len(owners) == nodes and "nobody" not in owners and max(owners.values()) - min(owners.values()) <= 1:
+            break
+        await trio.sleep(LOOK_SECONDS)
+    print("Partitions: " + ", ".join(f"{node} {count}" for node, count in sorted(owners.items())), flush=True)
+
+
+async def _kill_one(rest: RestClient, victim: DemoServer, nodes: int) -> None:
+    """kill -9 in the middle; the partitions go to the others."""
+    await trio.sleep(KILL_AFTER_SECONDS)
+    victim.process.kill()
+    began = trio.current_time()
+    print(f"{'':>8}  {victim.node} is killed", flush=True)
+    await _await_even(rest, nodes - 1)
+    print(f"{'':>8}  owned again {trio.current_time() - began:.1f} s after the kill", flush=True)
 
 
 def run_demo(argv: Sequence[str]) -> int:
@@ -185,13 +230,21 @@ def run_demo(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--redis-addr", metavar="HOST:PORT[,...]", help="use this Redis, or Redis Cluster, instead")
     parser.add_argument("--namespace", default="orchy-demo", help="prefix of the keys there (default: %(default)s)")
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        default=1,
+        choices=range(1, NODES_MAX + 1),
+        metavar="N",
+        help="start so many servers, and kill one in the middle (default: %(default)s)",
+    )
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="orchy-demo-") as data_dir:
         flags = ["--namespace", arguments.namespace, "--data-dir", data_dir]
         if arguments.redis_addr:
             flags += ["--redis-addr", arguments.redis_addr]
         try:
-            good = trio.run(_run, flags)
+            good = trio.run(_run, flags, arguments.nodes)
         except KeyboardInterrupt:
             return 130
         except BaseExceptionGroup as group:
