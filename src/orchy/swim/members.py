@@ -104,7 +104,7 @@ class Members:
 
     def next_target(self) -> Record | None:
         """The next live member to be probed."""
-        for _ in range(2):  # this member itself has a turn as well
+        for _ in range(3):  # this member has turns too: at worst the last one of a round and the first of the next
             name = self._order.next(self._keep, self._choose)
             if name is not None and name != self._name:
                 return self.get(name)

@@ -140,7 +140,7 @@ class Simulator:
         address = address or (old.machine.me.address if old else self.new_address())
         process = self._start(name, address, label, None, Envelope(label))
         addresses = tuple(self.processes[seed].machine.me.address for seed in seeds)
-        self._take(process, Join(addresses))
+        self.take(process, Join(addresses))
         return process
 
     def crash(self, name: str) -> None:
@@ -158,7 +158,7 @@ class Simulator:
     def leave(self, name: str) -> None:
         """SIGTERM: it says goodbye, and ends when that is told."""
         process = self.processes[name]
-        self._take(process, Leave())
+        self.take(process, Leave())
         self._end_when_told(process)
 
     def up(self) -> list[Process]:
@@ -197,7 +197,7 @@ class Simulator:
             if process is None:
                 item()  # type: ignore[operator]  # without a process it is one
             else:
-                self._take(process, item)  # type: ignore[arg-type]
+                self.take(process, item)  # type: ignore[arg-type]
             if steps % check_every == 0 and done():
                 return True
         self.now = end
@@ -205,7 +205,8 @@ class Simulator:
 
     # A process takes something in.
 
-    def _take(self, process: Process, item: Input) -> None:
+    def take(self, process: Process, item: Input) -> None:
+        """A process is given something to take in, now."""
         if process.down:
             return
         if process.stalled_until > self.now:
@@ -309,7 +310,7 @@ class Simulator:
 
         def time_out() -> None:
             if self._streams.pop(number, None) is not None:
-                self._take(asker, failed)
+                self.take(asker, failed)
 
         self.at(self.now + timeout, time_out)
 
@@ -323,7 +324,7 @@ class Simulator:
         def answer() -> None:
             if self._passes(asker, asked) and self._streams.pop(number, None) is not None:
                 self._finishing = asked, number
-                self._take(asker, Answer(asker_number, data))
+                self.take(asker, Answer(asker_number, data))
 
         self.at(self.now + self._segments(SEGMENT_TIMEOUT_SECONDS, 1), answer)
 

@@ -1,0 +1,190 @@
+"""What is pure in the gossip: beliefs merge in any order, probes take turns, news are sent so often, codecs."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchy.swim.broadcast import Broadcasts
+from orchy.swim.codec import Malformed, decode, encode, join
+from orchy.swim.envelope import Envelope, Unopened
+from orchy.swim.members import Members, Snapshot
+from orchy.swim.messages import (
+    Ack,
+    Alive,
+    Dead,
+    IndirectPing,
+    Nack,
+    Ping,
+    Record,
+    Refused,
+    Same,
+    State,
+    Suspect,
+    Sync,
+    Table,
+    User,
+    merge,
+)
+from orchy.swim.order import Order
+from orchy.swim.suspicion import Suspicion
+
+KEY_1, KEY_2 = b"1" * 16, b"2" * 32
+NAMES = st.text(min_size=1, max_size=10)
+ADDRESSES = st.tuples(st.sampled_from(["10.0.0.1", "::1"]), st.integers(0, 65_535))
+RECORDS = st.builds(
+    Record, st.just("a"), st.integers(0, 4), st.sampled_from(list(State)), ADDRESSES, st.binary(max_size=8)
+)
+ANY_RECORDS = st.builds(
+    Record, NAMES, st.integers(0, 2**32 - 1), st.sampled_from(list(State)), ADDRESSES, st.binary(max_size=512)
+)
+SEQS = st.integers(0, 2**32 - 1)
+MESSAGES = st.one_of(
+    st.builds(Ping, SEQS, NAMES, NAMES),
+    st.builds(Ack, SEQS),
+    st.builds(Nack, SEQS),
+    st.builds(IndirectPing, SEQS, NAMES, ADDRESSES, NAMES),
+    st.builds(Alive, ANY_RECORDS.filter(lambda record: record.state is State.ALIVE)),
+    st.builds(Suspect, NAMES, SEQS, NAMES),
+    st.builds(Dead, NAMES, SEQS, NAMES),
+    st.builds(User, NAMES, st.binary(max_size=100)),
+    st.builds(Sync, st.integers(0, 2**64 - 1), st.booleans(), NAMES),
+    st.just(Same()),
+    st.builds(Table, st.lists(ANY_RECORDS, max_size=4).map(tuple)),
+    st.just(Refused()),
+)
+
+
+@given(RECORDS, RECORDS, RECORDS)
+def test_beliefs_merge_in_any_order(one, two, three):
+    assert merge(one, two) == merge(two, one)
+    assert merge(merge(one, two), three) == merge(one, merge(two, three))
+    assert merge(one, one) == one
+
+
+@given(st.lists(MESSAGES, max_size=20))
+def test_what_is_encoded_is_decoded(messages):
+    assert decode(join(map(encode, messages))) == messages
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=4), st.data())
+def test_a_truncated_packet_is_refused_at_each_byte(messages, data):
+    body = join(map(encode, messages))
+    cut = data.draw(st.integers(0, len(body) - 1))
+    with pytest.raises(Malformed):
+        decode(body[:cut])
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_no_message(noise):
+    with contextlib.suppress(Malformed):
+        decode(noise)
+
+
+@pytest.mark.parametrize("keys", [(), (KEY_1,)])
+@given(body=st.binary(max_size=100), bit=st.integers(0, 10_000))
+def test_a_packet_with_a_bit_flipped_is_not_opened(keys, body, bit):
+    envelope = Envelope("orchy/64/1", keys)
+    packet = bytearray(envelope.seal(body))
+    assert envelope.open(bytes(packet)) == body
+    packet[bit // 8 % len(packet)] ^= 1 << bit % 8
+    with pytest.raises(Unopened):
+        envelope.open(bytes(packet))
+    with pytest.raises(Unopened):
+        envelope.open(bytes(packet[: bit % len(packet)]))
+
+
+def test_a_packet_says_why_it_is_not_opened():
+    plain, keyed = Envelope("orchy/64/1"), Envelope("orchy/64/1", [KEY_1])
+    for packet, reason in [
+        (Envelope("orchy/32/1").seal(b""), "wrong label"),
+        (b"\x09" + plain.seal(b"")[1:], "wrong version"),
+        (keyed.seal(b""), "wrong key"),
+        (b"", "truncated"),
+    ]:
+        with pytest.raises(Unopened, match=reason):
+            plain.open(packet)
+
+
+def test_a_key_is_changed_one_node_at_a_time():
+    old, both, new, last = (Envelope("t", keys) for keys in ([KEY_1], [KEY_1, KEY_2], [KEY_2, KEY_1], [KEY_2]))
+    for one, other in [(old, both), (both, new), (new, last)]:
+        assert one.open(other.seal(b"x")) == other.open(one.seal(b"x")) == b"x"
+    with pytest.raises(Unopened):
+        old.open(last.seal(b"x"))
+
+
+@given(st.lists(st.sampled_from("+-."), max_size=60), st.randoms(use_true_random=False))
+def test_each_member_has_one_turn_a_round_whoever_comes_and_goes(steps, choose):
+    present = {f"n{number}" for number in range(5)}
+    order = Order(sorted(present))
+    came = 5
+    for step in steps:
+        if step == "+":
+            present.add(f"n{came}")
+            order.append(f"n{came}")
+            came += 1
+        elif step == "-" and present:
+            present.discard(choose.choice(sorted(present)))
+        else:
+            name = order.next(present.__contains__, choose)
+            assert (name in present) if present else name is None
+    for _ in range(len(present)):  # to the end of the round that is under way, at most
+        order.next(present.__contains__, choose)
+    size = len(order)
+    first = [order.next(present.__contains__, choose) for _ in range(3 * max(1, size))]
+    for name in present:
+        turns = [index for index, had in enumerate(first) if had == name]
+        assert len(turns) >= 2
+        assert all(later - earlier < 2 * size for earlier, later in itertools.pairwise(turns))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40))
+def test_news_are_sent_so_often_and_replaced_by_newer_ones(steps):
+    broadcasts, sent = Broadcasts(), Counter()
+    for number, (name, put) in enumerate(steps):
+        if put:
+            broadcasts.put(name, b"%s-%04d" % (name.encode(), number))
+        else:
+            sent.update(broadcasts.take(20, 3))
+    while broadcasts:
+        sent.update(broadcasts.take(20, 3))
+    assert all(count <= 3 for count in sent.values())
+    last = {name: number for number, (name, put) in enumerate(steps) if put}
+    assert all(sent[b"%s-%04d" % (name.encode(), number)] == 3 for name, number in last.items())
+
+
+def test_a_suspicion_is_shortened_by_accusers_of_their_own():
+    suspicion = Suspicion(0.0, "a", 5.0, 30.0, 3)
+    assert suspicion.seconds == 30
+    assert not suspicion.confirm("a")
+    for confirmations, accuser in enumerate("bcd", 1):
+        assert suspicion.confirm(accuser)
+        assert suspicion.seconds == pytest.approx(30 - 25 * math.log(confirmations + 1) / math.log(4))
+    assert not suspicion.confirm("e")
+    assert suspicion.seconds == 5
+
+
+@given(st.lists(ANY_RECORDS, max_size=12), st.randoms(use_true_random=False))
+def test_tables_with_the_same_live_members_have_one_digest(records, choose):
+    newest: dict[str, Record] = {}
+    for record in records:
+        newest[record.name] = merge(newest.get(record.name, record), record)
+    one, other = (Members("me", Snapshot(), random.Random(1)) for _ in range(2))
+    for record in records:
+        known = one.get(record.name)
+        if known is None or record.beats(known):
+            one.put(record, 0.0)
+    shuffled = list(newest.values())
+    choose.shuffle(shuffled)
+    for record in shuffled:
+        other.put(record, 0.0)
+    assert (one.digest, one.live) == (other.digest, other.live)
+    assert {record.name: record for record in one} == newest
