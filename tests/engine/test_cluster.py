@@ -157,3 +157,42 @@ async def test_noise_wakes_nobody(autojump_clock, store, nursery, noise):
     nursery.start_soon(keeper.run)
     await trio.sleep(3)
     cluster.wake_up(noise)
+
+
+async def test_a_node_without_a_partition_works_all_the_same(autojump_clock, store, nursery):
+    names = [f"node-{number}" for number in range(9)]  # of 8 partitions
+    owned = owners(names, 8)
+    spare = next(name for name in names if name not in owned)
+    cluster, keeper, holdings = make(store, Members(*names), spare)
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(30)
+    assert not holdings.leases.keys() - keeper.wanted
+    assert cluster.ready
+
+
+async def test_a_partition_that_its_owner_does_not_serve_is_adopted_for_a_while(autojump_clock, store, nursery):
+    cluster, keeper, holdings = make(store, Members("one", "two"))  # two gossips, and does nothing else
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    assert len(holdings.leases) == 4
+    await trio.sleep(17)
+    assert len(holdings.leases) == 8
+    await trio.sleep(30)
+    assert len(holdings.leases) < 8  # two has its chance
+    await trio.sleep(20)
+    assert len(holdings.leases) == 8
+
+
+async def test_a_node_that_stops_gives_its_partitions_to_the_others(autojump_clock, store, nursery):
+    members = Members("one", "two")
+    cluster, keeper, holdings = make(store, members)
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    mine = set(holdings.leases)
+    await cluster.hand_over()
+    assert not holdings.leases
+    assert {lease.partition for lease in await store.acquire(sorted(mine), "two", 10_000)} == mine
+    assert members.sent == [("two", [-1, [], None])]

@@ -58,6 +58,11 @@ class LeaseKeeper:
         self._wanted = frozenset(partitions)
         self._changed.set()
 
+    @property
+    def wanted(self) -> frozenset[int]:
+        """The partitions that this node is to own."""
+        return self._wanted
+
     def ask_again(self) -> None:
         """Somebody has given up leases: see whether those that are missing are free."""
         self._changed.set()
@@ -125,6 +130,9 @@ class LeaseKeeper:
             if lost:
                 log.warning("lost partitions %s: somebody else has taken them", lost)
                 self._holdings.remove(lost)
+        else:  # nothing to prolong: is the store there?
+            await self._store.owners([0])
+            self._answered_at = trio.current_time()
 
     async def _release(self, partitions: Collection[int]) -> None:
         """The loops stop working on the partitions first, then the leases are free."""
