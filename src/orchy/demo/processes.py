@@ -76,16 +76,17 @@ async def open_server(flags: Sequence[str], node: str) -> AsyncIterator[DemoServ
     command += ["--bind-addr", f"127.0.0.1:{gossip}", "--node-name", node, *flags]
     async with _process(command, said.append) as process:
         rest = RestClient(f"127.0.0.1:{http}")
+        ready = False
         with trio.move_on_after(READY_SECONDS):
-            while process.poll() is None:
+            while not ready and process.poll() is None:
                 try:
                     await rest.get("/health/ready")
+                    ready = True
                 except (OSError, RuntimeError):
                     await trio.sleep(0.05)
-                    continue
-                yield DemoServer(node, rest, f"127.0.0.1:{grpc}", f"127.0.0.1:{gossip}", process)
-                return
-        raise RuntimeError("the server did not start:\n" + "\n".join(said[-5:]))
+        if not ready:
+            raise RuntimeError("the server did not start:\n" + "\n".join(said[-5:]))
+        yield DemoServer(node, rest, f"127.0.0.1:{grpc}", f"127.0.0.1:{gossip}", process)
 
 
 @asynccontextmanager

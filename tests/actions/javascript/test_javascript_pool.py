@@ -89,10 +89,11 @@ async def test_a_worker_that_ended_while_it_was_idle_costs_no_script(engine: str
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process has ended, be it waited for or not."""
+    """Whether a process has ended with all its threads, be it waited for or not: before, nobody can know it."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
+            leader_ended = file.read().rpartition(")")[2].split()[0] == "Z"
+        return leader_ended and len(os.listdir(f"/proc/{pid}/task")) == 1
     except FileNotFoundError:
         return True
 
