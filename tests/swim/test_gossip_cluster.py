@@ -59,6 +59,16 @@ def test_a_crash_is_noticed_by_all(seed):
     assert {happened.event.member.name for happened in events(simulator, Died)} == {names[3]}
 
 
+def test_without_lifeguard_it_is_plain_swim():
+    print("seed 1")
+    simulator = Simulator(1, parameters=attrs.evolve(PROFILES["default"], lifeguard=False))
+    names = simulator.form(10)
+    simulator.run(5)
+    simulator.crash(names[3])
+    assert simulator.run_until(simulator.agree, 20)
+    assert all(process.machine.health_score == 0 for process in simulator.up())
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nobody_dies_of_a_bad_network(seed):
     network = Network(loss=0.05, duplication=0.1, reordering=0.2)

@@ -155,10 +155,11 @@ class Rumours:
                 continue
             known = core.members.get(name)
             assert known is not None, "who is suspected is known"
-            if core.parameters.lifeguard and not suspicion.asked and now >= self._last_call(suspicion):
+            if not suspicion.asked and now >= self._last_call(suspicion):
                 suspicion.asked = True
-                ping = Ping(core.next_seq(), name, core.name)
-                core.send(known.address, encode(ping), encode(core.news(known)))
+                if core.parameters.lifeguard:
+                    ping = Ping(core.next_seq(), name, core.name)
+                    core.send(known.address, encode(ping), encode(core.news(known)))
             if self._end(suspicion) > now:
                 self._watch(name, suspicion, now)
                 continue
