@@ -82,10 +82,10 @@ class Bench:
         return [(f"false deaths by stalls, in {hours:.0f} node-hours", str(deaths), "0", deaths == 0)]
 
     def starved(self) -> list[Row]:
-        """Members that get next to no time, and what they do to the others."""
+        """Members whose network is blocked again and again, and what they say of the others."""
         deaths = {}
         for lifeguard in (True, False):
-            run = partial(scenarios.deaths_by_starved, members=64, starved=16, seconds=300, lifeguard=lifeguard)
+            run = partial(scenarios.deaths_by_starved, members=64, starved=8, seconds=300, lifeguard=lifeguard)
             deaths[lifeguard] = sum(self.pool.map(run, range(2 if self.quick else 8)))
         shown = f"{deaths[False]} without, {deaths[True]} with"
         good = deaths[False] > 0 and deaths[False] >= 30 * deaths[True]

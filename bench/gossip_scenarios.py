@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import random
 import time
 
 import attrs
@@ -97,14 +96,15 @@ def deaths_by_stalls(seed: int, members: int, seconds: float) -> Accusations:
 
 
 def deaths_by_starved(seed: int, members: int, starved: int, seconds: float, lifeguard: bool) -> int:
-    """Some members get next to no time: they stand still for long, and run for a moment. Deaths of the others.
+    """Some members are starved of their network again and again: false deaths of the others.
 
-    The experiment of the Lifeguard paper (section 5.1): blocked for `block`, then running for `run`, again and again.
+    The interval experiment of the Lifeguard paper (section 5.1): sends and receives block for a while, then they flow
+    for a while, and all starved ones do so at once. Timers go on meanwhile.
     """
     parameters = attrs.evolve(PROFILES["default"], lifeguard=lifeguard)
     simulator = Simulator(seed, parameters=parameters)
     names = simulator.form(members)
-    slow = set(simulator.choose.sample(names, starved))
+    slow = sorted(simulator.choose.sample(names, starved))
     deaths: set[tuple[str, int]] = set()
 
     def note(happened: Happened) -> None:
@@ -113,22 +113,21 @@ def deaths_by_starved(seed: int, members: int, starved: int, seconds: float, lif
             deaths.add((event.member.name, event.member.incarnation))
 
     simulator.on_event = note
+    blocked = simulator.choose.choice(BLOCKED_SECONDS)
 
-    def block(name: str, chance: random.Random) -> None:
-        seconds_blocked = chance.uniform(*BLOCKED_SECONDS)
-        simulator.stall(name, seconds_blocked)
-        simulator.at(simulator.now + seconds_blocked + RUNNING_SECONDS, lambda: block(name, chance))
+    def block() -> None:
+        for name in slow:
+            simulator.starve(name, blocked)
+        simulator.at(simulator.now + blocked + FLOWING_SECONDS, block)
 
-    for name in sorted(slow):
-        chance = random.Random(simulator.choose.getrandbits(64))
-        simulator.at(chance.random() * 5, lambda name=name, chance=chance: block(name, chance))
+    simulator.at(SETTLE_SECONDS, block)
     simulator.run(seconds)
     return len(deaths)
 
 
-#: How long a starved member stands still, and how long it then runs.
-BLOCKED_SECONDS = (2.0, 16.0)
-RUNNING_SECONDS = 0.05
+#: How long a starved member's network blocks, one of these a run, and for how long it then flows.
+BLOCKED_SECONDS = (2.0, 8.0, 16.0, 32.0)
+FLOWING_SECONDS = 0.25
 
 
 def heal_seconds(seed: int, members: int, split_seconds: float) -> float:

@@ -73,8 +73,10 @@ def encode(message: Message) -> bytes:
 
 def join(messages: Iterable[bytes]) -> bytes:
     """The body of a packet from encoded messages."""
-    parts = list(messages)
+    parts = tuple(messages)
     count = len(parts)
+    if count == 1:
+        return b"\x91" + parts[0]
     head = bytes([0x90 | count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")  # msgpack: fixarray, array 16
     return head + b"".join(parts)
 
@@ -106,7 +108,8 @@ def _fields(record: Record) -> tuple[object, ...]:
 
 
 def _ping(item: list[Any]) -> Ping:
-    return Ping(_whole(item[1], SEQ_MAX), _name(item[2]), _name(item[3]))
+    _, seq, target, source = item[:4]
+    return Ping(_whole(seq, SEQ_MAX), _name(target), _name(source))
 
 
 def _indirect(item: list[Any]) -> IndirectPing:

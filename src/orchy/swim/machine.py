@@ -185,18 +185,20 @@ class Swim:
                     core.send(member.address, encode(User(core.name, payload)))
             case _:
                 assert_never(input)
-        gossip_at = NEVER
-        if core.broadcasts:
-            gossip_at = self._gossiped_at + core.parameters.gossip_interval_seconds
-            if gossip_at <= now:
-                gossip_at = self._gossip(now)
-        self.deadline = min(
-            self._prober.deadline, self._sync.deadline, self._rumours.deadline, self._relays.deadline, gossip_at
-        )
-        if self._rumours.refused:
-            self.deadline = NEVER
+        self.deadline = self._deadline(now)
         outputs, core.outputs = core.outputs, []
         return outputs
+
+    def _deadline(self, now: float) -> float:
+        """When the next thing is to be done; what is to be passed on now, is."""
+        if self._rumours.refused:
+            return NEVER
+        core = self._core
+        deadline = min(self._prober.deadline, self._sync.deadline, self._rumours.deadline, self._relays.deadline)
+        if not core.broadcasts:
+            return deadline
+        gossip_at = self._gossiped_at + core.parameters.gossip_interval_seconds
+        return min(deadline, gossip_at if gossip_at > now else self._gossip(now))
 
     # Packets.
 

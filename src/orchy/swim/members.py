@@ -131,7 +131,7 @@ class Members:
         return found
 
     def _keep(self, name: str) -> bool:
-        record = self.get(name)
+        record = self._own.get(name) or self._base.get(name)
         if record is not None and record.state.live:
             return True
         if record is not None:

@@ -72,14 +72,18 @@ class Network:
 
 @attrs.define(eq=False)
 class Process:
-    """A member's process. `down`: it was killed; `stalled_until`: it does nothing."""
+    """A member's process. `down`: it was killed. `stalled_until`: it does nothing; `starved_until`: its timers run,
+    but nothing gets in or out.
+    """
 
     name: str
     machine: Swim
     scheduled: float = float("inf")
     stalled_until: float = 0.0
+    starved_until: float = 0.0
     down: bool = False
     inbox: deque[Input] = attrs.field(factory=deque)
+    outbox: deque[Output] = attrs.field(factory=deque)
 
     @property
     def host(self) -> str:
@@ -155,6 +159,12 @@ class Simulator:
         process.stalled_until = max(process.stalled_until, self.now + seconds)
         self.at(process.stalled_until, lambda: self._go_on(process))
 
+    def starve(self, name: str, seconds: float) -> None:
+        """Its sends and receives block for a while, not its timers: the anomaly of Lifeguard, section 5.1."""
+        process = self.processes[name]
+        process.starved_until = max(process.starved_until, self.now + seconds)
+        self.at(process.starved_until, lambda: self._fed(process))
+
     def leave(self, name: str) -> None:
         """SIGTERM: it says goodbye, and ends when that is told."""
         process = self.processes[name]
@@ -186,22 +196,28 @@ class Simulator:
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
-        self.run_until(lambda: False, seconds)
+        end, queue, step = self.now + seconds, self._queue, self._step
+        while queue and queue[0][0] <= end:
+            step()
+        self.now = end
 
     def run_until(self, done: Callable[[], bool], seconds: float, check_every: int = 1) -> bool:
         """Let time pass until something is so, looked at after each so many steps; whether it came to be."""
-        end, queue, steps = self.now + seconds, self._queue, 0
-        while queue and queue[0][0] <= end:
+        end, steps = self.now + seconds, 0
+        while self._queue and self._queue[0][0] <= end:
             steps += 1
-            self.now, _, process, item = heapq.heappop(queue)
-            if process is None:
-                item()  # type: ignore[operator]  # without a process it is one
-            else:
-                self.take(process, item)  # type: ignore[arg-type]
+            self._step()
             if steps % check_every == 0 and done():
                 return True
         self.now = end
         return done()
+
+    def _step(self) -> None:
+        self.now, _, process, item = heapq.heappop(self._queue)
+        if process is None:
+            item()  # type: ignore[operator]  # without a process it is one
+        else:
+            self.take(process, item)  # type: ignore[arg-type]
 
     # A process takes something in.
 
@@ -214,23 +230,38 @@ class Simulator:
                 process.inbox.append(item)
             return
         machine = process.machine
-        if type(item) is Tick:
-            if process.scheduled > self.now:
+        now = self.now
+        if process.starved_until > now and item is not _TICK and not isinstance(item, (Join, Leave)):
+            if len(process.inbox) < SOCKET_BUFFER_PACKETS:
+                process.inbox.append(item)
+            return
+        if item is _TICK:
+            if process.scheduled > now:
                 return  # an older entry than the last one
-            process.scheduled = float("inf")
-            if machine.deadline <= self.now:
-                self._carry_out(process, machine.handle(self.now, item))
-        else:
-            self._carry_out(process, machine.handle(self.now, item))
-        self._schedule(process)
+            process.scheduled = _NEVER
+            if machine.deadline > now:
+                self._schedule(process)
+                return
+        outputs = machine.handle(now, item)
+        if outputs:
+            self._carry_out(process, outputs)
+        if machine.deadline < process.scheduled:
+            self._schedule(process)
 
     def _go_on(self, process: Process) -> None:
         if process.stalled_until > self.now or process.down:
             return
         while process.inbox:  # the socket before the timers
             self._carry_out(process, process.machine.handle(self.now, process.inbox.popleft()))
-        process.scheduled = float("inf")
+        process.scheduled = _NEVER
         self._schedule(process)
+
+    def _fed(self, process: Process) -> None:
+        if process.starved_until > self.now or process.down:
+            return
+        self._carry_out(process, [process.outbox.popleft() for _ in range(len(process.outbox))])
+        while process.inbox:
+            self.take(process, process.inbox.popleft())
 
     def _schedule(self, process: Process) -> None:
         deadline = process.machine.deadline
@@ -243,6 +274,9 @@ class Simulator:
         heapq.heappush(self._queue, (when, self._entries, process, item))
 
     def _carry_out(self, process: Process, outputs: list[Output]) -> None:
+        if process.starved_until > self.now:
+            process.outbox.extend(output for output in outputs if isinstance(output, _NEEDS_NETWORK))
+            outputs = [output for output in outputs if not isinstance(output, _NEEDS_NETWORK)]
         for output in outputs:
             match output:
                 case Send(address, data):
@@ -259,9 +293,9 @@ class Simulator:
     # The network.
 
     def _datagram(self, source: Process, address: Address, data: bytes) -> None:
-        network, choose = self.network, self.choose
-        self.counts["datagrams"] += 1
-        self.counts["bytes"] += len(data)
+        network, choose, counts = self.network, self.choose, self.counts
+        counts["datagrams"] += 1
+        counts["bytes"] += len(data)
         target = self._by_address.get(address)
         if target is None or (network.cuts and (source.host, target.host) in network.cuts):
             return
@@ -367,3 +401,5 @@ class Simulator:
 
 
 _TICK = Tick()
+_NEVER = float("inf")
+_NEEDS_NETWORK = (Send, Connect, Respond, Finish)
