@@ -76,7 +76,7 @@ class Bench:
     def stalls(self) -> list[Row]:
         """A tenth of the members stands still for two seconds at a time."""
         runs = list(
-            self.pool.map(partial(scenarios.deaths_by_stalls, members=50, seconds=600), range(2 if self.quick else 8))
+            self.pool.map(partial(scenarios.deaths_by_stalls, members=50, seconds=600), range(2 if self.quick else 16))
         )
         deaths, hours = sum(run.deaths for run in runs), sum(run.node_hours for run in runs)
         return [(f"false deaths by stalls, in {hours:.0f} node-hours", str(deaths), "0", deaths == 0)]

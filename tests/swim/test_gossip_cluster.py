@@ -160,6 +160,23 @@ def test_another_cluster_is_not_joined():
     assert "stranger" not in simulator.sees(names[0])
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_key_is_changed_by_restarting_one_after_the_other(seed):
+    print(f"seed {seed}")
+    simulator = Simulator(seed)
+    old, new = b"o" * 32, b"n" * 32
+    names = simulator.form(5, keys=(old,))
+    simulator.run(3)
+    for keys in ((old, new), (new, old), (new,)):
+        for index, name in enumerate(names):
+            simulator.leave(name)
+            simulator.run(0.5)
+            process = simulator.start(name, [names[index - 1]], keys=keys)
+            assert simulator.run_until(lambda process=process: process.machine.joined and simulator.agree(), 20)
+    assert not events(simulator, Died)
+    assert all(process.machine.counts["dropped: wrong key"] == 0 for process in simulator.up())
+
+
 def test_a_goodbye_is_no_failure():
     simulator, names = make(1, 8)
     simulator.run(2)

@@ -204,6 +204,33 @@ def test_accusers_of_their_own_make_a_suspicion_shorter():
     assert machine.get("e").state is State.DEAD
 
 
+def test_better_health_does_not_end_a_suspicion_before_its_last_question_was_answered():
+    """Doubting itself it would wait until 10.1; with an ack it is well again, and the time was over at 5.1."""
+    machine = transcript(
+        """
+        0.00 -> a: ping #1 a
+        0.05 <- a: ack #1
+        0.10 <- a: suspect b 1 by a
+        0.10 ** suspected b by a
+        1.00 -> b: ping #2 b, suspect b 1 by me
+        1.05 <- b: ack #2
+        2.00 -> a: ping #3 a
+        2.05 <- a: ack #3
+        3.00 -> b: ping #4 b, suspect b 1 by me
+        3.05 <- b: ack #4
+        4.00 -> a: ping #5 a
+        4.05 <- a: ack #5
+        4.20 <- a: suspect me 1 by a
+        5.00 -> b: ping #6 b, suspect b 1 by me
+        5.30 <- b: ack #6
+        5.60 -> b: ping #7 b, suspect b 1 by me
+        6.10 ** died b by me
+        """,
+        6.5,
+    )
+    assert machine.get("b").state is State.DEAD
+
+
 def test_one_accuser_twice_counts_once():
     """Four of their own would end it after 5 s. An ack is no objection."""
     machine = transcript(

@@ -67,7 +67,7 @@ class Prober:
                 self.deadline = self._started + self._timeout
                 self._ping()
             case Stage.PINGED_TWICE:
-                self._ask_others()
+                self._ask_others(now)
             case Stage.INDIRECT:
                 self._fail(now)
                 self._start(now)
@@ -133,11 +133,12 @@ class Prober:
         else:
             core.send(target.address, ping)
 
-    def _ask_others(self) -> None:
+    def _ask_others(self, now: float) -> None:
         core, target = self._core, self._target
         assert target is not None
         self.stage = Stage.INDIRECT
-        self.deadline = self._ends
+        # They have their time also when this process was too slow to ask them before the interval's end.
+        self._ends = self.deadline = max(self._ends, now + core.parameters.ping_timeout_seconds)
         relays = core.members.sample(
             core.parameters.indirect_members,
             lambda record: record.state is State.ALIVE and record.name != target.name,

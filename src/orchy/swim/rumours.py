@@ -155,11 +155,10 @@ class Rumours:
                 continue
             known = core.members.get(name)
             assert known is not None, "who is suspected is known"
-            if not suspicion.asked and now >= self._last_call(suspicion):
-                suspicion.asked = True
+            if suspicion.asked_at is None and now >= self._last_call(suspicion):
+                suspicion.asked_at = now
                 if core.parameters.lifeguard:
-                    ping = Ping(core.next_seq(), name, core.name)
-                    core.send(known.address, encode(ping), encode(core.news(known)))
+                    self._ask(known, suspicion)
             if self._end(suspicion) > now:
                 self._watch(name, suspicion, now)
                 continue
@@ -235,15 +234,31 @@ class Rumours:
         return Suspicion(now, accuser, least, parameters.suspicion_max_factor * least, expected)
 
     def _end(self, suspicion: Suspicion) -> float:
-        return suspicion.started + self._core.awareness.stretch(suspicion.seconds)
+        """Never before an answer to the last question had its time, also when better health makes all shorter."""
+        awareness, parameters = self._core.awareness, self._core.parameters
+        end = suspicion.started + awareness.stretch(suspicion.seconds)
+        if suspicion.asked_at is None or not parameters.lifeguard:
+            return end
+        return max(end, suspicion.asked_at + parameters.ping_timeout_seconds)
 
     def _last_call(self, suspicion: Suspicion) -> float:
         """When the suspect is asked for the last time: its answer has time to come back."""
         return self._end(suspicion) - self._core.awareness.stretch(self._core.parameters.ping_timeout_seconds)
 
+    def _ask(self, suspect: Record, suspicion: Suspicion) -> None:
+        """The last question, to the suspect and to some others, in case it has no time just now: who knows better
+        answers to old news. They are told who began it, so that nobody counts this member as one more accuser.
+        """
+        core = self._core
+        ping = Ping(core.next_seq(), suspect.name, core.name)
+        core.send(suspect.address, encode(ping), encode(core.news(suspect)))
+        news = encode(core.news(suspect, suspicion.accuser))
+        for other in core.members.sample(core.parameters.indirect_members, lambda record: record.name != suspect.name):
+            core.send(other.address, news)
+
     def _watch(self, name: str, suspicion: Suspicion, now: float) -> None:
         """Look again when there may be something to do: the local health, and with it the end, can change before."""
-        due = self._end(suspicion) if suspicion.asked else self._last_call(suspicion)
+        due = self._last_call(suspicion) if suspicion.asked_at is None else self._end(suspicion)
         again = min(max(due, now), now + self._core.parameters.probe_interval_seconds)
         heapq.heappush(self._ends, (again, name))
 

@@ -12,7 +12,7 @@ import heapq
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import attrs
 
@@ -124,12 +124,12 @@ class Simulator:
 
     # Who is there.
 
-    def form(self, count: int, label: str = "sim") -> list[str]:
+    def form(self, count: int, label: str = "sim", keys: Sequence[bytes] = ()) -> list[str]:
         """`count` members that know each other; answers their names."""
         names = [f"n{number}" for number in range(count)]
         records = [Record(name, 1, State.ALIVE, self.new_address()) for name in names]
         base = snapshot(records)
-        envelope = Envelope(label)
+        envelope = Envelope(label, keys)
         for record in records:
             process = self._start(record.name, record.address, label, base, envelope)
             process.machine.handle(self.now, Join(()))
@@ -137,12 +137,17 @@ class Simulator:
         return names
 
     def start(
-        self, name: str, seeds: Collection[str] = (), address: Address | None = None, label: str = "sim"
+        self,
+        name: str,
+        seeds: Collection[str] = (),
+        address: Address | None = None,
+        label: str = "sim",
+        keys: Sequence[bytes] = (),
     ) -> Process:
         """A new process that joins those at the addresses of `seeds`, at its name's last address or at a new one."""
         old = self.processes.get(name)
         address = address or (old.machine.me.address if old else self.new_address())
-        process = self._start(name, address, label, None, Envelope(label))
+        process = self._start(name, address, label, None, Envelope(label, keys))
         addresses = tuple(self.processes[seed].machine.me.address for seed in seeds)
         self.take(process, Join(addresses))
         return process

@@ -12,8 +12,8 @@ class Suspicion:
         self.started = started
         #: Who was the first to suspect it.
         self.accuser = accuser
-        #: Whether the suspect was asked for the last time.
-        self.asked = False
+        #: When the suspect was asked for the last time.
+        self.asked_at: float | None = None
         self._accusers = {accuser}
         self._minimum = minimum
         self._maximum = maximum
