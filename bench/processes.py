@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ class Server:
 
     http_port: int
     grpc_port: int
+    redis_port: int
     process: subprocess.Popen[bytes]
     connection: http.client.HTTPConnection
 
@@ -61,6 +63,20 @@ class Server:
             if line.startswith(f"{name} "):
                 return float(line.split()[1])
         raise KeyError(name)
+
+    def redis_bytes(self) -> int:
+        """What Redis has allocated."""
+        with socket.create_connection(("127.0.0.1", self.redis_port), 5) as connection:
+            connection.sendall(b"INFO memory\r\n")
+            for line in connection.makefile("rb"):
+                if line.startswith(b"used_memory:"):
+                    return int(line.partition(b":")[2])
+        raise RuntimeError("Redis tells nothing of its memory")
+
+    def memory_mb(self) -> float:
+        """What the server's process holds in memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def cpu_seconds(self) -> float:
         """What the server has used so far, user and system."""
@@ -99,7 +115,8 @@ def run_server(redis_port: int) -> Iterator[Server]:
     command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
     command += ["--bind-addr", f"127.0.0.1:{gossip_port}", "--node-name", "bench"]
     process = subprocess.Popen(command)
-    server = Server(http_port, grpc_port, process, http.client.HTTPConnection("127.0.0.1", http_port, timeout=60))
+    connection = http.client.HTTPConnection("127.0.0.1", http_port, timeout=120)
+    server = Server(http_port, grpc_port, redis_port, process, connection)
     try:
         _wait_for(lambda: server.call("GET", "/health/ready")["ready"])
         yield server
@@ -111,9 +128,23 @@ def run_server(redis_port: int) -> Iterator[Server]:
 @contextmanager
 def run_worker(server: Server, *actions: str) -> Iterator[None]:
     """A worker whose actions do nothing, in a process of its own; known to the server."""
-    process = subprocess.Popen([sys.executable, "-c", WORKER, f"127.0.0.1:{server.grpc_port}", *actions])
+    command = [sys.executable, "-c", WORKER, f"127.0.0.1:{server.grpc_port}", *actions]
+    with _run_known(server, command, set(actions)):
+        yield
+
+
+@contextmanager
+def run_demo_worker(server: Server) -> Iterator[None]:
+    """The demo's worker, which knows the actions of the notification workflow."""
+    command = [sys.executable, "-m", "orchy.demo.worker", f"127.0.0.1:{server.grpc_port}"]
+    with _run_known(server, command, {"query-db", "sendSms", "sendEmail", "sendWahtsapp"}):
+        yield
+
+
+@contextmanager
+def _run_known(server: Server, command: list[str], known: set[str]) -> Iterator[None]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        known = set(actions)
         _wait_for(lambda: known <= {action["name"] for action in server.call("GET", "/action")["actions"]})
         yield
     finally:

@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "queries", "catalog", "flowcache", "transition", "store.base", "actions.javascript.port", "flow", "errors",
     ],
     "orchy.starts": ["orchestrator", "catalog", "flow", "errors", "tasks"],
-    "orchy.dispatch": ["store.base"],
+    "orchy.dispatch": ["store.base", "errors"],
     "orchy.partition": ["store.base", "errors"],
     "orchy.cluster": ["partition", "store.base", "flow", "errors"],
     "orchy.registry": ["store.base", "errors"],

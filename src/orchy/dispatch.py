@@ -10,16 +10,22 @@ than the owner's next look.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Collection, Iterable
 from itertools import count
 
 import trio
 
-from orchy.store.base import BATCH_MAX, FlowStore
+from orchy.errors import StoreError
+from orchy.store.base import BATCH_MAX, Claimed, FlowStore
 
 #: How many partitions one claim asks; the next claim asks the others.
 PARTITIONS_PER_CLAIM = 32
+#: How long a client that is gone is cared for.
+GIVE_BACK_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -71,20 +77,49 @@ class Dispatcher:
 
         Empty when none came in time. Raises what the store raises.
         """
-        limit = min(limit, self._batch_size)
+        claimed = await self._find(action_name, min(limit, self._batch_size), wait_seconds, worker)
+        if claimed is None:
+            return []
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except trio.Cancelled:  # the client went away while its claim was under way
+            await self._give_back(action_name, claimed)
+            raise
+        return list(claimed.bodies)
+
+    async def _find(self, action_name: str, limit: int, wait_seconds: float, worker: str) -> Claimed | None:
+        """Claim, wait and claim again until there is something or the time is over."""
         with trio.move_on_after(wait_seconds) as waited:
             while self._open:
                 # The time-out ends the wait for work, never a claim: what it got would be lost.
                 with trio.CancelScope(shield=True):
-                    bodies = await self._claim(action_name, limit, worker)
-                if bodies:
-                    return bodies
+                    claimed = await self._claim(action_name, limit, worker)
+                if claimed is not None:
+                    return claimed
                 if waited.cancel_called or wait_seconds <= 0:
-                    return []
+                    return None
                 await self._wait(action_name)
-        return []
+        return None
 
-    async def _claim(self, action_name: str, limit: int, worker: str) -> list[bytes]:
+    async def _give_back(self, action_name: str, claimed: Claimed) -> None:
+        """Others shall have what nobody can be given; if the store can't be told, it comes back by its time-out."""
+        with trio.move_on_after(GIVE_BACK_SECONDS, shield=True):
+            try:
+                given_back = await self._store.give_back(claimed)
+            except StoreError as error:
+                log.warning(
+                    "%d attempts of %s come back by their time-outs: %s", len(claimed.bodies), action_name, error
+                )
+                return
+            log.info(
+                "%d attempts of %s went back into their queues: the client that polled has gone",
+                given_back,
+                action_name,
+            )
+            for receipt in claimed.receipts:
+                self.ready(receipt.partition, [action_name])
+
+    async def _claim(self, action_name: str, limit: int, worker: str) -> Claimed | None:
         """Claim where work is known to be, until there is some or nowhere is left."""
         while self._open and (known := self._ready.get(action_name)):
             asked = dict(list(known.items())[:PARTITIONS_PER_CLAIM])
@@ -100,8 +135,8 @@ class Dispatcher:
             if claimed.bodies:
                 if known:
                     self._wake_one(action_name)
-                return list(claimed.bodies)
-        return []
+                return claimed
+        return None
 
     async def _wait(self, action_name: str) -> None:
         event = trio.Event()

@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from orchy.dispatch import Dispatcher
-from orchy.store.base import Claimed
+from orchy.errors import StoreUnavailable
+from orchy.store.base import Claimed, Receipt
 
 
 class Queues:
@@ -16,20 +17,29 @@ class Queues:
         self.work = {}
         self.claims = []
         self.delay = 0.0
+        self.broken = False
 
     def put(self, partition, *bodies):
         self.work.setdefault(partition, []).extend(bodies)
 
     async def claim(self, action_name, partitions, limit, worker_id):
         self.claims.append(list(partitions))
-        bodies = []
+        bodies, owners = [], []
         for partition in partitions:
             queue = self.work.get(partition, [])
             taken, self.work[partition] = queue[: limit - len(bodies)], queue[limit - len(bodies) :]
             bodies += taken
+            owners += [partition] * len(taken)
         emptied = [p for p in partitions if not self.work[p]]
         await trio.sleep(self.delay)  # the answer is on its way
-        return Claimed(bodies, emptied)
+        return Claimed(bodies, emptied, [Receipt(owner, b"") for owner in owners])
+
+    async def give_back(self, claimed):
+        if self.broken:
+            raise StoreUnavailable("not there")
+        for body, receipt in reversed(list(zip(claimed.bodies, claimed.receipts, strict=True))):
+            self.work.setdefault(receipt.partition, []).insert(0, body)
+        return len(claimed.bodies)
 
 
 @pytest.fixture
@@ -133,6 +143,26 @@ async def test_a_time_out_does_not_cut_off_a_claim(autojump_clock, dispatcher, q
     queues.put(1, b"x")
     dispatcher.ready(1, ["a"])
     assert await dispatcher.poll("a", 1, 1, "w") == [b"x"]
+
+
+async def test_what_a_client_that_left_had_claimed_goes_to_the_next_one(autojump_clock, dispatcher, queues):
+    queues.delay = 1.0
+    queues.put(1, b"x", b"y", b"z")
+    dispatcher.ready(1, ["a"])
+    with trio.move_on_after(0.5) as client:  # gone while its claim is under way
+        await dispatcher.poll("a", 2, 30, "w")
+    assert client.cancelled_caught
+    assert await dispatcher.poll("a", 10, 0, "v") == [b"x", b"y", b"z"]
+
+
+async def test_what_can_not_be_given_back_is_left_to_its_time_out(autojump_clock, dispatcher, queues, caplog):
+    queues.delay, queues.broken = 1.0, True
+    queues.put(1, b"x", b"y")
+    dispatcher.ready(1, ["a"])
+    with trio.move_on_after(0.5):
+        await dispatcher.poll("a", 1, 30, "w")
+    assert "1 attempts of a come back by their time-outs: not there" in caplog.text
+    assert await dispatcher.poll("a", 10, 0, "v") == [b"y"]
 
 
 async def test_only_owned_partitions_count(autojump_clock, dispatcher, queues):

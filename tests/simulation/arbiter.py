@@ -42,6 +42,12 @@ class Arbiter:
         self._checker.claimed(partitions, claimed, limit, worker_id)
         return claimed
 
+    async def give_back(self, claimed: Claimed) -> int:
+        """Attempts that did not reach their worker."""
+        given_back = await self._store.give_back(claimed)
+        self._checker.given_back(claimed, given_back)
+        return given_back
+
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
         """Due timers for an owner."""
         looks = await self._store.look(leases, limit, lease_ms)

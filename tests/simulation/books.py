@@ -57,6 +57,7 @@ class FlowBook:
     scheduled: dict[_Attempt, int] = attrs.field(factory=dict)
     enqueued: set[_Attempt] = attrs.field(factory=set)
     handed_out: dict[_Attempt, int] = attrs.field(factory=dict)
+    given_back: set[_Attempt] = attrs.field(factory=set)
     ended: dict[_Attempt, tuple[str, int]] = attrs.field(factory=dict)
     retried: dict[_Attempt, float] = attrs.field(factory=dict)  # attempts that shall follow, and after how long
     outcomes: dict[int, str] = attrs.field(factory=dict)
@@ -173,12 +174,21 @@ class FlowBook:
         assert self.flow is not None
         require(not self.over and not self.removed, "nothing is handed out of a flow that is over", where)
         require(not self.paused, "nothing is handed out of a paused flow", where)
-        require((action_id, attempt) not in self.handed_out, "an attempt is handed out once", where)
+        again = (action_id, attempt) in self.handed_out and (action_id, attempt) not in self.given_back
+        require(not again, "an attempt is handed out once", where)
+        self.given_back.discard((action_id, attempt))
         running = self.flow.running.get(action_id)
         good = running is not None and running.attempt == attempt and running.phase is Phase.QUEUED
         require(good, "what is handed out is the running attempt", f"{where}: {running}")
         self.handed_out[action_id, attempt] = now_ms
         self.lines.append((now_ms, RecordType.HANDED_OUT.name, action_id, attempt))
+
+    def give_back(self, action_id: int, attempt: int, now_ms: int) -> None:
+        """It did not reach the worker."""
+        key = (action_id, attempt)
+        require(key in self.handed_out and key not in self.given_back, "what is given back was handed out", key)
+        self.given_back.add(key)
+        self.lines.append((now_ms, RecordType.GIVEN_BACK.name, action_id, attempt))
 
     def agree(self) -> None:
         """The history and the state say the same. Raises Violation."""

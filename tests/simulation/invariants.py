@@ -154,6 +154,21 @@ class Checker:
             if book.partition in partitions and not book.removed:
                 self.check_kept_whole(book)
 
+    def given_back(self, claimed: Claimed, count: int) -> None:
+        """Attempts went back into their queues, unless they had ended."""
+        for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
+            action = json.loads(body)
+            key = TimerKey(TimerKind.TIMEOUT, action["action_id"], action["attempt"], action["flow_id"])
+            partition = self._store._partition(receipt.partition)
+            if key not in partition.timers and (receipt.partition, key) in self._timers:
+                count -= 1
+                del self._timers[receipt.partition, key]
+                self.books[key.flow_id].give_back(key.action_id, key.attempt, self._store._now_ms())
+                self._world.note(f"p{receipt.partition} {key.flow_id} {key.action_id}.{key.attempt} came back")
+                self._world.count("attempts given back")
+                self.check_kept_whole(self.books[key.flow_id])
+        require(count == 0, "what goes back was handed out", count)
+
     def cancelled(self, partition: int, keys: Iterable[TimerKey]) -> None:
         """Timers were forgotten."""
         for key in keys:

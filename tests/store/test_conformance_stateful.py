@@ -3,6 +3,9 @@
 The reference's clock follows the server's: it is set to the time of each commit. Durations are either nothing or
 very long, so that what is due never hangs on the time that a step takes. What can't be seen through the port is
 looked at in the keys: they are exactly those that the reference's state calls for, so nothing is left behind.
+
+A script can't be interrupted, but its answer can be lost: then what is safe to repeat was done twice, and for what is
+not, the caller is told that nobody knows, and it was done once.
 """
 
 from __future__ import annotations
@@ -15,16 +18,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
+import hiredis
 import pytest
 import trio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from orchy.errors import VersionConflict
-from orchy.store.base import Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
+from orchy.errors import OutcomeUnknown, VersionConflict
+from orchy.store.base import Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
 from orchy.store.memory import MemoryStore
 from orchy.store.redis import Redis, RedisSettings, RedisStore, open_redis
+from orchy.store.redis.connection import Connection, Lost
 
 HOUR_MS = 3_600_000
 PARTITIONS = (0, 1, 2)
@@ -33,6 +38,7 @@ WORKFLOWS = ("orders", "a:b")
 ACTIONS = ("pay", "ship")
 NODES = ("node-1", "node-2")
 ENDS = (Listing.COMPLETED, Listing.FAILED, Listing.CANCELLED)
+UNSAFE = ("commit", "claim", "give_back")
 HANG_SECONDS = 30
 EXAMPLES = {"redis": 40, "cluster": 15}
 NAMESPACES = itertools.count()
@@ -95,6 +101,25 @@ class Portal:
 
 
 @contextmanager
+def losing_an_answer() -> Iterator[None]:
+    """The first answer that is no error does not arrive."""
+    call = Connection.call
+
+    async def lossy(self: Connection, packed: bytes) -> Any:
+        reply = await call(self, packed)
+        if isinstance(reply, hiredis.ReplyError):
+            return reply
+        Connection.call = call  # type: ignore[method-assign]
+        raise Lost("the connection ended")
+
+    Connection.call = lossy  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Connection.call = call  # type: ignore[method-assign]
+
+
+@contextmanager
 def open_portal(redis_settings: RedisSettings) -> Iterator[Portal]:
     """The thread ends with the block."""
     ready: queue.Queue[tuple[Portal, trio.Event]] = queue.Queue()
@@ -126,13 +151,28 @@ class SideBySide(RuleBasedStateMachine):
         self.real = RedisStore(self.portal.redis, self.namespace)
         self.now_ms = 0
         self.reference = MemoryStore(lambda: self.now_ms / 1000)
+        self.claims: list[tuple[Claimed, Claimed]] = []
+        self.losing = False
+        self.lost = False
         self.follow_clock()
 
     def on_real(self, method: str, *args: Any) -> Any:
-        return self.portal.call(getattr(self.real, method), *args)
+        self.lost, self.losing = self.losing, False
+        if not self.lost:
+            return self.portal.call(getattr(self.real, method), *args)
+        with losing_an_answer():
+            return self.portal.call(getattr(self.real, method), *args)
 
     def on_reference(self, method: str, *args: Any) -> Any:
+        if self.lost and method not in UNSAFE:
+            self.portal.call(getattr(self.reference, method), *args)  # it was sent again
+        self.lost = False
         return self.portal.call(getattr(self.reference, method), *args)
+
+    @rule()
+    @precondition(lambda self: not self.portal.redis.is_cluster)  # there a call has many answers
+    def lose_the_next_answer(self) -> None:
+        self.losing = True
 
     def follow_clock(self) -> None:
         """The reference's clock is where the server's was a moment ago, or later."""
@@ -176,19 +216,44 @@ class SideBySide(RuleBasedStateMachine):
             with pytest.raises(VersionConflict):
                 self.on_reference("commit", commit)
             return
+        except OutcomeUnknown:
+            stored = self.on_real("load", partition, commit.flow_id)
+            if commit.expected_version == (flow.version if flow else 0):  # it was done: when, the flow itself says
+                times = () if stored is None else (stored.created_ms, stored.ended_ms or 0)
+                self.now_ms = max(self.now_ms, *times, 0)
+                self.on_reference("commit", commit)
+            return
         assert committed.time_ms >= self.now_ms
         self.now_ms = committed.time_ms
         assert self.on_reference("commit", commit) == committed
 
     @rule(action=st.sampled_from(ACTIONS), asked=partitions, limit=st.integers(1, 4))
     def claim(self, action: str, asked: list[int], limit: int) -> None:
-        real = self.on_real("claim", action, asked, limit, "worker")
+        try:
+            real = self.on_real("claim", action, asked, limit, "worker")
+        except OutcomeUnknown:
+            self.follow_clock()
+            self.on_reference("claim", action, asked, limit, "worker")
+            return
         self.follow_clock()
         reference = self.on_reference("claim", action, asked, limit, "worker")
+        self.claims.append((real, reference))
         assert list(real.bodies) == reference.bodies
         # In a cluster a partition that it was not necessary to ask is not spoken of.
         spoken_of = asked if not self.portal.redis.is_cluster else real.emptied
         assert list(real.emptied) == [partition for partition in reference.emptied if partition in spoken_of]
+
+    @rule(which=st.integers(0, 3))
+    def give_back(self, which: int) -> None:
+        if not self.claims:
+            return
+        real, reference = self.claims[which % len(self.claims)]
+        try:
+            given_back = self.on_real("give_back", real)
+        except OutcomeUnknown:
+            self.on_reference("give_back", reference)
+            return
+        assert self.on_reference("give_back", reference) == given_back
 
     @rule(asked=partitions, node=st.sampled_from(NODES), lease_ms=durations)
     def acquire(self, asked: list[int], node: str, lease_ms: int) -> None:

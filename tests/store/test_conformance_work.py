@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from orchy.flow.events import TimerKind
 from orchy.store.base import BATCH_MAX, Lease, Listing, QueueEntry, TimerKey
 
 HOUR_MS = 3_600_000
@@ -60,6 +61,49 @@ async def test_a_claim_says_what_is_empty_now(drive, store):
     assert (list(claimed.bodies), list(claimed.emptied)) == ([b"4"], [3])
     claimed = await store.claim("pay", [2], 1, "w")
     assert (list(claimed.bodies), list(claimed.emptied)) == ([b"3"], [2])
+
+
+async def test_what_did_not_reach_its_worker_goes_to_the_front(drive, store):
+    (lease,) = await drive.own(0)
+    for number in range(3):
+        await drive.start_queued(f"flow-{number}", b"%d\n%d" % (number, number))
+    claimed = await store.claim("pay", [0], 2, "w")
+    assert await store.give_back(claimed) == 2
+    assert list((await drive.look(lease)).ready) == ["pay"]
+    assert await drive.claim(limit=10) == [b"0\n0", b"1\n1", b"2\n2"]
+    entries = [json.loads(line.entry)[:3] for line in await store.history(0, "flow-0", 0, 10)]
+    assert entries[-3:] == [["H", 1, 1], ["B", 1, 1], ["H", 1, 1]]
+
+
+async def test_what_goes_back_to_an_empty_queue_is_ready_again(drive, store):
+    (lease,) = await drive.own(3)
+    await drive.start_queued("flow", b"work", partition=3)
+    claimed = await store.claim("pay", [0, 3], 1, "w")
+    assert list((await drive.look(lease)).ready) == []
+    assert await store.give_back(claimed) == 1
+    look = await drive.look(lease)
+    assert (list(look.ready), look.next_due_in_ms) == (["pay"], None)
+
+
+async def test_what_has_ended_or_went_back_before_does_not_go_back(drive, store):
+    await drive.start_queued("flow", b"work")
+    await drive.start_queued("over", b"stale")
+    claimed = await store.claim("pay", [0], 2, "w")
+    await drive.end("over", removed_fields=["r:1"], cancel_timers=[TimerKey(TimerKind.TIMEOUT, 1, 1, "over")])
+    assert await store.give_back(claimed) == 1
+    assert await store.give_back(claimed) == 0
+    assert await drive.claim(limit=10) == [b"work"]
+    assert await store.give_back(await store.claim("pay", [0], 1, "w")) == 0
+
+
+async def test_what_goes_back_in_a_pause_is_parked_by_the_next_claim(drive, store):
+    await drive.start_queued("flow", b"work")
+    claimed = await store.claim("pay", [0], 1, "w")
+    await drive.move(fields={"p": b""})
+    assert await store.give_back(claimed) == 1
+    assert await drive.claim() == []
+    await drive.move(version=2, removed_fields=["p"], unpark=True)
+    assert await drive.claim() == [b"work"]
 
 
 async def test_a_claim_hands_out_no_more_than_a_batch(drive, store):

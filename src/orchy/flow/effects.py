@@ -65,6 +65,7 @@ class RecordType(StrEnum):
     STARTED = "S"
     SCHEDULED = "Q"  # put into a queue, or a system action begun
     HANDED_OUT = "H"  # written by the store itself when a worker polls the attempt
+    GIVEN_BACK = "B"  # written by the store: it did not reach the worker
     COMPLETED = "C"
     FAILED = "F"  # an attempt failed
     TIMED_OUT = "T"  # an attempt got no result in time

@@ -147,11 +147,22 @@ class HistoryEntry:
 
 
 @attrs.frozen
+class Receipt:
+    """With what a store takes an attempt back that it handed out; `head` is its own affair."""
+
+    partition: int
+    head: bytes
+
+
+@attrs.frozen
 class Claimed:
-    """What a claim got. `emptied` are the asked partitions in which no entry of the action is left."""
+    """What a claim got: bodies, and for each its receipt. `emptied` are the asked partitions in which no entry of the
+    action is left.
+    """
 
     bodies: Sequence[bytes]
     emptied: Sequence[int]
+    receipts: Sequence[Receipt] = ()
 
 
 @attrs.frozen
@@ -238,6 +249,14 @@ class FlowStore(Protocol):
 
         Each handed-out attempt gets its timeout timer and a HANDED_OUT history entry. An entry whose attempt
         is not the running one any more is dropped; one of a paused flow is set aside until the flow is resumed.
+        """
+        ...
+
+    async def give_back(self, claimed: Claimed) -> int:
+        """Put attempts that did not reach their worker back to the front of their queues, and drop their time-outs.
+
+        Those whose time-out is not set any more have ended: they are passed over. Each one that went back gets a
+        GIVEN_BACK history entry. How many did.
         """
         ...
 

@@ -37,6 +37,7 @@ from orchy.store.base import (
     Owner,
     PartitionLook,
     QueueEntry,
+    Receipt,
     StoredFlow,
     TimerKey,
 )
@@ -49,6 +50,17 @@ class _Queued:
 
     flow_id: str
     entry: QueueEntry
+
+    def head(self) -> bytes:
+        """All of it but the body."""
+        entry = self.entry
+        return json.dumps([self.flow_id, entry.action_name, entry.action_id, entry.attempt, entry.timeout_ms]).encode()
+
+    @classmethod
+    def of(cls, head: bytes, body: bytes) -> _Queued:
+        """From a head and a body."""
+        flow_id, action_name, action_id, attempt, timeout_ms = json.loads(head)
+        return cls(flow_id, QueueEntry(action_name, action_id, attempt, timeout_ms, body))
 
 
 @attrs.define(eq=False)
@@ -160,6 +172,7 @@ class MemoryStore(MemoryDefinitions):
         limit = min(limit, BATCH_MAX)
         bodies: list[bytes] = []
         emptied: list[int] = []
+        receipts: list[Receipt] = []
         for number in partitions:
             partition = self._partition(number)
             queue = partition.queues.get(action_name, deque())
@@ -167,10 +180,27 @@ class MemoryStore(MemoryDefinitions):
                 queued = queue.popleft()
                 if self._hand_out(partition, queued, worker_id):
                     bodies.append(queued.entry.body)
+                    receipts.append(Receipt(number, queued.head()))
             if not queue:
                 partition.queues.pop(action_name, None)
                 emptied.append(number)
-        return Claimed(bodies, emptied)
+        return Claimed(bodies, emptied, receipts)
+
+    async def give_back(self, claimed: Claimed) -> int:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        given_back = 0
+        for body, receipt in reversed(list(zip(claimed.bodies, claimed.receipts, strict=True))):
+            partition, queued = self._partition(receipt.partition), _Queued.of(receipt.head, body)
+            entry = queued.entry
+            key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, queued.flow_id)
+            if partition.timers.pop(key, None) is None:
+                continue
+            partition.queues.setdefault(entry.action_name, deque()).appendleft(queued)
+            line = f'["{RecordType.GIVEN_BACK}",{entry.action_id},{entry.attempt}]'
+            partition.flows[queued.flow_id].history.append(HistoryEntry(self._now_ms(), line.encode()))
+            given_back += 1
+        return given_back
 
     def _hand_out(self, partition: _Partition, queued: _Queued, worker_id: str) -> bool:
         """Whether the entry is for a worker. One that is not is dropped or, in a pause, parked."""

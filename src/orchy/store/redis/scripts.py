@@ -19,6 +19,7 @@ def load(name: str) -> Script:
 
 COMMIT = load("commit")
 CLAIM = load("claim")
+GIVE_BACK = load("give_back")
 LOOK = load("look")
 ACQUIRE = load("acquire")
 RENEW = load("renew")

@@ -29,6 +29,7 @@ from orchy.store.base import (
     NamespaceSettings,
     Owner,
     PartitionLook,
+    Receipt,
     RegisteredNode,
     StoredFlow,
     StoredWorkflow,
@@ -125,6 +126,7 @@ class RedisStore:
         """See the port."""
         bodies: list[bytes] = []
         emptied: list[int] = []
+        receipts: list[Receipt] = []
         # In turn on a cluster: how many are still wanted depends on what was got.
         for group in [partitions] if not self._redis.is_cluster else [[p] for p in partitions]:
             wanted = min(limit, BATCH_MAX) - len(bodies)
@@ -134,10 +136,26 @@ class RedisStore:
             limits = [PASSED_OVER_MAX, HISTORY_ENTRIES_MAX, bytes_left]
             args: list[Part] = [action_name, wanted, json.dumps(worker_id), *limits]
             # Not safe: attempts would be handed out to nobody. One whose answer is lost comes back by its time-out.
-            got, empty = await self._redis.script(scripts.CLAIM, self._prefixes(group), args, safe=False)
+            reply = await self._redis.script(scripts.CLAIM, self._prefixes(group), args, safe=False)
+            got, empty, heads, places = reply
             bodies += got
             emptied += (group[index - 1] for index in empty)
-        return Claimed(bodies, emptied)
+            receipts += (Receipt(group[index - 1], head) for index, head in zip(places, heads, strict=True))
+        return Claimed(bodies, emptied, receipts)
+
+    async def give_back(self, claimed: Claimed) -> int:
+        """See the port."""
+        entries: dict[int, list[tuple[int, bytes]]] = {}
+        for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
+            group = receipt.partition if self._redis.is_cluster else 0
+            entries.setdefault(group, []).append((receipt.partition, receipt.head + body))
+        given_back = 0
+        for attempts in entries.values():
+            args: list[Part] = [HISTORY_ENTRIES_MAX, *(entry for _, entry in attempts)]
+            prefixes = self._prefixes([partition for partition, _ in attempts])
+            # Not safe: a worker may have got it again, and would lose it to the second one.
+            given_back += await self._redis.script(scripts.GIVE_BACK, prefixes, args, safe=False)
+        return given_back
 
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
         """See the port."""

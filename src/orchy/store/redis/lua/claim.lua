@@ -3,7 +3,8 @@
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 action, 2 most to hand out, 3 worker as a JSON string, 4 most entries to drop or park on the way,
 --           5 most history entries, 6 bytes of bodies after which it stops
--- returns   {bodies, indexes of KEYS in which no entry of the action is left}
+-- returns   {bodies, indexes of KEYS in which no entry of the action is left, head of each body's entry, index of KEYS
+--           where it was}
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
 -- An entry counts if its attempt is the running one (`r:<actionId>` begins with `<attempt>:q`). One that does not
@@ -16,7 +17,7 @@ local action, limit, worker = ARGV[1], whole(2), ARGV[3]
 local passed_over_max, history_max, bytes_max = whole(4), whole(5), whole(6)
 local now, soonest = now_ms()
 local stamp = string.format('%.0f ', now)
-local bodies, emptied = {}, {}
+local bodies, emptied, heads, places = {}, {}, {}, {}
 local passed_over, bytes = 0, 0
 for index, prefix in ipairs(KEYS) do
   local queue = prefix .. 'q:' .. action
@@ -44,6 +45,8 @@ for index, prefix in ipairs(KEYS) do
       cap_history(history, redis.call('RPUSH', history, line), history_max)
       local body = string.sub(entry, body_at)
       bodies[#bodies + 1] = body
+      heads[#bodies] = string.sub(entry, 1, body_at - 1)
+      places[#bodies] = index
       bytes = bytes + #body
     end
   end
@@ -52,4 +55,4 @@ for index, prefix in ipairs(KEYS) do
     emptied[#emptied + 1] = index
   end
 end
-return {bodies, emptied}
+return {bodies, emptied, heads, places}
