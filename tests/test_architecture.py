@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "orchy.store.redis": ["store.base", "flow", "errors", "tasks"],
     "orchy.store": [],
     "orchy.transition": ["store.base", "flow", "errors"],
-    "orchy.flowcache": ["flow"],
+    "orchy.flowcache": ["store.base", "flow"],
     "orchy.catalog": ["store.base", "flow", "errors"],
     "orchy.queries": ["catalog", "flowcache", "transition", "store.base", "flow", "errors", "tasks"],
     "orchy.orchestrator": [

@@ -1,7 +1,8 @@
 """Flows at the version at which this node last saw them, so that most steps need no load.
 
-A cached flow may be old: the commit that is made from it is then refused, and it is loaded again. The cache is
-bounded by the size of what the flows hold, and gives up what was not used for longest.
+A cached flow may be old: the commit that is made from it is then refused, and it is loaded again. It is never so old
+that another flow may have its id since. The cache is bounded by the size of what the flows hold, and gives up what was
+not used for longest.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import attrs
+import trio
 
 from orchy.flow.execution import Flow
+from orchy.store.base import REMEMBERED_MS
 
 FLOWS_MAX = 10_000
+#: A flow that was seen longer ago is loaded again: it may have been removed, and its id be used again.
+FRESH_SECONDS = REMEMBERED_MS / 1000 / 2
 FLOWS_BYTES_MAX = 64 * 2**20
 
 
@@ -35,6 +40,7 @@ class FlowCache:
         self._bytes_max = bytes_max
         self._bytes = 0
         self._flows: OrderedDict[str, CachedFlow] = OrderedDict()
+        self._seen_at: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -42,21 +48,26 @@ class FlowCache:
     def get(self, flow_id: str) -> CachedFlow | None:
         """The flow as it was last seen, if it is still here."""
         cached = self._flows.get(flow_id)
-        if cached is not None:
-            self._flows.move_to_end(flow_id)
+        if cached is None:
+            return None
+        if trio.current_time() - self._seen_at[flow_id] > FRESH_SECONDS:
+            self.drop(flow_id)
+            return None
+        self._flows.move_to_end(flow_id)
         return cached
 
     def put(self, cached: CachedFlow) -> None:
         """Keep a flow, instead of what was kept of it before."""
         self.drop(cached.flow.id)
         self._flows[cached.flow.id] = cached
+        self._seen_at[cached.flow.id] = trio.current_time()
         self._bytes += cached.size_bytes
         while self._bytes > self._bytes_max or len(self._flows) > self._flows_max:
-            _, oldest = self._flows.popitem(last=False)
-            self._bytes -= oldest.size_bytes
+            self.drop(next(iter(self._flows)))
 
     def drop(self, flow_id: str) -> None:
         """Forget a flow; it may not be here."""
         cached = self._flows.pop(flow_id, None)
         if cached is not None:
             self._bytes -= cached.size_bytes
+            del self._seen_at[flow_id]

@@ -64,12 +64,15 @@ async def test_a_commit_on_another_version_changes_nothing_at_all(drive, store, 
     assert await drive.claim() == [b"work"]
 
 
-async def test_a_version_that_was_removed_can_be_started_again(drive, store):
+async def test_the_id_of_a_flow_that_was_removed_is_not_used_again_for_a_while(drive, store):
     await drive.start()
     await drive.end(retain_ms=0)
     with pytest.raises(VersionConflict, match="version 0"):
         await drive.move("flow", 2)
-    assert (await drive.start()).version == 1
+    with pytest.raises(VersionConflict):
+        await drive.start()
+    assert await store.load(0, "flow") is None
+    assert (await drive.start("another")).version == 1
 
 
 async def test_a_commit_writes_and_removes_only_what_it_names(drive, store):
@@ -150,7 +153,8 @@ async def test_an_ended_flow_stays_until_its_retention_is_over(drive, store, wai
     assert await store.history(0, "short", 0, 10) is None
     assert await listed_ids(store) == ["long"]
     assert await store.expire([lease], 10) == 0
-    assert (await drive.start("short")).version == 1
+    with pytest.raises(VersionConflict):
+        await drive.start("short")
 
 
 async def test_a_late_entry_leaves_an_ended_flow_as_it_ended(drive, store):

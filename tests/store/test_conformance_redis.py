@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchy.errors import ConfigurationError, StoreRefused
-from orchy.store.base import Listing, NamespaceSettings, QueueEntry, TimerKey
+from orchy.errors import ConfigurationError, StoreRefused, VersionConflict
+from orchy.store.base import REMEMBERED_MS, Listing, NamespaceSettings, QueueEntry, TimerKey
 from orchy.store.redis import RedisStore, open_redis, scripts
 
 HOUR_MS = 3_600_000
@@ -54,7 +54,7 @@ async def fill(drive, timer):
     await store.save_action("pay", b"text")
 
 
-async def test_a_flow_that_is_gone_leaves_no_key_behind(client, namespace, drive, timer, wait_for):
+async def test_a_flow_that_is_gone_leaves_its_id_for_a_while(client, namespace, drive, timer, wait_for):
     leases = await drive.own(0)
     await drive.start_queued("ended", b"1", fields={"p": b"1"}, history=[b"[]"])
     await drive.start_queued("removed", b"2", fields={"p": b"1"}, history=[b"[]"])
@@ -67,14 +67,22 @@ async def test_a_flow_that_is_gone_leaves_no_key_behind(client, namespace, drive
     removed = 0
     while removed < 2:
         removed += await wait_for(lambda: drive.store.expire(leases, 10))
-    assert list(await contents_of(client, namespace)) == [f"{{{namespace}:0}}:own"]
+    prefix = f"{{{namespace}:0}}:"
+    left = {f"{prefix}g:{flow_id}" for flow_id in ("ended", "removed", "cancelled")}
+    assert set(await contents_of(client, namespace)) == {f"{prefix}own", *left}
+    for key in map(str.encode, left):
+        assert 0 < await client.execute("PTTL", key, key=key, safe=True) <= REMEMBERED_MS
+        with pytest.raises(VersionConflict):
+            await drive.start(key.decode().rpartition(":")[2])
+        await client.execute("PEXPIRE", key, 0, key=key, safe=True)
+        assert (await drive.start(key.decode().rpartition(":")[2])).version == 1
 
 
-async def test_a_removal_before_the_retention_is_over_leaves_no_key_behind(client, namespace, drive):
+async def test_a_removal_before_the_retention_is_over_leaves_the_id_only(client, namespace, drive):
     await drive.start()
     await drive.end(retain_ms=HOUR_MS)
     await drive.move(version=2, was=Listing.COMPLETED, now=Listing.COMPLETED, retain_ms=0)
-    assert await contents_of(client, namespace) == {}
+    assert list(await contents_of(client, namespace)) == [f"{{{namespace}:0}}:g:flow"]
 
 
 async def test_namespaces_share_nothing(client, namespace, drive, drive_on, timer, wait_for):
@@ -105,7 +113,7 @@ async def test_a_namespace_that_would_break_the_keys_is_refused(client, name):
         RedisStore(client, name)
 
 
-GOOD = ["queued-0", "orders", 1, "active", "active", "", 0, 100, 1, 1, 1, 1, 1, 1]
+GOOD = ["queued-0", "orders", 1, "active", "active", "", 0, 100, 60_000, 1, 1, 1, 1, 1, 1]
 GOOD += ["m", "x", "r:1", "[]", "pay", "queued-0:1:1:1:pay\nx", 1, "d:1:1:queued-0", "w:1:1:queued-0"]
 NOT_NUMBERS = ["", "abc", "-1", "1.5", "nan", "inf", "1e400", " ", "1e17"]
 
@@ -115,7 +123,7 @@ async def test_bad_arguments_of_a_commit_change_nothing(client, namespace, drive
     await fill(drive, timer)
     before = await contents_of(client, namespace)
     keys = [f"{{{namespace}:0}}:".encode()]
-    numbers = [2, 5, *range(7, 14), 20]
+    numbers = [2, 5, *range(7, 15), 21]
     assert all(isinstance(GOOD[place], int) or GOOD[place] == "" for place in numbers)
     bad = [[*GOOD[:place], value, *GOOD[place + 1 :]] for place in numbers for value in NOT_NUMBERS]
     bad = [args for args in bad if args != GOOD]  # no retention is said with nothing

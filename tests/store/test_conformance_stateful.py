@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from orchy.errors import OutcomeUnknown, VersionConflict
-from orchy.store.base import Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
+from orchy.store.base import REMEMBERED_MS, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
 from orchy.store.memory import MemoryStore
 from orchy.store.redis import Redis, RedisSettings, RedisStore, open_redis
 from orchy.store.redis.connection import Connection, Lost
@@ -302,6 +302,17 @@ class SideBySide(RuleBasedStateMachine):
         leases = self.current_leases()
         assert self.on_real("expire", leases, 10) == self.on_reference("expire", leases, 10)
 
+    @rule()
+    def much_later(self) -> None:
+        """Ids of flows that were removed are not remembered any more."""
+        for number, partition in self.reference._partitions.items():
+            for flow_id in partition.remembered:
+                key = f"{{{self.namespace}:{number}}}:g:{flow_id}".encode()
+                left_ms = self.portal.call(lambda key=key: self.portal.redis.execute("PTTL", key, key=key, safe=True))
+                assert 0 < left_ms <= REMEMBERED_MS
+                self.portal.call(lambda key=key: self.portal.redis.execute("DEL", key, key=key, safe=True))
+            partition.remembered.clear()
+
     @invariant()
     def flows_are_the_same(self) -> None:
         for flow_id in FLOWS:
@@ -347,6 +358,8 @@ class SideBySide(RuleBasedStateMachine):
             for action, entries in partition.queues.items():
                 expected[f"{prefix}q:{action}"] = len(entries)
                 expected[f"{prefix}ready"] = len(partition.queues)
+            for flow_id in partition.remembered:
+                expected[f"{prefix}g:{flow_id}"] = None
             if partition.timers:
                 expected[f"{prefix}t"] = len(partition.timers)
             if partition.holder:

@@ -30,6 +30,9 @@ OWN_FIELDS = frozenset({"v", "c", "z"})
 BATCH_MAX = 100
 #: A claim stops when what it hands out is this large: common gRPC clients take no message over 4 MiB.
 CLAIM_BYTES_MAX = 3 * 2**20
+#: For so long the id of a flow that was removed is remembered: a repeated start starts nothing, and no node still holds
+#: the flow that had the id before.
+REMEMBERED_MS = 120_000
 #: Oldest entries of a history give way beyond this many.
 HISTORY_ENTRIES_MAX = 50_000
 
@@ -230,6 +233,7 @@ class FlowStore(Protocol):
     async def commit(self, commit: Commit) -> Committed:
         """Make one transition: `fields` are written, then `removed_fields` removed.
 
+        A flow whose id was another's that was removed within the last REMEMBERED_MS is not started.
         Raises VersionConflict (nothing changed), OutcomeUnknown, StoreUnavailable, StoreRefused.
         """
         ...

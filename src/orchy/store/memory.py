@@ -25,6 +25,7 @@ from orchy.store.base import (
     HISTORY_ENTRIES_MAX,
     OWN_FIELDS,
     PAUSED_FIELD,
+    REMEMBERED_MS,
     RUNNING_FIELD_PREFIX,
     Claimed,
     Commit,
@@ -91,6 +92,7 @@ class _Partition:
     queues: dict[str, deque[_Queued]] = attrs.field(factory=dict)  # only those that are not empty
     timers: dict[TimerKey, int] = attrs.field(factory=dict)  # due times in ms
     holder: _Holder | None = None
+    remembered: dict[str, int] = attrs.field(factory=dict)  # ids of flows that were removed, until when in ms
 
     def push(self, queued: _Queued) -> None:
         """To the end of its queue."""
@@ -123,10 +125,13 @@ class MemoryStore(MemoryDefinitions):
         if version != commit.expected_version:
             raise VersionConflict(f"flow {commit.flow_id} is at version {version}, not {commit.expected_version}")
         now_ms = self._now_ms()
+        if flow is None and partition.remembered.get(commit.flow_id, 0) > now_ms:
+            raise VersionConflict(f"flow {commit.flow_id} was removed a short while ago")
         for key in commit.cancel_timers:
             partition.timers.pop(key, None)
         if commit.retain_ms == 0:
             partition.flows.pop(commit.flow_id, None)
+            partition.remembered[commit.flow_id] = now_ms + REMEMBERED_MS
             return Committed(version + 1, now_ms)
         if flow is None:
             flow = partition.flows[commit.flow_id] = _Flow(commit.workflow, now_ms, commit.now)
@@ -277,7 +282,8 @@ class MemoryStore(MemoryDefinitions):
         removed = 0
         for lease in leases:
             if self._is_current(lease):
-                flows = self._partition(lease.partition).flows
+                partition = self._partition(lease.partition)
+                flows = partition.flows
                 over = sorted(
                     (flow.remove_at_ms, flow_id)
                     for flow_id, flow in flows.items()
@@ -285,6 +291,7 @@ class MemoryStore(MemoryDefinitions):
                 )[:limit]
                 for _, flow_id in over:
                     del flows[flow_id]
+                    partition.remembered[flow_id] = now_ms + REMEMBERED_MS
                 removed += len(over)
         return removed
 

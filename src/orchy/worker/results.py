@@ -14,7 +14,10 @@ from orchy.worker.action import fail
 from orchy.worker.notices import Notice
 from orchy.worker.servers import Servers
 
-PUSH_SECONDS = 10.0
+#: How long a server may take for a result before another one is asked: little at first, for one that has stopped
+#: answering would hold up results until their attempts time out; more each time, for all may be slow.
+PUSH_SECONDS = 1.0
+PUSH_MAX_SECONDS = 10.0
 AGAIN_MIN_SECONDS = 0.05
 AGAIN_MAX_SECONDS = 2.0
 
@@ -31,17 +34,19 @@ class Results:
     async def push(self, result: pb.ActionResult) -> None:
         """Returns when the result is a server's, or nobody's. Callers bound it."""
         again_seconds = AGAIN_MIN_SECONDS
+        answer_seconds = PUSH_SECONDS
         while True:
             for channel in await self._servers.some():
-                if await self._push_once(channel, result):
+                if await self._push_once(channel, result, answer_seconds):
                     return
+                answer_seconds = min(2 * answer_seconds, PUSH_MAX_SECONDS)
             await trio.sleep(random.uniform(again_seconds / 2, again_seconds))
             again_seconds = min(2 * again_seconds, AGAIN_MAX_SECONDS)
 
-    async def _push_once(self, channel: Channel, result: pb.ActionResult) -> bool:
+    async def _push_once(self, channel: Channel, result: pb.ActionResult, answer_seconds: float) -> bool:
         """Whether that is done with."""
         try:
-            with trio.fail_after(PUSH_SECONDS):
+            with trio.fail_after(answer_seconds):
                 reply = await channel.call("ActionService/Push", result, pb.ActionResultPushResponse)
         except Status as status:
             if status.code not in (Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED):
@@ -49,7 +54,7 @@ class Results:
             elif result.status == pb.ActionResult.SUCCESS:
                 # Nobody will ever take it; the flow shall know why, and not wait for its time-out.
                 fail(result, f"the server refused the result: {status.message}")
-                return await self._push_once(channel, result)
+                return await self._push_once(channel, result, answer_seconds)
             else:
                 log.error("the server refused a result of flow %s: %s", result.flowId, status.message)
                 return True

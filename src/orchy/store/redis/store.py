@@ -18,6 +18,7 @@ from orchy.store.base import (
     CLAIM_BYTES_MAX,
     HISTORY_ENTRIES_MAX,
     OWN_FIELDS,
+    REMEMBERED_MS,
     Claimed,
     Commit,
     Committed,
@@ -70,6 +71,7 @@ class RedisStore:
             "" if commit.retain_ms is None else commit.retain_ms,
             int(commit.unpark),
             HISTORY_ENTRIES_MAX,
+            REMEMBERED_MS,
             len(commit.fields),
             len(commit.removed_fields),
             len(commit.history),
@@ -188,7 +190,7 @@ class RedisStore:
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:
         """See the port."""
         # Safe: what was removed can't be removed again; the count may be too small.
-        return sum(await self._in_groups(scripts.EXPIRE, leases, [limit], safe=True))
+        return sum(await self._in_groups(scripts.EXPIRE, leases, [limit, REMEMBERED_MS], safe=True))
 
     # Leases.
 

@@ -3,14 +3,14 @@
 -- KEYS[1]   what the partition's keys begin with
 -- ARGV      1 flow id, 2 workflow, 3 expected version (0: the flow is not there), 4 where it is listed before
 --           ('' for a start), 5 and after, 6 retention in ms ('' while it goes on; 0: remove it now),
---           7 '1': put parked entries back, 8 most history entries,
---           9-14 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled;
+--           7 '1': put parked entries back, 8 most history entries, 9 how long (ms) a removed flow's id is remembered,
+--           10-15 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled;
 --           then fields (name, value), removed fields (name), history (entry), queue (action, entry),
 --           timers set (ms from now, member), timers cancelled (member)
 -- returns   {version, now, actions whose entries were put back}, or {-1, version found}: nothing was changed
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
--- A flow that is removed with this commit leaves nothing: what the commit would enqueue or set is passed over.
+-- A flow that is removed with this commit leaves its id, for a while: what the commit would enqueue or set is passed over.
 --- @include "arguments"
 --- @include "now"
 --- @include "batches"
@@ -21,13 +21,14 @@ local prefix, flow_id, workflow = KEYS[1], ARGV[1], ARGV[2]
 local expected, was, listed = whole(3), ARGV[4], ARGV[5]
 local retain_ms = ARGV[6] ~= '' and whole(6)
 local history_max = whole(8)
-local first_field = 15
-local first_removed = first_field + 2 * ARGV[9]
-local first_entry = first_removed + ARGV[10]
-local first_queued = first_entry + ARGV[11]
-local first_timer = first_queued + 2 * ARGV[12]
-local first_cancelled = first_timer + 2 * ARGV[13]
-local last = first_cancelled + ARGV[14] - 1
+local remembered_ms = whole(9)
+local first_field = 16
+local first_removed = first_field + 2 * ARGV[10]
+local first_entry = first_removed + ARGV[11]
+local first_queued = first_entry + ARGV[12]
+local first_timer = first_queued + 2 * ARGV[13]
+local first_cancelled = first_timer + 2 * ARGV[14]
+local last = first_cancelled + ARGV[15] - 1
 if last ~= #ARGV then -- so that the counts are numbers and fit; NaN is like nothing
   return redis.error_reply('ORCHY the counts do not fit the arguments of commit')
 end
@@ -37,7 +38,7 @@ end
 
 local flow = prefix .. 'f:' .. flow_id
 local version = tonumber(redis.call('HGET', flow, 'v') or 0)
-if version ~= expected then
+if version ~= expected or version == 0 and is_remembered(prefix, flow_id) then
   return {-1, version}
 end
 
@@ -45,7 +46,7 @@ end
 local now, soonest = now_ms()
 call_in_batches('ZREM', prefix .. 't', first_cancelled, last)
 if retain_ms == 0 then
-  remove_flow(prefix, flow_id)
+  remove_flow(prefix, flow_id, remembered_ms)
   if was ~= '' then
     unlist(prefix, was, workflow, flow_id)
     redis.call('ZREM', prefix .. 'x', retained(was, flow_id, workflow))

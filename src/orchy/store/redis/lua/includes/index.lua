@@ -14,6 +14,12 @@ local function unlist(prefix, listing, workflow, flow_id)
   redis.call('SREM', prefix .. 'names', workflow)
 end
 
-local function remove_flow(prefix, flow_id)
+local function remove_flow(prefix, flow_id, remembered_ms)
   redis.call('UNLINK', prefix .. 'f:' .. flow_id, prefix .. 'h:' .. flow_id, prefix .. 'k:' .. flow_id)
+  redis.call('SET', prefix .. 'g:' .. flow_id, '', 'PX', remembered_ms)
+end
+
+-- Whether a flow of this id was removed a short while ago.
+local function is_remembered(prefix, flow_id)
+  return redis.call('EXISTS', prefix .. 'g:' .. flow_id) == 1
 end

@@ -1,0 +1,42 @@
+"""The flows that a node keeps: few enough, small enough, and none that may be another's by now."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from orchy.flow.execution import Flow
+from orchy.flowcache import FRESH_SECONDS, CachedFlow, FlowCache
+from orchy.store.base import REMEMBERED_MS
+
+
+def cached(number, version=1, size_bytes=10):
+    return CachedFlow(Flow(f"flow-{number}", "orders", 1, None), version, 0, None, size_bytes)
+
+
+async def test_the_least_recently_used_gives_way(autojump_clock):
+    cache = FlowCache(flows_max=2)
+    for number in (1, 2):
+        cache.put(cached(number))
+    assert cache.get("flow-1") == cached(1)
+    cache.put(cached(3))
+    assert [cache.get(f"flow-{number}") is not None for number in (1, 2, 3)] == [True, False, True]
+
+
+@pytest.mark.parametrize("size_bytes", [34, 100])
+async def test_large_flows_take_the_room_of_many(autojump_clock, size_bytes):
+    cache = FlowCache(bytes_max=100)
+    for number in range(5):
+        cache.put(cached(number, size_bytes=size_bytes))
+    assert len(cache) == 100 // size_bytes
+
+
+async def test_what_was_seen_long_ago_is_loaded_again(autojump_clock):
+    cache = FlowCache()
+    cache.put(cached(1))
+    await trio.sleep(FRESH_SECONDS - 1)
+    assert cache.get("flow-1") == cached(1)
+    await trio.sleep(2)  # using it is not seeing it
+    assert cache.get("flow-1") is None
+    assert len(cache) == 0
+    assert 2 * FRESH_SECONDS <= REMEMBERED_MS / 1000
