@@ -14,7 +14,7 @@ datagram that may be lost: the owner looks at least once a second anyway.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 import attrs
@@ -266,9 +266,9 @@ class Cluster:
             except StoreError as error:
                 log.debug("can't see who holds the partitions: %s", error)
                 continue
-            self._consider({owner.partition for owner in owners if owner.remaining_ms > 0})
+            self._consider({owner.partition: owner.node for owner in owners if owner.remaining_ms > 0})
 
-    def _consider(self, held: Collection[int]) -> None:
+    def _consider(self, held: Mapping[int, str]) -> None:
         now = trio.current_time()
         adopted = dict(self._adopted)
         for partition, owner in enumerate(self._owners):
@@ -280,7 +280,11 @@ class Cluster:
                 if looks >= ADOPT_LOOKS + line.index(self._node):  # each in line leaves one look to the one before
                     log.warning("partition %d is not served by %s: adopted", partition, owner)
                     adopted[partition] = now + ADOPTED_SECONDS
-        adopted = {partition: until for partition, until in adopted.items() if until > now}
+        adopted = {
+            partition: until
+            for partition, until in adopted.items()
+            if until > now and held.get(partition, self._node) == self._node  # else somebody was faster
+        }
         if adopted.keys() != self._adopted.keys():
             self._adopted = adopted
             self._want()

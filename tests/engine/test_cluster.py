@@ -196,3 +196,18 @@ async def test_a_node_that_stops_gives_its_partitions_to_the_others(autojump_clo
     assert not holdings.leases
     assert {lease.partition for lease in await store.acquire(sorted(mine), "two", 10_000)} == mine
     assert members.sent == [("two", [-1, [], None])]
+
+
+async def test_what_somebody_else_took_faster_is_not_wanted_any_more(autojump_clock, store, nursery):
+    cluster, keeper, holdings = make(store, Members("one", "two"))
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    mine = dict.fromkeys(holdings.leases, "one")
+    assert len(await store.acquire(sorted(set(range(8)) - mine.keys()), "two", 60_000)) == 4
+    while keeper.wanted == mine.keys():
+        cluster._consider(mine)  # what was seen a moment before two took them
+    assert keeper.wanted == set(range(8))
+    await trio.sleep(10)
+    assert keeper.wanted == mine.keys()
+    assert keeper.complete

@@ -44,13 +44,14 @@ class Cluster:
         node = chance.choice(self.nodes)
         fate = "answered"
         if not calm and chance.random() < profile.calls_lost:
-            fate = chance.choice(("not sent", "answer lost"))
+            fate = chance.choice(("not sent", "answer lost", "caller left"))
             self.world.count("calls to nodes lost")
         await trio.sleep(chance.choice((0.0, 0.0, 0.001, 0.05)))
         if fate == "not sent":
             await trio.sleep(0.1)
             raise NoAnswer
-        answer = await node.call(deed, wait + PATIENCE_SECONDS)
+        patience = chance.choice((0.0005, 0.01, 1.0)) if fate == "caller left" else wait + PATIENCE_SECONDS
+        answer = await node.call(deed, patience)
         if fate == "answer lost":
             raise NoAnswer
         return answer

@@ -104,6 +104,7 @@ class _Answer:
     came: trio.Event = attrs.field(factory=trio.Event)
     value: Any = None
     error: Exception | None = None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
 
 class Node:
@@ -261,7 +262,10 @@ class Node:
     # Its doors.
 
     async def call(self, deed: Callable[[Life], Awaitable[_T]], within_seconds: float) -> _T:
-        """Have a node do something for a caller outside. Raises NoAnswer, and what `deed` raises of OrchyError."""
+        """Have a node do something for a caller outside. Raises NoAnswer, and what `deed` raises of OrchyError.
+
+        A caller that leaves ends its connection, and the node what it does for it.
+        """
         life = self.life
         if life is None or life.doors is None:
             await trio.sleep(0.01)
@@ -271,6 +275,7 @@ class Node:
         with trio.move_on_after(within_seconds):
             await answer.came.wait()
         if not answer.came.is_set():
+            answer.scope.cancel()
             raise NoAnswer
         if answer.error is not None:
             raise answer.error
@@ -280,8 +285,9 @@ class Node:
     async def _serve(self, life: Life, deed: Callable[[Life], Awaitable[Any]], answer: _Answer) -> None:
         answer.error = NoAnswer()
         try:
-            answer.value = await deed(life)
-            answer.error = None
+            with answer.scope:
+                answer.value = await deed(life)
+                answer.error = None
         except OrchyError as error:
             answer.error = error
         finally:

@@ -77,4 +77,5 @@ class Profile:
             doubled_results=rate(0.5),
             commands=rate(0.6),
             retention_seconds=chance.choice((3600.0, 3600.0, 3600.0, 15.0)),
+            removals=chance.random() < 0.2,
         )

@@ -60,9 +60,11 @@ def run_seed(
     """Run one seed; `keep` is how many of the last lines of the transcript a failure carries.
 
     With `keep_always` a good run has them too. `faults` narrows the kinds of faults down, to find out which of
-    them matter. With `removals` flows are removed as they end, and their ids may be used again.
+    them matter. With `removals` flows are removed as they end, in any case; else in a fifth of the seeds.
     """
-    profile = attrs.evolve(Profile.draw(stream(seed, "profile")), removals=removals)
+    profile = Profile.draw(stream(seed, "profile"))
+    if removals:
+        profile = attrs.evolve(profile, removals=True)
     if faults is not None:
         profile = attrs.evolve(profile, faults=tuple(faults))
     worlds: list[World] = []
