@@ -1,0 +1,64 @@
+"""A replica, a Sentinel, and a proxy that follows what Sentinel says: Orchy itself knows one address of Redis."""
+
+from __future__ import annotations
+
+import redis
+
+from orchy.demo.processes import free_port
+from orchy.store.redis.embedded import find_binary
+from tests.faults.processes import Process, RedisServer, wait_until
+from tests.faults.world import World
+
+NAME = "store"
+#: How long the master may be silent before Sentinel takes it for dead.
+DOWN_AFTER_MS = 1_000
+
+
+def start_replica_and_sentinel(world: World) -> int:
+    """The replica has all there is, and Sentinel knows both; Sentinel's port."""
+    replica = RedisServer(
+        "replica", world.folder, fsync=world.redis.fsync, flags=["--replicaof", f"127.0.0.1 {world.redis.port}"]
+    )
+    world.others.append(replica)
+    replica.start()
+
+    def in_step() -> bool:
+        with replica.client() as client:
+            return client.info("replication").get("master_link_status") == "up"
+
+    wait_until(in_step, "the replica is not in step")
+    port = free_port()
+    config = world.folder / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\nsentinel monitor {NAME} 127.0.0.1 {world.redis.port} 1\n"
+        f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\nsentinel failover-timeout {NAME} 10000\n"
+    )
+    sentinel = Process("sentinel", world.folder)
+    world.others.append(sentinel)
+    sentinel.launch([str(find_binary()), str(config), "--sentinel"])
+
+    def knows() -> bool:
+        try:
+            with redis.Redis(port=port, socket_timeout=5) as client:
+                return len(client.execute_command("SENTINEL", "REPLICAS", NAME)) == 1
+        except redis.RedisError:
+            return False
+
+    wait_until(knows, "Sentinel does not know the replica")
+    return port
+
+
+def follow(world: World, sentinel_port: int) -> None:
+    """When Sentinel names another master that takes writes, that is the run's Redis, and the proxy leads there."""
+
+    def master() -> int:
+        with redis.Redis(port=sentinel_port, socket_timeout=5) as client:
+            reply = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
+        return int(reply[1])
+
+    old = world.redis
+    wait_until(lambda: master() != old.port, "Sentinel promotes the replica")
+    (new,) = (one for one in world.others if isinstance(one, RedisServer) and one.port == master())
+    world.others.append(old)
+    world.redis = new
+    world.proxy_set()

@@ -1,0 +1,199 @@
+"""The processes of a run: a Redis, nodes, workers. Each is started here, and nothing of it is left at the end."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import redis
+
+from orchy.demo.processes import free_port
+from orchy.store.redis.embedded import find_binary
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 40.0
+STOP_SECONDS = 25.0
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = READY_SECONDS) -> None:
+    """Poll until it holds. Raises RuntimeError when it does not in time."""
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up_at:
+            raise RuntimeError(f"in {seconds:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+@attrs.define(eq=False)
+class Process:
+    """One process that can be killed, stopped and started again; what it says goes to a file."""
+
+    name: str
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def launch(self, command: Sequence[str]) -> None:
+        """Start it."""
+        assert not self.alive
+
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, preexec_fn=_ignore_file_limit
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, and to no other."""
+        if self.alive:
+            assert self.process is not None
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self.process is not None:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code. Raises subprocess.TimeoutExpired."""
+        assert self.process is not None
+        self.signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)
+
+    def end(self) -> None:
+        """However it is now, it is gone after this."""
+        if self.alive:
+            self.signal(signal.SIGCONT)
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@attrs.define(eq=False)
+class RedisServer(Process):
+    """A Valkey with an append-only file."""
+
+    fsync: str = "everysec"
+    flags: list[str] = attrs.field(factory=list)
+    port: int = attrs.field(factory=free_port)
+
+    def start(self) -> None:
+        """Start it on its data, and wait until it has loaded them."""
+        data = self.folder / self.name
+        data.mkdir(exist_ok=True)
+        command = [str(find_binary()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(data)]
+        command += ["--appendonly", "yes", "--appendfsync", self.fsync, "--save", "", *self.flags]
+        self.launch(command)
+        wait_until(self.answers, f"{self.name} did not start")
+
+    def client(self) -> redis.Redis:
+        """Straight to the server, around whatever is between it and the nodes."""
+        return redis.Redis(port=self.port, socket_timeout=5, socket_connect_timeout=5)
+
+    def limit_files(self, file_bytes_max: int) -> None:
+        """As if the disk were full: no file of it may be longer. RLIM_INFINITY: it is not full any more."""
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (file_bytes_max, hard))
+
+    def answers(self) -> bool:
+        """Whether it is up."""
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+
+@attrs.define(eq=False)
+class Node(Process):
+    """A server whose gossip can be cut and whose wall clock can be wrong; started again it has the same ports."""
+
+    flags: list[str] = attrs.field(factory=list)
+    http_port: int = attrs.field(factory=free_port)
+    grpc_port: int = attrs.field(factory=free_port)
+    gossip_port: int = attrs.field(factory=free_port)
+
+    @property
+    def cut_file(self) -> Path:
+        return self.folder / f"{self.name}.cut"
+
+    @property
+    def clock_file(self) -> Path:
+        return self.folder / f"{self.name}.clock"
+
+    def start(self) -> None:
+        """Does not wait until it is ready."""
+        command = [sys.executable, "-m", "tests.faults.node", str(self.cut_file), str(self.clock_file)]
+        command += ["--bind-addr", f"127.0.0.1:{self.gossip_port}", "--node-name", self.name]
+        command += ["--http-port", str(self.http_port), "--grpc-port", str(self.grpc_port), *self.flags]
+        self.launch(command)
+
+    def cut(self, others: Sequence[Node], directions: Sequence[str] = ("in", "out")) -> None:
+        """Let nothing pass between this node's gossip and the others', in these directions; none: all passes."""
+        lines = [f"{direction} {other.gossip_port}\n" for other in others for direction in directions]
+        _replace(self.cut_file, "".join(lines))
+
+    def shift_clock(self, seconds: float) -> None:
+        """Its wall clock is off by this from now on."""
+        _replace(self.clock_file, str(seconds))
+
+
+@attrs.define(eq=False)
+class WorkerProcess(Process):
+    """A process that holds some workers."""
+
+    servers: list[str] = attrs.field(factory=list)
+    first: int = 0
+    count: int = 5
+    control_file: Path = attrs.field(default=Path())
+    starts: int = 0
+
+    def start(self) -> None:
+        """Each start writes a log of its own: what a killed process wrote is not touched."""
+        self.starts += 1
+        log = self.folder / f"{self.name}-{self.starts}.jsonl"
+        command = [sys.executable, "-m", "tests.faults.workers", str(log), str(self.control_file)]
+        self.launch([*command, str(self.first), str(self.count), *self.servers])
+
+
+def _ignore_file_limit() -> None:
+    """A write beyond RLIMIT_FSIZE is an error then, as on a full disk, and not the end of the process."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _replace(path: Path, text: str) -> None:
+    """At once, as its readers see it."""
+    new = path.with_suffix(path.suffix + ".new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def control_workers(path: Path, **settings: Any) -> None:
+    """What all workers do with their results from now on; see `workers`."""
+    _replace(path, json.dumps(settings))
+
+
+def environment_check() -> None:
+    """Say which Orchy the processes run: that of this tree."""
+    import orchy
+
+    source = ROOT / "src"
+    if source not in Path(orchy.__file__).parents:
+        raise SystemExit(f"orchy is not the one of this tree: PYTHONPATH={source}")
