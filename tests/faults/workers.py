@@ -45,11 +45,11 @@ class NotedResults(Results):
         for _ in range(_control.get("times", 1)):
             await super().push(result)
 
-    async def _push_once(self, channel: Channel, result: pb.ActionResult) -> bool:
+    async def _push_once(self, channel: Channel, result: pb.ActionResult, answer_seconds: float) -> bool:
         token = result.data["token"].string_value if "token" in result.data else None
         about = {"flow": result.flowId, "action": result.actionId, "attempt": result.retryCount, "token": token}
         note("push", **about)
-        done = await super()._push_once(channel, result)
+        done = await super()._push_once(channel, result, answer_seconds)
         if done:
             note("pushed", **about)
         return done
