@@ -120,11 +120,14 @@ def main() -> int:
             outcome = open_many(server, arguments.count)
         finally:
             server.kill()
-    print(f"connections held        {outcome.held}, refused at once {outcome.refused}")
-    print(f"a call, median          {outcome.before_seconds * 1e3:.1f} ms before, {outcome.during_seconds * 1e3:.1f} ms with them")
-    print(f"the longest one         {outcome.longest_seconds * 1e3:.1f} ms with them")
-    print(f"memory of the node      {outcome.before_mb:.0f} MB before, {outcome.during_mb:.0f} with them, {outcome.after_mb:.0f} after")
-    print(f"connections left        {outcome.left}")
+    print(f"connections held     {outcome.held}, refused at once {outcome.refused}")
+    before, during, longest = (
+        1e3 * seconds for seconds in (outcome.before_seconds, outcome.during_seconds, outcome.longest_seconds)
+    )
+    print(f"a call, median       {before:.1f} ms before, {during:.1f} ms with them; the longest {longest:.1f} ms")
+    memory = f"{outcome.before_mb:.0f} MB before, {outcome.during_mb:.0f} with them, {outcome.after_mb:.0f} after"
+    print(f"memory of the node   {memory}")
+    print(f"connections left     {outcome.left}")
     return 0 if outcome.good else 1
 
 

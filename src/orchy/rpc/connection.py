@@ -36,9 +36,11 @@ WINDOW_BYTES = 2**20
 HEADER_BYTES_MAX = 16 * 1024
 #: Reading stops, and so do answers, while this much waits to be written.
 UNSENT_BYTES_MAX = 2 * 2**20
-#: A client that resets more streams than this within the time below is told to calm down (CVE-2023-44487).
+#: A client that resets more streams, or sends more pings and settings, than this within the time below is told to calm
+#: down (CVE-2023-44487, CVE-2019-9512, CVE-2019-9515).
 RESETS_MAX = 2_000
-RESETS_SECONDS = 10.0
+PINGS_MAX = 20_000
+FLOOD_SECONDS = 10.0
 #: How long a client may take to say that it speaks HTTP/2.
 HANDSHAKE_SECONDS = 10.0
 #: How long a request may take to arrive in whole; looked at when something arrives, or at each ping.
@@ -93,7 +95,8 @@ class Connection:
         self._written = trio.Event()
         self._greeted = False
         self._resets = 0
-        self._resets_since = 0.0
+        self._pings = 0
+        self._counted_since = 0.0
         self._looked_at = 0.0
         self._draining = False
         self._quiet = trio.Event()
@@ -199,15 +202,19 @@ class Connection:
                     call.running = True
                     nursery.start_soon(self._run, call)
             case h2.events.StreamReset():
-                self._count_reset()
+                self._count(resets=1)
                 call = self._calls.get(event.stream_id)
                 if call:
                     call.answered = True  # to nobody
                     call.scope.cancel()
                     if not call.running:
                         self._close(call)
+            case h2.events.PingReceived():
+                self._count(pings=1)
             case h2.events.RemoteSettingsChanged() | h2.events.WindowUpdated():
-                self._greeted = self._greeted or isinstance(event, h2.events.RemoteSettingsChanged)
+                if isinstance(event, h2.events.RemoteSettingsChanged):
+                    self._greeted = True
+                    self._count(pings=1)
                 for call in self._calls.values():
                     call.window.set()
             case _:
@@ -242,14 +249,15 @@ class Connection:
         self._allowance.bytes_used -= len(call.body)
         call.body = bytearray()
 
-    def _count_reset(self) -> None:
+    def _count(self, resets: int = 0, pings: int = 0) -> None:
         now = trio.current_time()
-        if now - self._resets_since > RESETS_SECONDS:
-            self._resets_since, self._resets = now, 0
-        self._resets += 1
-        if self._resets > RESETS_MAX:
+        if now - self._counted_since > FLOOD_SECONDS:
+            self._counted_since, self._resets, self._pings = now, 0, 0
+        self._resets += resets
+        self._pings += pings
+        if self._resets > RESETS_MAX or self._pings > PINGS_MAX:
             self._http.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            raise h2.exceptions.ProtocolError("too many streams were reset")
+            raise h2.exceptions.ProtocolError("too many streams were reset, or too many pings came")
 
     def _end_stalled(self) -> None:
         """Refuse the requests that began long ago and never ended."""

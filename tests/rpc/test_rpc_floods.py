@@ -1,0 +1,134 @@
+"""Frames in masses: each kind ends its connection before it costs much, and nothing is left of it. In memory."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+import trio.testing
+
+from orchy.rpc import connection as limits
+from orchy.rpc.connection import Allowance, Connection
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+END_STREAM, END_HEADERS = 0x1, 0x4
+#: method POST, scheme http, path, authority, by the static table (RFC 7541, appendix A).
+GOOD_HEADERS = b"\x83\x86\x04\x13/ActionService/Poll\x01\x01a"
+
+
+def frame(kind, flags=0, stream=0, payload=b""):
+    """RFC 9113, section 4.1."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+class Peer:
+    """The other side of a connection: what it got, whether it is over."""
+
+    def __init__(self, nursery):
+        self.stream, theirs = trio.testing.memory_stream_pair()
+        self.connection = Connection(theirs, {}, Allowance())
+        self.got = bytearray()
+        self.most_unsent = 0
+        nursery.start_soon(self._serve)
+        self.over = trio.Event()
+
+    async def _serve(self):
+        await self.connection.serve()
+        self.over.set()
+
+    async def read_all(self):
+        try:
+            while data := await self.stream.receive_some(65_536):
+                self.got += data
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async def send(self, data, times=1):
+        """Sends until the other side has had enough."""
+        try:
+            for _ in range(times):
+                await self.stream.send_all(data)
+                await trio.lowlevel.checkpoint()
+                self.most_unsent = max(self.most_unsent, len(self.connection._unsent))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+
+FLOODS = {
+    "pings": (frame(PING, payload=b"12345678") * 100, 1_000),
+    "settings": (frame(SETTINGS, payload=b"\0\4\0\0\x7f\xff") * 100, 1_000),
+    "a header block that never ends": (frame(HEADERS, 0, 1, b"\x83") + frame(CONTINUATION, 0, 1, b"") * 5_000, 1),
+    "headers beyond the limit": (
+        frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS + b"\x00\x01a\x7f\x81\x7e" + b"b" * 16_300),
+        1,
+    ),
+    "a table that unpacks to much": (
+        frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS + b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4_000 + b"\xbe" * 4_000),
+        1,
+    ),
+    "a frame beyond the limit": (b"\xff\xff\xff" + bytes([DATA, 0]) + b"\0\0\0\1" + b"x" * 70_000, 1),
+    "a window of nothing": (frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\0"), 1),
+    "a window beyond all bounds": (frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"), 1),
+    "data on no stream": (frame(DATA, 0, 9, b"x"), 1),
+    "an even stream": (frame(HEADERS, END_HEADERS, 2, GOOD_HEADERS), 1),
+    "a promise": (frame(PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0\2" + GOOD_HEADERS), 1),
+    "streams that are opened to be reset": (
+        b"".join(
+            frame(HEADERS, END_HEADERS, number, GOOD_HEADERS) + frame(RST_STREAM, 0, number, b"\0\0\0\x08")
+            for number in range(1, 10_001, 2)
+        ),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_flood_ends_its_connection(autojump_clock, flood):
+    sent, times = FLOODS[flood]
+    async with trio.open_nursery() as nursery:
+        peer = Peer(nursery)
+        nursery.start_soon(peer.read_all)
+        await peer.send(PREFACE + frame(SETTINGS))
+        await peer.send(sent, times)
+        with trio.fail_after(limits.GOODBYE_SECONDS + 1):
+            await peer.over.wait()
+        nursery.cancel_scope.cancel()
+    assert not peer.connection._calls
+    assert len(peer.connection._unsent) < 100_000
+
+
+async def test_pings_whose_answers_nobody_reads_stop_the_reading(autojump_clock):
+    async with trio.open_nursery() as nursery:
+        peer = Peer(nursery)
+        await peer.send(PREFACE + frame(SETTINGS))
+        nursery.start_soon(peer.send, frame(PING, payload=b"12345678") * 1_000, 1_000)
+        with trio.fail_after(limits.SEND_SECONDS + limits.GOODBYE_SECONDS + 5):
+            await peer.over.wait()
+        nursery.cancel_scope.cancel()
+    assert peer.most_unsent < limits.UNSENT_BYTES_MAX + 2 * limits.RECEIVE_BYTES
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_random_frames_after_a_good_beginning(autojump_clock, seed):
+    """Frames of all kinds, well-formed or not; it goes on or it ends, and keeps nothing."""
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    async with trio.open_nursery() as nursery:
+        peer = Peer(nursery)
+        nursery.start_soon(peer.read_all)
+        await peer.send(PREFACE + frame(SETTINGS))
+        for _ in range(200):
+            payload = chance.choice([GOOD_HEADERS, b"", chance.randbytes(chance.randrange(20)), b"\0\0\0\0\5\x0a\3act"])
+            kind, flags = (
+                chance.choice([*range(10), chance.randrange(256)]),
+                chance.choice([0, 1, 4, 5, chance.randrange(256)]),
+            )
+            await peer.send(frame(kind, flags, chance.choice([0, 1, 3, 5, chance.getrandbits(31)]), payload))
+        await peer.stream.aclose()
+        with trio.fail_after(limits.GOODBYE_SECONDS + 1):
+            await peer.over.wait()
+        nursery.cancel_scope.cancel()
+    assert not peer.connection._calls
+    assert peer.connection._allowance.bytes_used == 0
