@@ -17,6 +17,8 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import attrs
+import jsonpath_ng.ext.filter
+import re2
 from jsonpath_ng.ext.parser import parse as parse_jsonpath
 
 from orchy.flow.definition import JSON
@@ -27,6 +29,9 @@ PATH_CHARS_MAX = 4_096
 PATH_STEPS_MAX = 100
 #: How many different paths are kept compiled for whoever compiles them again.
 PATHS_CACHED_MAX = 10_000
+
+#: What the automaton of a regular expression may take in memory.
+PATTERN_BYTES_MAX = 2**20
 
 #: What a path gives that finds nothing; None is a value.
 MISSING: Final = object()
@@ -125,7 +130,10 @@ def compile_path(path: str) -> Path:
     except Exception as error:  # its lexer, its parser and its operators each have their own; some raise Exception
         why = re.sub(r" at \d+:\d+", "", str(error))  # positions in the rest of the path would mislead
         raise PathError(f"is not a JSONPath: {why}") from error
-    _restrict(query)
+    try:
+        _restrict(query)
+    except re2.error as error:
+        raise PathError(f"has a regular expression that is none of RE2's: {_text(error)}") from None
     return Path(steps, query, _gives_many(query))
 
 
@@ -217,7 +225,9 @@ def _gives_many(query: Any) -> bool:
 
 
 def _restrict(query: Any) -> None:
-    """Let arithmetic take numbers only: a text times a thousand million would take all memory."""
+    """Let arithmetic take numbers only: a text times a thousand million would take all memory. And let regular
+    expressions be RE2's, which take a time that grows with the text and not with 2 to its power. Raises re2.error.
+    """
     left = [query]
     while left:
         part = left.pop()
@@ -226,7 +236,32 @@ def _restrict(query: Any) -> None:
         elif hasattr(part, "find") and not isinstance(part, str):
             if type(part).__name__ == "Operation":
                 part.op = _OF_NUMBERS[part.op_symbol]
+            elif type(part).__name__ == "Sub":
+                part.regex = _pattern(part.expr)
+            elif getattr(part, "op", None) == "=~" and isinstance(part.value, str):
+                _pattern(part.value)
             left.extend(vars(part).values())
+
+
+@lru_cache(PATHS_CACHED_MAX)
+def _pattern(text: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = PATTERN_BYTES_MAX
+    return re2.compile(text, options)
+
+
+def _matches(value: Any, pattern: Any) -> bool:
+    return isinstance(value, str) and _pattern(pattern).search(value) is not None
+
+
+# The library has one table of operators for all; there is no way to give it another.
+jsonpath_ng.ext.filter.OPERATOR_MAP["=~"] = _matches
+
+
+def _text(error: Exception) -> str:
+    (text,) = error.args
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
 
 def _of_numbers(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
