@@ -96,3 +96,10 @@ def simulate(session: nox.Session) -> None:
     """A whole cluster in virtual time, broken by seeds. `-- --seeds 500`, `-- --seed N`, `-- --mutations`."""
     _install(session, "test")
     session.run("python", "-m", "tests.simulation", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Real nodes, workers and Redis, broken in the middle of work; a checker. `-- NAME ...`, `-- all`; none: a list."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.faults", *session.posargs)

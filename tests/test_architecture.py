@@ -51,6 +51,7 @@ MAY_IMPORT = {
         "rpc.channel", "rpc.framing", "rpc.values", "rpc.generated", "flow.definition", "errors", "tasks",
     ],
     "orchy.demo": ["worker", "tasks"],
+    "orchy.verify": ["transition", "store.redis", "store.base", "flow", "ring", "errors"],
 }  # fmt: skip
 # The composition root and the command line may import all.
 ROOTS = ("orchy.node", "orchy.__main__", "orchy")

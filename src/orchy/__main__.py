@@ -1,4 +1,4 @@
-"""The command line: `python -m orchy [flags]` is a server, `python -m orchy demo` shows one at work."""
+"""The command line: `python -m orchy [flags]` is a server, `demo` shows one at work, `verify` checks what it keeps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
         " Without flags: one node with a store of its own.",
         epilog="Every flag also reads a variable (--http-port: ORCHY_HTTP_PORT) and a key of the file that"
         " --config-file names (http-port); a flag beats the environment, which beats the file."
-        " `python -m orchy demo` starts a server and a worker and shows a workflow run.",
+        " `python -m orchy demo` starts a server and a worker and shows a workflow run; `python -m orchy verify` reads"
+        " what a cluster keeps in Redis and says what does not add up.",
     )
     parser.add_argument("--version", action="version", version=f"orchy {__version__}")
     parser.add_argument("--config-file", metavar="PATH", help="a TOML file with these settings [ORCHY_CONFIG_FILE]")
@@ -129,6 +130,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from orchy.demo import run_demo
 
         return run_demo(argv[1:])
+    if argv[:1] == ["verify"]:
+        from orchy.verify import run_verify
+
+        return run_verify(argv[1:])
     return serve(argv)
 
 
