@@ -13,6 +13,7 @@ import logging
 import random
 import sys
 import time
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,29 @@ class NotedResults(Results):
             await super().push(result)
 
     async def _push_once(self, channel: Channel, result: pb.ActionResult, answer_seconds: float) -> bool:
-        token = result.data["token"].string_value if "token" in result.data else None
-        about = {"flow": result.flowId, "action": result.actionId, "attempt": result.retryCount, "token": token}
+        about = _about(result)
         note("push", **about)
         done = await super()._push_once(channel, result, answer_seconds)
         if done:
             note("pushed", **about)
         return done
+
+    async def _push_all(
+        self, channel: Channel, results: Sequence[pb.ActionResult], answer_seconds: float
+    ) -> Sequence[bool]:
+        about = [_about(result) for result in results]
+        for one in about:
+            note("push", **one)
+        outcomes = await super()._push_all(channel, results, answer_seconds)
+        for one, done in zip(about, outcomes, strict=True):
+            if done:
+                note("pushed", **one)
+        return outcomes
+
+
+def _about(result: pb.ActionResult) -> dict[str, Any]:
+    token = result.data["token"].string_value if "token" in result.data else None
+    return {"flow": result.flowId, "action": result.actionId, "attempt": result.retryCount, "token": token}
 
 
 def make_worker(number: int, servers: list[str]) -> Worker:

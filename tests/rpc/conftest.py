@@ -29,6 +29,7 @@ HANG_SECONDS = 30.0
 METHODS: dict[str, tuple[str, Any, Any]] = {
     "Poll": ("/ActionService/Poll", pb.ActionPollRequest, pb.Actions),
     "Push": ("/ActionService/Push", pb.ActionResult, pb.ActionResultPushResponse),
+    "PushAll": ("/ActionService/PushAll", pb.ActionResults, pb.ActionResultsPushResponse),
     "SaveActionDefinition": (
         "/ActionService/SaveActionDefinition",
         pb.ActionDefinition,
@@ -49,6 +50,7 @@ class Behind:
     polls: list[tuple[str, int, float, str]] = attrs.field(factory=list)
     bodies: list[bytes] = attrs.field(factory=list)
     error: Exception | None = None
+    error_of: str = ""  # only results of this flow meet the error
     verdict: str | None = "applied"
     ready: bool = True
     held: int = 0
@@ -58,7 +60,7 @@ class Behind:
 
     async def push(self, result: Result) -> str | None:
         await trio.lowlevel.checkpoint()
-        if self.error:
+        if self.error and self.error_of in ("", result.flow_id):
             raise self.error
         self.results.append(result)
         return self.verdict

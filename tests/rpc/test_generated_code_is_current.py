@@ -62,6 +62,9 @@ def test_names_and_numbers_are_those_that_existing_workers_speak():
         "ActionDefinitionSaveResponse": {"status": 1},
         "ActionPollRequest": {"actionType": 1, "batchSize": 2, "waitMillis": 3, "workerId": 4},
         "ActionResultPushResponse": {"status": 1},
+        "ActionResults": {"results": 1},
+        "ActionResultsPushResponse": {"outcomes": 1},
+        "PushOutcome": {"status": 1, "code": 2, "message": 3},
         "Server": {"id": 1, "rpc_addr": 2},
         "GetServersRequest": {},
         "GetServersResponse": {"servers": 1},
@@ -71,5 +74,6 @@ def test_names_and_numbers_are_those_that_existing_workers_speak():
         ("SaveActionDefinition", "ActionDefinition", "ActionDefinitionSaveResponse"),
         ("Poll", "ActionPollRequest", "Actions"),
         ("Push", "ActionResult", "ActionResultPushResponse"),
+        ("PushAll", "ActionResults", "ActionResultsPushResponse"),
         ("GetServers", "GetServersRequest", "GetServersResponse"),
     ]

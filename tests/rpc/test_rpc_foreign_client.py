@@ -344,3 +344,35 @@ async def test_a_host_with_several_addresses_gets_one_port():
     for listener in listeners:
         assert not listener.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
         await listener.aclose()
+
+
+async def test_many_results_are_answered_each_for_itself_and_in_order(api):
+    api.behind.error, api.behind.error_of = StoreUnavailable("the store is gone"), "flow-2"
+    results = [
+        pb.ActionResult(flowId=flow_id, actionId=1, retryCount=1) for flow_id in ("flow-1", "flow-2", "", "flow-3")
+    ]
+    reply = await api.call("PushAll", results=results)
+    assert [(outcome.status, outcome.code) for outcome in reply.outcomes] == [
+        (True, 0),
+        (False, grpc.StatusCode.UNAVAILABLE.value[0]),
+        (False, grpc.StatusCode.INVALID_ARGUMENT.value[0]),
+        (True, 0),
+    ]
+    assert "the store is gone" in reply.outcomes[1].message
+    assert sorted(result.flow_id for result in api.behind.results) == ["flow-1", "flow-3"]
+
+
+async def test_too_many_results_are_refused_whole(api):
+    results = [pb.ActionResult(flowId="flow", actionId=1, retryCount=1)] * 1_001
+    assert await api.refused("PushAll", results=results) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "at most 1000 results at once",
+    )
+    assert api.behind.results == []
+    assert list((await api.call("PushAll")).outcomes) == []
+
+
+async def test_the_result_of_a_flow_that_is_gone_is_not_taken(api):
+    api.behind.verdict = None
+    reply = await api.call("PushAll", results=[pb.ActionResult(flowId="flow", actionId=1, retryCount=1)] * 2)
+    assert [(outcome.status, outcome.code) for outcome in reply.outcomes] == [(False, 0)] * 2

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from orchy.rpc.framing import Status
+from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
 from orchy.rpc.server import RpcServer, open_listeners
@@ -34,6 +34,10 @@ class Script(ActionServiceServicer):
     pushes: int = 0
     can_wait: bool = True
     swallows_pushes: bool = False
+    refused_flow: str = ""
+    knows_push_all: bool = True
+    forgets_outcomes: int = 0
+    batches: list[int] = attrs.field(factory=list)
     poll_error: Status | None = None
     work: trio.Event = attrs.field(factory=trio.Event)
 
@@ -82,8 +86,25 @@ class Script(ActionServiceServicer):
             await trio.sleep_forever()
         if self.refusal:
             raise self.refusal
+        if input_message.flowId == self.refused_flow and input_message.status == pb.ActionResult.SUCCESS:
+            raise Status(Code.INVALID_ARGUMENT, "too strange")
         self.results.append(input_message)
         return pb.ActionResultPushResponse(status=True)
+
+    async def PushAll(self, input_message: Any) -> Any:
+        if not self.knows_push_all:
+            raise Status(Code.UNIMPLEMENTED, "there is no such method")
+        self.batches.append(len(input_message.results))
+        outcomes = []
+        for result in input_message.results:
+            try:
+                outcomes.append(pb.PushOutcome(status=(await self.Push(result)).status))
+            except Status as status:
+                outcomes.append(pb.PushOutcome(code=int(status.code), message=status.message))
+        if self.forgets_outcomes:
+            self.forgets_outcomes -= 1
+            outcomes.pop()
+        return pb.ActionResultsPushResponse(outcomes=outcomes)
 
     async def GetServers(self, input_message: Any) -> Any:
         await trio.lowlevel.checkpoint()

@@ -11,6 +11,7 @@ import threading
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.values import json_of_map
@@ -201,3 +202,65 @@ assert parts <= {"worker", "rpc", "flow", "errors", "tasks"}, parts
 assert not {"orchy.rpc.server", "orchy.rpc.servicer"} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def held_worker(address, release, slots=20):
+    """Its results are all there at one moment."""
+    worker = Worker(address, worker_id="w1")
+
+    @worker.action("act", threads=slots, batch_size=slots)
+    async def act(data):
+        await release.wait()
+        return data
+
+    return worker
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["in one call", "one by one for an older server"])
+async def test_results_that_are_there_at_once_leave_together(start_server, run_worker, until, knows):
+    site = await start_server()
+    site.script.knows_push_all = knows
+    release = trio.Event()
+    for number in range(20):
+        site.script.put("act", {"n": number}, flow_id=str(number))
+    run_worker(held_worker(site.address, release))
+    await until(lambda: not site.script.queues["act"])
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    release.set()
+    await until(lambda: len(site.script.results) == 20)
+    assert {result.flowId for result in site.script.results} == {str(number) for number in range(20)}
+    assert sum(site.script.batches) >= 19 if knows else site.script.batches == []
+    assert len(site.script.batches) <= 3
+
+
+async def test_one_refused_result_holds_up_no_other_of_its_call(start_server, run_worker, until):
+    site = await start_server()
+    release = trio.Event()
+    for number in range(5):
+        site.script.put("act", {"n": number}, flow_id=str(number))
+    site.script.refused_flow = "3"
+    run_worker(held_worker(site.address, release))
+    await until(lambda: not site.script.queues["act"])
+    release.set()
+    await until(lambda: len(site.script.results) == 5)
+    failed = [result for result in site.script.results if result.status == pb.ActionResult.FAIL]
+    assert [result.flowId for result in failed] == ["3"]
+    assert "the server refused the result: too strange" in failed[0].error
+    assert len({result.flowId for result in site.script.results}) == 5
+
+
+async def test_a_server_that_does_not_answer_for_each_result_has_taken_none(
+    start_server, run_worker, until, monkeypatch
+):
+    site = await start_server()
+    release = trio.Event()
+    site.script.forgets_outcomes = 1
+    for number in range(5):
+        site.script.put("act", flow_id=str(number))
+    run_worker(held_worker(site.address, release))
+    await until(lambda: not site.script.queues["act"])
+    release.set()
+    await until(
+        lambda: {result.flowId for result in site.script.results} == set("01234") and not site.script.forgets_outcomes
+    )
+    await until(lambda: len(site.script.results) > 5)  # pushed again: the server counts each once

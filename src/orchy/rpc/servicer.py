@@ -19,9 +19,13 @@ from orchy.rpc.generated import health_pb2
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
 from orchy.rpc.generated.health_grpc import HealthServicer
 from orchy.store.base import BATCH_MAX
+from orchy.tasks import gather
 
 WAIT_MAX_SECONDS = 60.0
 NAME_LENGTH_MAX = 256
+#: The most results that one call brings, and how many of them are taken side by side.
+RESULTS_MAX = 1_000
+RESULTS_AT_ONCE = 128
 #: How often the health is looked at for those who watch it.
 HEALTH_LOOK_SECONDS = 1.0
 
@@ -97,6 +101,22 @@ class ActionService(ActionServiceServicer):
         """Take a result; false only if there is no such flow."""
         verdict = await self._orchestrator.push(result_of(input_message))
         return pb.ActionResultPushResponse(status=verdict is not None)
+
+    @_translated
+    async def PushAll(self, input_message: Any) -> Any:
+        """Take results side by side, so that their commits leave together; the outcome of each, in their order."""
+        if len(input_message.results) > RESULTS_MAX:
+            raise InvalidInput(f"at most {RESULTS_MAX} results at once")
+        return pb.ActionResultsPushResponse(
+            outcomes=await gather(self._outcome, input_message.results, RESULTS_AT_ONCE)
+        )
+
+    async def _outcome(self, result: Any) -> Any:
+        try:
+            response = await self.Push(result)
+        except Status as status:
+            return pb.PushOutcome(code=int(status.code), message=status.message)
+        return pb.PushOutcome(status=response.status)
 
     async def GetServers(self, input_message: Any) -> Any:
         """The live members."""

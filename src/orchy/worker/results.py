@@ -1,15 +1,26 @@
-"""Results on their way: each is pushed until some server takes it, or says that it never can."""
+"""Results on their way: each is pushed until some server takes it, or says that it never can.
+
+Results that are there at the same moment leave in one call, and those that come while calls are under way wait for the
+next one: the more there are, the less each costs. One alone leaves at once. A server that does not know such a call
+gets them one by one.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
+from collections import deque
+from collections.abc import Sequence
+from typing import NoReturn
+from weakref import WeakSet
 
+import attrs
 import trio
 
 from orchy.rpc.channel import Channel, ConnectionLost
 from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.tasks import gather
 from orchy.worker.action import fail
 from orchy.worker.notices import Notice
 from orchy.worker.servers import Servers
@@ -20,28 +31,92 @@ PUSH_SECONDS = 1.0
 PUSH_MAX_SECONDS = 10.0
 AGAIN_MIN_SECONDS = 0.05
 AGAIN_MAX_SECONDS = 2.0
+#: What one call brings at most; the server takes messages of 10 MiB.
+RESULTS_PER_CALL = 100
+BYTES_PER_CALL = 2 * 2**20
+#: Calls under way while more results wait.
+CALLS_MAX = 4
 
 log = logging.getLogger("orchy.worker")
 
 
+@attrs.define(eq=False)
+class _Pending:
+    """A result, and whether it is done with."""
+
+    result: pb.ActionResult
+    done: trio.Event = attrs.field(factory=trio.Event)
+
+
 class Results:
-    """Pushes results; to another server at each try."""
+    """Pushes results; to another server at each try. `run` does the work."""
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._notice = Notice()
+        self._waiting: deque[_Pending] = deque()
+        self._came = trio.Event()
+        self._calls = trio.Semaphore(CALLS_MAX)
+        self._one_by_one: WeakSet[Channel] = WeakSet()
 
     async def push(self, result: pb.ActionResult) -> None:
         """Returns when the result is a server's, or nobody's. Callers bound it."""
+        pending = _Pending(result)
+        self._waiting.append(pending)
+        self._came.set()
+        try:
+            await pending.done.wait()
+        finally:
+            if not pending.done.is_set() and pending in self._waiting:
+                self._waiting.remove(pending)
+
+    async def run(self) -> NoReturn:
+        """Send what comes, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._came.wait()
+                await self._calls.acquire()  # meanwhile more may come
+                nursery.start_soon(self._send, self._next_call())
+                if not self._waiting:
+                    self._came = trio.Event()
+
+    def _next_call(self) -> list[_Pending]:
+        call: list[_Pending] = []
+        size_bytes = 0
+        while self._waiting and len(call) < RESULTS_PER_CALL:
+            size_bytes += self._waiting[0].result.ByteSize()
+            if call and size_bytes > BYTES_PER_CALL:
+                break
+            call.append(self._waiting.popleft())
+        return call
+
+    async def _send(self, left: Sequence[_Pending]) -> None:
+        """Until none of them is left."""
         again_seconds = AGAIN_MIN_SECONDS
         answer_seconds = PUSH_SECONDS
-        while True:
-            for channel in await self._servers.some():
-                if await self._push_once(channel, result, answer_seconds):
-                    return
-                answer_seconds = min(2 * answer_seconds, PUSH_MAX_SECONDS)
-            await trio.sleep(random.uniform(again_seconds / 2, again_seconds))
-            again_seconds = min(2 * again_seconds, AGAIN_MAX_SECONDS)
+        try:
+            while left:
+                for channel in await self._servers.some():
+                    left = await self._offer(channel, left, answer_seconds)
+                    if not left:
+                        return
+                    answer_seconds = min(2 * answer_seconds, PUSH_MAX_SECONDS)
+                await trio.sleep(random.uniform(again_seconds / 2, again_seconds))
+                again_seconds = min(2 * again_seconds, AGAIN_MAX_SECONDS)
+        finally:
+            self._calls.release()
+
+    async def _offer(self, channel: Channel, left: Sequence[_Pending], answer_seconds: float) -> Sequence[_Pending]:
+        """Those that this server did not take."""
+        outcomes: Sequence[bool]
+        if len(left) == 1 or channel in self._one_by_one:
+            outcomes = await gather(lambda one: self._push_once(channel, one.result, answer_seconds), left)
+        else:
+            outcomes = await self._push_all(channel, [one.result for one in left], answer_seconds)
+        for one, done in zip(left, outcomes, strict=True):
+            if done:
+                one.done.set()
+        return [one for one in left if not one.done.is_set()]
 
     async def _push_once(self, channel: Channel, result: pb.ActionResult, answer_seconds: float) -> bool:
         """Whether that is done with."""
@@ -49,20 +124,54 @@ class Results:
             with trio.fail_after(answer_seconds):
                 reply = await channel.call("ActionService/Push", result, pb.ActionResultPushResponse)
         except Status as status:
-            if status.code not in (Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED):
-                self._notice.warn(f"results are not taken, they are pushed again: {status.message}")
-            elif result.status == pb.ActionResult.SUCCESS:
-                # Nobody will ever take it; the flow shall know why, and not wait for its time-out.
-                fail(result, f"the server refused the result: {status.message}")
-                return await self._push_once(channel, result, answer_seconds)
-            else:
-                log.error("the server refused a result of flow %s: %s", result.flowId, status.message)
-                return True
+            return self._is_done(result, status.code, status.message)
         except (ConnectionLost, trio.TooSlowError) as error:
-            self._notice.warn(f"a result is pushed again: {str(error) or 'the server did not answer'}")
-        else:
+            self._lost(error)
+            return False
+        return self._is_done(result, Code.OK, status=reply.status)
+
+    async def _push_all(
+        self, channel: Channel, results: Sequence[pb.ActionResult], answer_seconds: float
+    ) -> Sequence[bool]:
+        """Of each, whether that is done with."""
+        nothing = [False] * len(results)
+        try:
+            with trio.fail_after(answer_seconds):
+                message = pb.ActionResults(results=results)
+                reply = await channel.call("ActionService/PushAll", message, pb.ActionResultsPushResponse)
+        except Status as status:
+            if status.code is Code.UNIMPLEMENTED:
+                self._one_by_one.add(channel)
+                return await gather(lambda result: self._push_once(channel, result, answer_seconds), results)
+            self._notice.warn(f"results are not taken, they are pushed again: {status.message}")
+            return nothing
+        except (ConnectionLost, trio.TooSlowError) as error:
+            self._lost(error)
+            return nothing
+        if len(reply.outcomes) != len(results):
+            self._notice.warn("a server did not answer for each result; they are pushed again")
+            return nothing
+        return [
+            self._is_done(result, outcome.code, outcome.message, outcome.status)
+            for result, outcome in zip(results, reply.outcomes, strict=True)
+        ]
+
+    def _is_done(self, result: pb.ActionResult, code: int, message: str = "", status: bool = False) -> bool:
+        """What a server's answer for one result comes to."""
+        if code == Code.OK:
             self._notice.clear("results are taken again")
-            if not reply.status:
+            if not status:
                 log.warning("flow %s is not there any more: a result of it is dropped", result.flowId)
             return True
-        return False
+        if code not in (Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED):
+            self._notice.warn(f"results are not taken, they are pushed again: {message}")
+            return False
+        if result.status == pb.ActionResult.SUCCESS:
+            # Nobody will ever take it; the flow shall know why, and not wait for its time-out.
+            fail(result, f"the server refused the result: {message}")
+            return False
+        log.error("the server refused a result of flow %s: %s", result.flowId, message)
+        return True
+
+    def _lost(self, error: Exception) -> None:
+        self._notice.warn(f"a result is pushed again: {str(error) or 'the server did not answer'}")

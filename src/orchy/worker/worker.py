@@ -123,6 +123,7 @@ class Worker:
         try:
             async with trio.open_nursery() as connections:
                 connections.start_soon(servers.run)
+                connections.start_soon(results.run)
                 async with trio.open_nursery() as work:
                     async with trio.open_nursery() as polls:
                         for action in self._actions.values():

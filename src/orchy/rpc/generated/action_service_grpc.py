@@ -13,6 +13,9 @@ class ActionServiceServicer(purerpc.Servicer):
     async def Push(self, input_message):
         raise NotImplementedError()
 
+    async def PushAll(self, input_message):
+        raise NotImplementedError()
+
     async def GetServers(self, input_message):
         raise NotImplementedError()
 
@@ -46,6 +49,15 @@ class ActionServiceServicer(purerpc.Servicer):
                 purerpc.Cardinality.UNARY_UNARY,
                 action_service__pb2.ActionResult,
                 action_service__pb2.ActionResultPushResponse,
+            )
+        )
+        service_obj.add_method(
+            "PushAll",
+            self.PushAll,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                action_service__pb2.ActionResults,
+                action_service__pb2.ActionResultsPushResponse,
             )
         )
         service_obj.add_method(
@@ -88,6 +100,14 @@ class ActionServiceStub:
                 purerpc.Cardinality.UNARY_UNARY,
                 action_service__pb2.ActionResult,
                 action_service__pb2.ActionResultPushResponse,
+            )
+        )
+        self.PushAll = self._client.get_method_stub(
+            "PushAll",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                action_service__pb2.ActionResults,
+                action_service__pb2.ActionResultsPushResponse,
             )
         )
         self.GetServers = self._client.get_method_stub(

@@ -120,6 +120,28 @@ class ActionResultPushResponse(_message.Message):
     status: bool
     def __init__(self, status: _Optional[bool] = ...) -> None: ...
 
+class ActionResults(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[ActionResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[ActionResult, _Mapping]]] = ...) -> None: ...
+
+class ActionResultsPushResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[PushOutcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[PushOutcome, _Mapping]]] = ...) -> None: ...
+
+class PushOutcome(_message.Message):
+    __slots__ = ("status", "code", "message")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    status: bool
+    code: int
+    message: str
+    def __init__(self, status: _Optional[bool] = ..., code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
 class Server(_message.Message):
     __slots__ = ("id", "rpc_addr")
     ID_FIELD_NUMBER: _ClassVar[int]
