@@ -261,16 +261,16 @@ def the_end_leaves_what_runs() -> AbstractContextManager[None]:
 
 def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
     """A start whose answer was lost is answered as if it had been made."""
-    execute = Orchestrator.execute
+    start = Orchestrator.start
 
-    async def mutated(self: Any, name: str, input: Any, version: Any = None, flow_id: Any = None) -> Any:
+    async def mutated(self: Any, graph: Any, input: Any, flow_id: Any = None) -> Any:
         commit = self._store.commit
         try:
-            return await execute(_Once(self, commit), name, input, version, flow_id)
+            return await start(_Once(self, commit), graph, input, flow_id)  # type: ignore[arg-type]
         except OutcomeUnknown:
             return flow_id
 
-    return _replaced(Orchestrator, "execute", mutated)
+    return _replaced(Orchestrator, "start", mutated)
 
 
 class _Once:
