@@ -36,9 +36,9 @@ def run(server: Server) -> Iterator[Figure]:
 
 
 def run_plain(server: Server) -> Iterator[Figure]:
-    """A worker of the fixed calls (Poll of 100, one Push a result), starts one by one."""
+    """A worker of the fixed calls (one Push a result), starts one by one."""
     server.call("POST", "/workflow", chain("three", 3))
-    with run_worker(server, STEP):
+    with run_worker(server, STEP, plain=True):
         start_one_by_one(server, "three", 200)
         wait_for_all(server, "three")
         cpu, began = server.cpu_seconds(), time.perf_counter()

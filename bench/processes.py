@@ -22,6 +22,12 @@ from orchy.store.redis.embedded import find_binary
 
 START_SECONDS = 30.0
 
+#: As workers in other languages do: one Push for each result, many at a time.
+PLAIN = """
+from orchy.worker import results
+results.RESULTS_PER_CALL, results.CALLS_MAX = 1, 64
+"""
+
 WORKER = """
 import sys
 from orchy.worker import Worker
@@ -126,9 +132,9 @@ def run_server(redis_port: int) -> Iterator[Server]:
 
 
 @contextmanager
-def run_worker(server: Server, *actions: str) -> Iterator[None]:
-    """A worker whose actions do nothing, in a process of its own; known to the server."""
-    command = [sys.executable, "-c", WORKER, f"127.0.0.1:{server.grpc_port}", *actions]
+def run_worker(server: Server, *actions: str, plain: bool = False) -> Iterator[None]:
+    """A worker whose actions do nothing, in a process of its own; known to the server. `plain`: Push for each result."""
+    command = [sys.executable, "-c", (PLAIN if plain else "") + WORKER, f"127.0.0.1:{server.grpc_port}", *actions]
     with _run_known(server, command, set(actions)):
         yield
 
