@@ -133,7 +133,7 @@ def run_server(redis_port: int) -> Iterator[Server]:
 
 @contextmanager
 def run_worker(server: Server, *actions: str, plain: bool = False) -> Iterator[None]:
-    """A worker whose actions do nothing, in a process of its own; known to the server. `plain`: Push for each result."""
+    """A worker whose actions do nothing, in its own process; known to the server. `plain`: a Push for each result."""
     command = [sys.executable, "-c", (PLAIN if plain else "") + WORKER, f"127.0.0.1:{server.grpc_port}", *actions]
     with _run_known(server, command, set(actions)):
         yield
