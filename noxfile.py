@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2024.10.9"
@@ -72,9 +74,19 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Latency, timers, a long chain and idle cost, measured on real processes. `-- NAME ...`: just these."""
+    """The standard work on real processes, beside its goals and beside Celery. `-- NAME ...`."""
     _install(session)
-    session.run("python", "bench/run.py", *session.posargs)
+    session.run("python", "bench/run.py", *session.posargs, env={"CELERY_PYTHON": _celery(session)})
+
+
+def _celery(session: nox.Session) -> str:
+    """The Python of an environment of its own with Celery in it."""
+    home = Path(session.virtualenv.location) / "celery"
+    python = home / "bin" / "python"
+    if not python.exists():
+        session.run("python", "-m", "venv", str(home))
+        session.run(str(python), "-m", "pip", "install", "-q", "celery[redis]>=5.4", external=True)
+    return str(python)
 
 
 @nox.session

@@ -16,6 +16,7 @@ import burst
 import chain
 import idle
 import notify
+import peer
 import starts
 import three
 import timers
@@ -27,6 +28,7 @@ RESULTS = Path(__file__).parent / "results.json"
 BENCHES: dict[str, Callable[[Server], Iterator[Figure]]] = {
     "three": three.run,
     "burst": burst.run,
+    "celery": peer.run,
     "burst-plain": burst.run_plain,
     "chain": chain.run,
     "fan": chain.run_fan,
