@@ -1,7 +1,7 @@
 """A peer: Celery's chain of three tasks that do nothing, on the same Redis. Run by the Python that has Celery.
 
-`celery_peer.py REDIS_PORT FLOWS BURST` prints {"p50_ms": ..., "p99_ms": ..., "flows_a_second": ...}. As a module it is what
-its worker processes import.
+`celery_peer.py REDIS_PORT FLOWS BURST` prints {"p50_ms": ..., "p99_ms": ..., "flows_a_second": ...}. As a module it is
+what its worker processes import.
 """
 
 from __future__ import annotations
