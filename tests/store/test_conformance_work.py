@@ -96,6 +96,16 @@ async def test_what_has_ended_or_went_back_before_does_not_go_back(drive, store)
     assert await store.give_back(await store.claim("pay", [0], 1, "w")) == 0
 
 
+async def test_what_is_about_to_time_out_does_not_go_back(drive, store):
+    """Whoever looked has moved the timer, and will end the attempt: nobody else shall get it."""
+    (lease,) = await drive.own(0)
+    await drive.start(fields={"r:1": b"1:q:"}, enqueue=[entry(b"work", timeout_ms=1)])
+    claimed = await store.claim("pay", [0], 1, "w")
+    assert len(await drive.wait_for_due(lease)) == 1
+    assert await store.give_back(claimed) == 0
+    assert await drive.claim() == []
+
+
 async def test_what_goes_back_in_a_pause_is_parked_by_the_next_claim(drive, store):
     await drive.start_queued("flow", b"work")
     claimed = await store.claim("pay", [0], 1, "w")

@@ -151,10 +151,11 @@ class HistoryEntry:
 
 @attrs.frozen
 class Receipt:
-    """With what a store takes an attempt back that it handed out; `head` is its own affair."""
+    """With what a store takes an attempt back that it handed out; `head` is its own affair, `due_ms` its time-out."""
 
     partition: int
     head: bytes
+    due_ms: int = 0
 
 
 @attrs.frozen
@@ -259,8 +260,8 @@ class FlowStore(Protocol):
     async def give_back(self, claimed: Claimed) -> int:
         """Put attempts that did not reach their worker back to the front of their queues, and drop their time-outs.
 
-        Those whose time-out is not set any more have ended: they are passed over. Each one that went back gets a
-        GIVEN_BACK history entry. How many did.
+        Those whose time-out is not set any more have ended, and those whose time-out is due end now: they are passed
+        over. Each one that went back gets a GIVEN_BACK history entry. How many did.
         """
         ...
 

@@ -185,7 +185,8 @@ class MemoryStore(MemoryDefinitions):
                 queued = queue.popleft()
                 if self._hand_out(partition, queued, worker_id):
                     bodies.append(queued.entry.body)
-                    receipts.append(Receipt(number, queued.head()))
+                    key = TimerKey(TimerKind.TIMEOUT, queued.entry.action_id, queued.entry.attempt, queued.flow_id)
+                    receipts.append(Receipt(number, queued.head(), partition.timers[key]))
             if not queue:
                 partition.queues.pop(action_name, None)
                 emptied.append(number)
@@ -199,8 +200,9 @@ class MemoryStore(MemoryDefinitions):
             partition, queued = self._partition(receipt.partition), _Queued.of(receipt.head, body)
             entry = queued.entry
             key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, queued.flow_id)
-            if partition.timers.pop(key, None) is None:
+            if partition.timers.get(key) != receipt.due_ms or receipt.due_ms <= self._now_ms():
                 continue
+            del partition.timers[key]
             partition.queues.setdefault(entry.action_name, deque()).appendleft(queued)
             line = f'["{RecordType.GIVEN_BACK}",{entry.action_id},{entry.attempt}]'
             partition.flows[queued.flow_id].history.append(HistoryEntry(self._now_ms(), line.encode()))

@@ -139,22 +139,26 @@ class RedisStore:
             args: list[Part] = [action_name, wanted, json.dumps(worker_id), *limits]
             # Not safe: attempts would be handed out to nobody. One whose answer is lost comes back by its time-out.
             reply = await self._redis.script(scripts.CLAIM, self._prefixes(group), args, safe=False)
-            got, empty, heads, places = reply
+            got, empty, heads, places, soonest = reply
             bodies += got
             emptied += (group[index - 1] for index in empty)
-            receipts += (Receipt(group[index - 1], head) for index, head in zip(places, heads, strict=True))
+            for index, head in zip(places, heads, strict=True):
+                timeout_ms = int(head.split(b":", 4)[3])
+                receipts.append(Receipt(group[index - 1], head, soonest + timeout_ms))
         return Claimed(bodies, emptied, receipts)
 
     async def give_back(self, claimed: Claimed) -> int:
         """See the port."""
-        entries: dict[int, list[tuple[int, bytes]]] = {}
+        entries: dict[int, list[tuple[int, bytes, int]]] = {}
         for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
             group = receipt.partition if self._redis.is_cluster else 0
-            entries.setdefault(group, []).append((receipt.partition, receipt.head + body))
+            entries.setdefault(group, []).append((receipt.partition, receipt.head + body, receipt.due_ms))
         given_back = 0
         for attempts in entries.values():
-            args: list[Part] = [HISTORY_ENTRIES_MAX, *(entry for _, entry in attempts)]
-            prefixes = self._prefixes([partition for partition, _ in attempts])
+            args: list[Part] = [HISTORY_ENTRIES_MAX]
+            for _, entry, due_ms in attempts:
+                args += (entry, due_ms)
+            prefixes = self._prefixes([partition for partition, _, _ in attempts])
             # Not safe: a worker may have got it again, and would lose it to the second one.
             given_back += await self._redis.script(scripts.GIVE_BACK, prefixes, args, safe=False)
         return given_back

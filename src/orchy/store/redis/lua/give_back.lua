@@ -1,20 +1,27 @@
 -- give_back: attempts that were handed out and did not reach their worker go back to the front of their queues.
 --
 -- KEYS      for each attempt what its partition's keys begin with
--- ARGV      1 most history entries, 2.. the queue entry of each
--- returns   how many went back; one whose time-out is not set any more has ended, and is passed over
+-- ARGV      1 most history entries, then for each its queue entry and when (ms) its time-out is due
+-- returns   how many went back; one whose time-out is not set any more has ended, one whose time-out is due is about to
+--           (whoever looked has moved it): they are passed over
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --- @include "arguments"
 --- @include "now"
 --- @include "history"
 --- @include "queue"
 local history_max = whole(1)
-local stamp = string.format('%.0f ', (now_ms()))
+for index = 1, #KEYS do
+  whole(1 + 2 * index)
+end
+local now = now_ms()
+local stamp = string.format('%.0f ', now)
 local given_back = 0
 for index = #KEYS, 1, -1 do -- the last one first: so the first one comes to the very front
-  local prefix, entry = KEYS[index], ARGV[1 + index]
+  local prefix, entry, due = KEYS[index], ARGV[2 * index], whole(1 + 2 * index)
   local flow_id, action_id, attempt, _, name = parse_entry(entry)
-  if flow_id and redis.call('ZREM', prefix .. 't', 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id) == 1 then
+  local timer = flow_id and 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id
+  if timer and now < due and tonumber(redis.call('ZSCORE', prefix .. 't', timer) or 0) == due then
+    redis.call('ZREM', prefix .. 't', timer)
     if redis.call('LPUSH', prefix .. 'q:' .. name, entry) == 1 then
       redis.call('SADD', prefix .. 'ready', name)
     end
