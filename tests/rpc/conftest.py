@@ -16,13 +16,15 @@ import trio.testing
 
 from orchy.flow.definition import ActionDefinition
 from orchy.orchestrator import Result
-from orchy.rpc.connection import Allowance, Connection
+from orchy.rpc.call import Allowance
+from orchy.rpc.connection import Connection
 from orchy.rpc.framing import frame
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
-from orchy.rpc.http2 import Http2Connection
 from orchy.rpc.server import RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
+from orchy.rpc.services import methods_of
+from tests.rpc.h2_client import H2Client
 
 HANG_SECONDS = 30.0
 
@@ -159,7 +161,7 @@ class RawClient:
     """HTTP/2 by hand, over any stream: to send what no client library would."""
 
     stream: trio.abc.Stream
-    http: Http2Connection = attrs.field(factory=Http2Connection)
+    http: H2Client = attrs.field(factory=H2Client)
     events: list[Any] = attrs.field(factory=list)
 
     async def greet(self) -> None:
@@ -227,12 +229,12 @@ def _text(text: Any) -> str:
 @pytest.fixture
 async def in_memory(behind: Behind) -> AsyncIterator[Callable[..., tuple[Connection, RawClient]]]:
     """Connections without a network, so that a test's clock may be a mock."""
-    services = {servicer.service.name: servicer.service for servicer in services_of(behind)}
+    methods = methods_of(servicer.service for servicer in services_of(behind))
     async with trio.open_nursery() as nursery:
 
         def connect(allowance: Allowance | None = None) -> tuple[Connection, RawClient]:
             ours, theirs = trio.testing.memory_stream_pair()
-            connection = Connection(theirs, services, allowance or Allowance())
+            connection = Connection(theirs, methods, allowance or Allowance())
 
             async def serve() -> None:
                 await connection.serve()

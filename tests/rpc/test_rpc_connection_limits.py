@@ -11,8 +11,10 @@ from h2.settings import SettingCodes, Settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchy.rpc import call, http2
 from orchy.rpc import connection as limits
-from orchy.rpc.connection import Allowance, Connection
+from orchy.rpc.call import Allowance
+from orchy.rpc.connection import Connection
 from orchy.rpc.framing import Code
 from orchy.rpc.generated import action_service_pb2 as pb
 
@@ -103,7 +105,7 @@ async def test_streams_that_are_opened_to_be_reset_end_the_connection(in_memory,
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         with pytest.raises((trio.BrokenResourceError, h2.exceptions.ProtocolError)):
-            for _ in range(limits.RESETS_MAX + 100):
+            for _ in range(http2.RESETS_MAX + 100):
                 client.http.reset_stream(client.request(POLL))
                 await client.flush()
                 await trio.lowlevel.checkpoint()
@@ -116,7 +118,7 @@ async def test_a_client_whose_every_poll_runs_into_its_deadline_may_go_on(in_mem
     behind.hold = True
     _, client = in_memory()
     await client.greet()
-    for _ in range(limits.RESETS_MAX + 500):
+    for _ in range(http2.RESETS_MAX + 500):
         client.http.reset_stream(client.request(POLL))
         await client.flush()
         await trio.sleep(0.1)
@@ -130,7 +132,7 @@ async def test_a_message_is_refused_as_soon_as_it_says_how_long_it_is(in_memory,
     _, client = in_memory()
     await client.greet()
     stream_id = client.open()
-    client.http.send_data(stream_id, b"\0" + (limits.MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"))
+    client.http.send_data(stream_id, b"\0" + (call.MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"))
     await client.flush()
     assert await client.status(stream_id) == str(int(Code.RESOURCE_EXHAUSTED))
 
@@ -170,17 +172,19 @@ async def test_requests_under_way_share_an_allowance(in_memory, autojump_clock):
     assert allowance.bytes_used == 0
 
 
-async def test_more_streams_than_allowed_end_the_connection(in_memory, behind, autojump_clock):
+async def test_a_stream_more_than_allowed_is_refused_and_the_others_go_on(in_memory, behind, autojump_clock):
     behind.hold = True
     _, client = in_memory()
-    client.http.remote_settings = Settings(client=False, initial_values={SettingCodes.MAX_CONCURRENT_STREAMS: 10**6})
     await client.greet()
-    for _ in range(limits.STREAMS_MAX + 1):
-        client.request(POLL)
+    await client.until(h2.events.RemoteSettingsChanged)
+    client.http.remote_settings = Settings(client=False, initial_values={SettingCodes.MAX_CONCURRENT_STREAMS: 10**6})
+    streams = [client.request(POLL) for _ in range(limits.STREAMS_MAX + 1)]
     await client.flush()
-    await client.end()
-    await trio.testing.wait_all_tasks_blocked()
-    assert behind.held == 0
+    refused = await client.until(h2.events.StreamReset)
+    assert (refused.stream_id, refused.error_code) == (streams[-1], 7)
+    assert behind.held == limits.STREAMS_MAX
+    behind.let_go.set()
+    assert await client.status(streams[-2]) == "0"
 
 
 async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connection(monkeypatch, autojump_clock):

@@ -9,7 +9,8 @@ import trio
 import trio.testing
 
 from orchy.rpc import connection as limits
-from orchy.rpc.connection import Allowance, Connection
+from orchy.rpc.call import Allowance
+from orchy.rpc.connection import Connection
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)

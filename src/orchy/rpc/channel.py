@@ -1,4 +1,4 @@
-"""A client's connection to one server, for unary calls: what the worker library needs of gRPC. h2 keeps the protocol.
+"""A client's connection to one server: what the worker library needs of gRPC. `http2` keeps the protocol.
 
 Calls run side by side; when the connection is lost, each of them fails at once. A server that announces its end gets
 no new calls, but may still answer those under way. A connection is not made again: its owner opens a new one.
@@ -6,21 +6,29 @@ no new calls, but may still answer those under way. A connection is not made aga
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
-import h2.config
-import h2.events
-import h2.exceptions
 import trio
 from google.protobuf.message import DecodeError
-from h2.errors import ErrorCodes
-from h2.settings import SettingCodes, Settings
 
-from orchy.rpc.framing import Code, Status, decode_message, frame, unframe
-from orchy.rpc.http2 import HEADERS_AS_THEY_ARE, Http2Connection
+from orchy.rpc.events import (
+    DataReceived,
+    Event,
+    GoingAway,
+    HeadersReceived,
+    Role,
+    SettingsReceived,
+    StreamReset,
+    WindowOpened,
+)
+from orchy.rpc.frames import ErrorCode, ProtocolError
+from orchy.rpc.framing import PREFIX_BYTES, Code, Status, decode_message, frame, unframe
+from orchy.rpc.headers import encode_block
+from orchy.rpc.http2 import Http2
 from orchy.tasks import open_service_nursery
 
 RECEIVE_BYTES = 64 * 1024
@@ -39,17 +47,22 @@ class ConnectionLost(Exception):
 
 @attrs.define(eq=False)
 class _Call:
-    done: trio.Event = attrs.field(factory=trio.Event)
-    window: trio.Event = attrs.field(factory=trio.Event)
+    """A stream of ours. `changed` is set when something came that its caller waits for."""
+
+    done: bool = False
+    changed: trio.Event = attrs.field(factory=trio.Event)
+    window: trio.Event | None = None
     body: bytearray = attrs.field(factory=bytearray)
     status: Status | None = None
     lost: bool = False
 
     def end(self, status: Status | None = None) -> None:
-        if not self.done.is_set():
+        if not self.done:
+            self.done = True
             self.status = status
-            self.done.set()
-            self.window.set()
+            self.changed.set()
+            if self.window is not None:
+                self.window.set()
 
 
 class Channel:
@@ -58,12 +71,8 @@ class Channel:
     def __init__(self, stream: trio.abc.Stream, authority: str) -> None:
         self._stream = stream
         self._authority = authority
-        self._http = Http2Connection(h2.config.H2Configuration(client_side=True, **HEADERS_AS_THEY_ARE))
-        self._http.local_settings = Settings(
-            client=True, initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES}
-        )
-        self._http.initiate_connection()
-        self._http.increment_flow_control_window(WINDOW_BYTES)
+        self._http = Http2(Role.CLIENT, streams_max=0, stream_window_bytes=WINDOW_BYTES, window_bytes=WINDOW_BYTES)
+        self._blocks: dict[str, bytes] = {}
         self._calls: dict[int, _Call] = {}
         self._turns = trio.CapacityLimiter(CALLS_MAX)
         self._to_write = trio.Event()
@@ -88,49 +97,59 @@ class Channel:
 
     async def call(self, method: str, request: Any, reply_type: Any) -> Any:
         """Call "Service/Method". Raises Status, or ConnectionLost. Cancelled, it tells the server."""
-        headers = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":authority", self._authority),
-            (":path", f"/{method}"),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-        ]
-        call = _Call()
         async with self._turns:
-            if not self.open:
-                raise ConnectionLost(f"{self._authority} is gone")
-            try:
-                stream_id = self._http.get_next_available_stream_id()
-                self._http.send_headers(stream_id, headers)
-            except h2.exceptions.ProtocolError as error:
-                self._ending.set()
-                raise ConnectionLost(f"{self._authority} takes no more calls: {error}") from None
-            self._calls[stream_id] = call
-            try:
-                await self._send(stream_id, call, frame(request.SerializeToString()))
-                await call.done.wait()
-            except h2.exceptions.ProtocolError as error:
-                raise ConnectionLost(f"a call to {self._authority} was broken off: {error}") from None
-            finally:
-                del self._calls[stream_id]
-                if not call.done.is_set():
-                    self._reset(stream_id)
-                self._call_ended.set()
-                self._call_ended = trio.Event()
+            with self._opened(method) as (stream_id, call):
+                await self._send(stream_id, call, frame(request.SerializeToString()), end=True)
+                while not call.done:
+                    await call.changed.wait()
+        self._raise_if_bad(call)
+        return _parse(reply_type, unframe(call.body))
+
+    @asynccontextmanager
+    async def stream(self, method: str, reply_type: Any) -> AsyncIterator[MessageStream]:
+        """Call a "Service/Method" of streams while the block runs. Left early, it tells the server."""
+        with self._opened(method) as (stream_id, call):
+            yield MessageStream(self, stream_id, call, reply_type)
+
+    @contextmanager
+    def _opened(self, method: str) -> Iterator[tuple[int, _Call]]:
+        """A stream with its headers sent; reset if it is left before it is done."""
+        if not self.open:
+            raise ConnectionLost(f"{self._authority} is gone")
+        try:
+            stream_id = self._http.open_stream(self._block(method))
+        except ProtocolError as error:
+            self._ending.set()
+            raise ConnectionLost(f"{self._authority} takes no more calls: {error}") from None
+        call = self._calls[stream_id] = _Call()
+        try:
+            yield stream_id, call
+        finally:
+            del self._calls[stream_id]
+            if not call.done:
+                self._reset(stream_id)
+            self._call_ended.set()
+            self._call_ended = trio.Event()
+
+    def _block(self, method: str) -> bytes:
+        """The headers of a call, made once."""
+        block = self._blocks.get(method)
+        if block is None:
+            headers = [(":method", "POST"), (":scheme", "http"), (":authority", self._authority)]
+            headers += [(":path", f"/{method}"), ("te", "trailers"), ("content-type", "application/grpc")]
+            block = self._blocks[method] = encode_block(headers)
+        return block
+
+    def _raise_if_bad(self, call: _Call) -> None:
         if call.lost:
             raise ConnectionLost(f"the connection to {self._authority} was lost")
         if call.status is not None:
             raise call.status
-        try:
-            return reply_type.FromString(unframe(call.body))
-        except (DecodeError, UnicodeDecodeError):
-            raise Status(Code.INTERNAL, "the server's answer can't be read") from None
 
-    async def _send(self, stream_id: int, call: _Call, data: bytes) -> None:
+    async def _send(self, stream_id: int, call: _Call, data: bytes, *, end: bool = False) -> None:
         sent_bytes = 0
-        while sent_bytes < len(data) and not call.done.is_set():
-            room = min(self._http.local_flow_control_window(stream_id), self._http.max_outbound_frame_size)
+        while sent_bytes < len(data) and not call.done:
+            room = self._http.room(stream_id)
             if room <= 0:
                 call.window = trio.Event()
                 self._to_write.set()
@@ -138,15 +157,16 @@ class Channel:
                 continue
             part = data[sent_bytes : sent_bytes + room]
             sent_bytes += len(part)
-            self._http.send_data(stream_id, part, end_stream=sent_bytes == len(data))
+            self._http.send_data(stream_id, part, end_stream=end and sent_bytes == len(data))
+        self._to_write.set()
+
+    def _end(self, stream_id: int) -> None:
+        self._http.send_data(stream_id, b"", end_stream=True)
         self._to_write.set()
 
     def _reset(self, stream_id: int) -> None:
-        try:
-            self._http.reset_stream(stream_id, ErrorCodes.CANCEL)
-            self._to_write.set()
-        except h2.exceptions.ProtocolError:
-            pass  # it is closed
+        self._http.reset(stream_id, ErrorCode.CANCEL)
+        self._to_write.set()
 
     async def run(self) -> None:
         """Carry the calls until the connection is lost or this is cancelled."""
@@ -159,13 +179,14 @@ class Channel:
             self._ending.set()
             self._closed.set()
             for call in self._calls.values():
-                if not call.done.is_set():
+                if not call.done:
                     call.lost = True
                     call.end()
             self._call_ended.set()
 
     async def _read_all(self) -> None:
         pinged = False
+        self._to_write.set()
         while True:
             data: bytes | bytearray | None = None
             try:
@@ -175,47 +196,48 @@ class Channel:
                     if pinged:
                         return
                     pinged = True
-                    self._http.ping(b"orchy-ok")
+                    self._http.ping()
                 elif not data:
                     return
                 else:
                     pinged = False
-                    for event in self._http.receive_data(bytes(data)):
+                    for event in self._http.receive(data):
                         self._take(event)
+                    self._http.forgive()  # the server is trusted to mean well
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
-            except (h2.exceptions.ProtocolError, UnicodeDecodeError):
+            except ProtocolError:
                 return  # whoever that is, it is no gRPC server
             self._to_write.set()
 
-    def _take(self, event: h2.events.Event) -> None:
+    def _take(self, event: Event) -> None:
         match event:
-            case h2.events.DataReceived():
-                self._http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                if call := self._calls.get(event.stream_id):
-                    call.body += event.data
+            case DataReceived(stream_id, data):
+                if call := self._calls.get(stream_id):
+                    call.body += data
+                    call.changed.set()
                     if len(call.body) > REPLY_BYTES_MAX:
                         call.end(Status(Code.RESOURCE_EXHAUSTED, f"the answer has more than {REPLY_BYTES_MAX} bytes"))
-                        self._reset(event.stream_id)
-            case h2.events.ResponseReceived() | h2.events.TrailersReceived():
-                headers = dict(event.headers)
-                call = self._calls.get(event.stream_id)
-                if call and "grpc-status" in headers:
-                    call.end(_status_of(headers["grpc-status"], headers.get("grpc-message", "")))
-            case h2.events.StreamEnded() | h2.events.StreamReset():
-                if call := self._calls.get(event.stream_id):
+                        self._reset(stream_id)
+            case HeadersReceived(stream_id, headers, ended):
+                call = self._calls.get(stream_id)
+                if call and "grpc-status" in headers.fields:
+                    call.end(_status_of(headers.fields["grpc-status"], headers.fields.get("grpc-message", "")))
+                elif call and ended:
                     call.end(Status(Code.UNAVAILABLE, "the server ended the call without a status"))
-            case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
+            case StreamReset(stream_id):
+                if call := self._calls.get(stream_id):
+                    call.end(Status(Code.UNAVAILABLE, "the server ended the call without a status"))
+            case WindowOpened() | SettingsReceived():
                 for call in self._calls.values():
-                    call.window.set()
-            case h2.events.ConnectionTerminated():
+                    if call.window is not None:
+                        call.window.set()
+            case GoingAway(last_stream_id):
                 self._ending.set()
                 for stream_id, call in self._calls.items():
-                    if stream_id > event.last_stream_id:  # the server never saw these
+                    if stream_id > last_stream_id:  # the server never saw these
                         call.lost = True
                         call.end()
-            case _:
-                pass
 
     async def _write_all(self) -> None:
         while True:
@@ -227,6 +249,60 @@ class Channel:
                     await self._stream.send_all(data)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return
+
+
+class MessageStream:
+    """Messages to and from a server: `send` them, iterate over the answers. Made by `Channel.stream`."""
+
+    def __init__(self, channel: Channel, stream_id: int, call: _Call, reply_type: Any) -> None:
+        self._channel = channel
+        self._stream_id = stream_id
+        self._call = call
+        self._reply_type = reply_type
+        self._replies: deque[Any] = deque()
+
+    async def send(self, message: Any) -> None:
+        """Send a message as fast as the server takes it; one at a time. Nothing when the call is over."""
+        await self._channel._send(self._stream_id, self._call, frame(message.SerializeToString()))
+
+    def end(self) -> None:
+        """Nothing more will be sent; answers may still come."""
+        self._channel._end(self._stream_id)
+
+    def __aiter__(self) -> MessageStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next answer; the end of them is a good end. Raises Status, ConnectionLost."""
+        while True:
+            if self._replies:
+                return self._replies.popleft()
+            self._cut_replies()
+            if self._replies:
+                continue
+            if self._call.done:
+                self._channel._raise_if_bad(self._call)
+                raise StopAsyncIteration
+            self._call.changed = trio.Event()
+            await self._call.changed.wait()
+
+    def _cut_replies(self) -> None:
+        body = self._call.body
+        at = 0
+        while len(body) - at >= PREFIX_BYTES:
+            end = at + PREFIX_BYTES + int.from_bytes(body[at + 1 : at + PREFIX_BYTES], "big")
+            if end > len(body):
+                break
+            self._replies.append(_parse(self._reply_type, unframe(body[at:end])))
+            at = end
+        del body[:at]
+
+
+def _parse(reply_type: Any, data: bytes) -> Any:
+    try:
+        return reply_type.FromString(data)
+    except (DecodeError, UnicodeDecodeError):
+        raise Status(Code.INTERNAL, "the server's answer can't be read") from None
 
 
 def _status_of(code: str, message: str) -> Status | None:

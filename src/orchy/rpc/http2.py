@@ -1,60 +1,406 @@
-"""h2's connection, taught that a GOAWAY announces an end and is not one (RFC 9113, 6.8), and not to wait for a frame
-that is larger than any may be.
+"""One HTTP/2 connection as a machine without IO (RFC 9113): bytes in, events out; calls in, bytes out. Both roles.
 
-h2 takes a GOAWAY, sent or received, for the end: calls under way can be neither answered nor heard of any more, and
-what waits to be sent is thrown away. Here, one without an error leaves the streams that are open as they are.
+`receive` takes what arrived and answers what it means; what has to be sent gathers until `data_to_send`. The machine
+keeps the windows and the life of each stream; it gives back the window of what it has handed on, so whoever owns it
+bounds what is kept. What the peer does wrong ends the stream or the connection as the RFC says.
 
-h2 looks at a frame's length when all of it is there: a peer could have it keep 16 MiB a connection.
+A peer that is busy without asking for anything (resets, pings, settings, empty frames, broken streams) is counted, and
+told to calm down when it does too much of it between two calls of `forgive` (CVE-2019-9512 to 9518, 2023-44487,
+2024-27316, 2025-8671).
 
-Relies on inner parts of h2 3.2, the last version that purerpc can be installed with.
+Why it is fast: a frame is one slice and one method; header blocks are remembered (`headers`); windows are given back
+by halves; nothing is copied on the way out but into the one buffer that leaves.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-import h2.connection
-import h2.events
-from h2.errors import ErrorCodes
-from h2.exceptions import FrameTooLargeError
-from hyperframe.frame import GoAwayFrame
+import attrs
 
-#: Text, and no look at what we send ourselves: our headers are lower-case and in order. What comes in is checked.
-HEADERS_AS_THEY_ARE: Final[dict[str, Any]] = {
-    "header_encoding": "utf-8",
-    "validate_outbound_headers": False,
-    "normalize_outbound_headers": False,
-}
+from orchy.rpc.events import (
+    DataReceived,
+    Event,
+    GoingAway,
+    HeadersReceived,
+    Role,
+    SettingsReceived,
+    StreamReset,
+    WindowOpened,
+)
+from orchy.rpc.frames import (
+    PREFACE,
+    STREAM_ID_LIMIT,
+    WINDOW_BYTES,
+    WINDOW_BYTES_LIMIT,
+    ErrorCode,
+    Flag,
+    Kind,
+    ProtocolError,
+    Setting,
+    StreamError,
+    decode_number,
+    encode_data,
+    encode_frame,
+    encode_goaway,
+    encode_headers,
+    encode_reset,
+    encode_settings,
+    encode_window_update,
+    unpad,
+)
+from orchy.rpc.headers import HEADER_BYTES_MAX, HeaderReader, flaw_of_message
+from orchy.rpc.reader import DEPENDS_ON_ITSELF, FrameReader
+from orchy.rpc.settings import PeerSettings
+
+#: How much of what asks for nothing a peer may send between two calls of `forgive`.
+RESETS_MAX: Final = 2_000
+IDLE_FRAMES_MAX: Final = 20_000
+#: Streams that were reset here, whose frames may still be on their way.
+RESET_STREAMS_REMEMBERED: Final = 1_000
 
 
-#: Of a frame's head (RFC 9113, section 4.1).
-LENGTH_BYTES = 3
+@attrs.define(eq=False)
+class _Stream:
+    """A stream that is open on at least one side."""
+
+    send_window: int
+    receive_window: int
+    headed: bool = False  # its first headers have come
+    remote_ended: bool = False
+    local_ended: bool = False
+    bytes_expected: int | None = None  # what `content-length` promised and has not come
 
 
-class Http2Connection(h2.connection.H2Connection):  # type: ignore[misc]
-    """An `H2Connection` whose calls under way outlive an orderly GOAWAY."""
+class Http2:
+    """The machine. `streams_max`: how many the peer may have open; `stream_window_bytes`, `window_bytes`: what may come
+    before it is taken, on a stream and in all.
+    """
+
+    def __init__(self, role: Role, *, streams_max: int, stream_window_bytes: int, window_bytes: int) -> None:
+        self._is_server = role is Role.SERVER
+        self._streams_max = streams_max
+        self._stream_window_bytes = stream_window_bytes
+        self._window_bytes = window_bytes
+        self._receive_window = window_bytes
+        self._send_window = WINDOW_BYTES
+        self.peer = PeerSettings()
+        self._streams: dict[int, _Stream] = {}
+        self._peer_streams = 0
+        self._reset_here: dict[int, None] = {}
+        self._highest_peer_id = 0
+        self._next_id = 1
+        self._frames = FrameReader(expects_preface=self._is_server)
+        self._headers = HeaderReader()
+        self._resets = 0
+        self._idle_frames = 0
+        self._out = bytearray()
+        self._takers: dict[int, Callable[[int, int, bytes, list[Event]], None]] = {
+            Kind.DATA: self._take_data,
+            Kind.HEADERS: self._take_headers,
+            Kind.PRIORITY: self._take_priority,
+            Kind.RST_STREAM: self._take_reset,
+            Kind.SETTINGS: self._take_settings,
+            Kind.PUSH_PROMISE: self._take_push,
+            Kind.PING: self._take_ping,
+            Kind.GOAWAY: self._take_goaway,
+            Kind.WINDOW_UPDATE: self._take_window_update,
+        }
+        self._greet()
+
+    def _greet(self) -> None:
+        settings = {Setting.INITIAL_WINDOW_SIZE: self._stream_window_bytes}
+        settings[Setting.MAX_HEADER_LIST_SIZE] = HEADER_BYTES_MAX
+        if self._is_server:
+            settings[Setting.MAX_CONCURRENT_STREAMS] = self._streams_max
+        else:
+            settings[Setting.ENABLE_PUSH] = 0
+            self._out += PREFACE
+        self._out += encode_settings(settings)
+        if self._window_bytes > WINDOW_BYTES:
+            self._out += encode_window_update(0, self._window_bytes - WINDOW_BYTES)
+
+    # Out.
+
+    def data_to_send(self) -> bytes:
+        """What gathered, once."""
+        data = bytes(self._out)
+        self._out.clear()
+        return data
+
+    def open_stream(self, block: bytes) -> int:
+        """Begin a request (clients). Raises ProtocolError when the numbers are used up."""
+        stream_id = self._next_id
+        if stream_id > STREAM_ID_LIMIT:
+            raise ProtocolError(ErrorCode.NO_ERROR, "this connection has no more streams")
+        self._next_id += 2
+        self._streams[stream_id] = _Stream(self.peer.window_bytes, self._stream_window_bytes)
+        self._out += encode_headers(stream_id, block, end_stream=False, frame_bytes=self.peer.frame_bytes)
+        return stream_id
+
+    def is_open(self, stream_id: int) -> bool:
+        """Whether something can be sent on the stream."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and not stream.local_ended
+
+    def send_headers(self, stream_id: int, block: bytes, *, end_stream: bool = False) -> None:
+        """Headers or trailers; nothing if the stream is no more."""
+        if self.is_open(stream_id):
+            self._out += encode_headers(stream_id, block, end_stream=end_stream, frame_bytes=self.peer.frame_bytes)
+            if end_stream:
+                self._end_here(stream_id)
+
+    def room(self, stream_id: int) -> int:
+        """How many bytes of a body may be sent now."""
+        stream = self._streams.get(stream_id)
+        return min(self._send_window, stream.send_window) if stream else 0
+
+    def send_data(self, stream_id: int, data: bytes, *, end_stream: bool = False) -> None:
+        """At most `room` bytes of a body; nothing if the stream is no more."""
+        if not self.is_open(stream_id):
+            return
+        size = len(data)
+        self._send_window -= size
+        self._streams[stream_id].send_window -= size
+        self._out += encode_data(stream_id, data, end_stream=end_stream, frame_bytes=self.peer.frame_bytes)
+        if end_stream:
+            self._end_here(stream_id)
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """Give a stream up; nothing if it is no more."""
+        if stream_id in self._streams:
+            self._out += encode_reset(stream_id, code)
+            self._forget(stream_id)
+            self._reset_here[stream_id] = None
+            if len(self._reset_here) > RESET_STREAMS_REMEMBERED:
+                del self._reset_here[next(iter(self._reset_here))]
+
+    def ping(self) -> None:
+        """Ask whether the peer is there; any answer will do."""
+        self._out += encode_frame(Kind.PING, 0, 0, b"orchy-ok")
 
     def announce_end(self) -> None:
-        """Queue a GOAWAY: streams that the peer opens from now on are not served, those that are open are."""
-        frame = GoAwayFrame(
-            stream_id=0, last_stream_id=self.highest_inbound_stream_id, error_code=int(ErrorCodes.NO_ERROR)
-        )
-        self._prepare_for_sending([frame])
+        """Take no more streams than there are (section 6.8); those go on."""
+        self._out += encode_goaway(self._highest_peer_id, ErrorCode.NO_ERROR)
 
-    def receive_data(self, data: bytes) -> list[h2.events.Event]:
-        """Raises FrameTooLargeError as soon as a frame says that it is."""
-        events: list[h2.events.Event] = super().receive_data(data)
-        begun = self.incoming_buffer.data
-        if len(begun) >= LENGTH_BYTES and int.from_bytes(begun[:LENGTH_BYTES], "big") > self.max_inbound_frame_size:
-            self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
-            raise FrameTooLargeError("a frame that is longer than frames may be")
+    def forgive(self) -> None:
+        """Count from nothing again what the peer does without asking for anything."""
+        self._resets = self._idle_frames = 0
+
+    def _end_here(self, stream_id: int) -> None:
+        stream = self._streams[stream_id]
+        stream.local_ended = True
+        if stream.remote_ended:
+            self._forget(stream_id)
+
+    def _forget(self, stream_id: int) -> None:
+        if self._streams.pop(stream_id, None) is not None and stream_id % 2 == self._is_server:
+            self._peer_streams -= 1
+
+    # In.
+
+    def receive(self, data: bytes | bytearray) -> list[Event]:
+        """What arrived, as events. Raises ProtocolError; then what is to be sent last is in `data_to_send`."""
+        events: list[Event] = []
+        try:
+            for kind, flags, stream_id, payload in self._frames.read(data):
+                taker = self._takers.get(kind)
+                if taker is None:  # of an extension that we do not know
+                    self._note_idle()
+                    continue
+                try:
+                    taker(flags, stream_id, payload, events)
+                except StreamError as error:
+                    self._note_reset()
+                    if error.stream_id in self._streams:
+                        self.reset(error.stream_id, error.code)
+                        events.append(StreamReset(error.stream_id, error.code, str(error)))
+                    else:
+                        self._out += encode_reset(error.stream_id, error.code)
+        except ProtocolError as error:
+            self._out += encode_goaway(self._highest_peer_id, error.code)
+            raise
         return events
 
-    def _receive_goaway_frame(self, frame: Any) -> Any:
-        if frame.error_code != ErrorCodes.NO_ERROR:
-            return super()._receive_goaway_frame(frame)
-        event = h2.events.ConnectionTerminated()
-        event.error_code = ErrorCodes.NO_ERROR
-        event.last_stream_id = frame.last_stream_id
-        event.additional_data = frame.additional_data or None
-        return [], [event]
+    def _note_idle(self) -> None:
+        self._idle_frames += 1
+        if self._idle_frames > IDLE_FRAMES_MAX:
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
+
+    def _note_reset(self) -> None:
+        self._resets += 1
+        if self._resets > RESETS_MAX:
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams that come to nothing")
+
+    def _is_idle(self, stream_id: int) -> bool:
+        """Whether a stream was never opened."""
+        if stream_id % 2 == self._is_server:
+            return stream_id > self._highest_peer_id
+        return stream_id >= self._next_id
+
+    def _check_stream(self, stream_id: int, kind: Kind) -> None:
+        if not stream_id or self._is_idle(stream_id):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"{kind.name} on stream {stream_id}, which is not open")
+
+    def _take_data(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        self._check_stream(stream_id, Kind.DATA)
+        size = len(payload)
+        self._receive_window -= size
+        if self._receive_window < 0:
+            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the window allows")
+        if self._receive_window < self._window_bytes // 2:
+            self._out += encode_window_update(0, self._window_bytes - self._receive_window)
+            self._receive_window = self._window_bytes
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            if stream_id in self._reset_here:
+                return
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "DATA on a stream that is closed")
+        if stream.remote_ended or not stream.headed:
+            code = ErrorCode.STREAM_CLOSED if stream.remote_ended else ErrorCode.PROTOCOL_ERROR
+            raise StreamError(stream_id, code, "DATA where none may be")
+        data = unpad(flags, payload)
+        ended = bool(flags & Flag.END_STREAM)
+        stream.receive_window -= size
+        if stream.receive_window < 0:
+            raise StreamError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the stream's window allows")
+        if stream.bytes_expected is not None:
+            stream.bytes_expected -= len(data)
+            if stream.bytes_expected < 0 or (ended and stream.bytes_expected):
+                raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+        if not data and not ended:
+            self._note_idle()
+        if ended:
+            self._end_there(stream_id, stream)
+        elif stream.receive_window < self._stream_window_bytes // 2:
+            self._out += encode_window_update(stream_id, self._stream_window_bytes - stream.receive_window)
+            stream.receive_window = self._stream_window_bytes
+        events.append(DataReceived(stream_id, data, ended))
+
+    def _end_there(self, stream_id: int, stream: _Stream) -> None:
+        stream.remote_ended = True
+        if stream.local_ended:
+            self._forget(stream_id)
+
+    def _take_headers(self, flags: int, stream_id: int, block: bytes, events: list[Event]) -> None:
+        headers = self._headers.read(block, of_requests=self._is_server)  # always: the table must follow
+        ended = bool(flags & Flag.END_STREAM)
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            stream = self._open_there(stream_id)
+            if stream is None:
+                return
+        if flags & DEPENDS_ON_ITSELF:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
+        if stream.remote_ended:
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after the end")
+        fields = headers.fields
+        flaw = headers.flaw or flaw_of_message(fields, trailers=stream.headed, ended=ended, of_request=self._is_server)
+        if flaw:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, flaw)
+        if not stream.headed and fields.get(":status", "2")[0] == "1":
+            self._note_idle()
+            return  # an interim response: the one that counts comes later
+        if not stream.headed and "content-length" in fields:
+            length = fields["content-length"]
+            if not (length.isascii() and length.isdigit() and len(length) < 16) or (ended and int(length)):
+                raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "a content-length that can't be")
+            stream.bytes_expected = int(length)
+        elif ended and stream.bytes_expected:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+        stream.headed = True
+        if ended:
+            self._end_there(stream_id, stream)
+        events.append(HeadersReceived(stream_id, headers, ended))
+
+    def _open_there(self, stream_id: int) -> _Stream | None:
+        """A stream that the peer opens; None for one that is not to be heard of any more."""
+        if stream_id in self._reset_here:
+            return None
+        if not self._is_server or stream_id % 2 == 0:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} is not the peer's to open")
+        if stream_id <= self._highest_peer_id:
+            raise ProtocolError(ErrorCode.STREAM_CLOSED, f"stream {stream_id} is closed")
+        self._highest_peer_id = stream_id
+        if self._peer_streams >= self._streams_max:
+            raise StreamError(stream_id, ErrorCode.REFUSED_STREAM, "too many streams")
+        self._peer_streams += 1
+        stream = self._streams[stream_id] = _Stream(self.peer.window_bytes, self._stream_window_bytes)
+        return stream
+
+    def _take_priority(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if not stream_id:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
+        self._note_idle()
+        if len(payload) != 5:
+            raise StreamError(stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY of a wrong length")
+        if decode_number(payload) == stream_id:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
+
+    def _take_reset(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        self._check_stream(stream_id, Kind.RST_STREAM)
+        if len(payload) != 4:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM of a wrong length")
+        self._note_reset()
+        if stream_id in self._streams:
+            self._forget(stream_id)
+            events.append(StreamReset(stream_id, int.from_bytes(payload, "big")))
+
+    def _take_settings(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
+        if flags & Flag.ACK:
+            if payload:
+                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement with settings in it")
+            return
+        self._note_idle()
+        more = self.peer.take(payload, of_server=not self._is_server)
+        for stream in self._streams.values():
+            stream.send_window += more
+            if stream.send_window > WINDOW_BYTES_LIMIT:
+                raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "a window that is too large")
+        self._out += encode_frame(Kind.SETTINGS, Flag.ACK, 0)
+        events.append(SettingsReceived())
+
+    def _take_push(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody allowed")
+
+    def _take_ping(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
+        if len(payload) != 8:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "PING of a wrong length")
+        if not flags & Flag.ACK:
+            self._note_idle()
+            self._out += encode_frame(Kind.PING, Flag.ACK, 0, payload)
+
+    def _take_goaway(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
+        if len(payload) < 8:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY of a wrong length")
+        self._note_idle()
+        events.append(GoingAway(decode_number(payload), int.from_bytes(payload[4:8], "big")))
+
+    def _take_window_update(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) != 4:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
+        more = decode_number(payload)
+        if not stream_id:
+            if not more:
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+            self._send_window += more
+            if self._send_window > WINDOW_BYTES_LIMIT:
+                raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "a window that is too large")
+            events.append(WindowOpened(0))
+            return
+        self._check_stream(stream_id, Kind.WINDOW_UPDATE)
+        if not more:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+        stream = self._streams.get(stream_id)
+        if stream is not None:  # it may have been closed meanwhile
+            stream.send_window += more
+            if stream.send_window > WINDOW_BYTES_LIMIT:
+                raise StreamError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "a window that is too large")
+            events.append(WindowOpened(stream_id))

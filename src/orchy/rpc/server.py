@@ -6,10 +6,12 @@ import logging
 from collections.abc import Sequence
 
 import trio
-from purerpc import Service, Servicer
+from purerpc import Servicer
 
 from orchy.errors import StartupError
-from orchy.rpc.connection import Allowance, Connection
+from orchy.rpc.call import Allowance
+from orchy.rpc.connection import Connection
+from orchy.rpc.services import methods_of
 
 CONNECTIONS_MAX = 20_000
 
@@ -20,8 +22,7 @@ class RpcServer:
     """The connections that are open. At most `connections_max` are: more are closed as they come."""
 
     def __init__(self, servicers: Sequence[Servicer], connections_max: int = CONNECTIONS_MAX) -> None:
-        services: list[Service] = [servicer.service for servicer in servicers]
-        self._services = {service.name: service for service in services}
+        self._methods = methods_of(servicer.service for servicer in servicers)
         self._connections: set[Connection] = set()
         self._connections_max = connections_max
         self._allowance = Allowance()
@@ -56,7 +57,7 @@ class RpcServer:
         try:
             if self._accepting.cancel_called or self._is_full():
                 return
-            connection = Connection(stream, self._services, self._allowance)
+            connection = Connection(stream, self._methods, self._allowance)
             self._connections.add(connection)
             try:
                 await connection.serve()
