@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 
+import attrs
 import pytest
 
+from orchy.errors import VersionConflict
 from orchy.flow.events import TimerKind
-from orchy.store.base import BATCH_MAX, Lease, Listing, QueueEntry, TimerKey
+from orchy.store.base import BATCH_MAX, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey
 
 HOUR_MS = 3_600_000
 
@@ -114,6 +116,44 @@ async def test_what_goes_back_in_a_pause_is_parked_by_the_next_claim(drive, stor
     assert await drive.claim() == []
     await drive.move(version=2, removed_fields=["p"], unpark=True)
     assert await drive.claim() == [b"work"]
+
+
+async def test_what_a_commit_hands_out_is_in_no_queue(drive, store):
+    (lease,) = await drive.own(0)
+    at_once = attrs.evolve(entry(b"at once", action_id=2, timeout_ms=1), worker='w "1"')
+    committed = await drive.start(
+        fields={"r:1": b"1:q:", "r:2": b"1:q:"}, enqueue=[entry(b"queued"), at_once], history=[b'["Q",2,1]']
+    )
+    assert len(committed.receipts) == 1
+    assert await drive.claim(limit=10) == [b"queued"]
+    entries = [json.loads(line.entry) for line in await store.history(0, "flow", 0, 10)]
+    assert entries[:2] == [["Q", 2, 1], ["H", 2, 1, 'w "1"']]
+    (due,) = await drive.wait_for_due(lease)
+    assert due.key == TimerKey(TimerKind.TIMEOUT, 2, 1, "flow")
+
+
+async def test_what_a_commit_handed_out_and_nobody_got_goes_back(drive, store):
+    committed = await drive.start(fields={"r:1": b"1:q:"}, enqueue=[attrs.evolve(entry(b"work"), worker="w")])
+    assert await drive.claim() == []
+    assert await store.give_back(Claimed([b"work"], (), committed.receipts)) == 1
+    assert await drive.claim() == [b"work"]
+
+
+async def test_commits_that_leave_together_happen_each_for_itself(drive, store):
+    await drive.start("there")
+
+    def start(flow_id, partition):
+        return Commit(partition, flow_id, "orders", 0, {"m": b"[]"}, (), (), None, Listing.ACTIVE)
+
+    outcomes = await store.commit_all([start("a", 0), start("there", 0), start("b", 1), start("a", 0)])
+    assert [getattr(outcome, "version", type(outcome)) for outcome in outcomes] == [
+        1,
+        VersionConflict,
+        1,
+        VersionConflict,
+    ]
+    assert await store.commit_all([]) == []
+    assert (await store.load(1, "b")).version == 1
 
 
 async def test_a_claim_hands_out_no_more_than_a_batch(drive, store):

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import attrs
 
+from orchy.errors import StoreError
 from orchy.flow.events import TimerKind
 
 PAUSED_FIELD = "p"
@@ -66,13 +67,17 @@ class TimerSetting:
 
 @attrs.frozen
 class QueueEntry:
-    """An attempt for the workers. `body` is handed out as it is; `timeout_ms` runs from the handing out."""
+    """An attempt for the workers. `body` is handed out as it is; `timeout_ms` runs from the handing out.
+
+    With a `worker` it is handed out by the commit itself, to that worker, and never is in a queue.
+    """
 
     action_name: str
     action_id: int
     attempt: int
     timeout_ms: int
     body: bytes
+    worker: str | None = None
 
 
 class Listing(StrEnum):
@@ -110,15 +115,26 @@ class Commit:
 
 
 @attrs.frozen
+class Receipt:
+    """With what a store takes an attempt back that it handed out; `head` is its own affair, `due_ms` its time-out."""
+
+    partition: int
+    head: bytes
+    due_ms: int = 0
+
+
+@attrs.frozen
 class Committed:
     """`version` is the flow's new one; `time_ms` is the store's clock at the commit.
 
-    `unparked` names the actions whose queues got parked entries back.
+    `unparked` names the actions whose queues got parked entries back. `receipts` are those of the attempts that were
+    handed out, in the order of `Commit.enqueue`.
     """
 
     version: int
     time_ms: int
     unparked: Sequence[str] = ()
+    receipts: Sequence[Receipt] = ()
 
 
 @attrs.frozen
@@ -150,18 +166,9 @@ class HistoryEntry:
 
 
 @attrs.frozen
-class Receipt:
-    """With what a store takes an attempt back that it handed out; `head` is its own affair, `due_ms` its time-out."""
-
-    partition: int
-    head: bytes
-    due_ms: int = 0
-
-
-@attrs.frozen
 class Claimed:
-    """What a claim got: bodies, and for each its receipt. `emptied` are the asked partitions in which no entry of the
-    action is left.
+    """What a claim got: bodies, and for each its receipt. `emptied`: of the partitions that it came to, those in which no
+    entry of the action is left.
     """
 
     bodies: Sequence[bytes]
@@ -237,6 +244,10 @@ class FlowStore(Protocol):
         A flow whose id was another's that was removed within the last REMEMBERED_MS is not started.
         Raises VersionConflict (nothing changed), OutcomeUnknown, StoreUnavailable, StoreRefused.
         """
+        ...
+
+    async def commit_all(self, commits: Sequence[Commit]) -> list[Committed | StoreError]:
+        """Each for itself, as `commit` does it; what it would raise is the outcome. They leave together."""
         ...
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from orchy.errors import VersionConflict
+from orchy.errors import StoreError, VersionConflict
 from orchy.flow.effects import RecordType
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import Phase
@@ -56,6 +56,11 @@ class _Queued:
         """All of it but the body."""
         entry = self.entry
         return json.dumps([self.flow_id, entry.action_name, entry.action_id, entry.attempt, entry.timeout_ms]).encode()
+
+    def receipt(self, number: int, partition: _Partition) -> Receipt:
+        """Of an attempt that was handed out just now."""
+        key = TimerKey(TimerKind.TIMEOUT, self.entry.action_id, self.entry.attempt, self.flow_id)
+        return Receipt(number, self.head(), partition.timers[key])
 
     @classmethod
     def of(cls, head: bytes, body: bytes) -> _Queued:
@@ -145,8 +150,14 @@ class MemoryStore(MemoryDefinitions):
             flow.ended_ms = now_ms
             flow.remove_at_ms = now_ms + commit.retain_ms
             flow.parked.clear()
+        receipts: list[Receipt] = []
         for entry in commit.enqueue:
-            partition.push(_Queued(commit.flow_id, entry))
+            queued = _Queued(commit.flow_id, entry)
+            if entry.worker is None:
+                partition.push(queued)
+            else:
+                self._note_handed_out(partition, flow, queued, entry.worker)
+                receipts.append(queued.receipt(commit.partition, partition))
         for timer in commit.set_timers:
             partition.timers[timer.key] = self._due_ms(timer.after_ms)
         unparked: dict[str, None] = {}
@@ -155,7 +166,17 @@ class MemoryStore(MemoryDefinitions):
                 partition.push(queued)
                 unparked[queued.entry.action_name] = None
             flow.parked.clear()
-        return Committed(flow.version, now_ms, tuple(unparked))
+        return Committed(flow.version, now_ms, tuple(unparked), tuple(receipts))
+
+    async def commit_all(self, commits: Sequence[Commit]) -> list[Committed | StoreError]:
+        """See the port."""
+        outcomes: list[Committed | StoreError] = []
+        for commit in commits:
+            try:
+                outcomes.append(await self.commit(commit))
+            except StoreError as error:
+                outcomes.append(error)
+        return outcomes
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
         """See the port."""
@@ -179,14 +200,15 @@ class MemoryStore(MemoryDefinitions):
         emptied: list[int] = []
         receipts: list[Receipt] = []
         for number in partitions:
+            if len(bodies) >= limit or sum(map(len, bodies)) >= CLAIM_BYTES_MAX:
+                break
             partition = self._partition(number)
             queue = partition.queues.get(action_name, deque())
             while queue and len(bodies) < limit and sum(map(len, bodies)) < CLAIM_BYTES_MAX:
                 queued = queue.popleft()
                 if self._hand_out(partition, queued, worker_id):
                     bodies.append(queued.entry.body)
-                    key = TimerKey(TimerKind.TIMEOUT, queued.entry.action_id, queued.entry.attempt, queued.flow_id)
-                    receipts.append(Receipt(number, queued.head(), partition.timers[key]))
+                    receipts.append(queued.receipt(number, partition))
             if not queue:
                 partition.queues.pop(action_name, None)
                 emptied.append(number)
@@ -220,11 +242,15 @@ class MemoryStore(MemoryDefinitions):
         if PAUSED_FIELD in flow.fields:
             flow.parked.append(queued)
             return False
+        self._note_handed_out(partition, flow, queued, worker_id)
+        return True
+
+    def _note_handed_out(self, partition: _Partition, flow: _Flow, queued: _Queued, worker_id: str) -> None:
+        entry = queued.entry
         key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, queued.flow_id)
         partition.timers[key] = self._due_ms(entry.timeout_ms)
         line = f'["{RecordType.HANDED_OUT}",{entry.action_id},{entry.attempt},{json.dumps(worker_id)}]'
         flow.history.append(HistoryEntry(self._now_ms(), line.encode()))
-        return True
 
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
         """See the port."""

@@ -17,10 +17,10 @@ import hiredis
 import trio
 from redis.crc import key_slot
 
-from orchy.errors import ConfigurationError, OutcomeUnknown, StoreRefused, StoreUnavailable
+from orchy.errors import ConfigurationError, OutcomeUnknown, StoreError, StoreRefused, StoreUnavailable
 from orchy.store.redis.connection import Connection, Lost, Part, pack
 from orchy.store.redis.settings import Address, RedisSettings, TcpAddress
-from orchy.tasks import open_service_nursery
+from orchy.tasks import gather, open_service_nursery
 
 #: How often a command is sent to another place, or again, before it is given up.
 TRIES_MAX = 8
@@ -90,6 +90,43 @@ class Redis:
             packed = pack("EVAL", script.source, len(keys), *keys, *args)
             reply = await self._send(packed, keys[0], safe, script.name)
         return reply
+
+    async def script_each(
+        self, script: Script, calls: Sequence[tuple[Sequence[bytes], Sequence[Part]]]
+    ) -> list[Any | StoreError]:
+        """One script with many arguments, each for itself and none safe to repeat: they leave in one write, wherever
+        they go. The reply of each, or why there is none.
+        """
+        head = ("EVALSHA", script.sha1, 1)
+        waiting: dict[Connection, list[int]] = {}
+        outcomes: list[Any | StoreError] = [None] * len(calls)
+        for index, (keys, _) in enumerate(calls):
+            waiting.setdefault(await self._connection_for(keys[0]), []).append(index)
+
+        async def send(connection: Connection) -> None:
+            indexes = waiting[connection]
+            replies = await connection.call_all([pack(*head, *calls[index][0], *calls[index][1]) for index in indexes])
+            for index, reply in zip(indexes, replies, strict=True):
+                outcomes[index] = reply
+
+        if len(waiting) == 1:  # no task for what is one write
+            await send(next(iter(waiting)))
+        else:
+            await gather(send, waiting)
+
+        async def mend(index: int) -> None:
+            """The server turned it away without doing anything, or it was lost."""
+            if isinstance(outcomes[index], Lost):
+                self._stale = self.is_cluster
+                outcomes[index] = OutcomeUnknown(f"{outcomes[index]} while {script.name} was under way")
+            elif isinstance(outcomes[index], hiredis.ReplyError):
+                try:
+                    outcomes[index] = await self.script(script, *calls[index], safe=False)
+                except StoreError as error:
+                    outcomes[index] = error
+
+        await gather(mend, [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Exception)])
+        return outcomes
 
     async def on_every_master(self, *command: Part) -> dict[Address, Any]:
         """One safe command on each master, the answers by address."""

@@ -16,6 +16,7 @@ import logging
 import math
 import random
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeAlias
 
 import attrs
@@ -72,6 +73,13 @@ class _Call:
             self.task = None
 
 
+def _answer(call: _Call) -> Any:
+    """What a call came to. Raises Lost, StoreUnavailable."""
+    if call.error is not None:
+        raise call.error
+    return call.answer
+
+
 class Connection:
     """Commands to one server. `run` must be running."""
 
@@ -94,34 +102,50 @@ class Connection:
         """
         while len(self._queued) + len(self._sent) >= COMMANDS_MAX:
             await self._room.wait()
-        return await self._wait_for(self._queue(packed))
+        call = self._queue(packed)
+        await self._wait_for(call)
+        return _answer(call)
+
+    async def call_all(self, packed: Sequence[bytes]) -> list[Any]:
+        """Send many commands with nothing between them; of each its reply, or what `call` would raise.
+
+        They go into the socket with one write as far as it takes them, and their caller is woken once.
+        """
+        while len(self._queued) + len(self._sent) >= COMMANDS_MAX:
+            await self._room.wait()
+        calls = [self._queue(one, waits=False) for one in packed]
+        if calls:
+            calls[-1].task = trio.lowlevel.current_task()
+            await self._wait_for(*calls)
+        return [call.answer if call.error is None else call.error for call in calls]
 
     async def call_pair(self, first: bytes, second: bytes) -> Any:
         """Send two commands with nothing between them; the second one's reply."""
         call = self._queue(first + second)
         call.replies = 2
-        return await self._wait_for(call)
+        await self._wait_for(call)
+        return _answer(call)
 
-    def _queue(self, packed: bytes) -> _Call:
-        call = _Call(packed, trio.lowlevel.current_task(), trio.current_time())
+    def _queue(self, packed: bytes, *, waits: bool = True) -> _Call:
+        call = _Call(packed, trio.lowlevel.current_task() if waits else None, trio.current_time())
         self._queued.append(call)
         self._something_queued.set()
         return call
 
-    async def _wait_for(self, call: _Call) -> Any:
+    async def _wait_for(self, *calls: _Call) -> None:
+        """Until the last of them is answered: answers come in order, and so do losses."""
+
         def abort(_: object) -> trio.lowlevel.Abort:
-            call.task = None
+            calls[-1].task = None
             return trio.lowlevel.Abort.SUCCEEDED
 
         try:
             await trio.lowlevel.wait_task_rescheduled(abort)
         except trio.Cancelled:
-            if call in self._queued:  # not handed to the socket yet, it shall never be
-                self._queued.remove(call)
+            for call in calls:
+                if call in self._queued:  # not handed to the socket yet, it shall never be
+                    self._queued.remove(call)
             raise
-        if call.error is not None:
-            raise call.error
-        return call.answer
 
     def reset(self) -> None:
         """Connect anew: the server is not what it was (for instance, it became a replica)."""

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from orchy.errors import VersionConflict
+from orchy.errors import StoreError, VersionConflict
 from orchy.store.base import (
     BATCH_MAX,
     CLAIM_BYTES_MAX,
@@ -30,6 +30,7 @@ from orchy.store.base import (
     NamespaceSettings,
     Owner,
     PartitionLook,
+    QueueEntry,
     Receipt,
     RegisteredNode,
     StoredFlow,
@@ -61,6 +62,22 @@ class RedisStore:
 
     async def commit(self, commit: Commit) -> Committed:
         """See the port."""
+        keys, args = self._commit_arguments(commit)
+        # Not safe to repeat blindly: applied, it would be refused for its version the second time.
+        return _parse_committed(commit, await self._redis.script(scripts.COMMIT, keys, args, safe=False))
+
+    async def commit_all(self, commits: Sequence[Commit]) -> list[Committed | StoreError]:
+        """See the port."""
+        replies = await self._redis.script_each(scripts.COMMIT, [self._commit_arguments(one) for one in commits])
+        outcomes: list[Committed | StoreError] = []
+        for commit, reply in zip(commits, replies, strict=True):
+            try:
+                outcomes.append(reply if isinstance(reply, StoreError) else _parse_committed(commit, reply))
+            except VersionConflict as conflict:
+                outcomes.append(conflict)
+        return outcomes
+
+    def _commit_arguments(self, commit: Commit) -> tuple[list[bytes], list[Part]]:
         assert OWN_FIELDS.isdisjoint(commit.fields), f"fields of the store's own: {commit.fields}"
         args: list[Part] = [
             commit.flow_id,
@@ -84,17 +101,12 @@ class RedisStore:
         args += commit.removed_fields
         args += commit.history
         for entry in commit.enqueue:
-            head = f"{commit.flow_id}:{entry.action_id}:{entry.attempt}:{entry.timeout_ms}:{entry.action_name}\n"
-            args += (entry.action_name, head.encode() + entry.body)
+            worker = "" if entry.worker is None else json.dumps(entry.worker)
+            args += (entry.action_name, _head(commit, entry) + entry.body, worker)
         for timer in commit.set_timers:
             args += (timer.after_ms, str(timer.key))
         args += map(str, commit.cancel_timers)
-        keys = [self._keys.partition(commit.partition)]
-        # Not safe to repeat blindly: applied, it would be refused for its version the second time.
-        version, now, unparked = (*await self._redis.script(scripts.COMMIT, keys, args, safe=False), ())[:3]
-        if version < 0:
-            raise VersionConflict(f"flow {commit.flow_id} is at version {now}, not {commit.expected_version}")
-        return Committed(version, now, tuple(dict.fromkeys(name.decode() for name in unparked)))
+        return [self._keys.partition(commit.partition)], args
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
         """See the port."""
@@ -327,6 +339,26 @@ class RedisStore:
         """One answer for each lease."""
         groups = await self._in_groups(script, leases, args, safe=safe, epochs=epochs)
         return [answer for group in groups for answer in group]
+
+
+def _head(commit: Commit, entry: QueueEntry) -> bytes:
+    """What a queue entry begins with."""
+    head = f"{commit.flow_id}:{entry.action_id}:{entry.attempt}:{entry.timeout_ms}:{entry.action_name}\n"
+    return head.encode()
+
+
+def _parse_committed(commit: Commit, reply: Any) -> Committed:
+    """What the script answers. Raises VersionConflict."""
+    version, now = reply[:2]
+    if version < 0:
+        raise VersionConflict(f"flow {commit.flow_id} is at version {now}, not {commit.expected_version}")
+    _, _, unparked, soonest = reply
+    receipts = tuple(
+        Receipt(commit.partition, _head(commit, entry), soonest + entry.timeout_ms)
+        for entry in commit.enqueue
+        if entry.worker is not None and commit.retain_ms != 0
+    )
+    return Committed(version, now, tuple(dict.fromkeys(name.decode() for name in unparked)), receipts)
 
 
 def _parse_look(partition: int, reply: Any) -> PartitionLook:

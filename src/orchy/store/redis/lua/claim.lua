@@ -20,35 +20,52 @@ local stamp = string.format('%.0f ', now)
 local bodies, emptied, heads, places = {}, {}, {}, {}
 local passed_over, bytes = 0, 0
 for index, prefix in ipairs(KEYS) do
+  if #bodies >= limit or passed_over >= passed_over_max or bytes >= bytes_max then
+    break
+  end
   local queue = prefix .. 'q:' .. action
-  while #bodies < limit and passed_over < passed_over_max and bytes < bytes_max do
-    local entry = redis.call('LPOP', queue)
-    if not entry then
+  local timers = {}
+  local popped = redis.call('LPOP', queue, limit - #bodies) or {}
+  while #popped > 0 do
+    for place, entry in ipairs(popped) do
+      if passed_over >= passed_over_max or bytes >= bytes_max then -- the rest stays in front
+        for back = #popped, place, -1 do
+          redis.call('LPUSH', queue, popped[back])
+        end
+        break
+      end
+      local flow_id, action_id, attempt, timeout_ms, _, body_at = parse_entry(entry)
+      local running, paused = false, false
+      if flow_id then
+        local fields = redis.call('HMGET', prefix .. 'f:' .. flow_id, 'r:' .. action_id, 'p')
+        local wanted = attempt .. ':q'
+        running, paused = fields[1] and string.sub(fields[1], 1, #wanted) == wanted, fields[2]
+      end
+      if not running then
+        passed_over = passed_over + 1
+      elseif paused then
+        redis.call('RPUSH', prefix .. 'k:' .. flow_id, entry)
+        passed_over = passed_over + 1
+      else
+        timers[#timers + 1] = soonest + timeout_ms
+        timers[#timers + 1] = 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id
+        local history = prefix .. 'h:' .. flow_id
+        local line = stamp .. '["H",' .. action_id .. ',' .. attempt .. ',' .. worker .. ']'
+        cap_history(history, redis.call('RPUSH', history, line), history_max)
+        local body = string.sub(entry, body_at)
+        bodies[#bodies + 1] = body
+        heads[#bodies] = string.sub(entry, 1, body_at - 1)
+        places[#bodies] = index
+        bytes = bytes + #body
+      end
+    end
+    if #bodies >= limit or passed_over >= passed_over_max or bytes >= bytes_max then
       break
     end
-    local flow_id, action_id, attempt, timeout_ms, _, body_at = parse_entry(entry)
-    local running, paused = false, false
-    if flow_id then
-      local fields = redis.call('HMGET', prefix .. 'f:' .. flow_id, 'r:' .. action_id, 'p')
-      local wanted = attempt .. ':q'
-      running, paused = fields[1] and string.sub(fields[1], 1, #wanted) == wanted, fields[2]
-    end
-    if not running then
-      passed_over = passed_over + 1
-    elseif paused then
-      redis.call('RPUSH', prefix .. 'k:' .. flow_id, entry)
-      passed_over = passed_over + 1
-    else
-      redis.call('ZADD', prefix .. 't', soonest + timeout_ms, 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id)
-      local history = prefix .. 'h:' .. flow_id
-      local line = stamp .. '["H",' .. action_id .. ',' .. attempt .. ',' .. worker .. ']'
-      cap_history(history, redis.call('RPUSH', history, line), history_max)
-      local body = string.sub(entry, body_at)
-      bodies[#bodies + 1] = body
-      heads[#bodies] = string.sub(entry, 1, body_at - 1)
-      places[#bodies] = index
-      bytes = bytes + #body
-    end
+    popped = redis.call('LPOP', queue, limit - #bodies) or {}
+  end
+  if #timers > 0 then
+    redis.call('ZADD', prefix .. 't', unpack(timers))
   end
   if redis.call('EXISTS', queue) == 0 then
     redis.call('SREM', prefix .. 'ready', action)

@@ -5,9 +5,11 @@
 --           ('' for a start), 5 and after, 6 retention in ms ('' while it goes on; 0: remove it now),
 --           7 '1': put parked entries back, 8 most history entries, 9 how long (ms) a removed flow's id is remembered,
 --           10-15 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled;
---           then fields (name, value), removed fields (name), history (entry), queue (action, entry),
---           timers set (ms from now, member), timers cancelled (member)
--- returns   {version, now, actions whose entries were put back}, or {-1, version found}: nothing was changed
+--           then fields (name, value), removed fields (name), history (entry), queue (action, entry, worker as a JSON
+--           string: it is handed out now, or '': it goes into the queue), timers set (ms from now, member), timers
+--           cancelled (member)
+-- returns   {version, now, actions whose entries were put back, the ms that time-outs are counted from},
+--           or {-1, version found}: nothing was changed
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
 -- A flow that is removed with this commit leaves its id, for a while: what the commit would enqueue or set is passed over.
@@ -26,7 +28,7 @@ local first_field = 16
 local first_removed = first_field + 2 * ARGV[10]
 local first_entry = first_removed + ARGV[11]
 local first_queued = first_entry + ARGV[12]
-local first_timer = first_queued + 2 * ARGV[13]
+local first_timer = first_queued + 3 * ARGV[13]
 local first_cancelled = first_timer + 2 * ARGV[14]
 local last = first_cancelled + ARGV[15] - 1
 if last ~= #ARGV then -- so that the counts are numbers and fit; NaN is like nothing
@@ -37,7 +39,8 @@ for i = first_timer, first_cancelled - 1, 2 do
 end
 
 local flow = prefix .. 'f:' .. flow_id
-local version = tonumber(redis.call('HGET', flow, 'v') or 0)
+local found = redis.call('HMGET', flow, 'v', 'c', 'p')
+local version, created, was_paused = tonumber(found[1] or 0), found[2], found[3]
 if version ~= expected or version == 0 and is_remembered(prefix, flow_id) then
   return {-1, version}
 end
@@ -51,48 +54,62 @@ if retain_ms == 0 then
     unlist(prefix, was, workflow, flow_id)
     redis.call('ZREM', prefix .. 'x', retained(was, flow_id, workflow))
   end
-  return {version + 1, now, {}}
+  return {version + 1, now, {}, soonest}
 end
 
 version = version + 1
-if first_removed - first_field <= 1000 then -- nearly always: version and fields with one call
-  redis.call('HSET', flow, 'v', version, unpack(ARGV, first_field, first_removed - 1))
+local written = {'v', version}
+if was == '' then
+  created = now
+  written[3], written[4] = 'c', now
+end
+if retain_ms then
+  written[#written + 1] = 'z'
+  written[#written + 1] = now
+end
+if first_removed - first_field <= 1000 then -- nearly always: all fields with one call
+  for i = first_field, first_removed - 1 do
+    written[#written + 1] = ARGV[i]
+  end
 else
-  redis.call('HSET', flow, 'v', version)
   call_in_batches('HSET', flow, first_field, first_removed - 1)
 end
+redis.call('HSET', flow, unpack(written))
 call_in_batches('HDEL', flow, first_removed, first_entry - 1)
 
 if was ~= listed then
-  local created = now
   if was == '' then
-    redis.call('HSET', flow, 'c', now)
     redis.call('SADD', prefix .. 'names', workflow)
   else
-    created = redis.call('HGET', flow, 'c')
     redis.call('ZREM', prefix .. 'i:' .. was .. ':' .. workflow, flow_id)
   end
   redis.call('ZADD', prefix .. 'i:' .. listed .. ':' .. workflow, created, flow_id)
 end
 if retain_ms then
-  redis.call('HSET', flow, 'z', now)
   redis.call('ZADD', prefix .. 'x', now + retain_ms, retained(listed, flow_id, workflow))
-  redis.call('UNLINK', prefix .. 'k:' .. flow_id)
+  if was_paused then -- nothing is parked otherwise: a resumption puts all of it back
+    redis.call('UNLINK', prefix .. 'k:' .. flow_id)
+  end
 end
 
-if first_entry < first_queued then
-  local history, stamp, length = prefix .. 'h:' .. flow_id, string.format('%.0f ', now), 0
-  for start = first_entry, first_queued - 1, 1000 do
-    local lines = {}
-    for i = start, math.min(start + 999, first_queued - 1) do
-      lines[#lines + 1] = stamp .. ARGV[i]
-    end
-    length = redis.call('RPUSH', history, unpack(lines))
+local stamp, lines = string.format('%.0f ', now), {}
+for i = first_entry, first_queued - 1 do
+  lines[#lines + 1] = stamp .. ARGV[i]
+end
+for i = first_queued, first_timer - 1, 3 do
+  local entry, worker = ARGV[i + 1], ARGV[i + 2]
+  if worker == '' then
+    push_entry(prefix, ARGV[i], entry)
+  else
+    lines[#lines + 1] = hand_out(prefix, entry, worker, stamp, soonest)
+  end
+end
+if #lines > 0 then
+  local history, length = prefix .. 'h:' .. flow_id, 0
+  for start = 1, #lines, 1000 do
+    length = redis.call('RPUSH', history, unpack(lines, start, math.min(start + 999, #lines)))
   end
   cap_history(history, length, history_max)
-end
-for i = first_queued, first_timer - 1, 2 do
-  push_entry(prefix, ARGV[i], ARGV[i + 1])
 end
 for i = first_timer, first_cancelled - 1, 2 do
   local after_ms = tonumber(ARGV[i])
@@ -108,4 +125,4 @@ if ARGV[7] == '1' then
   end
   redis.call('UNLINK', parked)
 end
-return {version, now, unparked}
+return {version, now, unparked, soonest}

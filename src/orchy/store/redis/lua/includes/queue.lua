@@ -10,3 +10,10 @@ local function push_entry(prefix, name, entry)
     redis.call('SADD', prefix .. 'ready', name)
   end
 end
+
+-- Sets the time-out of an attempt that is handed out now; the line of history that says so.
+local function hand_out(prefix, entry, worker, stamp, soonest)
+  local flow_id, action_id, attempt, timeout_ms = parse_entry(entry)
+  redis.call('ZADD', prefix .. 't', soonest + timeout_ms, 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id)
+  return stamp .. '["H",' .. action_id .. ',' .. attempt .. ',' .. worker .. ']'
+end
