@@ -110,6 +110,10 @@ class Catalog:
         self._graphs.move_to_end(key)
         return graph
 
+    def compiled(self, name: str, version: int) -> Graph | None:
+        """What `graph` gives, if it is at hand."""
+        return self._graphs.get((name, version))
+
     async def _validate(self, source: bytes) -> Validated:
         return parse_workflow(source, self._system_actions, await self.definitions())
 

@@ -1,97 +1,34 @@
-"""The use cases, and the only place where a flow is loaded, stepped and committed.
-
-What happens to one flow on this node happens one after the other: events that arrive together are stepped
-together and leave in one commit (`_Mailbox`). Between nodes the store decides who was first; the one who was
-not loads the flow again and steps again. So does one whose commit got no answer: the machine knows what has
-counted already.
-
-A script is evaluated between two steps and before the commit, so that a chain of quick system actions costs
-one commit; after EVALUATIONS_PER_COMMIT of them the flow is committed and goes on by a timer.
-"""
+"""The use cases: what users, workers and timers ask of flows. How a flow is moved stands in `mover`."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID, uuid4
 
 import attrs
-import trio
 
-from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
+from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.catalog import Catalog
-from orchy.errors import (
-    InvalidInput,
-    NotFound,
-    OrchyError,
-    OutcomeUnknown,
-    StoreError,
-    StoreUnavailable,
-    VersionConflict,
-    WrongState,
-)
+from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, StoreUnavailable, WrongState
 from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS, JSON
-from orchy.flow.draft import Rules
-from orchy.flow.events import (
-    Cancel,
-    Completed,
-    Evaluated,
-    EvaluationFailed,
-    Event,
-    EventReceived,
-    Failed,
-    Pause,
-    Resume,
-    Started,
-    TimerFired,
-)
-from orchy.flow.execution import Flow
-from orchy.flow.expressions import FlowContext
+from orchy.flow.events import Cancel, Completed, EventReceived, Failed, Pause, Resume, TimerFired, TimerKind
+from orchy.flow.execution import Flow, Phase
 from orchy.flow.graph import Graph
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
-from orchy.flowcache import CachedFlow, FlowCache
-from orchy.queries import FlowView, load_flow, view_of
-from orchy.store.base import BATCH_MAX, Commit, Committed, DueTimer, FlowStore
-from orchy.transition import EncodeAction, Moved, build_commit
-
-#: How often a commit is tried again after somebody else was first, or after its answer was lost.
-TRIES_MAX = 10
-#: The most scripts that run before one commit.
-EVALUATIONS_PER_COMMIT = 20
+from orchy.mailbox import Letter
+from orchy.mover import FLOWS_AT_ONCE, Mover
+from orchy.ports import NoTakers, Observer, Takers, Wakeups
+from orchy.queries import FlowView, view_of
+from orchy.store.base import BATCH_MAX, DueTimer, FlowStore, TimerKey, TimerSetting
+from orchy.tasks import gather
+from orchy.transition import EncodeAction
 
 _FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-class Wakeups(Protocol):
-    """Whoever is to know at once what a commit put into a partition."""
-
-    def enqueued(self, partition: int, action_names: Sequence[str]) -> None:
-        """There is work for these actions."""
-        ...
-
-    def timer_set(self, partition: int, after_ms: int) -> None:
-        """A timer is due so long from now."""
-        ...
-
-
-class Observer(Protocol):
-    """Whoever counts what happens."""
-
-    def flow_started(self) -> None:
-        """A flow was accepted."""
-        ...
-
-    def flow_ended(self, state: str) -> None:
-        """A flow is over."""
-        ...
-
-    def result_taken(self, verdict: str) -> None:
-        """A worker's result was answered."""
-        ...
+#: How many groups of a batch are under way: one is made while the other one is with the store.
+GROUPS_AT_ONCE = 2
 
 
 @attrs.frozen
@@ -106,27 +43,8 @@ class Result:
     worker: str = ""
 
 
-@attrs.define(eq=False)
-class _Letter:
-    """One event for one flow, and in the end its answer."""
-
-    event: Event
-    workflow: str | None = None  # the name that the caller gave, to be checked
-    answer: Verdict | OrchyError | None = None
-    flow: CachedFlow | None = None
-
-
-@attrs.define(eq=False)
-class _Mailbox:
-    """The events of one flow that wait, and the lock whose holder takes them in."""
-
-    letters: deque[_Letter] = attrs.field(factory=deque)
-    lock: trio.Lock = attrs.field(factory=trio.Lock)
-    users: int = 0
-
-
 class Orchestrator:
-    """Moves flows. Safe to use from many tasks; holds nothing that can't be lost."""
+    """What can be asked of flows. Safe to use from many tasks."""
 
     def __init__(
         self,
@@ -140,24 +58,31 @@ class Orchestrator:
         wakeups: Wakeups,
         observer: Observer,
         retention_seconds: float,
+        takers: Takers | None = None,
         default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         batch_size: int = BATCH_MAX,
         new_uuid: Callable[[], UUID] = uuid4,
     ) -> None:
         self._store = store
         self._catalog = catalog
-        self._system_actions = system_actions
-        self._engine = engine
-        self._encode_action = encode_action
         self._partition_of = partition_of
-        self._wakeups = wakeups
         self._observer = observer
-        self._retain_ms = round(retention_seconds * 1000)
         self._default_timeout_seconds = default_timeout_seconds
-        self._batch_size = batch_size
         self._new_uuid = new_uuid
-        self._cache = FlowCache()
-        self._mailboxes: dict[str, _Mailbox] = {}
+        self._mover = Mover(
+            store=store,
+            catalog=catalog,
+            system_actions=system_actions,
+            engine=engine,
+            encode_action=encode_action,
+            partition_of=partition_of,
+            wakeups=wakeups,
+            takers=takers or NoTakers(),
+            observer=observer,
+            retain_ms=round(retention_seconds * 1000),
+            default_timeout_seconds=default_timeout_seconds,
+            batch_size=batch_size,
+        )
 
     # What users ask for.
 
@@ -170,33 +95,43 @@ class Orchestrator:
 
     async def start(self, graph: Graph, input: JSON, flow_id: str | None = None) -> str:
         """The same on a workflow that the caller has looked up."""
+        flow = self._new_flow(graph, input, flow_id)
+        await self._mover.start(graph, flow)
+        return flow.id
+
+    async def start_all(self, wanted: Sequence[tuple[Graph, JSON, str | None]]) -> list[str | OrchyError]:
+        """Many of these, side by side: the id of each, or why it was not started, in their order."""
+        outcomes: list[str | OrchyError] = []
+        flows: dict[str, tuple[Graph, Flow]] = {}  # of several with one id, the first
+        for graph, input, flow_id in wanted:
+            try:
+                flow = self._new_flow(graph, input, flow_id)
+            except InvalidInput as error:
+                outcomes.append(error)
+            else:
+                outcomes.append(flow.id)
+                flows.setdefault(flow.id, (graph, flow))
+        left = list(flows.values())
+        groups = [left[first : first + FLOWS_AT_ONCE] for first in range(0, len(left), FLOWS_AT_ONCE)]
+        unreached = False
+
+        async def start(group: Sequence[tuple[Graph, Flow]]) -> Sequence[OrchyError | None]:
+            nonlocal unreached
+            if unreached:
+                not_begun = "not begun, as the store was not reached for another start of the batch"
+                return [StoreUnavailable(not_begun)] * len(group)
+            errors = await self._mover.start_all(group)
+            unreached = any(isinstance(error, StoreUnavailable | OutcomeUnknown) for error in errors)
+            return errors
+
+        reasons = [reason for group in await gather(start, groups, GROUPS_AT_ONCE) for reason in group]
+        refused = {flow_id: reason for flow_id, reason in zip(flows, reasons, strict=True) if reason is not None}
+        return [outcome if isinstance(outcome, OrchyError) else refused.get(outcome, outcome) for outcome in outcomes]
+
+    def _new_flow(self, graph: Graph, input: JSON, flow_id: str | None) -> Flow:
         if flow_id is not None:
             check_flow_id(flow_id)
-        flow = Flow(flow_id or str(self._new_uuid()), graph.workflow.name, graph.workflow.version, input)
-        rules = await self._rules()
-        partition = self._partition_of(flow.id)
-        for _ in range(TRIES_MAX):
-            moved = Moved(graph, flow, rules)
-            moved.take(Started())
-            await self._evaluate(moved)
-            moved.encode(self._encode_action)
-            commit = self._commit_of(moved, expected_version=0)
-            try:
-                committed = await self._store.commit(commit)
-            except VersionConflict:
-                return flow.id  # it was started before
-            except OutcomeUnknown as unknown:
-                try:
-                    stored = await self._store.load(partition, flow.id)
-                except StoreError:
-                    raise OutcomeUnknown(f"flow {flow.id} may have been started: {unknown}") from None
-                if stored is not None:
-                    return flow.id
-                continue
-            self._observer.flow_started()
-            self._after(commit, committed, moved)
-            return flow.id
-        raise StoreUnavailable(f"flow {flow.id} could not be started: the store lost its answer {TRIES_MAX} times")
+        return Flow(flow_id or str(self._new_uuid()), graph.workflow.name, graph.workflow.version, input)
 
     async def push(self, result: Result) -> Verdict | None:
         """Take a worker's result in. None: there is no such flow (it may have been removed after its end).
@@ -204,26 +139,56 @@ class Orchestrator:
         Raises InvalidInput for an action that the flow does not have, and what the store raises; then the
         result may be pushed again.
         """
-        event: Completed | Failed
-        if result.error is None:
-            event = Completed(result.action_id, result.attempt, result.output, result.worker)
-        else:
-            event = Failed(result.action_id, result.attempt, result.error, result.worker)
         try:
-            verdict = (await self._post(result.flow_id, _Letter(event)))[0]
+            verdict = (await self._mover.post(result.flow_id, Letter(_event_of(result))))[0]
         except NotFound:
             self._observer.result_taken("unknown")
             return None
         self._observer.result_taken(verdict)
         return verdict
 
+    async def push_all(self, results: Sequence[Result]) -> list[Verdict | OrchyError | None]:
+        """Take in many of these, side by side: what `push` would answer or raise, in their order."""
+        letters: dict[str, list[Letter]] = {}
+        in_order: list[Letter] = []
+        for result in results:
+            letter = Letter(_event_of(result))
+            in_order.append(letter)
+            letters.setdefault(result.flow_id, []).append(letter)
+        await self._mover.post_all(letters)
+        answers: list[Verdict | OrchyError | None] = []
+        for letter in in_order:
+            answer = None if isinstance(letter.answer, NotFound) else letter.answer
+            if not isinstance(answer, OrchyError):
+                self._observer.result_taken("unknown" if answer is None else answer)
+            answers.append(answer)
+        return answers
+
+    async def extend(self, flow_id: str, action_id: int, attempt: int) -> bool:
+        """Let an attempt that was handed out have its whole time again, from now on; False if it is over.
+
+        Raises what the store raises.
+        """
+        try:
+            flow = (await self._mover.flow(flow_id)).flow
+            graph = await self._catalog.graph(flow.workflow, flow.workflow_version)
+        except NotFound:
+            return False
+        running = flow.running.get(action_id)
+        if running is None or running.attempt != attempt or running.phase is not Phase.QUEUED:
+            return False
+        definition = (await self._catalog.definitions()).get(graph.workflow.actions[action_id].name)
+        seconds = (definition and definition.timeout_seconds) or self._default_timeout_seconds
+        timer = TimerSetting(TimerKey(TimerKind.TIMEOUT, action_id, attempt, flow_id), math.ceil(seconds * 1000))
+        return await self._store.extend(self._partition_of(flow_id), timer)
+
     async def deliver(self, name: str, flow_id: str, event: str, data: JSON) -> bool:
         """Give a flow an event: True if a wait took it, False if it is kept for one to come.
 
         Raises NotFound, WrongState (the flow is over), InvalidInput (too many are kept).
         """
-        letter = _Letter(EventReceived(event, data, self._new_uuid().hex[:16]), name)
-        verdict, cached = await self._post(flow_id, letter)
+        letter = Letter(EventReceived(event, data, self._new_uuid().hex[:16]), name)
+        verdict, cached = await self._mover.post(flow_id, letter)
         if verdict is Verdict.REFUSED:
             raise WrongState(f"flow {flow_id} is {cached.flow.state} and takes no events")
         return verdict is not Verdict.KEPT
@@ -244,138 +209,23 @@ class Orchestrator:
         """Handle a timer that is due. If it can't be (an error is raised), the store brings it back."""
         key = due.key
         try:
-            verdict, _ = await self._post(key.flow_id, _Letter(TimerFired(key.kind, key.action_id, key.attempt)))
+            verdict, _ = await self._mover.post(key.flow_id, Letter(TimerFired(key.kind, key.action_id, key.attempt)))
         except NotFound:
             verdict = Verdict.STALE
         if verdict is Verdict.STALE:
             await self._store.cancel_timers(due.partition, [key])
 
-    # One flow at a time.
-
     async def _command(self, name: str, flow_id: str, command: Pause | Resume | Cancel, done: str) -> FlowView:
-        verdict, cached = await self._post(flow_id, _Letter(command, name))
+        verdict, cached = await self._mover.post(flow_id, Letter(command, name))
         if verdict is Verdict.REFUSED:
             raise WrongState(f"flow {flow_id} is {cached.flow.state} and can't be {done}")
         return view_of(cached)
 
-    async def _post(self, flow_id: str, letter: _Letter) -> tuple[Verdict, CachedFlow]:
-        """Have an event taken in, together with whatever else waits for the same flow."""
-        with self._mailbox(flow_id) as mailbox:
-            mailbox.letters.append(letter)
-            try:
-                async with mailbox.lock:
-                    while letter.answer is None:
-                        await self._take_letters(flow_id, mailbox)
-            finally:
-                if letter.answer is None and letter in mailbox.letters:
-                    mailbox.letters.remove(letter)
-        if isinstance(letter.answer, OrchyError):
-            raise letter.answer
-        assert letter.flow is not None
-        return letter.answer, letter.flow
 
-    @contextmanager
-    def _mailbox(self, flow_id: str) -> Iterator[_Mailbox]:
-        mailbox = self._mailboxes.setdefault(flow_id, _Mailbox())
-        mailbox.users += 1
-        try:
-            yield mailbox
-        finally:
-            mailbox.users -= 1
-            if not mailbox.users:
-                del self._mailboxes[flow_id]
-
-    async def _take_letters(self, flow_id: str, mailbox: _Mailbox) -> None:
-        """Answer the letters that wait, at most a batch, with one commit."""
-        letters = [mailbox.letters.popleft() for _ in range(min(len(mailbox.letters), self._batch_size))]
-        try:
-            await self._move(flow_id, letters)
-        except OrchyError as error:
-            for letter in letters:
-                letter.answer = letter.answer or error
-        finally:
-            # Cancelled in the middle: whoever waits next begins again with them.
-            mailbox.letters.extendleft(letter for letter in reversed(letters) if letter.answer is None)
-
-    async def _move(self, flow_id: str, letters: Sequence[_Letter]) -> None:
-        rules = await self._rules()
-        for _ in range(TRIES_MAX):
-            seen = self._cache.get(flow_id)
-            cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
-            graph = await self._catalog.graph(cached.flow.workflow, cached.flow.workflow_version)
-            moved = Moved(graph, cached.flow, rules)
-            answers = [self._step_letter(moved, letter) for letter in letters]
-            await self._evaluate(moved)
-            moved.encode(self._encode_action)
-            if moved.changed:
-                commit = self._commit_of(moved, cached.version)
-                self._cache.drop(flow_id)  # unless the commit is answered, nobody knows what the flow is
-                try:
-                    committed = await self._store.commit(commit)
-                except (VersionConflict, OutcomeUnknown):
-                    continue
-                cached = self._after(commit, committed, moved, cached)
-            elif seen is not None:
-                # No commit will find out whether what was seen is old, and "nothing to do" may be wrong by now.
-                self._cache.drop(flow_id)
-                continue
-            for letter, answer in zip(letters, answers, strict=True):
-                letter.answer, letter.flow = answer, cached
-            return
-        raise StoreUnavailable(f"flow {flow_id} could not be moved: others were first, {TRIES_MAX} times")
-
-    def _step_letter(self, moved: Moved, letter: _Letter) -> Verdict | OrchyError:
-        if letter.workflow is not None and letter.workflow != moved.flow.workflow:
-            return NotFound(f"workflow {letter.workflow!r} has no flow {moved.flow.id}")
-        try:
-            return moved.take(letter.event)
-        except InvalidInput as error:
-            return error
-
-    async def _evaluate(self, moved: Moved) -> None:
-        """Run the scripts that the flow has come to, and those that they lead to, up to a limit."""
-        for _ in range(EVALUATIONS_PER_COMMIT):
-            script = moved.next_script()
-            if script is None:
-                return
-            context = FlowContext(moved.flow.input, moved.flow.finished).as_json()
-            answer = await self._engine.evaluate(script.expression, context)
-            if isinstance(answer, Evaluation):
-                moved.take(Evaluated(script.action_id, script.attempt, answer.output))
-            else:
-                moved.take(EvaluationFailed(script.action_id, script.attempt, answer.message))
-
-    def _commit_of(self, moved: Moved, expected_version: int) -> Commit:
-        return build_commit(
-            moved,
-            partition=self._partition_of(moved.flow.id),
-            expected_version=expected_version,
-            retain_ms=self._retain_ms,
-        )
-
-    def _after(
-        self, commit: Commit, committed: Committed, moved: Moved, cached: CachedFlow | None = None
-    ) -> CachedFlow:
-        """What a commit brings about on this node."""
-        created_ms = cached.created_ms if cached else committed.time_ms
-        size_bytes = (cached.size_bytes if cached else 0) + sum(map(len, commit.fields.values()))
-        ended_ms = None
-        if moved.flow.state.over:
-            ended_ms = cached.ended_ms if cached and cached.ended_ms else committed.time_ms
-        now = CachedFlow(moved.flow, committed.version, created_ms, ended_ms, size_bytes)
-        if commit.retain_ms != 0:
-            self._cache.put(now)
-        if commit.retain_ms is not None:
-            self._observer.flow_ended(moved.flow.state)
-        names = {entry.action_name for entry in commit.enqueue}.union(committed.unparked)
-        if names:
-            self._wakeups.enqueued(commit.partition, sorted(names))
-        if commit.set_timers:
-            self._wakeups.timer_set(commit.partition, min(timer.after_ms for timer in commit.set_timers))
-        return now
-
-    async def _rules(self) -> Rules:
-        return Rules(self._system_actions, await self._catalog.definitions(), self._default_timeout_seconds)
+def _event_of(result: Result) -> Completed | Failed:
+    if result.error is None:
+        return Completed(result.action_id, result.attempt, result.output, result.worker)
+    return Failed(result.action_id, result.attempt, result.error, result.worker)
 
 
 def check_flow_id(flow_id: str) -> None:

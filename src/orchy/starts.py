@@ -16,13 +16,14 @@ import attrs
 from orchy.catalog import Catalog
 from orchy.errors import OrchyError, OutcomeUnknown, StoreUnavailable
 from orchy.flow.definition import JSON
+from orchy.flow.graph import Graph
 from orchy.orchestrator import Orchestrator
 from orchy.tasks import gather
 
 #: The most flows that one batch starts.
 STARTS_MAX = 1_000
-#: How many of them are under way side by side. More gain little, and all else that the node does waits for its turn.
-STARTS_AT_ONCE = 32
+#: How many definitions are looked up side by side.
+LOOKUPS_AT_ONCE = 32
 
 _K = TypeVar("_K", bound=Hashable)
 _R = TypeVar("_R")
@@ -52,21 +53,15 @@ async def start_all(orchestrator: Orchestrator, catalog: Catalog, starts: Sequen
         lambda one: catalog.graph(*one), ((name, version) for name, version in wanted if isinstance(version, int))
     )
     outcomes: dict[int, str | OrchyError] = {}
-
-    async def start_in_order(indexes: Iterable[int]) -> None:
-        for index in indexes:
-            name, version = wanted[index]
-            graph = graphs[name, version] if isinstance(version, int) else version
-            if isinstance(graph, OrchyError):
-                outcomes[index] = graph
-            else:
-                start = starts[index]
-                outcomes[index] = await attempts.outcome(orchestrator.start, graph, start.input, start.flow_id)
-
-    same_flow: dict[str | int, list[int]] = {}
-    for index, start in enumerate(starts):
-        same_flow.setdefault(index if start.flow_id is None else start.flow_id, []).append(index)
-    await gather(start_in_order, same_flow.values(), STARTS_AT_ONCE)
+    ready: dict[int, tuple[Graph, JSON, str | None]] = {}
+    for index, (start, (name, version)) in enumerate(zip(starts, wanted, strict=True)):
+        graph = graphs[name, version] if isinstance(version, int) else version
+        if isinstance(graph, OrchyError):
+            outcomes[index] = graph
+        else:
+            ready[index] = (graph, start.input, start.flow_id)
+    started = await orchestrator.start_all(list(ready.values()))
+    outcomes.update(zip(ready, started, strict=True))
     return [outcomes[index] for index in range(len(starts))]
 
 
@@ -96,5 +91,5 @@ class _Attempts:
     async def of_each(self, call: Callable[[_K], Awaitable[_R]], keys: Iterable[_K]) -> dict[_K, _R | OrchyError]:
         """What came of the call with each key; equal keys are asked for once."""
         keys = list(dict.fromkeys(keys))
-        outcomes = await gather(lambda key: self.outcome(call, key), keys, STARTS_AT_ONCE)
+        outcomes = await gather(lambda key: self.outcome(call, key), keys, LOOKUPS_AT_ONCE)
         return dict(zip(keys, outcomes, strict=True))

@@ -85,6 +85,11 @@ class Moved:
         """Whether there is anything to commit."""
         return bool(self.effects)
 
+    @property
+    def has_scripts(self) -> bool:
+        """Whether a script may have to be run before the commit."""
+        return bool(self._scripts)
+
     def next_script(self) -> Evaluate | None:
         """A script that the flow still wants run."""
         while self._scripts:

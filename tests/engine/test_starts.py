@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
+
 import pytest
 import trio
 
-from orchy.errors import InvalidInput, NotFound, OutcomeUnknown, StoreRefused, StoreUnavailable
+from orchy.errors import InvalidInput, NotFound, OutcomeUnknown, StoreRefused, StoreUnavailable, VersionConflict
+from orchy.mover import FLOWS_AT_ONCE
+from orchy.orchestrator import GROUPS_AT_ONCE
 from orchy.rest import Services, create_app
-from orchy.starts import STARTS_AT_ONCE, STARTS_MAX, Start, start_all
+from orchy.starts import STARTS_MAX, Start, start_all
+from orchy.store.memory import outcome_of
 from orchy.tasks import gather
+
+STARTS_AT_ONCE = FLOWS_AT_ONCE * GROUPS_AT_ONCE
 
 
 class Watched:
@@ -48,9 +56,13 @@ class Watched:
         self.under_way -= 1
         if number > self.sound_commits:
             if self.lost_after_commit:
-                await self._store.commit(commit)
+                with suppress(VersionConflict):
+                    await self._store.commit(commit)
             raise self.error
         return await self._store.commit(commit)
+
+    async def commit_all(self, commits):
+        return await gather(partial(outcome_of, self.commit), commits)
 
 
 @pytest.fixture

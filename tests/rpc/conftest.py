@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 
+from orchy.errors import OrchyError
 from orchy.flow.definition import ActionDefinition
 from orchy.orchestrator import Result
 from orchy.rpc.call import Allowance
@@ -24,6 +25,7 @@ from orchy.rpc.generated import health_pb2
 from orchy.rpc.server import RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
 from orchy.rpc.services import methods_of
+from orchy.tasks import gather
 from tests.rpc.h2_client import H2Client
 
 HANG_SECONDS = 30.0
@@ -41,6 +43,13 @@ METHODS: dict[str, tuple[str, Any, Any]] = {
     "Check": ("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse),
     "Watch": ("/grpc.health.v1.Health/Watch", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse),
 }
+
+
+async def _outcome(push: Any, result: Result) -> Any:
+    try:
+        return await push(result)
+    except OrchyError as error:
+        return error
 
 
 @attrs.define
@@ -66,6 +75,9 @@ class Behind:
             raise self.error
         self.results.append(result)
         return self.verdict
+
+    async def push_all(self, results: list[Result]) -> list[Any]:
+        return await gather(partial(_outcome, self.push), results)
 
     async def save_action(self, definition: ActionDefinition) -> bool:
         await trio.lowlevel.checkpoint()

@@ -7,11 +7,14 @@ StoreUnavailable; for another the outcome is unknown.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import trio
 
 from orchy.errors import OrchyError, OutcomeUnknown, StoreUnavailable
+from orchy.store.memory import outcome_of
+from orchy.tasks import gather
 from tests.simulation.world import World
 
 #: How long the client waits for an answer (`RedisSettings.command_timeout_seconds`).
@@ -49,6 +52,10 @@ class Link:
         self._dead = True
         for scope in list(self._under_way):
             scope.cancel()
+
+    async def commit_all(self, commits: Any) -> Any:
+        """Each has its own fate."""
+        return await gather(partial(outcome_of, self.commit), commits)
 
     def __getattr__(self, verb: str) -> Any:
         async def call(*args: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from orchy.errors import VersionConflict
 from orchy.flow.events import TimerKind
-from orchy.store.base import BATCH_MAX, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey
+from orchy.store.base import BATCH_MAX, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
 
 HOUR_MS = 3_600_000
 
@@ -116,6 +116,17 @@ async def test_what_goes_back_in_a_pause_is_parked_by_the_next_claim(drive, stor
     assert await drive.claim() == []
     await drive.move(version=2, removed_fields=["p"], unpark=True)
     assert await drive.claim() == [b"work"]
+
+
+async def test_a_timer_that_is_set_can_be_moved_and_one_that_is_due_or_gone_can_not(drive, store):
+    (lease,) = await drive.own(0)
+    key = TimerKey(TimerKind.TIMEOUT, 1, 1, "flow")
+    assert not await store.extend(0, TimerSetting(key, HOUR_MS))
+    await drive.start_queued("flow", b"work")
+    await drive.claim()
+    assert await store.extend(0, TimerSetting(key, 1))
+    assert [due.key for due in await drive.wait_for_due(lease, lease_ms=0)] == [key]
+    assert not await store.extend(0, TimerSetting(key, HOUR_MS))
 
 
 async def test_what_a_commit_hands_out_is_in_no_queue(drive, store):

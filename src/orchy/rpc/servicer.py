@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 import trio
@@ -11,7 +11,7 @@ import trio
 from orchy.catalog import Catalog
 from orchy.dispatch import Dispatcher
 from orchy.errors import InvalidInput, NotFound, OrchyError, WrongState
-from orchy.orchestrator import Orchestrator
+from orchy.orchestrator import Orchestrator, Result
 from orchy.rpc.convert import EncodedActions, definition_of, result_of
 from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
@@ -19,13 +19,11 @@ from orchy.rpc.generated import health_pb2
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
 from orchy.rpc.generated.health_grpc import HealthServicer
 from orchy.store.base import BATCH_MAX
-from orchy.tasks import gather
 
 WAIT_MAX_SECONDS = 60.0
 NAME_LENGTH_MAX = 256
-#: The most results that one call brings, and how many of them are taken side by side.
+#: The most results that one call brings.
 RESULTS_MAX = 1_000
-RESULTS_AT_ONCE = 128
 #: How often the health is looked at for those who watch it.
 HEALTH_LOOK_SECONDS = 1.0
 
@@ -46,24 +44,56 @@ class ClusterFace(Protocol):
         ...
 
 
-def _translated(method: _Method[_R]) -> _Method[_R]:
+def status_of(error: OrchyError) -> Status:
     """Our errors as statuses: the one place where they become that."""
+    match error:
+        case InvalidInput():
+            details = "; ".join(map(str, error.problems))
+            return Status(Code.INVALID_ARGUMENT, f"{error}: {details}" if details else str(error))
+        case NotFound():
+            return Status(Code.NOT_FOUND, str(error))
+        case WrongState():
+            return Status(Code.FAILED_PRECONDITION, str(error))
+        case _:
+            return Status(Code.UNAVAILABLE, str(error))
+
+
+def _translated(method: _Method[_R]) -> _Method[_R]:
+    """A method that raises statuses."""
 
     @functools.wraps(method)
     async def call(self: Any, input_message: Any) -> _R:
         try:
             return await method(self, input_message)
-        except InvalidInput as error:
-            details = "; ".join(map(str, error.problems))
-            raise Status(Code.INVALID_ARGUMENT, f"{error}: {details}" if details else str(error)) from None
-        except NotFound as error:
-            raise Status(Code.NOT_FOUND, str(error)) from None
-        except WrongState as error:
-            raise Status(Code.FAILED_PRECONDITION, str(error)) from None
         except OrchyError as error:
-            raise Status(Code.UNAVAILABLE, str(error)) from None
+            raise status_of(error) from None
 
     return call
+
+
+async def push_all(orchestrator: Orchestrator, messages: Sequence[Any]) -> list[Any]:
+    """Have results taken side by side, so that their commits leave together; the outcome of each, in their order."""
+    outcomes: list[Any] = [None] * len(messages)
+    results: dict[int, Result] = {}
+    for index, message in enumerate(messages):
+        try:
+            results[index] = result_of(message)
+        except InvalidInput as error:
+            outcomes[index] = _outcome_of(error)
+    for index, verdict in zip(results, await orchestrator.push_all(list(results.values())), strict=True):
+        outcomes[index] = _outcome_of(verdict)
+    return outcomes
+
+
+def _outcome_of(verdict: str | OrchyError | None) -> Any:
+    if isinstance(verdict, OrchyError):
+        status = status_of(verdict)
+        return pb.PushOutcome(code=int(status.code), message=status.message)
+    return _TAKEN if verdict is not None else _NO_FLOW
+
+
+_TAKEN = pb.PushOutcome(status=True)
+_NO_FLOW = pb.PushOutcome(status=False)
 
 
 class ActionService(ActionServiceServicer):
@@ -107,16 +137,7 @@ class ActionService(ActionServiceServicer):
         """Take results side by side, so that their commits leave together; the outcome of each, in their order."""
         if len(input_message.results) > RESULTS_MAX:
             raise InvalidInput(f"at most {RESULTS_MAX} results at once")
-        return pb.ActionResultsPushResponse(
-            outcomes=await gather(self._outcome, input_message.results, RESULTS_AT_ONCE)
-        )
-
-    async def _outcome(self, result: Any) -> Any:
-        try:
-            response = await self.Push(result)
-        except Status as status:
-            return pb.PushOutcome(code=int(status.code), message=status.message)
-        return pb.PushOutcome(status=response.status)
+        return pb.ActionResultsPushResponse(outcomes=await push_all(self._orchestrator, input_message.results))
 
     async def GetServers(self, input_message: Any) -> Any:
         """The live members."""

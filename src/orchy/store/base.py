@@ -167,8 +167,8 @@ class HistoryEntry:
 
 @attrs.frozen
 class Claimed:
-    """What a claim got: bodies, and for each its receipt. `emptied`: of the partitions that it came to, those in which no
-    entry of the action is left.
+    """What a claim got: bodies, and for each its receipt. `emptied`: of the partitions that it came to, those in which
+    no entry of the action is left.
     """
 
     bodies: Sequence[bytes]
@@ -274,6 +274,10 @@ class FlowStore(Protocol):
         Those whose time-out is not set any more have ended, and those whose time-out is due end now: they are passed
         over. Each one that went back gets a GIVEN_BACK history entry. How many did.
         """
+        ...
+
+    async def extend(self, partition: int, timer: TimerSetting) -> bool:
+        """Move a timer that is set and not due to so long from now; False if there is none."""
         ...
 
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import trio
@@ -41,6 +41,7 @@ from orchy.store.base import (
     Receipt,
     StoredFlow,
     TimerKey,
+    TimerSetting,
 )
 from orchy.store.memory_definitions import MemoryDefinitions
 
@@ -102,6 +103,14 @@ class _Partition:
     def push(self, queued: _Queued) -> None:
         """To the end of its queue."""
         self.queues.setdefault(queued.entry.action_name, deque()).append(queued)
+
+
+async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Commit) -> Committed | StoreError:
+    """What a commit answers, or would raise."""
+    try:
+        return await commit(one)
+    except StoreError as error:
+        return error
 
 
 class MemoryStore(MemoryDefinitions):
@@ -170,13 +179,7 @@ class MemoryStore(MemoryDefinitions):
 
     async def commit_all(self, commits: Sequence[Commit]) -> list[Committed | StoreError]:
         """See the port."""
-        outcomes: list[Committed | StoreError] = []
-        for commit in commits:
-            try:
-                outcomes.append(await self.commit(commit))
-            except StoreError as error:
-                outcomes.append(error)
-        return outcomes
+        return [await outcome_of(self.commit, commit) for commit in commits]
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
         """See the port."""
@@ -251,6 +254,15 @@ class MemoryStore(MemoryDefinitions):
         partition.timers[key] = self._due_ms(entry.timeout_ms)
         line = f'["{RecordType.HANDED_OUT}",{entry.action_id},{entry.attempt},{json.dumps(worker_id)}]'
         flow.history.append(HistoryEntry(self._now_ms(), line.encode()))
+
+    async def extend(self, partition: int, timer: TimerSetting) -> bool:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        timers = self._partition(partition).timers
+        is_set = timers.get(timer.key, 0) > self._now_ms()
+        if is_set:
+            timers[timer.key] = self._due_ms(timer.after_ms)
+        return is_set
 
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
         """See the port."""

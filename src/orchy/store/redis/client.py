@@ -101,7 +101,10 @@ class Redis:
         waiting: dict[Connection, list[int]] = {}
         outcomes: list[Any | StoreError] = [None] * len(calls)
         for index, (keys, _) in enumerate(calls):
-            waiting.setdefault(await self._connection_for(keys[0]), []).append(index)
+            try:
+                waiting.setdefault(await self._connection_for(keys[0]), []).append(index)
+            except StoreError as error:
+                outcomes[index] = error
 
         async def send(connection: Connection) -> None:
             indexes = waiting[connection]

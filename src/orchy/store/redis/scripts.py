@@ -20,6 +20,7 @@ def load(name: str) -> Script:
 COMMIT = load("commit")
 CLAIM = load("claim")
 GIVE_BACK = load("give_back")
+EXTEND = load("extend")
 LOOK = load("look")
 ACQUIRE = load("acquire")
 RENEW = load("renew")

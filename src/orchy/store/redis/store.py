@@ -36,6 +36,7 @@ from orchy.store.base import (
     StoredFlow,
     StoredWorkflow,
     TimerKey,
+    TimerSetting,
 )
 from orchy.store.redis import scripts
 from orchy.store.redis.client import Redis, Script
@@ -174,6 +175,12 @@ class RedisStore:
             # Not safe: a worker may have got it again, and would lose it to the second one.
             given_back += await self._redis.script(scripts.GIVE_BACK, prefixes, args, safe=False)
         return given_back
+
+    async def extend(self, partition: int, timer: TimerSetting) -> bool:
+        """See the port."""
+        args: list[Part] = [str(timer.key), timer.after_ms]
+        # Safe: twice moves it a little further.
+        return bool(await self._redis.script(scripts.EXTEND, self._prefixes([partition]), args, safe=True))
 
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
         """See the port."""
