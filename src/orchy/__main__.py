@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -87,9 +88,21 @@ async def _serve(config: Config) -> None:
 
             nursery.start_soon(stop_on_signal)
             addresses: Addresses = await nursery.start(run)
+            _calm_garbage_collector()
             log.info(
                 "node %s serves REST on http://%s and workers on %s", config.node_name, addresses.http, addresses.grpc
             )
+
+
+def _calm_garbage_collector() -> None:
+    """Look for cycles seldom, and not in what a server has from its start to its end.
+
+    What a step makes is freed by its reference counts; flows that are kept at hand are long-lived and many. With
+    Python's own thresholds a burst spent a fifth of its time on looking through them, in pauses of 50 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def serve(argv: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
+        self._children: dict[tuple[Counter, str], Counter] = {}
         self._started = Counter("orchy_flows_started", "Flows accepted by this node", registry=registry)
         self._ended = Counter("orchy_flows_ended", "Flows that ended on this node", ["state"], registry=registry)
         self._results = Counter(
@@ -41,11 +42,11 @@ class Metrics:
 
     def flow_ended(self, state: str) -> None:
         """A flow is over."""
-        self._ended.labels(state).inc()
+        self._of(self._ended, state).inc()
 
     def result_taken(self, verdict: str) -> None:
         """A worker's result was answered."""
-        self._results.labels(verdict).inc()
+        self._of(self._results, verdict).inc()
 
     def polled(self, handed_out: int) -> None:
         """A poll was answered."""
@@ -60,6 +61,13 @@ class Metrics:
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
         """A REST request was answered."""
         self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def _of(self, counter: Counter, label: str) -> Counter:
+        """A counter's child: looked up here, as the library takes a lock for it."""
+        child = self._children.get((counter, label))
+        if child is None:
+            child = self._children[counter, label] = counter.labels(label)
+        return child
 
     def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
         """Show what `read` says whenever somebody asks."""

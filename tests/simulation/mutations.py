@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from typing import Any
 
 import attrs
 
-from orchy import orchestrator, transition
+from orchy import mover, transition
 from orchy.dispatch import Dispatcher
 from orchy.errors import OutcomeUnknown
 from orchy.flow import draft, machine
 from orchy.flow.effects import CancelTimer
 from orchy.flow.events import EventReceived
 from orchy.flow.execution import Phase, State
-from orchy.orchestrator import Orchestrator
+from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
 from orchy.store.memory import MemoryStore
 from orchy.transition import Moved
@@ -194,7 +194,7 @@ def a_completion_cancels_no_timer() -> AbstractContextManager[None]:
         moved.effects = [effect for effect in moved.effects if not isinstance(effect, CancelTimer)]
         return build_commit(moved, **more)
 
-    return _replaced(orchestrator, "build_commit", mutated)
+    return _replaced(mover, "build_commit", mutated)
 
 
 def a_start_is_not_idempotent() -> AbstractContextManager[None]:
@@ -261,50 +261,46 @@ def the_end_leaves_what_runs() -> AbstractContextManager[None]:
 
 def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
     """A start whose answer was lost is answered as if it had been made."""
-    start = Orchestrator.start
+    start = Mover.start
 
-    async def mutated(self: Any, graph: Any, input: Any, flow_id: Any = None) -> Any:
-        commit = self._store.commit
-        try:
-            return await start(_Once(self, commit), graph, input, flow_id)  # type: ignore[arg-type]
-        except OutcomeUnknown:
-            return flow_id
+    async def mutated(self: Any, graph: Any, flow: Any) -> None:
+        with suppress(OutcomeUnknown):
+            await start(_Once(self), graph, flow)  # type: ignore[arg-type]
 
-    return _replaced(Orchestrator, "start", mutated)
+    return _replaced(Mover, "start", mutated)
 
 
 class _Once:
-    """An orchestrator whose first lost answer is an error of its own."""
+    """A mover that does not look whether a flow is there whose answer was lost."""
 
-    def __init__(self, orchestrator_: Any, commit: Any) -> None:
-        self._orchestrator = orchestrator_
+    def __init__(self, mover_: Any) -> None:
+        self._mover = mover_
         self._store = self
-        self.commit = commit
 
     async def load(self, *args: Any) -> Any:
         raise OutcomeUnknown("not looked for")
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._orchestrator, name)
+        return getattr(self._mover, name)
 
 
 def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
     """What changes nothing is decided on the flow as the node saw it last (a mistake that was there)."""
-    move = Orchestrator._move
+    move = Mover._move
 
     async def mutated(self: Any, flow_id: str, letters: Any) -> None:
         seen = self._cache.get(flow_id)
         if seen is not None:
             graph = await self._catalog.graph(seen.flow.workflow, seen.flow.workflow_version)
             moved = Moved(graph, seen.flow, await self._rules())
-            answers = [self._step_letter(moved, letter) for letter in letters]
+            answers = [mover._step_letter(moved, letter) for letter in letters]
             if not moved.changed:
                 for letter, answer in zip(letters, answers, strict=True):
                     letter.answer, letter.flow = answer, seen
                 return
         await move(self, flow_id, letters)
 
-    return _replaced(Orchestrator, "_move", mutated)
+    return _replaced(Mover, "_move", mutated)
 
 
 def the_owner_does_not_look() -> AbstractContextManager[None]:

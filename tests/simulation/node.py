@@ -224,7 +224,7 @@ class Node:
             batch_size=BATCH_SIZE,
             new_uuid=self._uuids,
         )
-        orchestrator._cache = FlowCache(CACHED_FLOWS_MAX)
+        orchestrator._mover._cache = FlowCache(CACHED_FLOWS_MAX)
         timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, _ignore, BATCH_SIZE)
         cluster.on_enqueued = dispatcher.ready
         cluster.on_timer_set = timers.hint

@@ -12,7 +12,7 @@ import attrs
 import trio
 import trio.testing
 
-from orchy import orchestrator
+from orchy import mover
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.catalog import Catalog
 from orchy.store.memory import MemoryStore
@@ -83,8 +83,8 @@ def run_seed(
             background.cancel_scope.cancel()
 
     broken = None
-    before = orchestrator.EVALUATIONS_PER_COMMIT
-    orchestrator.EVALUATIONS_PER_COMMIT = EVALUATIONS_PER_COMMIT
+    before = mover.EVALUATIONS_PER_COMMIT
+    mover.EVALUATIONS_PER_COMMIT = EVALUATIONS_PER_COMMIT
     try:
         with determined(seed):
             clock = trio.testing.MockClock(autojump_threshold=0)
@@ -97,7 +97,7 @@ def run_seed(
         if not isinstance(cause, Violation):
             logging.getLogger("simulation").warning("seed %d", seed, exc_info=cause)
     finally:
-        orchestrator.EVALUATIONS_PER_COMMIT = before
+        mover.EVALUATIONS_PER_COMMIT = before
     (world,) = worlds
     transcript = tuple(world.transcript[-keep:]) if keep and (broken or keep_always) else ()
     return Outcome(seed, broken, world.digest(), world.counts, ended_at[0], transcript)
@@ -179,7 +179,7 @@ def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> Non
             require(partition not in believed, "a healed cluster has one holder for each partition", partition)
             believed[partition] = node.name
         require(node.life.keeper.complete, "a healed node holds what it wants", node.name)
-        require(not node.life.orchestrator._mailboxes, "no mailbox is left", node.name)
+        require(not node.life.orchestrator._mover._mailboxes, "no mailbox is left", node.name)
     require(believed == checker.holders(), "nodes know what they hold", f"{believed}, {checker.holders()}")
     require(len(believed) == world.profile.partitions, "each partition has a holder", believed)
 
