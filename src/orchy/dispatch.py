@@ -1,8 +1,11 @@
-"""Who hands out work: polls on one side, partitions that are known to have some on the other.
+"""Who hands out work: polls and streams on one side, partitions that are known to have some on the other.
 
 A poll asks the store only where there is work for its action, as far as this node knows: its own commits,
 wake-ups from other nodes and the owner's look at each partition say so (`ready`). So a poll for which there is
 nothing costs no call at all, and one that waits is answered as soon as work appears.
+
+A stream's demand is asked for a place by each commit of this node that makes work (`reserve`): where there is one, and
+no queue is known to hold something older, the commit itself hands the attempt out, and it passes through no queue.
 
 What is known can be too much (another node was faster: one call for nothing) but never too little for longer
 than the owner's next look.
@@ -17,6 +20,7 @@ from itertools import count
 
 import trio
 
+from orchy.demand import Demand
 from orchy.errors import StoreError
 from orchy.store.base import BATCH_MAX, Claimed, FlowStore
 
@@ -24,6 +28,8 @@ from orchy.store.base import BATCH_MAX, Claimed, FlowStore
 PARTITIONS_PER_CLAIM = 32
 #: How long a client that is gone is cared for.
 GIVE_BACK_SECONDS = 10.0
+#: When a claim for a stream failed, the next one is made after so long.
+CLAIM_AGAIN_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +45,7 @@ class Dispatcher:
         self._ready: dict[str, dict[int, int]] = {}
         self._said = count()
         self._waiting: dict[str, deque[trio.Event]] = {}
+        self._demands: dict[str, deque[Demand]] = {}
         self._owned: Collection[int] = frozenset()
         self._open = True
 
@@ -63,6 +70,9 @@ class Dispatcher:
     def close(self) -> None:
         """Answer all polls from now on, and those that wait, with nothing: the server is about to stop."""
         self._open = False
+        for demands in self._demands.values():
+            for demand in demands:
+                demand.close()
         for waiting in self._waiting.values():
             for event in waiting:
                 event.set()
@@ -83,9 +93,63 @@ class Dispatcher:
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
         except trio.Cancelled:  # the client went away while its claim was under way
-            await self._give_back(action_name, claimed)
+            await self.give_back(action_name, claimed)
             raise
         return list(claimed.bodies)
+
+    async def hand_out(self, demand: Demand) -> None:
+        """Fill a demand, as work appears and for as long as there is credit; until it is closed, or cancelled.
+
+        What is handed out is delivered, whatever happens: whoever is cancelled gives back what nobody takes.
+        """
+        if not self._open:
+            return
+        name = demand.action_name
+        demands = self._demands.setdefault(name, deque())
+        demands.append(demand)
+        try:
+            while await demand.wanted():
+                if not await self._fill(demand):
+                    await self._wait(name)
+                    if not demand.credit:  # meanwhile others filled it
+                        self._wake_one(name)
+        finally:
+            demands.remove(demand)
+            if not demands:
+                del self._demands[name]
+
+    async def _fill(self, demand: Demand) -> bool:
+        """Claim for a demand; False: there is nothing known to claim."""
+        if not self._ready.get(demand.action_name):
+            return False
+        places = min(demand.credit, self._batch_size)
+        demand.reserve(places)
+        claimed: Claimed | None = None
+        failed = False
+        try:
+            with trio.CancelScope(shield=True):
+                claimed = await self._claim(demand.action_name, places, demand.worker)
+        except StoreError as error:
+            log.warning("no work of %s could be claimed: %s", demand.action_name, error)
+            failed = True
+        finally:
+            demand.settle(claimed, places)
+        if failed:  # the places are free meanwhile: a commit may have use for them
+            await trio.sleep(CLAIM_AGAIN_SECONDS)
+        return True
+
+    def reserve(self, action_name: str) -> Demand | None:
+        """A place for an attempt that a commit is about to make; None: it goes into its queue."""
+        demands = self._demands.get(action_name)
+        if demands is None or action_name in self._ready:
+            return None
+        for _ in range(len(demands)):
+            demand = demands[0]
+            demands.rotate(-1)  # the next one has the next turn
+            if demand.credit:
+                demand.reserve()
+                return demand
+        return None
 
     async def _find(self, action_name: str, limit: int, wait_seconds: float, worker: str) -> Claimed | None:
         """Claim, wait and claim again until there is something or the time is over."""
@@ -101,7 +165,7 @@ class Dispatcher:
                 await self._wait(action_name)
         return None
 
-    async def _give_back(self, action_name: str, claimed: Claimed) -> None:
+    async def give_back(self, action_name: str, claimed: Claimed) -> None:
         """Others shall have what nobody can be given; if the store can't be told, it comes back by its time-out."""
         with trio.move_on_after(GIVE_BACK_SECONDS, shield=True):
             try:
@@ -112,7 +176,7 @@ class Dispatcher:
                 )
                 return
             log.info(
-                "%d attempts of %s went back into their queues: the client that polled has gone",
+                "%d attempts of %s went back into their queues: their worker has gone",
                 given_back,
                 action_name,
             )

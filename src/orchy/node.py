@@ -43,6 +43,7 @@ from orchy.ring import owners, partition_of, successors
 from orchy.rpc.convert import encode_action
 from orchy.rpc.server import RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
+from orchy.rpc.work import WorkSessions
 from orchy.store.base import NamespaceSettings, RegisteredNode
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
 from orchy.store.redis.checks import check_servers
@@ -109,6 +110,7 @@ async def run_node(
                     await loops.start(node.keeper.run)
                 async with open_service_nursery() as doors:
                     stop_rest = trio.Event()
+                    await loops.start(node.sessions.run)
                     loops.start_soon(node.rpc.serve, rpc_listeners)
                     doors.start_soon(serve_rest, node.app, rest_listeners, stop_rest, config.drain_seconds)
                     task_status.started(addresses)
@@ -133,6 +135,7 @@ class _Node:
     timers: TimerLoop
     holdings: Holdings
     dispatcher: Dispatcher
+    sessions: WorkSessions
     rpc: RpcServer
     app: QuartTrio
 
@@ -171,6 +174,7 @@ def _wire(
         encode_action=encode_action,
         partition_of=place,
         wakeups=cluster,
+        takers=dispatcher,
         observer=metrics,
         retention_seconds=config.retention_seconds,
         default_timeout_seconds=config.default_timeout_seconds,
@@ -181,10 +185,12 @@ def _wire(
     cluster.on_enqueued = dispatcher.ready
     cluster.on_timer_set = timers.hint
     queries = Queries(store, catalog, place, config.partitions)
-    rpc = RpcServer([ActionService(orchestrator, catalog, dispatcher, cluster), HealthService(cluster)])
+    sessions = WorkSessions(orchestrator, dispatcher)
+    rpc = RpcServer([ActionService(orchestrator, catalog, dispatcher, sessions, cluster), HealthService(cluster)])
     app = create_app(Services(orchestrator, queries, catalog, cluster, metrics), config.body_limit_bytes)
     metrics.gauge("orchy_partitions_held", "Partitions of this node", lambda: len(holdings.leases))
     metrics.gauge("orchy_polls_waiting", "Polls that wait for work", lambda: dispatcher.waiting)
+    metrics.gauge("orchy_worker_streams", "Workers that have a stream", lambda: sessions.open)
     metrics.gauge("orchy_worker_connections", "Open connections of workers", lambda: rpc.connections)
     metrics.gauge(
         "orchy_members_live", "Live members of the cluster, as this node sees it", lambda: driver.machine.live
@@ -196,7 +202,7 @@ def _wire(
         metrics.counter(name, help, read)
     metrics.counter("orchy_redis_commands", "Commands sent to Redis", lambda: redis.commands_total)
     metrics.counter("orchy_redis_reconnects", "Connections to Redis made again", lambda: redis.reconnects_total)
-    return _Node(cluster, keeper, timers, holdings, dispatcher, rpc, app)
+    return _Node(cluster, keeper, timers, holdings, dispatcher, sessions, rpc, app)
 
 
 @asynccontextmanager

@@ -115,7 +115,7 @@ class Engine:
         return [line.type.name for line in await self.queries.history(flow_id)]
 
 
-def make_engine(store: Any, node: str = "node") -> Engine:
+def make_engine(store: Any, node: str = "node", encode_action: Any = encode) -> Engine:
     scripts, observer, holdings = ScriptedEngine(), Observer(), Holdings()
     catalog = Catalog(store, SYSTEM_ACTIONS)
     dispatcher = Dispatcher(store)
@@ -127,9 +127,10 @@ def make_engine(store: Any, node: str = "node") -> Engine:
         catalog=catalog,
         system_actions=SYSTEM_ACTIONS,
         engine=scripts,
-        encode_action=encode,
+        encode_action=encode_action,
         partition_of=place,
         wakeups=wakeups,
+        takers=dispatcher,
         observer=observer,
         retention_seconds=60,
     )

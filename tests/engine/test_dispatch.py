@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from orchy.demand import CREDIT_MAX, Demand
 from orchy.dispatch import Dispatcher
 from orchy.errors import StoreUnavailable
 from orchy.store.base import Claimed, Receipt
@@ -191,3 +192,148 @@ async def test_many_partitions_have_their_turn(autojump_clock, dispatcher, queue
     while bodies := await dispatcher.poll("a", 20, 0, "w"):
         got += bodies
     assert len(got) == 300
+
+
+# Streams: what a worker can hold is a demand, which claims fill, and commits that make work.
+
+
+@pytest.fixture
+def demand():
+    """A demand, and what was delivered for it."""
+    delivered = []
+    return Demand("a", "w", lambda claimed: delivered.extend(claimed.bodies)), delivered
+
+
+async def test_a_demand_gets_what_is_there_and_what_appears(autojump_clock, dispatcher, queues, demand):
+    demand, delivered = demand
+    queues.put(1, b"x")
+    dispatcher.ready(1, ["a"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dispatcher.hand_out, demand)
+        await trio.sleep(1)
+        assert delivered == []  # no credit
+        demand.add(3)
+        await trio.sleep(1)
+        assert delivered == [b"x"]
+        queues.put(2, b"y", b"z", b"too many")
+        dispatcher.ready(2, ["a"])
+        await trio.sleep(1)
+        assert delivered == [b"x", b"y", b"z"]
+        assert (demand.credit, demand.reserved) == (0, 0)
+        demand.add(1)
+        await trio.sleep(1)
+        assert delivered == [b"x", b"y", b"z", b"too many"]
+        demand.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_commit_hands_out_to_demands_in_turn(autojump_clock, dispatcher, nursery):
+    demands = [Demand("a", name, lambda claimed: None) for name in ("v", "w")]
+    for demand in demands:
+        demand.add(2)
+        nursery.start_soon(dispatcher.hand_out, demand)
+    await trio.sleep(1)
+    assert dispatcher.reserve("b") is None
+    takers = [dispatcher.reserve("a") for _ in range(5)]
+    assert sorted(taker.worker for taker in takers[:4]) == ["v", "v", "w", "w"]
+    assert takers[0] is not takers[1]
+    assert takers[4] is None  # no credit is left
+    takers[0].release()
+    assert dispatcher.reserve("a") is takers[0]
+
+
+async def test_what_is_in_a_queue_goes_first(autojump_clock, dispatcher, queues, demand, nursery):
+    demand, delivered = demand
+    queues.delay = 1.0
+    queues.put(1, b"x")
+    dispatcher.ready(1, ["a"])
+    demand.add(5)
+    nursery.start_soon(dispatcher.hand_out, demand)
+    await trio.sleep(0.5)
+    assert dispatcher.reserve("a") is None  # its claim is under way
+    await trio.sleep(1)
+    assert delivered == [b"x"]
+    assert dispatcher.reserve("a") is demand
+
+
+async def test_a_demand_that_was_filled_meanwhile_passes_the_wake_up_on(autojump_clock, dispatcher, queues, demand):
+    demand, delivered = demand
+    got = []
+
+    async def poll():
+        got.extend(await dispatcher.poll("a", 1, 10, "second"))
+
+    demand.add(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dispatcher.hand_out, demand)
+        await trio.sleep(1)
+        nursery.start_soon(poll)
+        await trio.sleep(1)
+        taker = dispatcher.reserve("a")
+        queues.put(1, b"x")
+        dispatcher.ready(1, ["a"])  # wakes the stream, which has no credit any more
+        await trio.sleep(1)
+        assert got == [b"x"]
+        taker.take(b"y", Receipt(1, b""))
+        assert delivered == [b"y"]
+        demand.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_claim_that_fails_is_made_again(autojump_clock, dispatcher, queues, demand, nursery, caplog):
+    demand, delivered = demand
+    claim = queues.claim
+    queues.put(1, b"x")
+    dispatcher.ready(1, ["a"])
+
+    async def fail(*args):
+        raise StoreUnavailable("not there")
+
+    queues.claim = fail
+    demand.add(1)
+    nursery.start_soon(dispatcher.hand_out, demand)
+    await trio.sleep(0.5)
+    assert "no work of a could be claimed: not there" in caplog.text
+    assert demand.credit == 1
+    queues.claim = claim
+    await trio.sleep(2)
+    assert delivered == [b"x"]
+
+
+async def test_a_worker_that_leaves_loses_no_claim(autojump_clock, dispatcher, queues, demand):
+    demand, delivered = demand
+    queues.delay = 1.0
+    queues.put(1, b"x")
+    dispatcher.ready(1, ["a"])
+    demand.add(1)
+    with trio.move_on_after(0.5):
+        await dispatcher.hand_out(demand)
+    assert delivered == [b"x"]
+    assert demand.reserved == 0
+    assert dispatcher.reserve("a") is None
+
+
+async def test_a_closed_dispatcher_ends_demands(autojump_clock, dispatcher, demand):
+    demand, _ = demand
+    demand.add(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dispatcher.hand_out, demand)
+        await trio.sleep(1)
+        dispatcher.close()
+    assert demand.closed
+    await dispatcher.hand_out(demand)
+
+
+async def test_credit_has_a_limit_and_a_floor(autojump_clock, demand):
+    demand, _ = demand
+    demand.add(-5)
+    assert demand.credit == 0
+    demand.add(CREDIT_MAX + 1)
+    assert demand.credit == CREDIT_MAX
+    with trio.move_on_after(1) as waited:
+        await demand.settled()
+    assert not waited.cancelled_caught
+    demand.reserve()
+    with trio.move_on_after(1) as waited:
+        await demand.settled()
+    assert waited.cancelled_caught

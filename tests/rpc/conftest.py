@@ -25,6 +25,7 @@ from orchy.rpc.generated import health_pb2
 from orchy.rpc.server import RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
 from orchy.rpc.services import methods_of
+from orchy.rpc.work import WorkSessions
 from orchy.tasks import gather
 from tests.rpc.h2_client import H2Client
 
@@ -133,10 +134,11 @@ class Api:
         return caught.value.code(), caught.value.details()
 
 
-def services_of(behind: Behind) -> list[Any]:
+def services_of(behind: Behind, sessions: WorkSessions | None = None) -> list[Any]:
     """Both services over the stand-in."""
     everything: Any = behind
-    return [ActionService(everything, everything, everything, everything), HealthService(everything)]
+    sessions = sessions or WorkSessions(everything, everything)
+    return [ActionService(everything, everything, everything, sessions, everything), HealthService(everything)]
 
 
 @pytest.fixture

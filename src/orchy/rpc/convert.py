@@ -47,15 +47,20 @@ def encode_action(
 
 @attrs.frozen
 class EncodedActions:
-    """An `Actions` message made of encoded `Action`s: a field of messages is nothing but one after the other."""
+    """An `Actions` message, or a `ServerMessage`, made of encoded `Action`s.
+
+    A field of messages is nothing but one after the other, and a message is its fields in any order (`rest`).
+    """
 
     bodies: Sequence[bytes]
+    rest: bytes = b""
 
     def SerializeToString(self) -> bytes:
         """The message, without a look into the actions."""
         parts: list[bytes] = []
         for body in self.bodies:
             parts += (_ACTIONS_TAG, _varint(len(body)), body)
+        parts.append(self.rest)
         return b"".join(parts)
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 import trio
 
 from orchy.catalog import Catalog
 from orchy.dispatch import Dispatcher
-from orchy.errors import InvalidInput, NotFound, OrchyError, WrongState
-from orchy.orchestrator import Orchestrator, Result
+from orchy.errors import InvalidInput, OrchyError
+from orchy.orchestrator import Orchestrator
 from orchy.rpc.convert import EncodedActions, definition_of, result_of
 from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
 from orchy.rpc.generated.health_grpc import HealthServicer
+from orchy.rpc.outcomes import push_all, status_of
+from orchy.rpc.work import WorkSessions
 from orchy.store.base import BATCH_MAX
 
 WAIT_MAX_SECONDS = 60.0
@@ -44,20 +47,6 @@ class ClusterFace(Protocol):
         ...
 
 
-def status_of(error: OrchyError) -> Status:
-    """Our errors as statuses: the one place where they become that."""
-    match error:
-        case InvalidInput():
-            details = "; ".join(map(str, error.problems))
-            return Status(Code.INVALID_ARGUMENT, f"{error}: {details}" if details else str(error))
-        case NotFound():
-            return Status(Code.NOT_FOUND, str(error))
-        case WrongState():
-            return Status(Code.FAILED_PRECONDITION, str(error))
-        case _:
-            return Status(Code.UNAVAILABLE, str(error))
-
-
 def _translated(method: _Method[_R]) -> _Method[_R]:
     """A method that raises statuses."""
 
@@ -71,40 +60,21 @@ def _translated(method: _Method[_R]) -> _Method[_R]:
     return call
 
 
-async def push_all(orchestrator: Orchestrator, messages: Sequence[Any]) -> list[Any]:
-    """Have results taken side by side, so that their commits leave together; the outcome of each, in their order."""
-    outcomes: list[Any] = [None] * len(messages)
-    results: dict[int, Result] = {}
-    for index, message in enumerate(messages):
-        try:
-            results[index] = result_of(message)
-        except InvalidInput as error:
-            outcomes[index] = _outcome_of(error)
-    for index, verdict in zip(results, await orchestrator.push_all(list(results.values())), strict=True):
-        outcomes[index] = _outcome_of(verdict)
-    return outcomes
-
-
-def _outcome_of(verdict: str | OrchyError | None) -> Any:
-    if isinstance(verdict, OrchyError):
-        status = status_of(verdict)
-        return pb.PushOutcome(code=int(status.code), message=status.message)
-    return _TAKEN if verdict is not None else _NO_FLOW
-
-
-_TAKEN = pb.PushOutcome(status=True)
-_NO_FLOW = pb.PushOutcome(status=False)
-
-
 class ActionService(ActionServiceServicer):
     """The service that workers speak to."""
 
     def __init__(
-        self, orchestrator: Orchestrator, catalog: Catalog, dispatcher: Dispatcher, cluster: ClusterFace
+        self,
+        orchestrator: Orchestrator,
+        catalog: Catalog,
+        dispatcher: Dispatcher,
+        sessions: WorkSessions,
+        cluster: ClusterFace,
     ) -> None:
         self._orchestrator = orchestrator
         self._catalog = catalog
         self._dispatcher = dispatcher
+        self._sessions = sessions
         self._cluster = cluster
 
     @_translated
@@ -138,6 +108,12 @@ class ActionService(ActionServiceServicer):
         if len(input_message.results) > RESULTS_MAX:
             raise InvalidInput(f"at most {RESULTS_MAX} results at once")
         return pb.ActionResultsPushResponse(outcomes=await push_all(self._orchestrator, input_message.results))
+
+    async def Work(self, input_messages: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        """Be a worker's stream: work out, results in."""
+        async with aclosing(self._sessions.serve(input_messages)) as replies:
+            async for reply in replies:
+                yield reply
 
     async def GetServers(self, input_message: Any) -> Any:
         """The live members."""

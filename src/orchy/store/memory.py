@@ -122,7 +122,7 @@ class MemoryStore(MemoryDefinitions):
 
     def _due_ms(self, after_ms: int) -> int:
         """When a timer that is set now is due: rounded up, so that it is never early."""
-        return math.ceil(round(self._clock() * 1_000_000) / 1000) + after_ms if after_ms else self._now_ms()
+        return math.ceil(round(self._clock() * 1_000_000) / 1000) + after_ms
 
     def _partition(self, partition: int) -> _Partition:
         return self._partitions.setdefault(partition, _Partition())
@@ -168,7 +168,7 @@ class MemoryStore(MemoryDefinitions):
                 self._note_handed_out(partition, flow, queued, entry.worker)
                 receipts.append(queued.receipt(commit.partition, partition))
         for timer in commit.set_timers:
-            partition.timers[timer.key] = self._due_ms(timer.after_ms)
+            partition.timers[timer.key] = self._due_ms(timer.after_ms) if timer.after_ms else now_ms
         unparked: dict[str, None] = {}
         if commit.unpark:
             for queued in flow.parked:

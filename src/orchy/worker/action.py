@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -22,6 +23,16 @@ ERROR_CHARACTERS_MAX = 10_000
 log = logging.getLogger("orchy.worker")
 
 
+#: Which attempt: flow id, action id, number.
+Attempt = tuple[str, int, int]
+#: Asks a server for more time for an attempt; the event is set when the server says that it is over.
+Extend = Callable[[Attempt, trio.Event], None]
+
+
+def _nobody() -> None:
+    """Where there is nobody to ask for more time."""
+
+
 @attrs.frozen
 class ActionContext:
     """What a function may want to know beside its data: it is the second argument of one that takes two.
@@ -35,6 +46,20 @@ class ActionContext:
     action_name: str
     attempt: int
     timeout_seconds: int
+    _ask: Callable[[], None] = attrs.field(default=_nobody, repr=False, eq=False)
+    _over: trio.Event = attrs.field(factory=trio.Event, repr=False, eq=False)
+
+    def extend(self) -> None:
+        """Say that this attempt is still being worked on: its time begins anew. From any thread; does not wait.
+
+        A server that has no streams for workers does not hear of it.
+        """
+        self._ask()
+
+    @property
+    def over(self) -> bool:
+        """Whether a server has answered `extend` with: too late. A result of this attempt will not count."""
+        return self._over.is_set()
 
 
 class ActionFailed(Exception):
@@ -65,7 +90,7 @@ class RegisteredAction:
             timeoutSeconds=math.ceil(definition.timeout_seconds),
         )
 
-    async def run(self, action: pb.Action, worker_id: str) -> pb.ActionResult:
+    async def run(self, action: pb.Action, worker_id: str, extend: Extend | None = None) -> pb.ActionResult:
         """The result of one attempt, good or bad; whatever the function raises is a bad one."""
         result = pb.ActionResult(
             workflowName=action.workflowName,
@@ -75,16 +100,8 @@ class RegisteredAction:
             retryCount=action.retryCount,
             workerId=worker_id,
         )
-        context = ActionContext(
-            action.workflowName,
-            action.flowId,
-            action.actionId,
-            action.actionName,
-            action.retryCount,
-            action.timeoutSeconds,
-        )
         try:
-            output = await self._call(json_of_map(action.data), context)
+            output = await self._call(action, extend)
             if output is None:
                 output = {}
             if not isinstance(output, dict):
@@ -99,12 +116,32 @@ class RegisteredAction:
             fail(result, _text_of(error))
         return result
 
-    async def _call(self, data: dict[str, Any], context: ActionContext) -> Any:
-        args = (data, context) if self.wants_context else (data,)
+    async def _call(self, action: pb.Action, extend: Extend | None) -> Any:
+        args: tuple[Any, ...] = (json_of_map(action.data),)
+        if self.wants_context:
+            args += (_context_of(action, extend),)
         if self.is_async:
             return await self.function(*args)
         # Abandoned on a stop that can't wait longer: a thread can't be ended.
         return await trio.to_thread.run_sync(self.function, *args, abandon_on_cancel=True, limiter=self.limiter)
+
+
+def _context_of(action: pb.Action, extend: Extend | None) -> ActionContext:
+    over = trio.Event()
+    attempt = (action.flowId, action.actionId, action.retryCount)
+    ask = _nobody
+    if extend is not None:
+        ask = partial(trio.lowlevel.current_trio_token().run_sync_soon, extend, attempt, over)
+    return ActionContext(
+        action.workflowName,
+        action.flowId,
+        action.actionId,
+        action.actionName,
+        action.retryCount,
+        action.timeoutSeconds,
+        ask=ask,
+        over=over,
+    )
 
 
 def fail(result: pb.ActionResult, text: str) -> None:

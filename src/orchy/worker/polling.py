@@ -21,7 +21,7 @@ from orchy.rpc.framing import Status
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.worker.action import RegisteredAction
 from orchy.worker.notices import Notice
-from orchy.worker.results import Results
+from orchy.worker.results import UNPUSHED_MIN, Results
 from orchy.worker.servers import Servers
 
 WAIT_SECONDS = 10.0
@@ -34,8 +34,6 @@ ANSWER_SECONDS = 10.0
 ANSWERED_EARLY_SHARE = 0.5
 #: How long a poll is waited for when the worker stops.
 LAST_ANSWER_SECONDS = 0.25
-#: Results that wait to be pushed, for each action, before no more is begun.
-UNPUSHED_MIN = 100
 
 log = logging.getLogger("orchy.worker")
 
@@ -53,14 +51,20 @@ class ActionPolls:
     """All pollers of one action, and what they have started."""
 
     def __init__(
-        self, action: RegisteredAction, servers: Servers, results: Results, work: trio.Nursery, worker_id: str
+        self,
+        action: RegisteredAction,
+        slots: trio.Semaphore,
+        servers: Servers,
+        results: Results,
+        work: trio.Nursery,
+        worker_id: str,
     ) -> None:
         self._action = action
         self._servers = servers
         self._results = results
         self._work = work
         self._worker_id = worker_id
-        self._slots = trio.Semaphore(action.slots)
+        self._slots = slots
         self._unpushed = trio.Semaphore(max(UNPUSHED_MIN, action.slots))
         self._turns = trio.CapacityLimiter(1)
         self._polled: set[Channel] = set()

@@ -34,6 +34,8 @@ AGAIN_MAX_SECONDS = 2.0
 #: What one call brings at most; the server takes messages of 10 MiB.
 RESULTS_PER_CALL = 100
 BYTES_PER_CALL = 2 * 2**20
+#: Results that wait to be taken, for each action, before no more is begun.
+UNPUSHED_MIN = 100
 #: Calls under way while more results wait.
 CALLS_MAX = 4
 
@@ -124,11 +126,11 @@ class Results:
             with trio.fail_after(answer_seconds):
                 reply = await channel.call("ActionService/Push", result, pb.ActionResultPushResponse)
         except Status as status:
-            return self._is_done(result, status.code, status.message)
+            return self.is_done(result, status.code, status.message)
         except (ConnectionLost, trio.TooSlowError) as error:
             self._lost(error)
             return False
-        return self._is_done(result, Code.OK, status=reply.status)
+        return self.is_done(result, Code.OK, status=reply.status)
 
     async def _push_all(
         self, channel: Channel, results: Sequence[pb.ActionResult], answer_seconds: float
@@ -152,11 +154,11 @@ class Results:
             self._notice.warn("a server did not answer for each result; they are pushed again")
             return nothing
         return [
-            self._is_done(result, outcome.code, outcome.message, outcome.status)
+            self.is_done(result, outcome.code, outcome.message, outcome.status)
             for result, outcome in zip(results, reply.outcomes, strict=True)
         ]
 
-    def _is_done(self, result: pb.ActionResult, code: int, message: str = "", status: bool = False) -> bool:
+    def is_done(self, result: pb.ActionResult, code: int, message: str = "", status: bool = False) -> bool:
         """What a server's answer for one result comes to."""
         if code == Code.OK:
             self._notice.clear("results are taken again")

@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from orchy.rpc.channel import Channel, ConnectionLost, open_channel
-from orchy.rpc.framing import Status
+from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.worker.notices import Notice
 
@@ -27,6 +27,7 @@ CALL_SECONDS = 5.0
 BACKOFF_MIN_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 3.0
 SERVERS_MAX = 500
+WORK_METHOD = "ActionService/Work"
 
 log = logging.getLogger("orchy.worker")
 
@@ -35,6 +36,7 @@ log = logging.getLogger("orchy.worker")
 class _Server:
     address: str
     channel: Channel | None = None
+    has_streams: bool = False
 
     @property
     def connected(self) -> bool:
@@ -65,6 +67,11 @@ class Servers:
         self._turn += 1
         cut = self._turn % len(channels) if channels else 0
         return channels[cut:] + channels[:cut]
+
+    @property
+    def all_have_streams(self) -> bool:
+        """Whether each that is connected has them."""
+        return all(server.has_streams for server in self._servers.values() if server.connected)
 
     @property
     def expected(self) -> int:
@@ -127,6 +134,7 @@ class Servers:
                 async with open_channel(server.address) as channel:
                     with trio.fail_after(CALL_SECONDS):
                         await self._greet(channel)
+                        server.has_streams = await _has_streams(channel)
                     await self._learn(channel, nursery)  # before it is used, so that its share of the work is known
                     log.info("connected to %s", server.address)
                     notice = Notice()
@@ -151,3 +159,17 @@ class Servers:
     def _tell(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+async def _has_streams(channel: Channel) -> bool:
+    """Whether a server knows them: one that does ends an empty one well. Raises ConnectionLost, Status."""
+    try:
+        async with channel.stream(WORK_METHOD, pb.ServerMessage) as stream:
+            stream.end()
+            async for _ in stream:
+                pass
+    except Status as status:
+        if status.code is Code.UNAVAILABLE:
+            raise
+        return False
+    return True

@@ -19,7 +19,7 @@ import trio
 from orchy.rpc.channel import Channel
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.worker.action import RegisteredAction, register
-from orchy.worker.polling import ActionPolls
+from orchy.worker.intake import Intake
 from orchy.worker.results import Results
 from orchy.worker.servers import Servers
 
@@ -125,9 +125,7 @@ class Worker:
                 connections.start_soon(servers.run)
                 connections.start_soon(results.run)
                 async with trio.open_nursery() as work:
-                    async with trio.open_nursery() as polls:
-                        for action in self._actions.values():
-                            polls.start_soon(ActionPolls(action, servers, results, work, self._id).run, stop)
+                    await Intake(self._actions, servers, results, work, self._id).run(stop)
                     log.info("stopping: finishing what is held")
                     work.cancel_scope.deadline = trio.current_time() + self._grace_seconds
                 if work.cancel_scope.cancelled_caught:

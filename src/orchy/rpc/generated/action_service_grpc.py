@@ -16,6 +16,9 @@ class ActionServiceServicer(purerpc.Servicer):
     async def PushAll(self, input_message):
         raise NotImplementedError()
 
+    async def Work(self, input_messages):
+        raise NotImplementedError()
+
     async def GetServers(self, input_message):
         raise NotImplementedError()
 
@@ -58,6 +61,15 @@ class ActionServiceServicer(purerpc.Servicer):
                 purerpc.Cardinality.UNARY_UNARY,
                 action_service__pb2.ActionResults,
                 action_service__pb2.ActionResultsPushResponse,
+            )
+        )
+        service_obj.add_method(
+            "Work",
+            self.Work,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.STREAM_STREAM,
+                action_service__pb2.WorkerMessage,
+                action_service__pb2.ServerMessage,
             )
         )
         service_obj.add_method(
@@ -108,6 +120,14 @@ class ActionServiceStub:
                 purerpc.Cardinality.UNARY_UNARY,
                 action_service__pb2.ActionResults,
                 action_service__pb2.ActionResultsPushResponse,
+            )
+        )
+        self.Work = self._client.get_method_stub(
+            "Work",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.STREAM_STREAM,
+                action_service__pb2.WorkerMessage,
+                action_service__pb2.ServerMessage,
             )
         )
         self.GetServers = self._client.get_method_stub(

@@ -142,6 +142,68 @@ class PushOutcome(_message.Message):
     message: str
     def __init__(self, status: _Optional[bool] = ..., code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
+class WorkerMessage(_message.Message):
+    __slots__ = ("workerId", "credits", "results", "extend", "number", "goodbye")
+    WORKERID_FIELD_NUMBER: _ClassVar[int]
+    CREDITS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    EXTEND_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    workerId: str
+    credits: _containers.RepeatedCompositeFieldContainer[Credit]
+    results: _containers.RepeatedCompositeFieldContainer[ActionResult]
+    extend: _containers.RepeatedCompositeFieldContainer[Attempt]
+    number: int
+    goodbye: bool
+    def __init__(self, workerId: _Optional[str] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[ActionResult, _Mapping]]] = ..., extend: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., number: _Optional[int] = ..., goodbye: _Optional[bool] = ...) -> None: ...
+
+class Credit(_message.Message):
+    __slots__ = ("actionName", "count")
+    ACTIONNAME_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    actionName: str
+    count: int
+    def __init__(self, actionName: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Attempt(_message.Message):
+    __slots__ = ("flowId", "actionId", "retryCount")
+    FLOWID_FIELD_NUMBER: _ClassVar[int]
+    ACTIONID_FIELD_NUMBER: _ClassVar[int]
+    RETRYCOUNT_FIELD_NUMBER: _ClassVar[int]
+    flowId: str
+    actionId: int
+    retryCount: int
+    def __init__(self, flowId: _Optional[str] = ..., actionId: _Optional[int] = ..., retryCount: _Optional[int] = ...) -> None: ...
+
+class ServerMessage(_message.Message):
+    __slots__ = ("actions", "taken", "extended", "goodbye")
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    EXTENDED_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    actions: _containers.RepeatedCompositeFieldContainer[Action]
+    taken: _containers.RepeatedCompositeFieldContainer[Taken]
+    extended: _containers.RepeatedCompositeFieldContainer[Extended]
+    goodbye: bool
+    def __init__(self, actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ..., taken: _Optional[_Iterable[_Union[Taken, _Mapping]]] = ..., extended: _Optional[_Iterable[_Union[Extended, _Mapping]]] = ..., goodbye: _Optional[bool] = ...) -> None: ...
+
+class Taken(_message.Message):
+    __slots__ = ("number", "outcomes")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    outcomes: _containers.RepeatedCompositeFieldContainer[PushOutcome]
+    def __init__(self, number: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[PushOutcome, _Mapping]]] = ...) -> None: ...
+
+class Extended(_message.Message):
+    __slots__ = ("number", "extended")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    EXTENDED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    extended: _containers.RepeatedScalarFieldContainer[bool]
+    def __init__(self, number: _Optional[int] = ..., extended: _Optional[_Iterable[bool]] = ...) -> None: ...
+
 class Server(_message.Message):
     __slots__ = ("id", "rpc_addr")
     ID_FIELD_NUMBER: _ClassVar[int]

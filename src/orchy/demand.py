@@ -1,0 +1,80 @@
+"""What a worker's stream can hold of one action: free places, and those that are kept for what is on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from orchy.store.base import Claimed, Receipt
+
+#: The most attempts of one action that a stream may ask for.
+CREDIT_MAX = 10_000
+
+
+@attrs.define(eq=False)
+class Demand:
+    """Attempts of one action that a worker waits for; each is delivered as it is handed out, and takes one place.
+
+    `credit` places are free. A commit, or a claim, keeps places first (`reserve`) and says then what came of them
+    (`take`, `release`, `settle`). A demand whose worker has gone stays until that is said of all.
+    """
+
+    action_name: str
+    worker: str
+    deliver: Callable[[Claimed], None]
+    credit: int = 0
+    reserved: int = 0
+    closed: bool = False
+    _changed: trio.Event = attrs.field(factory=trio.Event)
+
+    def add(self, places: int) -> None:
+        """The worker can hold more, or (negative) fewer; never fewer than none, nor more than CREDIT_MAX."""
+        self.credit = max(0, min(self.credit + places, CREDIT_MAX))
+        self._tell()
+
+    def close(self) -> None:
+        """The worker wants no more."""
+        self.closed = True
+        self.credit = 0
+        self._tell()
+
+    def reserve(self, places: int = 1) -> None:
+        """Keep free places."""
+        self.credit -= places
+        self.reserved += places
+
+    def take(self, body: bytes, receipt: Receipt) -> None:
+        """An attempt that was handed out, for a place that was kept."""
+        self.settle(Claimed((body,), (), (receipt,)))
+
+    def release(self) -> None:
+        """Nothing came for a place that was kept: it is free again."""
+        self.settle(None)
+
+    def settle(self, claimed: Claimed | None, places: int = 1) -> None:
+        """What came for places that were kept; those that are left are free again."""
+        self.reserved -= places
+        free = places - (len(claimed.bodies) if claimed else 0)
+        if free and not self.closed:
+            self.credit = min(self.credit + free, CREDIT_MAX)
+        if claimed is not None and claimed.bodies:
+            self.deliver(claimed)
+        if free or not self.reserved:
+            self._tell()
+
+    async def wanted(self) -> bool:
+        """Returns True when there is credit, False when the worker wants no more."""
+        while not self.closed and not self.credit:
+            await self._changed.wait()
+        return not self.closed
+
+    async def settled(self) -> None:
+        """Returns when no place is kept."""
+        while self.reserved:
+            await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()

@@ -1,0 +1,253 @@
+"""The stream of a worker: work out as it appears, results in; the meaning of `Work` in the worker API.
+
+A session takes the worker's messages in one task and answers in another, so that a worker that reads slowly holds up
+nobody's results but its own. What was handed out for a worker that has gone meanwhile, and was not sent, goes back into
+its queue.
+
+Why it is fast: actions are bytes that the commit put there, joined into a message as they are; the results of one
+message are stepped together and leave in one write.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
+from typing import Any
+
+import trio
+
+from orchy.demand import CREDIT_MAX, Demand
+from orchy.dispatch import Dispatcher
+from orchy.errors import InvalidInput, StoreError
+from orchy.orchestrator import Orchestrator
+from orchy.rpc.convert import EncodedActions
+from orchy.rpc.framing import Status
+from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.outcomes import push_all, status_of
+from orchy.store.base import Claimed, Receipt
+from orchy.tasks import gather
+
+#: The most actions that one stream asks for.
+ACTIONS_MAX = 1_000
+#: The most results, or extensions, of one message.
+ITEMS_MAX = 1_000
+NAME_CHARACTERS_MAX = 256
+#: Messages with results that have no answer yet; the next one waits.
+MESSAGES_AT_ONCE = 32
+#: A message to a worker takes no further action when it has so many bytes.
+REPLY_BYTES = 2**20
+#: How long the commits of a stream that has ended are waited for.
+SETTLE_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class WorkSessions:
+    """Those of one server; they run in a nursery of their own, beside the calls that carry them."""
+
+    def __init__(self, orchestrator: Orchestrator, dispatcher: Dispatcher) -> None:
+        self._orchestrator = orchestrator
+        self._dispatcher = dispatcher
+        self._nursery: trio.Nursery | None = None
+        self.open = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Let sessions run until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def serve(self, messages: AsyncIterator[Any]) -> AsyncGenerator[Any]:
+        """The answers to a worker's messages. Raises Status."""
+        assert self._nursery is not None, "`run` is running"
+        session = _Session(self._orchestrator, self._dispatcher)
+        self._nursery.start_soon(session.run, messages)
+        self.open += 1
+        try:
+            while (reply := await session.reply()) is not None:
+                yield reply
+            if session.broken is not None:
+                raise session.broken
+        finally:
+            self.open -= 1
+            session.leave()
+
+
+class _Session:
+    """One stream. `reply` and `leave` are of the call that carries it, `run` is a task of its own."""
+
+    def __init__(self, orchestrator: Orchestrator, dispatcher: Dispatcher) -> None:
+        self._orchestrator = orchestrator
+        self._dispatcher = dispatcher
+        self._worker = ""
+        self._demands: dict[str, Demand] = {}
+        self._undelivered: deque[tuple[str, bytes, Receipt]] = deque()
+        self._taken: list[Any] = []
+        self._extended: list[Any] = []
+        self._goodbye = False  # there will be no more work
+        self._farewell = False  # and none is on its way
+        self._ending = False
+        self._over = False
+        self._changed = trio.Event()
+        self._reading = trio.CancelScope()
+        self._claims: list[trio.CancelScope] = []
+        self._turns = trio.Semaphore(MESSAGES_AT_ONCE)
+        self.broken: Status | None = None
+
+    # The worker's messages.
+
+    async def run(self, messages: AsyncIterator[Any]) -> None:
+        """Take them until the worker ends the stream, or `leave`; what it has pushed till then is done in any case."""
+        try:
+            async with trio.open_nursery() as nursery:
+                with self._reading:
+                    async for message in messages:
+                        await self._take(message, nursery)
+                self._ending = True
+                self._stop_claims(nursery)
+        finally:
+            await self._give_back()
+
+    def leave(self) -> None:
+        """The worker has gone."""
+        self._ending = True
+        self._reading.cancel()
+
+    async def _take(self, message: Any, nursery: trio.Nursery) -> None:
+        try:
+            self._check(message)
+            for credit in message.credits:
+                self._give_credit(credit, nursery)
+        except InvalidInput as error:
+            self.broken = status_of(error)
+            self._reading.cancel()
+            return
+        if message.results:
+            await self._turns.acquire()
+            nursery.start_soon(self._push, message.number, message.results)
+        if message.extend:
+            await self._turns.acquire()
+            nursery.start_soon(self._extend, message.number, message.extend)
+        if message.goodbye:
+            self._stop_claims(nursery)
+
+    def _check(self, message: Any) -> None:
+        if len(message.results) > ITEMS_MAX or len(message.extend) > ITEMS_MAX:
+            raise InvalidInput(f"a message has at most {ITEMS_MAX} results and {ITEMS_MAX} attempts to extend")
+        if len(message.workerId) > NAME_CHARACTERS_MAX:
+            raise InvalidInput(f"a workerId has at most {NAME_CHARACTERS_MAX} characters")
+        self._worker = self._worker or message.workerId
+
+    def _give_credit(self, credit: Any, nursery: trio.Nursery) -> None:
+        name, count = credit.actionName, credit.count
+        if not 0 < len(name) <= NAME_CHARACTERS_MAX:
+            raise InvalidInput(f"credit is for an actionName of 1 to {NAME_CHARACTERS_MAX} characters")
+        if self._goodbye:
+            return
+        if count > 0 and count + sum(demand.credit for demand in self._demands.values()) > CREDIT_MAX:
+            raise InvalidInput(f"a stream can't have credit for more than {CREDIT_MAX} attempts")
+        demand = self._demands.get(name)
+        if demand is None:
+            if len(self._demands) == ACTIONS_MAX:
+                raise InvalidInput(f"a stream is for at most {ACTIONS_MAX} actions")
+            demand = self._demands[name] = Demand(name, self._worker, partial(self._deliver, name))
+            nursery.start_soon(self._hand_out, demand, nursery)
+        demand.add(count)
+
+    async def _hand_out(self, demand: Demand, nursery: trio.Nursery) -> None:
+        with trio.CancelScope() as scope:
+            self._claims.append(scope)
+            await self._dispatcher.hand_out(demand)
+        self._stop_claims(nursery)  # the server is about to stop
+
+    def _stop_claims(self, nursery: trio.Nursery) -> None:
+        """No more work, from whichever side that was said."""
+        if not self._goodbye:
+            self._goodbye = True
+            for demand in self._demands.values():
+                demand.close()
+            for scope in self._claims:
+                scope.cancel()
+            nursery.start_soon(self._settle)
+
+    async def _settle(self) -> None:
+        """Wait for what is on its way; after that there is no more."""
+        with trio.move_on_after(SETTLE_SECONDS):
+            for demand in self._demands.values():
+                await demand.settled()
+        self._farewell = True
+        self._tell()
+
+    async def _push(self, number: int, results: Any) -> None:
+        outcomes = await push_all(self._orchestrator, results)
+        self._taken.append(pb.Taken(number=number, outcomes=outcomes))
+        self._tell()
+
+    async def _extend(self, number: int, attempts: Any) -> None:
+        async def extend(attempt: Any) -> bool:
+            try:
+                return await self._orchestrator.extend(attempt.flowId, attempt.actionId, attempt.retryCount)
+            except StoreError:  # it is not known to be over, and the worker will ask again
+                return True
+
+        extended = await gather(extend, attempts)
+        self._extended.append(pb.Extended(number=number, extended=extended))
+        self._tell()
+
+    async def _give_back(self) -> None:
+        """Others shall have what was not sent."""
+        self._ending = True
+        left: dict[str, list[tuple[bytes, Receipt]]] = {}
+        for action_name, body, receipt in self._undelivered:
+            left.setdefault(action_name, []).append((body, receipt))
+        self._undelivered.clear()
+        for action_name, attempts in left.items():
+            bodies, receipts = zip(*attempts, strict=True)
+            await self._dispatcher.give_back(action_name, Claimed(bodies, (), receipts))
+        self._over = True
+        self._tell()
+
+    # What it is told.
+
+    async def reply(self) -> EncodedActions | None:
+        """All that there is to say, as soon as there is something; None: nothing more will be."""
+        while True:
+            bodies = [] if self._ending else self._next_bodies()
+            goodbye = self._farewell and not self._undelivered
+            if bodies or self._taken or self._extended or goodbye:
+                break
+            if self._over:
+                return None
+            self._changed = trio.Event()
+            await self._changed.wait()
+        rest = b""
+        if self._taken or self._extended or goodbye:
+            told = pb.ServerMessage(taken=self._taken, extended=self._extended, goodbye=goodbye)
+            rest = told.SerializeToString()
+            for _ in range(len(self._taken) + len(self._extended)):
+                self._turns.release()
+            self._taken, self._extended = [], []
+            self._farewell &= not goodbye
+        return EncodedActions(bodies, rest)
+
+    def _next_bodies(self) -> list[bytes]:
+        bodies: list[bytes] = []
+        size_bytes = 0
+        while self._undelivered and size_bytes < REPLY_BYTES:
+            _, body, _ = self._undelivered.popleft()
+            size_bytes += len(body)
+            bodies.append(body)
+        return bodies
+
+    def _deliver(self, action_name: str, claimed: Claimed) -> None:
+        if self._over:
+            log.warning("%d attempts of %s come back by their time-outs", len(claimed.bodies), action_name)
+            return
+        for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
+            self._undelivered.append((action_name, body, receipt))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()

@@ -1,0 +1,79 @@
+"""How work comes in: by streams where all servers have them, else by polls. The slots are the same for both."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import trio
+
+from orchy.worker.action import RegisteredAction
+from orchy.worker.polling import ActionPolls
+from orchy.worker.results import Results
+from orchy.worker.servers import Servers
+from orchy.worker.streams import Streams
+
+log = logging.getLogger("orchy.worker")
+
+
+class Intake:
+    """All work that comes to a worker; its tasks run in `work`."""
+
+    def __init__(
+        self,
+        actions: Mapping[str, RegisteredAction],
+        servers: Servers,
+        results: Results,
+        work: trio.Nursery,
+        worker_id: str,
+    ) -> None:
+        self._actions = actions
+        self._servers = servers
+        self._results = results
+        self._work = work
+        self._worker_id = worker_id
+        self._slots = {name: trio.Semaphore(action.slots) for name, action in actions.items()}
+
+    async def run(self, stop: trio.Event) -> None:
+        """Until `stop`, one way or the other: a server of another version may join, or leave."""
+        async with trio.open_nursery() as first:
+            first.start_soon(_cancel_at, stop, first.cancel_scope)
+            await self._servers.some()
+            first.cancel_scope.cancel()
+        while not stop.is_set():
+            streams = self._servers.all_have_streams
+            log.debug("work comes by %s", "streams" if streams else "polls")
+            change = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_set_at, stop, change)
+                nursery.start_soon(self._watch, streams, change)
+                await (self._stream(change) if streams else self._poll(change))
+                nursery.cancel_scope.cancel()
+
+    async def _watch(self, streams: bool, change: trio.Event) -> None:
+        while self._servers.all_have_streams == streams or not self._servers.channels():
+            await self._servers.changed()
+        change.set()
+
+    async def _stream(self, stop: trio.Event) -> None:
+        await Streams(self._actions, self._slots, self._servers, self._results, self._work, self._worker_id).run(stop)
+
+    async def _poll(self, stop: trio.Event) -> None:
+        async with trio.open_nursery() as polls:
+            for name, action in self._actions.items():
+                polls.start_soon(
+                    ActionPolls(
+                        action, self._slots[name], self._servers, self._results, self._work, self._worker_id
+                    ).run,
+                    stop,
+                )
+
+
+async def _set_at(event: trio.Event, other: trio.Event) -> None:
+    await event.wait()
+    other.set()
+
+
+async def _cancel_at(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
