@@ -165,6 +165,16 @@ class Mover:
 
         Raises NotFound, InvalidInput, and what the store raises.
         """
+        prepared = self._prepare_at_once(flow_id, [letter], await self._rules())
+        if prepared is None or await self._commit_prepared([prepared]):
+            await self._wait_in_line(flow_id, letter)
+        if isinstance(letter.answer, OrchyError):
+            raise letter.answer
+        assert letter.answer is not None
+        assert letter.flow is not None
+        return letter.answer, letter.flow
+
+    async def _wait_in_line(self, flow_id: str, letter: Letter) -> None:
         with self._mailbox(flow_id) as mailbox:
             mailbox.letters.append(letter)
             try:
@@ -174,10 +184,6 @@ class Mover:
             finally:
                 if letter.answer is None and letter in mailbox.letters:
                     mailbox.letters.remove(letter)
-        if isinstance(letter.answer, OrchyError):
-            raise letter.answer
-        assert letter.flow is not None
-        return letter.answer, letter.flow
 
     async def post_all(self, letters: Mapping[str, Sequence[Letter]]) -> None:
         """Have the events of many flows taken in; the letters have their answers then."""
@@ -194,13 +200,10 @@ class Mover:
                     prepared.append(one)
             long_way += await self._commit_prepared(prepared)
 
-        async def post(item: tuple[str, Letter]) -> None:
-            try:
-                await self.post(*item)
-            except OrchyError as error:
-                item[1].answer = error
+        async def wait_in_line(item: tuple[str, Letter]) -> None:
+            await self._wait_in_line(*item)
 
-        await gather(post, [(flow_id, letter) for flow_id in long_way for letter in letters[flow_id]])
+        await gather(wait_in_line, [(flow_id, letter) for flow_id in long_way for letter in letters[flow_id]])
 
     def _prepare_at_once(self, flow_id: str, letters: Sequence[Letter], rules: Rules) -> _Prepared | None:
         """What the events of a flow come to, if that can be had without waiting; nothing has happened otherwise."""

@@ -37,8 +37,9 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
 async def gather(each: Callable[[_T], Awaitable[_R]], items: Iterable[_T], at_once_max: int | None = None) -> list[_R]:
     """`await each(item)` for all items, at most `at_once_max` at a time; the results in the order of the items."""
     items = list(items)
+    if len(items) < 2:  # no tasks for what one can do alone
+        return [await each(item) for item in items]
     results: dict[int, _R] = {}
-
     left = iter(enumerate(items))
 
     async def work() -> None:

@@ -13,6 +13,7 @@ from orchy.flow.machine import Verdict
 from orchy.orchestrator import Result
 from orchy.ring import partition_of
 from orchy.store.base import DueTimer, TimerKey
+from orchy.store.memory import outcome_of
 
 
 async def test_a_chain_of_user_and_system_actions_completes(autojump_clock, engine, user):
@@ -233,6 +234,9 @@ class Faulty:
         if fault == "lost after":
             raise OutcomeUnknown("lost")
         return done
+
+    async def commit_all(self, commits):
+        return [await outcome_of(self.commit, commit) for commit in commits]
 
 
 @pytest.fixture

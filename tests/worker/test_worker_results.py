@@ -198,7 +198,7 @@ for name in ("redis", "hiredis", "quart", "quart_trio", "hypercorn", "purerpc", 
     sys.modules[name] = None
 import orchy.worker
 parts = {name.split(".")[1] for name in sys.modules if name.startswith("orchy.")}
-assert parts <= {"worker", "rpc", "flow", "errors", "tasks"}, parts
+assert parts <= {"worker", "rpc", "flow", "errors", "sockets", "tasks"}, parts
 assert not {"orchy.rpc.server", "orchy.rpc.servicer"} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

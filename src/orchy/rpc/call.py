@@ -43,7 +43,7 @@ class Call:
     end: Status | None = None
     window: trio.Event | None = None
     _inbox: deque[Any] = attrs.field(factory=deque)
-    _came: trio.Event = attrs.field(factory=trio.Event)
+    _readers: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def keep(self, data: bytes) -> None:
         """Some of the body. Raises Status when it is more than may be."""
@@ -76,12 +76,12 @@ class Call:
             if len(self._inbox) >= INBOX_MESSAGES_MAX:
                 raise Status(Code.RESOURCE_EXHAUSTED, "messages come faster than they are taken")
             self._inbox.append(message)
-            self._came.set()
+            self._readers.unpark()
 
     def close_request(self) -> None:
         """Nothing more is taken."""
         self.request_ended = True
-        self._came.set()
+        self._readers.unpark_all()
 
     def end_request(self) -> None:
         """Nothing more comes. Raises Status if a message was cut off."""
@@ -98,10 +98,9 @@ class Call:
         return self
 
     async def __anext__(self) -> Any:
-        """The next message of a stream."""
+        """The next message of a stream. Several tasks may ask: each message goes to one of them."""
         while not self._inbox:
             if self.request_ended:
                 raise StopAsyncIteration
-            self._came = trio.Event()
-            await self._came.wait()
+            await self._readers.park()
         return self._inbox.popleft()

@@ -29,6 +29,7 @@ from orchy.rpc.frames import ErrorCode, ProtocolError
 from orchy.rpc.framing import PREFIX_BYTES, Code, Status, decode_message, frame, unframe
 from orchy.rpc.headers import encode_block
 from orchy.rpc.http2 import Http2
+from orchy.sockets import PromptStream
 from orchy.tasks import open_service_nursery
 
 RECEIVE_BYTES = 64 * 1024
@@ -39,6 +40,8 @@ REPLY_BYTES_MAX = 64 * 2**20
 CALLS_MAX = 500
 PING_AFTER_SECONDS = 30.0
 PING_ANSWER_SECONDS = 10.0
+#: Up to so many calls a message leaves at once; with more it pays to gather what is said in the same moment.
+CALLS_SENT_AT_ONCE = 4
 
 
 class ConnectionLost(Exception):
@@ -70,6 +73,10 @@ class Channel:
 
     def __init__(self, stream: trio.abc.Stream, authority: str) -> None:
         self._stream = stream
+        self._prompt = stream if isinstance(stream, PromptStream) else None
+        self._unsent = b""
+        self._heard_at = trio.current_time()
+        self._pinged = False
         self._authority = authority
         self._http = Http2(Role.CLIENT, streams_max=0, stream_window_bytes=WINDOW_BYTES, window_bytes=WINDOW_BYTES)
         self._blocks: dict[str, bytes] = {}
@@ -152,20 +159,28 @@ class Channel:
             room = self._http.room(stream_id)
             if room <= 0:
                 call.window = trio.Event()
-                self._to_write.set()
+                self._flush()
                 await call.window.wait()
                 continue
             part = data[sent_bytes : sent_bytes + room]
             sent_bytes += len(part)
             self._http.send_data(stream_id, part, end_stream=end and sent_bytes == len(data))
-        self._to_write.set()
+        self._flush()
 
     def _end(self, stream_id: int) -> None:
         self._http.send_data(stream_id, b"", end_stream=True)
-        self._to_write.set()
+        self._flush()
 
     def _reset(self, stream_id: int) -> None:
         self._http.reset(stream_id, ErrorCode.CANCEL)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._prompt and not self._unsent and len(self._calls) <= CALLS_SENT_AT_ONCE:
+            data = self._http.data_to_send()
+            self._unsent = data[self._prompt.send_at_once(data) :] if data else data
+            if not self._unsent:
+                return
         self._to_write.set()
 
     async def run(self) -> None:
@@ -173,6 +188,7 @@ class Channel:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write_all)
+                nursery.start_soon(self._watch, nursery.cancel_scope)
                 await self._read_all()
                 nursery.cancel_scope.cancel()
         finally:
@@ -185,30 +201,35 @@ class Channel:
             self._call_ended.set()
 
     async def _read_all(self) -> None:
-        pinged = False
-        self._to_write.set()
+        self._flush()
         while True:
-            data: bytes | bytearray | None = None
             try:
-                with trio.move_on_after(PING_ANSWER_SECONDS if pinged else PING_AFTER_SECONDS):
-                    data = await self._stream.receive_some(RECEIVE_BYTES)
-                if data is None:
-                    if pinged:
-                        return
-                    pinged = True
-                    self._http.ping()
-                elif not data:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+                if not data:
                     return
-                else:
-                    pinged = False
-                    for event in self._http.receive(data):
-                        self._take(event)
-                    self._http.forgive()  # the server is trusted to mean well
+                self._heard_at = trio.current_time()
+                self._pinged = False
+                for event in self._http.receive(data):
+                    self._take(event)
+                self._http.forgive()  # the server is trusted to mean well
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             except ProtocolError:
                 return  # whoever that is, it is no gRPC server
-            self._to_write.set()
+            self._flush()
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """Ask a server that says nothing whether it is there; end the connection when it does not answer."""
+        while not self._pinged:
+            quiet_until = self._heard_at + PING_AFTER_SECONDS
+            if trio.current_time() < quiet_until:
+                await trio.sleep_until(quiet_until)
+                continue
+            self._pinged = True
+            self._http.ping()
+            self._flush()
+            await trio.sleep(PING_ANSWER_SECONDS)
+        scope.cancel()
 
     def _take(self, event: Event) -> None:
         match event:
@@ -243,12 +264,13 @@ class Channel:
         while True:
             await self._to_write.wait()
             self._to_write = trio.Event()
-            data = self._http.data_to_send()
-            if data:
+            self._unsent += self._http.data_to_send()
+            if self._unsent:  # until it is written nobody else writes
                 try:
-                    await self._stream.send_all(data)
+                    await self._stream.send_all(self._unsent)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return
+                self._unsent = b""
 
 
 class MessageStream:
@@ -319,7 +341,7 @@ async def open_channel(address: str) -> AsyncIterator[Channel]:
     host, _, port = address.rpartition(":")
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+            stream = PromptStream(await trio.open_tcp_stream(host.strip("[]"), int(port)))
     except (OSError, ValueError, OverflowError, trio.TooSlowError) as error:
         raise ConnectionLost(f"{address} can't be reached: {_reason(error)}") from None
     channel = Channel(stream, address)

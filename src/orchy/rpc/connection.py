@@ -7,7 +7,7 @@ streams that it opens only to reset them). A connection that does not begin as H
 nothing arrives is pinged, and closed when the ping is not answered.
 
 Why it is fast: what arrives together is taken in before anybody answers, and what is answered together leaves in one
-write; the headers of answers are bytes that are made at import.
+write, or at once where there is nobody else to wait for; the headers of answers are bytes that are made at import.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from orchy.rpc.framing import Code, Status, encode_message, frame, parse_timeout
 from orchy.rpc.headers import encode_block
 from orchy.rpc.http2 import Http2
 from orchy.rpc.services import Method
+from orchy.sockets import PromptStream
 
 RECEIVE_BYTES = 64 * 1024
 SEND_BYTES = 64 * 1024
@@ -43,6 +44,8 @@ PING_ANSWER_SECONDS = 20.0
 #: How long a client may leave SEND_BYTES unread.
 SEND_SECONDS = 60.0
 GOODBYE_SECONDS = 1.0
+#: Up to so many calls an answer leaves at once; with more it pays to gather what is answered in the same moment.
+CALLS_ANSWERED_AT_ONCE = 4
 PATH_CHARACTERS_SHOWN = 200
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class Connection:
 
     def __init__(self, stream: trio.abc.Stream, methods: Mapping[str, Method], allowance: Allowance) -> None:
         self._stream = stream
+        self._prompt = stream if isinstance(stream, PromptStream) else None
         self._methods = methods
         self._allowance = allowance
         self._http = Http2(
@@ -66,6 +70,8 @@ class Connection:
         self._to_write = trio.Event()
         self._written = trio.Event()
         self._greeted = False
+        self._heard_at = 0.0
+        self._pinged = False
         self._forgiven_at = 0.0
         self._looked_at = 0.0
         self._draining = False
@@ -80,6 +86,7 @@ class Connection:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write_all)
+                    nursery.start_soon(self._watch)
                     await self._read_all(nursery)
                     self._scope.cancel()
         finally:
@@ -116,26 +123,15 @@ class Connection:
     # In.
 
     async def _read_all(self, nursery: trio.Nursery) -> None:
-        greet_until = trio.current_time() + HANDSHAKE_SECONDS
-        pinged = False
         while True:
-            now = trio.current_time()
-            quiet_until = now + (PING_ANSWER_SECONDS if pinged else PING_AFTER_SECONDS)
-            data: bytes | bytearray | None = None
             try:
-                with trio.move_on_at(quiet_until if self._greeted else greet_until):
-                    data = await self._stream.receive_some(RECEIVE_BYTES)
-                if data is None:
-                    if pinged or not self._greeted:
-                        return  # half-open, or never was a client of ours
-                    self._http.ping()
-                    pinged = True
-                elif not data:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+                if not data:
                     return
-                else:
-                    pinged = False
-                    for event in self._http.receive(data):
-                        self._take(event, nursery)
+                self._heard_at = trio.current_time()
+                self._pinged = False
+                for event in self._http.receive(data):
+                    self._take(event, nursery)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             except ProtocolError as error:
@@ -149,6 +145,24 @@ class Connection:
             self._look_at_time()
             while len(self._unsent) > UNSENT_BYTES_MAX:
                 await self._written.wait()
+                self._heard_at = trio.current_time()  # it takes what is sent, and can't be heard meanwhile
+
+    async def _watch(self) -> None:
+        """Ask a client that says nothing whether it is there; end what is half-open, or never was a client of ours."""
+        await trio.sleep(HANDSHAKE_SECONDS)
+        while self._greeted:
+            quiet_until = self._heard_at + PING_AFTER_SECONDS
+            if self._pinged:
+                break
+            if trio.current_time() < quiet_until:
+                await trio.sleep_until(quiet_until)
+                continue
+            self._http.ping()
+            self._pinged = True
+            self._flush()
+            self._look_at_time()
+            await trio.sleep(PING_ANSWER_SECONDS)
+        self._scope.cancel()
 
     def _take(self, event: Event, nursery: trio.Nursery) -> None:
         match event:
@@ -337,6 +351,10 @@ class Connection:
 
     def _flush(self) -> None:
         data = self._http.data_to_send()
+        if not data:
+            return
+        if self._prompt and not self._unsent and len(self._calls) <= CALLS_ANSWERED_AT_ONCE:
+            data = data[self._prompt.send_at_once(data) :]
         if data:
             self._unsent += data
             self._to_write.set()

@@ -12,6 +12,7 @@ from orchy.errors import StartupError
 from orchy.rpc.call import Allowance
 from orchy.rpc.connection import Connection
 from orchy.rpc.services import methods_of
+from orchy.sockets import PromptStream
 
 CONNECTIONS_MAX = 20_000
 
@@ -53,7 +54,8 @@ class RpcServer:
             for connection in list(self._connections):
                 nursery.start_soon(_drain_one, connection)
 
-    async def _serve_one(self, stream: trio.SocketStream) -> None:
+    async def _serve_one(self, accepted: trio.SocketStream) -> None:
+        stream = PromptStream(accepted)
         try:
             if self._accepting.cancel_called or self._is_full():
                 return

@@ -1,11 +1,12 @@
 """The stream of a worker: work out as it appears, results in; the meaning of `Work` in the worker API.
 
-A session takes the worker's messages in one task and answers in another, so that a worker that reads slowly holds up
+A session takes the worker's messages in some tasks and answers in another, so that a worker that reads slowly holds up
 nobody's results but its own. What was handed out for a worker that has gone meanwhile, and was not sent, goes back into
 its queue.
 
 Why it is fast: actions are bytes that the commit put there, joined into a message as they are; the results of one
-message are stepped together and leave in one write.
+message are stepped together and leave in one write, by the task that took the message: while it waits for the store
+another one takes the next message.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ACTIONS_MAX = 1_000
 #: The most results, or extensions, of one message.
 ITEMS_MAX = 1_000
 NAME_CHARACTERS_MAX = 256
-#: Messages with results that have no answer yet; the next one waits.
+#: Messages that have no answer yet; the next one waits.
 MESSAGES_AT_ONCE = 32
 #: A message to a worker takes no further action when it has so many bytes.
 REPLY_BYTES = 2**20
@@ -86,14 +87,17 @@ class _Session:
         self._undelivered: deque[tuple[str, bytes, Receipt]] = deque()
         self._taken: list[Any] = []
         self._extended: list[Any] = []
+        self._answers = 0  # messages that these are for
         self._goodbye = False  # there will be no more work
         self._farewell = False  # and none is on its way
         self._ending = False
         self._over = False
         self._changed = trio.Event()
-        self._reading = trio.CancelScope()
+        self._reading: trio.CancelScope | None = None
         self._claims: list[trio.CancelScope] = []
         self._turns = trio.Semaphore(MESSAGES_AT_ONCE)
+        self._readers = 0
+        self._idle_readers = 0
         self.broken: Status | None = None
 
     # The worker's messages.
@@ -102,9 +106,10 @@ class _Session:
         """Take them until the worker ends the stream, or `leave`; what it has pushed till then is done in any case."""
         try:
             async with trio.open_nursery() as nursery:
-                with self._reading:
-                    async for message in messages:
-                        await self._take(message, nursery)
+                async with trio.open_nursery() as readers:
+                    self._reading = readers.cancel_scope
+                    if not self._ending:
+                        self._add_reader(messages, readers, nursery)
                 self._ending = True
                 self._stop_claims(nursery)
         finally:
@@ -113,7 +118,35 @@ class _Session:
     def leave(self) -> None:
         """The worker has gone."""
         self._ending = True
-        self._reading.cancel()
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def _add_reader(self, messages: AsyncIterator[Any], readers: trio.Nursery, nursery: trio.Nursery) -> None:
+        self._readers += 1
+        self._idle_readers += 1
+        readers.start_soon(self._read, messages, readers, nursery)
+
+    async def _read(self, messages: AsyncIterator[Any], readers: trio.Nursery, nursery: trio.Nursery) -> None:
+        """Take one message after the other; while this task is busy with one, another task reads."""
+        async for message in messages:
+            self._idle_readers -= 1
+            if not self._idle_readers and self._readers < MESSAGES_AT_ONCE:
+                self._add_reader(messages, readers, nursery)
+            if message.results or message.extend:
+                await self._take_turn()
+            with trio.CancelScope(shield=True):
+                await self._take(message, nursery)
+            self._idle_readers += 1
+
+    async def _take_turn(self) -> None:
+        """Wait until the worker has taken some of the answers that it has."""
+        try:
+            self._turns.acquire_nowait()
+        except trio.WouldBlock:
+            await self._turns.acquire()
 
     async def _take(self, message: Any, nursery: trio.Nursery) -> None:
         try:
@@ -122,16 +155,18 @@ class _Session:
                 self._give_credit(credit, nursery)
         except InvalidInput as error:
             self.broken = status_of(error)
-            self._reading.cancel()
+            self._stop_reading()
             return
-        if message.results:
-            await self._turns.acquire()
-            nursery.start_soon(self._push, message.number, message.results)
-        if message.extend:
-            await self._turns.acquire()
-            nursery.start_soon(self._extend, message.number, message.extend)
         if message.goodbye:
             self._stop_claims(nursery)
+        if message.results:
+            outcomes = await push_all(self._orchestrator, message.results)
+            self._taken.append(pb.Taken(number=message.number, outcomes=outcomes))
+        if message.extend:
+            self._extended.append(pb.Extended(number=message.number, extended=await self._extend(message.extend)))
+        if message.results or message.extend:
+            self._answers += 1
+            self._tell()
 
     def _check(self, message: Any) -> None:
         if len(message.results) > ITEMS_MAX or len(message.extend) > ITEMS_MAX:
@@ -180,21 +215,14 @@ class _Session:
         self._farewell = True
         self._tell()
 
-    async def _push(self, number: int, results: Any) -> None:
-        outcomes = await push_all(self._orchestrator, results)
-        self._taken.append(pb.Taken(number=number, outcomes=outcomes))
-        self._tell()
-
-    async def _extend(self, number: int, attempts: Any) -> None:
+    async def _extend(self, attempts: Any) -> list[bool]:
         async def extend(attempt: Any) -> bool:
             try:
                 return await self._orchestrator.extend(attempt.flowId, attempt.actionId, attempt.retryCount)
             except StoreError:  # it is not known to be over, and the worker will ask again
                 return True
 
-        extended = await gather(extend, attempts)
-        self._extended.append(pb.Extended(number=number, extended=extended))
-        self._tell()
+        return await gather(extend, attempts)
 
     async def _give_back(self) -> None:
         """Others shall have what was not sent."""
@@ -226,9 +254,9 @@ class _Session:
         if self._taken or self._extended or goodbye:
             told = pb.ServerMessage(taken=self._taken, extended=self._extended, goodbye=goodbye)
             rest = told.SerializeToString()
-            for _ in range(len(self._taken) + len(self._extended)):
+            for _ in range(self._answers):
                 self._turns.release()
-            self._taken, self._extended = [], []
+            self._taken, self._extended, self._answers = [], [], 0
             self._farewell &= not goodbye
         return EncodedActions(bodies, rest)
 

@@ -24,6 +24,7 @@ import hiredis
 import trio
 
 from orchy.errors import StoreUnavailable
+from orchy.sockets import PromptStream
 from orchy.store.redis.settings import Address, RedisSettings, UnixAddress
 
 #: The most bytes that are put together for one write.
@@ -90,6 +91,8 @@ class Connection:
         self._settings = settings
         self._queued: deque[_Call] = deque()
         self._sent: deque[_Call] = deque()
+        self._stream: PromptStream | None = None
+        self._unwritten = b""
         self._something_queued = trio.Event()
         self._room = trio.Event()
         self._why_down = "it was not reached yet"
@@ -129,7 +132,6 @@ class Connection:
     def _queue(self, packed: bytes, *, waits: bool = True) -> _Call:
         call = _Call(packed, trio.lowlevel.current_task() if waits else None, trio.current_time())
         self._queued.append(call)
-        self._something_queued.set()
         return call
 
     async def _wait_for(self, *calls: _Call) -> None:
@@ -139,6 +141,13 @@ class Connection:
             calls[-1].task = None
             return trio.lowlevel.Abort.SUCCEEDED
 
+        if self._sent or self._unwritten or self._stream is None:
+            self._something_queued.set()
+        else:  # with nothing under way there is nothing to be gathered either
+            packed = self._next_batch()
+            self._unwritten = packed[self._stream.send_at_once(packed) :]
+            if self._queued or self._unwritten:
+                self._something_queued.set()
         try:
             await trio.lowlevel.wait_task_rescheduled(abort)
         except trio.Cancelled:
@@ -194,9 +203,9 @@ class Connection:
         with trio.fail_after(settings.connect_timeout_seconds):
             stream: trio.abc.Stream
             if isinstance(self.address, UnixAddress):
-                stream = await trio.open_unix_socket(self.address.path)
+                stream = PromptStream(await trio.open_unix_socket(self.address.path))
             else:
-                stream = await trio.open_tcp_stream(self.address.host, self.address.port)
+                stream = PromptStream(await trio.open_tcp_stream(self.address.host, self.address.port))
                 if settings.tls is not None:
                     stream = trio.SSLStream(
                         stream, settings.tls, server_hostname=self.address.host, https_compatible=True
@@ -232,26 +241,39 @@ class Connection:
     async def _serve(self, stream: trio.abc.Stream) -> None:
         """Write and read until the connection is lost, which raises."""
         self._reset = trio.Event()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write, stream)
-            nursery.start_soon(self._read, stream)
-            await self._reset.wait()
-            raise Lost("the connection was given up")
+        self._unwritten = b""
+        if isinstance(stream, PromptStream):
+            self._stream = stream
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, stream)
+                nursery.start_soon(self._read, stream)
+                await self._reset.wait()
+                raise Lost("the connection was given up")
+        finally:
+            self._stream = None
 
     async def _write(self, stream: trio.abc.Stream) -> NoReturn:
         while True:
-            if not self._queued:
+            self._unwritten = self._unwritten or self._next_batch()
+            if self._unwritten:  # until it is written nobody else writes
+                await stream.send_all(self._unwritten)
+                self._unwritten = b""
+            else:
                 self._something_queued = trio.Event()
                 await self._something_queued.wait()
-            batch: list[bytes] = []
-            size_bytes = 0
-            while self._queued and size_bytes < WRITE_BYTES_MAX:
-                call = self._queued.popleft()
-                batch.append(call.packed)
-                size_bytes += len(call.packed)
-                self._sent.append(call)
-            self.commands_total += len(batch)
-            await stream.send_all(b"".join(batch))
+
+    def _next_batch(self) -> bytes:
+        """Commands that wait, for one write; they count as sent."""
+        batch: list[bytes] = []
+        size_bytes = 0
+        while self._queued and size_bytes < WRITE_BYTES_MAX:
+            call = self._queued.popleft()
+            batch.append(call.packed)
+            size_bytes += len(call.packed)
+            self._sent.append(call)
+        self.commands_total += len(batch)
+        return b"".join(batch)
 
     async def _read(self, stream: trio.abc.Stream) -> NoReturn:
         reader = hiredis.Reader()
