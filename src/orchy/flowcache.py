@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import attrs
 import trio
+from msgspec import Struct
 
 from orchy.flow.execution import Flow
 from orchy.store.base import REMEMBERED_MS
@@ -21,8 +21,7 @@ FRESH_SECONDS = REMEMBERED_MS / 1000 / 2
 FLOWS_BYTES_MAX = 64 * 2**20
 
 
-@attrs.frozen
-class CachedFlow:
+class CachedFlow(Struct, frozen=True):
     """A flow with what the store knows beside it. `size_bytes` is about what its fields have in the store."""
 
     flow: Flow

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import attrs
 import trio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
 from orchy.catalog import Catalog
@@ -54,8 +55,7 @@ EVALUATIONS_PER_COMMIT = 20
 FLOWS_AT_ONCE = 32
 
 
-@attrs.frozen
-class _Prepared:
+class _Prepared(Struct, frozen=True):
     """A flow that was moved, and what is to be committed of it. `takers` wait for the attempts that have a worker."""
 
     moved: Moved
@@ -329,10 +329,10 @@ class Mover:
         takers = [self._takers.reserve(entry.action_name) for entry in commit.enqueue]
         if any(takers):
             enqueue = [
-                attrs.evolve(entry, worker=taker.worker) if taker else entry
+                replace(entry, worker=taker.worker) if taker else entry
                 for entry, taker in zip(commit.enqueue, takers, strict=True)
             ]
-            commit = attrs.evolve(commit, enqueue=enqueue)
+            commit = replace(commit, enqueue=enqueue)
         return _Prepared(moved, commit, [taker for taker in takers if taker], before, letters, answers)
 
     async def _commit(self, prepared: _Prepared) -> Committed:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID, uuid4
 
-import attrs
+from msgspec import Struct
 
 from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.catalog import Catalog
@@ -31,8 +31,7 @@ _FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 GROUPS_AT_ONCE = 2
 
 
-@attrs.frozen
-class Result:
+class Result(Struct, frozen=True):
     """What a worker says of one attempt: its output, or (`error` given) its failure."""
 
     flow_id: str

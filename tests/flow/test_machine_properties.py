@@ -11,6 +11,7 @@ import random
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.flow import codec
@@ -115,7 +116,7 @@ class World:
             self.fields.update(written)
             for name in removed:
                 self.fields.pop(name, None)
-        assert codec.decode_flow("f", self.fields) == attrs.evolve(
+        assert codec.decode_flow("f", self.fields) == replace(
             self.flow, phases={phase: n for phase, n in self.flow.phases.items() if n}
         ), "what the store would hold is not the flow"
         self.check()

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from typing import Any
 
-import attrs
+from msgspec.structs import replace
 
 from orchy import mover, transition
 from orchy.dispatch import Dispatcher
@@ -44,7 +44,7 @@ def commit_compares_no_version() -> AbstractContextManager[None]:
 
     async def mutated(self: Any, made: Any) -> Any:
         flow = self._partition(made.partition).flows.get(made.flow_id)
-        return await commit(self, attrs.evolve(made, expected_version=flow.version if flow else 0))
+        return await commit(self, replace(made, expected_version=flow.version if flow else 0))
 
     return _replaced(MemoryStore, "commit", mutated)
 
@@ -54,7 +54,7 @@ def commit_leaves_timers() -> AbstractContextManager[None]:
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
-        return await commit(self, attrs.evolve(made, cancel_timers=()))
+        return await commit(self, replace(made, cancel_timers=()))
 
     return _replaced(MemoryStore, "commit", mutated)
 
@@ -64,7 +64,7 @@ def commit_does_not_unpark() -> AbstractContextManager[None]:
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
-        return await commit(self, attrs.evolve(made, unpark=False))
+        return await commit(self, replace(made, unpark=False))
 
     return _replaced(MemoryStore, "commit", mutated)
 
@@ -155,7 +155,7 @@ def epochs_do_not_rise() -> AbstractContextManager[None]:
         taken = await acquire(self, partitions, node, lease_ms)
         for lease in taken:
             self._partition(lease.partition).holder.epoch = 1
-        return [attrs.evolve(lease, epoch=1) for lease in taken]
+        return [replace(lease, epoch=1) for lease in taken]
 
     return _replaced(MemoryStore, "acquire", mutated)
 
@@ -167,7 +167,7 @@ def results_of_any_attempt_count() -> AbstractContextManager[None]:
     def mutated(made: Any, result: Any) -> Any:
         running = made.running.get(result.action_id)
         if running and running.phase is Phase.QUEUED:
-            result = attrs.evolve(result, attempt=running.attempt)
+            result = replace(result, attempt=running.attempt)
         return take_result(made, result)
 
     return _replaced(machine, "_take_result", mutated)
@@ -228,7 +228,7 @@ def events_sent_again_count_again() -> AbstractContextManager[None]:
 
     def mutated(made: Any, event: EventReceived) -> Any:
         made.recent_event_ids = ()
-        again = attrs.evolve(event, event_id=f"{event.event_id}{next(numbers)}")
+        again = replace(event, event_id=f"{event.event_id}{next(numbers)}")
         return take_event(made, again)
 
     return _replaced(machine, "_take_event", mutated)

@@ -24,6 +24,7 @@ import trio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from msgspec.structs import replace
 
 from orchy.errors import OutcomeUnknown, VersionConflict
 from orchy.store.base import REMEMBERED_MS, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
@@ -227,7 +228,7 @@ class SideBySide(RuleBasedStateMachine):
         assert committed.time_ms >= self.now_ms
         self.now_ms = committed.time_ms
         reference = self.on_reference("commit", commit)
-        assert attrs.evolve(reference, receipts=()) == attrs.evolve(committed, receipts=())
+        assert replace(reference, receipts=()) == replace(committed, receipts=())
         bodies = [entry.body for entry in commit.enqueue if entry.worker is not None and end != 0]
         self.claims.append((Claimed(bodies, (), committed.receipts), Claimed(bodies, (), reference.receipts)))
 
@@ -339,7 +340,7 @@ class SideBySide(RuleBasedStateMachine):
     def owners_are_the_same(self) -> None:
         real, reference = (on("owners", PARTITIONS) for on in (self.on_real, self.on_reference))
         for one, other in zip(real, reference, strict=True):
-            assert attrs.evolve(one, remaining_ms=0) == attrs.evolve(other, remaining_ms=0)
+            assert replace(one, remaining_ms=0) == replace(other, remaining_ms=0)
             assert (one.remaining_ms > 0) == (other.remaining_ms > 0)
 
     @invariant()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from orchy.errors import VersionConflict
 from orchy.flow.events import TimerKind
@@ -98,6 +98,15 @@ async def test_what_has_ended_or_went_back_before_does_not_go_back(drive, store)
     assert await store.give_back(await store.claim("pay", [0], 1, "w")) == 0
 
 
+async def test_what_is_of_a_flow_that_was_removed_does_not_go_back(drive, store):
+    await drive.start_queued("gone", b"work")
+    claimed = await store.claim("pay", [0], 1, "w")
+    await drive.end("gone", retain_ms=0)
+    assert await store.give_back(claimed) == 0
+    assert await store.history(0, "gone", 0, 10) is None
+    assert await drive.claim() == []
+
+
 async def test_what_is_about_to_time_out_does_not_go_back(drive, store):
     """Whoever looked has moved the timer, and will end the attempt: nobody else shall get it."""
     (lease,) = await drive.own(0)
@@ -131,7 +140,7 @@ async def test_a_timer_that_is_set_can_be_moved_and_one_that_is_due_or_gone_can_
 
 async def test_what_a_commit_hands_out_is_in_no_queue(drive, store):
     (lease,) = await drive.own(0)
-    at_once = attrs.evolve(entry(b"at once", action_id=2, timeout_ms=1), worker='w "1"')
+    at_once = replace(entry(b"at once", action_id=2, timeout_ms=1), worker='w "1"')
     committed = await drive.start(
         fields={"r:1": b"1:q:", "r:2": b"1:q:"}, enqueue=[entry(b"queued"), at_once], history=[b'["Q",2,1]']
     )
@@ -144,7 +153,7 @@ async def test_what_a_commit_hands_out_is_in_no_queue(drive, store):
 
 
 async def test_what_a_commit_handed_out_and_nobody_got_goes_back(drive, store):
-    committed = await drive.start(fields={"r:1": b"1:q:"}, enqueue=[attrs.evolve(entry(b"work"), worker="w")])
+    committed = await drive.start(fields={"r:1": b"1:q:"}, enqueue=[replace(entry(b"work"), worker="w")])
     assert await drive.claim() == []
     assert await store.give_back(Claimed([b"work"], (), committed.receipts)) == 1
     assert await drive.claim() == [b"work"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 import attrs
+from msgspec import Struct
 
 from orchy.flow import effects as fx
 from orchy.flow import retry
@@ -49,8 +50,7 @@ class Rules:
     default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
 
 
-@attrs.frozen
-class Changes:
+class Changes(Struct, frozen=True):
     """Which parts of a flow a step touched, so that a commit writes those and no others."""
 
     running: frozenset[int] = frozenset()

@@ -9,14 +9,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeAlias
 
-import attrs
+from msgspec import Struct
 
 from orchy.flow.definition import JSON
 from orchy.flow.events import TimerKind
 
 
-@attrs.frozen
-class Enqueue:
+class Enqueue(Struct, frozen=True):
     """Put an attempt of a user action where workers find it, parameters resolved."""
 
     action_id: int
@@ -26,8 +25,7 @@ class Enqueue:
     timeout_seconds: float
 
 
-@attrs.frozen
-class SetTimer:
+class SetTimer(Struct, frozen=True):
     """Have `TimerFired(kind, action_id, attempt)` happen `after_seconds` from the commit, never earlier."""
 
     kind: TimerKind
@@ -36,8 +34,7 @@ class SetTimer:
     after_seconds: float
 
 
-@attrs.frozen
-class CancelTimer:
+class CancelTimer(Struct, frozen=True):
     """Forget a timer; it may not be there."""
 
     kind: TimerKind
@@ -45,8 +42,7 @@ class CancelTimer:
     attempt: int
 
 
-@attrs.frozen
-class Evaluate:
+class Evaluate(Struct, frozen=True):
     """Run a script over the flow's context and come back with `Evaluated` or `EvaluationFailed`."""
 
     action_id: int
@@ -54,8 +50,7 @@ class Evaluate:
     expression: str
 
 
-@attrs.frozen
-class Unpark:
+class Unpark(Struct, frozen=True):
     """Put back into their queues the attempts that were met there while the flow was paused."""
 
 
@@ -81,8 +76,7 @@ class RecordType(StrEnum):
     FLOW_CANCELLED = "A"
 
 
-@attrs.frozen
-class Record:
+class Record(Struct, frozen=True):
     """One line of the history; the store adds the time. `action_id` and `attempt` are 0 where there is none."""
 
     type: RecordType
@@ -92,8 +86,7 @@ class Record:
     detail: JSON = None
 
 
-@attrs.frozen
-class End:
+class End(Struct, frozen=True):
     """The flow is over: start its retention, or (`delete`) remove it at once."""
 
     delete: bool

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeAlias
 
-import attrs
+from msgspec import Struct
 
 from orchy.flow.definition import JSON
 
@@ -23,13 +23,11 @@ class TimerKind(StrEnum):
     EVALUATE = "e"  # brings an evaluation back that a crash cut off
 
 
-@attrs.frozen
-class Started:
+class Started(Struct, frozen=True):
     """The flow was accepted: run its root."""
 
 
-@attrs.frozen
-class Completed:
+class Completed(Struct, frozen=True):
     """A worker's successful result."""
 
     action_id: int
@@ -38,8 +36,7 @@ class Completed:
     worker: str = ""
 
 
-@attrs.frozen
-class Failed:
+class Failed(Struct, frozen=True):
     """A worker's failure; `error` is its text."""
 
     action_id: int
@@ -48,8 +45,7 @@ class Failed:
     worker: str = ""
 
 
-@attrs.frozen
-class TimerFired:
+class TimerFired(Struct, frozen=True):
     """A timer that some effect or the store had set is due."""
 
     kind: TimerKind
@@ -57,8 +53,7 @@ class TimerFired:
     attempt: int
 
 
-@attrs.frozen
-class Evaluated:
+class Evaluated(Struct, frozen=True):
     """A script's answer: the keys that it added or changed."""
 
     action_id: int
@@ -66,8 +61,7 @@ class Evaluated:
     output: JSON
 
 
-@attrs.frozen
-class EvaluationFailed:
+class EvaluationFailed(Struct, frozen=True):
     """A script's failure; `message` is the script's own."""
 
     action_id: int
@@ -75,8 +69,7 @@ class EvaluationFailed:
     message: str
 
 
-@attrs.frozen
-class Undeliverable:
+class Undeliverable(Struct, frozen=True):
     """An attempt whose parameters can't be put into the form that workers read; `message` says why."""
 
     action_id: int
@@ -84,8 +77,7 @@ class Undeliverable:
     message: str
 
 
-@attrs.frozen
-class EventReceived:
+class EventReceived(Struct, frozen=True):
     """An event from outside. `event_id` is unique to the delivery."""
 
     event: str
@@ -93,18 +85,15 @@ class EventReceived:
     event_id: str
 
 
-@attrs.frozen
-class Pause:
+class Pause(Struct, frozen=True):
     """Let what runs end; start nothing new."""
 
 
-@attrs.frozen
-class Resume:
+class Resume(Struct, frozen=True):
     """Go on from where Pause stopped it."""
 
 
-@attrs.frozen
-class Cancel:
+class Cancel(Struct, frozen=True):
     """End the flow now."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-import attrs
+from msgspec import Struct, field
 
 from orchy.flow.definition import JSON
 
@@ -46,8 +46,7 @@ class Phase(StrEnum):
     HELD = "h"  # the flow's resumption: it was reached while the flow was paused
 
 
-@attrs.frozen
-class Running:
+class Running(Struct, frozen=True):
     """An action that was started and has not ended. `attempt` counts from 1; `event` is what a WAIT waits for."""
 
     attempt: int
@@ -55,24 +54,21 @@ class Running:
     event: str | None = None
 
 
-@attrs.frozen
-class Join:
+class Join(Struct, frozen=True):
     """How many of an action's incoming edges are settled: `taken` ones and `dead` ones."""
 
     taken: int = 0
     dead: int = 0
 
 
-@attrs.frozen
-class Finished:
+class Finished(Struct, frozen=True):
     """The one result that counted for an action, and the attempt that brought it."""
 
     attempt: int
     output: JSON
 
 
-@attrs.frozen
-class KeptEvent:
+class KeptEvent(Struct, frozen=True):
     """An event that came before the wait that will take it."""
 
     event: str
@@ -80,8 +76,7 @@ class KeptEvent:
     event_id: str
 
 
-@attrs.frozen
-class Flow:
+class Flow(Struct, frozen=True):
     """One execution of one version of a workflow.
 
     `failed` holds, by action, the last attempt that a worker said had failed; `phases` counts `running` by
@@ -94,11 +89,11 @@ class Flow:
     workflow_version: int
     input: JSON
     state: State = State.RUNNING
-    running: Mapping[int, Running] = attrs.field(factory=dict)
-    joins: Mapping[int, Join] = attrs.field(factory=dict)
-    finished: Mapping[int, Finished] = attrs.field(factory=dict)
-    failed: Mapping[int, int] = attrs.field(factory=dict)
-    phases: Mapping[Phase, int] = attrs.field(factory=dict)
+    running: Mapping[int, Running] = field(default_factory=dict)
+    joins: Mapping[int, Join] = field(default_factory=dict)
+    finished: Mapping[int, Finished] = field(default_factory=dict)
+    failed: Mapping[int, int] = field(default_factory=dict)
+    phases: Mapping[Phase, int] = field(default_factory=dict)
     kept_events: tuple[KeptEvent, ...] = ()
     recent_event_ids: tuple[str, ...] = ()
     error: str | None = None

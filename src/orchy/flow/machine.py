@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import TypeAlias, assert_never
 
 import attrs
+from msgspec import Struct
 
 from orchy.errors import InvalidInput
 from orchy.flow import effects as fx
@@ -101,8 +102,7 @@ class Row:
     leads_to: frozenset[Phase | ActionEnd]
 
 
-@attrs.frozen
-class Step:
+class Step(Struct, frozen=True):
     """The flow after an event, what is to be done, and what became of the event."""
 
     flow: Flow

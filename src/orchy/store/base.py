@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
-import attrs
+from msgspec import Struct
 
 from orchy.errors import StoreError
 from orchy.flow.events import TimerKind
@@ -38,8 +38,7 @@ REMEMBERED_MS = 120_000
 HISTORY_ENTRIES_MAX = 50_000
 
 
-@attrs.frozen
-class TimerKey:
+class TimerKey(Struct, frozen=True):
     """Which timer: there is at most one of each key."""
 
     kind: TimerKind
@@ -57,16 +56,14 @@ class TimerKey:
         return cls(TimerKind(kind), int(action_id), int(attempt), flow_id)
 
 
-@attrs.frozen
-class TimerSetting:
+class TimerSetting(Struct, frozen=True):
     """A timer to set, `after_ms` (>= 0) after the commit. One of the same key is moved."""
 
     key: TimerKey
     after_ms: int
 
 
-@attrs.frozen
-class QueueEntry:
+class QueueEntry(Struct, frozen=True):
     """An attempt for the workers. `body` is handed out as it is; `timeout_ms` runs from the handing out.
 
     With a `worker` it is handed out by the commit itself, to that worker, and never is in a queue.
@@ -89,8 +86,7 @@ class Listing(StrEnum):
     CANCELLED = "cancelled"
 
 
-@attrs.frozen
-class Commit:
+class Commit(Struct, frozen=True):
     """One transition of one flow, to happen if the flow is still at `expected_version` (0: it does not exist).
 
     `history` entries are JSON arrays without their time. `was`/`now` say where the flow is listed before and
@@ -114,8 +110,7 @@ class Commit:
     retain_ms: int | None = None
 
 
-@attrs.frozen
-class Receipt:
+class Receipt(Struct, frozen=True):
     """With what a store takes an attempt back that it handed out; `head` is its own affair, `due_ms` its time-out."""
 
     partition: int
@@ -123,8 +118,7 @@ class Receipt:
     due_ms: int = 0
 
 
-@attrs.frozen
-class Committed:
+class Committed(Struct, frozen=True):
     """`version` is the flow's new one; `time_ms` is the store's clock at the commit.
 
     `unparked` names the actions whose queues got parked entries back. `receipts` are those of the attempts that were
@@ -137,8 +131,7 @@ class Committed:
     receipts: Sequence[Receipt] = ()
 
 
-@attrs.frozen
-class StoredFlow:
+class StoredFlow(Struct, frozen=True):
     """A flow as the store has it. `ended_ms` is None while it is not over."""
 
     version: int
@@ -147,8 +140,7 @@ class StoredFlow:
     ended_ms: int | None
 
 
-@attrs.frozen
-class ListedFlow:
+class ListedFlow(Struct, frozen=True):
     """One line of a listing: the flow's id and its `m` field (what the codec puts there is opaque here)."""
 
     flow_id: str
@@ -157,16 +149,14 @@ class ListedFlow:
     meta: bytes
 
 
-@attrs.frozen
-class HistoryEntry:
+class HistoryEntry(Struct, frozen=True):
     """`entry` is the JSON array that the commit (or `claim`) wrote."""
 
     time_ms: int
     entry: bytes
 
 
-@attrs.frozen
-class Claimed:
+class Claimed(Struct, frozen=True):
     """What a claim got: bodies, and for each its receipt. `emptied`: of the partitions that it came to, those in which
     no entry of the action is left.
     """
@@ -176,16 +166,14 @@ class Claimed:
     receipts: Sequence[Receipt] = ()
 
 
-@attrs.frozen
-class Lease:
+class Lease(Struct, frozen=True):
     """The right to work on a partition. Epochs only rise."""
 
     partition: int
     epoch: int
 
 
-@attrs.frozen
-class Owner:
+class Owner(Struct, frozen=True):
     """Who holds a partition's lease, and for how much longer (<= 0: it has expired)."""
 
     partition: int
@@ -194,8 +182,7 @@ class Owner:
     remaining_ms: int
 
 
-@attrs.frozen
-class DueTimer:
+class DueTimer(Struct, frozen=True):
     """A timer that is due in `partition`, since `late_ms`. It comes back after the lease unless a commit cancels it."""
 
     partition: int
@@ -203,8 +190,7 @@ class DueTimer:
     late_ms: int
 
 
-@attrs.frozen
-class PartitionLook:
+class PartitionLook(Struct, frozen=True):
     """What one look at a partition found.
 
     `next_due_in_ms` is the time until the next timer (None: there is none; <= 0: more are due now).
@@ -218,16 +204,14 @@ class PartitionLook:
     lost: bool = False
 
 
-@attrs.frozen
-class NamespaceSettings:
+class NamespaceSettings(Struct, frozen=True):
     """What is fixed when a namespace is first used."""
 
     partitions: int
     format_version: int
 
 
-@attrs.frozen
-class StoredWorkflow:
+class StoredWorkflow(Struct, frozen=True):
     """A workflow definition in one version; `source` is the JSON text that was saved."""
 
     name: str
@@ -327,8 +311,7 @@ class LeaseStore(Protocol):
         ...
 
 
-@attrs.frozen
-class RegisteredNode:
+class RegisteredNode(Struct, frozen=True):
     """A process that serves the namespace. `address` is its gossip's; `instance` differs for each process."""
 
     node: str

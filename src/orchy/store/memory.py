@@ -225,12 +225,13 @@ class MemoryStore(MemoryDefinitions):
             partition, queued = self._partition(receipt.partition), _Queued.of(receipt.head, body)
             entry = queued.entry
             key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, queued.flow_id)
-            if partition.timers.get(key) != receipt.due_ms or receipt.due_ms <= self._now_ms():
+            flow = partition.flows.get(queued.flow_id)
+            if flow is None or partition.timers.get(key) != receipt.due_ms or receipt.due_ms <= self._now_ms():
                 continue
             del partition.timers[key]
             partition.queues.setdefault(entry.action_name, deque()).appendleft(queued)
             line = f'["{RecordType.GIVEN_BACK}",{entry.action_id},{entry.attempt}]'
-            partition.flows[queued.flow_id].history.append(HistoryEntry(self._now_ms(), line.encode()))
+            flow.history.append(HistoryEntry(self._now_ms(), line.encode()))
             given_back += 1
         return given_back
 

@@ -3,7 +3,7 @@
 -- KEYS      for each attempt what its partition's keys begin with
 -- ARGV      1 most history entries, then for each its queue entry and when (ms) its time-out is due
 -- returns   how many went back; one whose time-out is not set any more has ended, one whose time-out is due is about to
---           (whoever looked has moved it): they are passed over
+--           (whoever looked has moved it), one of a flow that was removed is nobody's: they are passed over
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --- @include "arguments"
 --- @include "now"
@@ -20,7 +20,8 @@ for index = #KEYS, 1, -1 do -- the last one first: so the first one comes to the
   local prefix, entry, due = KEYS[index], ARGV[2 * index], whole(1 + 2 * index)
   local flow_id, action_id, attempt, _, name = parse_entry(entry)
   local timer = flow_id and 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id
-  if timer and now < due and tonumber(redis.call('ZSCORE', prefix .. 't', timer) or 0) == due then
+  local is_there = timer and redis.call('EXISTS', prefix .. 'f:' .. flow_id) == 1
+  if is_there and now < due and tonumber(redis.call('ZSCORE', prefix .. 't', timer) or 0) == due then
     redis.call('ZREM', prefix .. 't', timer)
     if redis.call('LPUSH', prefix .. 'q:' .. name, entry) == 1 then
       redis.call('SADD', prefix .. 'ready', name)
