@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "orchy.membership": ["cluster", "swim", "errors"],
     "orchy.joining": ["membership", "config", "store.redis", "errors"],
     "orchy.rpc": ["orchestrator", "catalog", "dispatch", "demand", "store.base", "flow", "errors", "sockets", "tasks"],
-    "orchy.rest": ["starts", "orchestrator", "queries", "catalog", "flow", "errors"],
+    "orchy.rest": ["starts", "orchestrator", "queries", "catalog", "flow", "errors", "sockets"],
     "orchy.worker": [
         "rpc.channel", "rpc.framing", "rpc.values", "rpc.generated", "flow.definition", "errors", "tasks",
     ],

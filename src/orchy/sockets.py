@@ -26,6 +26,11 @@ class PromptStream(trio.abc.HalfCloseableStream):
         self._sending = False
         self._ended = False
 
+    @property
+    def socket(self) -> socket.socket:
+        """For its addresses and options."""
+        return self._socket
+
     def send_at_once(self, data: bytes | bytearray) -> int:
         """Send what the socket takes now; how many bytes that were. Nothing while somebody is in `send_all`.
 

@@ -22,12 +22,24 @@ from orchy.flow.definition import JSON
 
 RETRY_AFTER_SECONDS = 1
 
-_encode = msgspec.json.Encoder().encode
+#: A value as JSON text.
+encode = msgspec.json.Encoder().encode
 
 
 def answer(value: JSON, status: int = 200) -> Response:
     """A JSON answer."""
-    return Response(_encode(value), status, content_type="application/json")
+    response = Response(encode(value), status)
+    for name, text in headers_of(status):
+        response.headers[name.decode()] = text.decode()
+    return response
+
+
+def headers_of(status: int) -> list[tuple[bytes, bytes]]:
+    """What stands above a JSON answer."""
+    headers = [(b"content-type", b"application/json")]
+    if status == 503:
+        headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+    return headers
 
 
 def error_answer(message: str, status: int, details: Iterable[Problem] = ()) -> Response:
@@ -43,10 +55,7 @@ def error_body(message: str, details: Iterable[Problem] = ()) -> dict[str, JSON]
 def answer_error(error: OrchyError) -> Response:
     """An error of the tree."""
     status, body = told(error)
-    response = answer(body, status)
-    if status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return response
+    return answer(body, status)
 
 
 def told(error: OrchyError) -> tuple[int, dict[str, JSON]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Protocol
 
 import attrs
@@ -18,6 +19,7 @@ from orchy.orchestrator import Orchestrator
 from orchy.queries import Queries
 from orchy.rest import actions, flows, node, workflows
 from orchy.rest.answers import answer_error, error_answer
+from orchy.rest.quick import QuickStarts
 
 BODY_LIMIT_BYTES = 10 * 2**20
 BODY_TIMEOUT_SECONDS = 30
@@ -66,6 +68,12 @@ def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> 
     app = QuartTrio("orchy")
     app.config["MAX_CONTENT_LENGTH"] = body_limit_bytes
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_SECONDS
+    app.asgi_app = QuickStarts(  # type: ignore[method-assign]
+        app.asgi_app,
+        partial(flows.execute, services.orchestrator, services.catalog),
+        services.metrics.requested,
+        BODY_TIMEOUT_SECONDS,
+    )
     app.register_blueprint(workflows.routes(services.catalog))
     app.register_blueprint(actions.routes(services.catalog))
     app.register_blueprint(flows.routes(services.orchestrator, services.queries, services.catalog))

@@ -12,11 +12,11 @@ from orchy.errors import InvalidInput, OrchyError, OutcomeUnknown, Problem, Stor
 from orchy.flow.definition import JSON
 from orchy.flow.execution import State
 from orchy.flow.jsonscan import Where
-from orchy.flow.jsontext import pointer
+from orchy.flow.jsontext import parse_json, pointer
 from orchy.orchestrator import Orchestrator
 from orchy.queries import PAGE_MAX, FlowView, HistoryLine, Queries
-from orchy.rest.answers import answer, answer_error, time_text, told
-from orchy.rest.requests import check_query, fields_of, query_int, read_fields, read_json
+from orchy.rest.answers import answer, time_text, told
+from orchy.rest.requests import check_query, fields_of, query_int, read_body, read_fields
 from orchy.starts import STARTS_MAX, Start, start_all
 
 PAGE_DEFAULT = 50
@@ -29,14 +29,8 @@ def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Bl
     blueprint = Blueprint("flows", __name__)
 
     @blueprint.post("/flow/execute")
-    async def execute() -> Response:
-        wanted = await read_json()
-        if isinstance(wanted, list):
-            starts = _starts(wanted)
-            started = iter(await start_all(orchestrator, catalog, [one for one in starts if isinstance(one, Start)]))
-            return _batch_answer([next(started) if isinstance(one, Start) else one for one in starts])
-        start = _start(wanted)
-        return answer({"flowId": await orchestrator.execute(start.name, start.input, start.version, start.flow_id)})
+    async def execute_one_or_many() -> Response:
+        return answer(await execute(orchestrator, catalog, await read_body()))
 
     @blueprint.get("/flow/<flow_id>")
     async def show(flow_id: str) -> Response:
@@ -77,6 +71,17 @@ def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Bl
     return blueprint
 
 
+async def execute(orchestrator: Orchestrator, catalog: Catalog, body: bytes) -> JSON:
+    """Start the flow, or the flows, that a body asks for; what is answered. Raises from OrchyError."""
+    wanted = parse_json(body)
+    if isinstance(wanted, list):
+        starts = _starts(wanted)
+        started = iter(await start_all(orchestrator, catalog, [one for one in starts if isinstance(one, Start)]))
+        return _batch_answer([next(started) if isinstance(one, Start) else one for one in starts])
+    start = _start(wanted)
+    return {"flowId": await orchestrator.execute(start.name, start.input, start.version, start.flow_id)}
+
+
 def _start(wanted: JSON, where: Where = ()) -> Start:
     fields = fields_of(wanted, {"name": str}, {"input": None, "version": int, "flowId": str}, where)
     return Start(fields["name"], fields.get("input", {}), fields.get("version"), fields.get("flowId"))
@@ -99,11 +104,11 @@ def _starts(batch: list[JSON]) -> list[Start | InvalidInput]:
     return starts
 
 
-def _batch_answer(outcomes: Sequence[str | OrchyError]) -> Response:
-    """Each start's own answer; one error for all when the store was to blame and nothing can have been started."""
+def _batch_answer(outcomes: Sequence[str | OrchyError]) -> JSON:
+    """Each start's own answer. Raises when the store was to blame for all and nothing can have been started."""
     failures = [one for one in outcomes if isinstance(one, StoreError)]
     if failures and not any(isinstance(one, str | OutcomeUnknown) for one in outcomes):
-        return answer_error(failures[0])
+        raise failures[0]
     answers: list[JSON] = []
     for outcome in outcomes:
         if isinstance(outcome, str):
@@ -111,7 +116,7 @@ def _batch_answer(outcomes: Sequence[str | OrchyError]) -> Response:
         else:
             status, body = told(outcome)
             answers.append({**body, "status": status})
-    return answer(answers)
+    return answers
 
 
 async def _command(command: Callable[[str, str], Awaitable[FlowView]]) -> Response:

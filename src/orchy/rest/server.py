@@ -9,30 +9,20 @@ import hypercorn.trio.run
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as serve_hypercorn
-from hypercorn.trio.tcp_server import TCPServer
 from quart_trio import QuartTrio
+
+from orchy.rest.tcp import TcpConnection
 
 KEEP_ALIVE_SECONDS = 75
 READ_TIMEOUT_SECONDS = 60
 BACKLOG = 1_024
 
 
-class _TCPServer(TCPServer):
-    """hypercorn keeps the socket of a client that has gone until its keep-alive time is over: this one does not.
-
-    It waits for its idle task, which nobody stops when the client closes between two requests.
-    """
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        await self.idle_task.stop()
-
-
 async def serve(
     app: QuartTrio, listeners: Sequence[trio.SocketListener], shutdown: trio.Event, drain_seconds: float
 ) -> None:
     """Serve on bound sockets until `shutdown`; requests under way may then end, within `drain_seconds`."""
-    hypercorn.trio.run.TCPServer = _TCPServer  # type: ignore[attr-defined]
+    hypercorn.trio.run.TCPServer = TcpConnection  # type: ignore[attr-defined, assignment]
     config = Config()
     # hypercorn takes over a socket by its number, and closes it.
     config.bind = [f"fd://{listener.socket.detach()}" for listener in listeners]
