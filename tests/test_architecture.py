@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "orchy.store": [],
     "orchy.transition": ["store.base", "flow", "errors"],
     "orchy.flowcache": ["store.base", "flow"],
-    "orchy.catalog": ["store.base", "flow", "errors"],
+    "orchy.catalog": ["store.base", "flow", "errors", "tasks"],
     "orchy.queries": ["catalog", "flowcache", "transition", "store.base", "flow", "errors", "tasks"],
     "orchy.ports": ["store.base"],
     "orchy.mailbox": ["flowcache", "flow", "errors"],

@@ -8,18 +8,19 @@ counts at once on all. Action definitions are at most a second old.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import msgspec
 import trio
 
-from orchy.errors import InvalidInput, NotFound, Problem
+from orchy.errors import InvalidInput, NotFound, OrchyError, Problem
 from orchy.flow.definition import ActionDefinition, Workflow
 from orchy.flow.graph import Graph
 from orchy.flow.system import SystemAction
 from orchy.flow.validation import Validated, parse_action_definition, parse_workflow
 from orchy.store.base import DefinitionStore, StoredWorkflow
+from orchy.tasks import Together, gather
 
 #: How many compiled versions are kept in memory.
 COMPILED_MAX = 1_000
@@ -46,6 +47,7 @@ class Catalog:
         self._actions: dict[str, ActionDefinition] = {}
         self._actions_until = float("-inf")
         self._actions_lock = trio.Lock()
+        self._newest: Together[str, int | None] = Together(self._ask_newest)
 
     # Workflows.
 
@@ -93,10 +95,23 @@ class Catalog:
 
     async def newest_version(self, name: str) -> int:
         """The number of a workflow's newest version. Raises NotFound."""
-        newest = await self._store.latest_version(name)
+        newest = await self._newest.do(name)
         if newest is None:
             raise NotFound(_no_workflow(name, None))
         return newest
+
+    async def _ask_newest(self, names: Sequence[str]) -> list[int | OrchyError | None]:
+        """For each the answer to a question that was asked after it was wanted."""
+
+        async def ask(name: str) -> int | OrchyError | None:
+            try:
+                return await self._store.latest_version(name)
+            except OrchyError as error:
+                return error
+
+        asked = list(dict.fromkeys(names))
+        answers = dict(zip(asked, await gather(ask, asked), strict=True))
+        return [answers[name] for name in names]
 
     async def graph(self, name: str, version: int) -> Graph:
         """The compiled workflow in a version, also of a deleted workflow. Raises NotFound."""

@@ -15,7 +15,7 @@ commit makes for a worker that waits, the commit itself hands out (`Takers`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import trio
 from msgspec import Struct
@@ -338,8 +338,7 @@ class Mover:
     async def _commit(self, prepared: _Prepared) -> Committed:
         outcome: Committed | None = None
         try:
-            # What is handed out is not let go of: a caller that leaves now would take it along.
-            with trio.CancelScope(shield=bool(prepared.takers)):
+            with _shielded(bool(prepared.takers)):
                 outcome = committed = await self._store.commit(prepared.commit)
             return committed
         finally:
@@ -348,7 +347,7 @@ class Mover:
     async def _commit_all(self, prepared: Sequence[_Prepared]) -> list[Committed | StoreError]:
         outcomes: Sequence[Committed | StoreError | None] = [None] * len(prepared)
         try:
-            with trio.CancelScope(shield=any(one.takers for one in prepared)):
+            with _shielded(any(one.takers for one in prepared)):
                 outcomes = found = await self._store.commit_all([one.commit for one in prepared])
             return found
         finally:
@@ -378,6 +377,11 @@ class Mover:
     async def flow(self, flow_id: str) -> CachedFlow:
         """A flow as this node saw it last, or as the store has it. Raises NotFound."""
         return self._cache.get(flow_id) or await load_flow(self._store, self._partition_of(flow_id), flow_id)
+
+
+def _shielded(hands_out: bool) -> AbstractContextManager[object]:
+    """What is handed out is not let go of: a caller that leaves now would take it along."""
+    return trio.CancelScope(shield=True) if hands_out else nullcontext()
 
 
 def _tell_takers(prepared: _Prepared, outcome: object) -> None:

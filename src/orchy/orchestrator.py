@@ -23,7 +23,7 @@ from orchy.mover import FLOWS_AT_ONCE, Mover
 from orchy.ports import NoTakers, Observer, Takers, Wakeups
 from orchy.queries import FlowView, view_of
 from orchy.store.base import BATCH_MAX, DueTimer, FlowStore, TimerKey, TimerSetting
-from orchy.tasks import gather
+from orchy.tasks import Together, gather
 from orchy.transition import EncodeAction
 
 _FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -68,6 +68,7 @@ class Orchestrator:
         self._observer = observer
         self._default_timeout_seconds = default_timeout_seconds
         self._new_uuid = new_uuid
+        self._starts: Together[tuple[Graph, JSON, str | None], str] = Together(self.start_all)
         self._mover = Mover(
             store=store,
             catalog=catalog,
@@ -94,9 +95,7 @@ class Orchestrator:
 
     async def start(self, graph: Graph, input: JSON, flow_id: str | None = None) -> str:
         """The same on a workflow that the caller has looked up."""
-        flow = self._new_flow(graph, input, flow_id)
-        await self._mover.start(graph, flow)
-        return flow.id
+        return await self._starts.do((graph, input, flow_id))
 
     async def start_all(self, wanted: Sequence[tuple[Graph, JSON, str | None]]) -> list[str | OrchyError]:
         """Many of these, side by side: the id of each, or why it was not started, in their order."""

@@ -1,0 +1,99 @@
+"""Tasks that share a call, and results in order."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from orchy.tasks import Together, gather
+
+
+async def test_what_is_wanted_in_one_turn_is_one_call(autojump_clock):
+    calls: list[list[int]] = []
+
+    async def double(items):
+        calls.append(list(items))
+        await trio.sleep(1)
+        return [2 * item for item in items]
+
+    together, got = Together(double), {}
+
+    async def want(item):
+        got[item] = await together.do(item)
+
+    async with trio.open_nursery() as nursery:
+        for item in range(5):
+            nursery.start_soon(want, item)
+        await trio.sleep(0.5)
+        nursery.start_soon(want, 5)  # the first call is under way
+    assert [sorted(call) for call in calls] == [[0, 1, 2, 3, 4], [5]]
+    assert got == {item: 2 * item for item in range(6)}
+
+
+async def test_an_error_is_its_own_items(autojump_clock):
+    async def check(items):
+        await trio.lowlevel.checkpoint()
+        return [ValueError(item) if item % 2 else item for item in items]
+
+    together, failed, good = Together(check), [], []
+
+    async def want(item):
+        try:
+            good.append(await together.do(item))
+        except ValueError as error:
+            failed.append(error.args[0])
+
+    async with trio.open_nursery() as nursery:
+        for item in range(4):
+            nursery.start_soon(want, item)
+    assert (sorted(good), sorted(failed)) == ([0, 2], [1, 3])
+
+
+async def test_when_the_call_fails_all_are_told(autojump_clock):
+    async def fail(items):
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("broken")
+
+    together, told = Together(fail), 0
+
+    async def want(item):
+        nonlocal told
+        with pytest.raises(RuntimeError, match="broken"):
+            await together.do(item)
+        told += 1
+
+    async with trio.open_nursery() as nursery:
+        for item in range(3):
+            nursery.start_soon(want, item)
+    assert told == 3
+
+
+async def test_one_that_leaves_takes_nobody_along(autojump_clock):
+    async def slowly(items):
+        await trio.sleep(1)
+        return list(items)
+
+    together, got = Together(slowly), []
+
+    async def want(item, scope):
+        with scope:
+            got.append(await together.do(item))
+
+    scopes = [trio.CancelScope() for _ in range(3)]
+    async with trio.open_nursery() as nursery:
+        for item, scope in enumerate(scopes):
+            nursery.start_soon(want, item, scope)
+        await trio.sleep(0.5)
+        for scope in scopes[:2]:  # whichever of them made the call
+            scope.cancel()
+    assert 2 in got
+
+
+async def test_results_stand_in_the_order_of_the_items_whatever_ends_first(autojump_clock):
+    async def wait(seconds):
+        await trio.sleep(seconds)
+        return seconds
+
+    assert await gather(wait, [3, 1, 2]) == [3, 1, 2]
+    assert await gather(wait, [3]) == [3]
+    assert await gather(wait, []) == []
