@@ -1,4 +1,4 @@
-"""What a request may be (RFC 9113, section 8), and how its headers are packed (RFC 7541), told to a server's machine."""
+"""What a request may be (RFC 9113, section 8), how its headers are packed (RFC 7541); told to a server's machine."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ BAD_FIELDS = {
     "8.3 a pseudo-header after others": (":authority", "b"),
     "8.1.1 a content-length that is no number": ("content-length", "x"),
     "8.1.1 a content-length below zero": ("content-length", "-1"),
-    "8.1.1 a content-length of other digits": ("content-length", "١"),
+    "8.1.1 a content-length of other digits": ("content-length", "\u0661"),
     "8.1.1 a content-length that is beyond all bounds": ("content-length", "9" * 16),
 }
 
