@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from orchy.rpc import patience, reader
@@ -236,7 +238,7 @@ def test_6_1_padding_is_taken_away_and_counts_in_the_windows(padding, payload):
 def test_6_10_a_block_may_come_in_pieces(pieces):
     whole = block({**REQUEST, "x": "y" * 100})
     cuts = [len(whole) * n // pieces for n in range(pieces + 1)]
-    parts = [whole[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [whole[a:b] for a, b in pairwise(cuts)]
     sent = [frame(HEADERS, END_STREAM | (END_HEADERS if pieces == 1 else 0), 1, parts[0])]
     sent += [
         frame(CONTINUATION, END_HEADERS if n == pieces - 1 else 0, 1, part) for n, part in enumerate(parts) if n > 0

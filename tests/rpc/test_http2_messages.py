@@ -256,11 +256,11 @@ def test_10_5_1_headers_have_a_limit_however_they_come(count):
 
 
 def test_10_5_1_a_table_that_unpacks_to_much_is_noticed():
-    packed = block(REQUEST) + b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4_000 + b"\xbe" * 1_000
+    packed = block(REQUEST) + b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4_000 + b"\xbe" * 900
     assert server().fate(frame(HEADERS, END_HEADERS, 1, packed)) == ("connection", ENHANCE_YOUR_CALM)
 
 
-@pytest.mark.parametrize("piece", [b"\xff", b"\x80", b"\x7f" + b"\xff" * 1_900])
+@pytest.mark.parametrize("piece", [b"\xff", b"\x80", b"\x7f" + b"\xff" * 990])
 def test_no_block_takes_long_to_be_refused(piece):
     """A number of 32 KiB took 80 ms; a connection that brings one is not worth that."""
     whole = (b"\x00\x7f" + piece * (32_000 // len(piece)))[:32_000]
@@ -268,7 +268,7 @@ def test_no_block_takes_long_to_be_refused(piece):
     assert server().fate(
         frame(HEADERS, 0, 1, whole[:16_000]), frame(wire.CONTINUATION, END_HEADERS, 1, whole[16_000:])
     ) == ("connection", COMPRESSION_ERROR)
-    assert time.process_time() - began < 0.04
+    assert time.process_time() - began < 0.02
 
 
 @pytest.mark.parametrize("table_bytes", [0, 100, 4_095])

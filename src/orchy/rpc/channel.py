@@ -7,7 +7,7 @@ no new calls, but may still answer those under way. A connection is not made aga
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -32,6 +32,9 @@ from orchy.rpc.http2 import Http2
 from orchy.tasks import open_service_nursery
 
 RECEIVE_BYTES = 64 * 1024
+SEND_BYTES = 64 * 1024
+#: How long the server may leave SEND_BYTES unread.
+SEND_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 WINDOW_BYTES = 4 * 2**20
 REPLY_BYTES_MAX = 64 * 2**20
@@ -98,18 +101,25 @@ class Channel:
     async def call(self, method: str, request: Any, reply_type: Any) -> Any:
         """Call "Service/Method". Raises Status, or ConnectionLost. Cancelled, it tells the server."""
         async with self._turns:
+            await self._wait_for_turn()
             with self._opened(method) as (stream_id, call):
                 await self._send(stream_id, call, frame(request.SerializeToString()), end=True)
                 while not call.done:
                     await call.changed.wait()
         self._raise_if_bad(call)
-        return _parse(reply_type, unframe(call.body))
+        return _parse(reply_type, call.body)
 
     @asynccontextmanager
     async def stream(self, method: str, reply_type: Any) -> AsyncIterator[MessageStream]:
         """Call a "Service/Method" of streams while the block runs. Left early, it tells the server."""
+        await self._wait_for_turn()
         with self._opened(method) as (stream_id, call):
             yield MessageStream(self, stream_id, call, reply_type)
+
+    async def _wait_for_turn(self) -> None:
+        """Wait while there are as many calls as the server takes (RFC 9113, section 5.1.2)."""
+        while len(self._calls) >= self._http.peer.streams_max and self.open:
+            await self._call_ended.wait()
 
     @contextmanager
     def _opened(self, method: str) -> Iterator[tuple[int, _Call]]:
@@ -126,10 +136,13 @@ class Channel:
             yield stream_id, call
         finally:
             del self._calls[stream_id]
-            if not call.done:
+            if not call.done or self._http.is_open(stream_id):
                 self._reset(stream_id)
-            self._call_ended.set()
-            self._call_ended = trio.Event()
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        self._call_ended.set()
+        self._call_ended = trio.Event()
 
     def _block(self, method: str) -> bytes:
         """The headers of a call, made once."""
@@ -172,7 +185,7 @@ class Channel:
         """Carry the calls until the connection is lost or this is cancelled."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write_all)
+                nursery.start_soon(self._write_all, nursery.cancel_scope)
                 await self._read_all()
                 nursery.cancel_scope.cancel()
         finally:
@@ -212,23 +225,25 @@ class Channel:
 
     def _take(self, event: Event) -> None:
         match event:
-            case DataReceived(stream_id, data):
-                if call := self._calls.get(stream_id):
+            case DataReceived(stream_id, data, ended):
+                call = self._calls.get(stream_id)
+                if call and not call.done:
                     call.body += data
                     call.changed.set()
                     if len(call.body) > REPLY_BYTES_MAX:
                         call.end(Status(Code.RESOURCE_EXHAUSTED, f"the answer has more than {REPLY_BYTES_MAX} bytes"))
                         self._reset(stream_id)
+                    elif ended:
+                        call.end(_status_of({}))
             case HeadersReceived(stream_id, headers, ended):
                 call = self._calls.get(stream_id)
-                if call and "grpc-status" in headers.fields:
-                    call.end(_status_of(headers.fields["grpc-status"], headers.fields.get("grpc-message", "")))
-                elif call and ended:
-                    call.end(Status(Code.UNAVAILABLE, "the server ended the call without a status"))
+                if call and ended:
+                    call.end(_status_of(headers.fields))
             case StreamReset(stream_id):
                 if call := self._calls.get(stream_id):
-                    call.end(Status(Code.UNAVAILABLE, "the server ended the call without a status"))
+                    call.end(_status_of({}))
             case WindowOpened() | SettingsReceived():
+                self._tell_ended()  # there may be more turns
                 for call in self._calls.values():
                     if call.window is not None:
                         call.window.set()
@@ -239,15 +254,17 @@ class Channel:
                         call.lost = True
                         call.end()
 
-    async def _write_all(self) -> None:
+    async def _write_all(self, scope: trio.CancelScope) -> None:
         while True:
             await self._to_write.wait()
             self._to_write = trio.Event()
             data = self._http.data_to_send()
-            if data:
+            for at in range(0, len(data), SEND_BYTES):
                 try:
-                    await self._stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    with trio.fail_after(SEND_SECONDS):
+                        await self._stream.send_all(data[at : at + SEND_BYTES])
+                except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                    scope.cancel()
                     return
 
 
@@ -282,6 +299,8 @@ class MessageStream:
                 continue
             if self._call.done:
                 self._channel._raise_if_bad(self._call)
+                if self._call.body:
+                    raise Status(Code.INTERNAL, "the server's last answer was cut off")
                 raise StopAsyncIteration
             self._call.changed = trio.Event()
             await self._call.changed.wait()
@@ -293,20 +312,24 @@ class MessageStream:
             end = at + PREFIX_BYTES + int.from_bytes(body[at + 1 : at + PREFIX_BYTES], "big")
             if end > len(body):
                 break
-            self._replies.append(_parse(self._reply_type, unframe(body[at:end])))
+            self._replies.append(_parse(self._reply_type, body[at:end]))
             at = end
         del body[:at]
 
 
-def _parse(reply_type: Any, data: bytes) -> Any:
+def _parse(reply_type: Any, framed: bytearray) -> Any:
     try:
-        return reply_type.FromString(data)
-    except (DecodeError, UnicodeDecodeError):
+        return reply_type.FromString(unframe(framed))
+    except (DecodeError, UnicodeDecodeError, Status):  # which are not the request's fault
         raise Status(Code.INTERNAL, "the server's answer can't be read") from None
 
 
-def _status_of(code: str, message: str) -> Status | None:
-    """What a `grpc-status` says; None: all is well."""
+def _status_of(fields: Mapping[str, str]) -> Status | None:
+    """What the headers that ended a call say; None: all is well."""
+    code, message = fields.get("grpc-status"), fields.get("grpc-message", "")
+    if code is None:
+        what = f" but {fields[':status']}" if fields.get(":status", "200") != "200" else ""
+        return Status(Code.UNAVAILABLE, f"the server ended the call without a status{what}")
     number = int(code) if code.isascii() and code.isdigit() else int(Code.UNKNOWN)
     if number == Code.OK:
         return None

@@ -13,8 +13,11 @@ write; the headers of answers are bytes that are made at import.
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 
 import trio
 
@@ -29,6 +32,8 @@ from orchy.rpc.services import Method
 RECEIVE_BYTES = 64 * 1024
 SEND_BYTES = 64 * 1024
 STREAMS_MAX = 1_000
+#: Calls are also those whose streams were reset, until their handlers have ended.
+CALLS_MAX = 2 * STREAMS_MAX
 WINDOW_BYTES = 2**20
 #: Reading stops, and so do answers, while this much waits to be written.
 UNSENT_BYTES_MAX = 2 * 2**20
@@ -40,13 +45,14 @@ HANDSHAKE_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
 PING_AFTER_SECONDS = 60.0
 PING_ANSWER_SECONDS = 20.0
-#: How long a client may leave SEND_BYTES unread.
+#: How long a client may leave SEND_BYTES unread, or an answer.
 SEND_SECONDS = 60.0
 GOODBYE_SECONDS = 1.0
 PATH_CHARACTERS_SHOWN = 200
 
 log = logging.getLogger(__name__)
 
+_CONTENT_TYPE = re.compile(r"application/grpc(?:[+;]|$)")
 _HEAD = encode_block([(":status", "200"), ("content-type", "application/grpc")])
 _TAIL_OK = encode_block([("grpc-status", "0")])
 
@@ -66,6 +72,7 @@ class Connection:
         self._to_write = trio.Event()
         self._written = trio.Event()
         self._greeted = False
+        self._wider = False  # the windows of all calls, perhaps
         self._forgiven_at = 0.0
         self._looked_at = 0.0
         self._draining = False
@@ -136,6 +143,9 @@ class Connection:
                     pinged = False
                     for event in self._http.receive(data):
                         self._take(event, nursery)
+                    if self._wider:
+                        self._wider = False
+                        self._open_windows(self._calls.values())
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             except ProtocolError as error:
@@ -153,7 +163,7 @@ class Connection:
     def _take(self, event: Event, nursery: trio.Nursery) -> None:
         match event:
             case HeadersReceived(stream_id, headers, ended):
-                if stream_id not in self._calls:
+                if ":method" in headers.fields:  # else these are trailers, perhaps of a call that is over
                     self._open(stream_id, headers.fields, nursery)
                 if ended:
                     self._end_request(stream_id, nursery)
@@ -174,10 +184,12 @@ class Connection:
                     if not call.running:
                         self._close(call)
             case WindowOpened(stream_id):
-                self._open_windows([self._calls[stream_id]] if stream_id in self._calls else self._calls.values())
+                if not stream_id:
+                    self._wider = True
+                elif stream_id in self._calls:
+                    self._open_windows([self._calls[stream_id]])
             case SettingsReceived():
-                self._greeted = True
-                self._open_windows(self._calls.values())
+                self._greeted = self._wider = True
             case _:
                 pass  # GOAWAY: the client closes when its calls are answered
 
@@ -189,12 +201,16 @@ class Connection:
 
     def _open(self, stream_id: int, headers: Mapping[str, str], nursery: trio.Nursery) -> None:
         path = headers[":path"]
-        call = Call(stream_id, path[:PATH_CHARACTERS_SHOWN], trio.current_time(), self._allowance)
+        if len(self._calls) >= CALLS_MAX:
+            self._http.reset(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        hold = partial(self._hold_window, stream_id)
+        call = Call(stream_id, path[:PATH_CHARACTERS_SHOWN], trio.current_time(), self._allowance, hold)
         self._calls[stream_id] = call
         try:
             if self._draining:
                 raise Status(Code.UNAVAILABLE, "this server is about to stop")
-            if not headers.get("content-type", "").startswith("application/grpc"):
+            if not _CONTENT_TYPE.match(headers.get("content-type", "")):
                 self._refuse(call, Status(Code.UNKNOWN, "this is a gRPC server"), http_status="415")
                 return
             if headers.get("grpc-encoding", "identity") != "identity":
@@ -226,10 +242,16 @@ class Connection:
     def _break_off(self, call: Call, status: Status) -> None:
         """End a call while its request still comes, or its handler runs."""
         if call.running:
-            call.end = status
-            call.scope.cancel()
+            call.fail(status)
         else:
             self._refuse(call, status)
+
+    def _hold_window(self, stream_id: int, held: bool) -> None:
+        if held:
+            self._http.hold_window(stream_id)
+        else:
+            self._http.release_window(stream_id)
+            self._flush()
 
     def _look_at_time(self) -> None:
         """Forgive floods that are over; refuse the requests that began long ago and never ended."""
@@ -249,7 +271,7 @@ class Connection:
         try:
             with call.scope:
                 if call.timeout_seconds is not None:
-                    call.scope.deadline = trio.current_time() + call.timeout_seconds
+                    call.scope.deadline = call.opened_at + call.timeout_seconds
                 await self._answer(call)
             if call.scope.cancelled_caught:
                 self._refuse(call, call.end or Status(Code.DEADLINE_EXCEEDED, "the call's deadline is over"))
@@ -282,6 +304,8 @@ class Connection:
         """Headers if they were not sent, a message, trailers at the end: as fast as the client takes it."""
         while len(self._unsent) > UNSENT_BYTES_MAX:
             await self._written.wait()
+        if call.end is not None:  # and whoever answers has not noticed
+            raise call.end
         if not call.headed:
             self._http.send_headers(call.stream_id, _HEAD)
             call.headed = True
@@ -290,17 +314,27 @@ class Connection:
             room = self._http.room(call.stream_id)
             if room <= 0 or len(self._unsent) > UNSENT_BYTES_MAX:
                 self._flush()
-                call.window = trio.Event()
-                await (call.window if room <= 0 else self._written).wait()
+                await self._wait_to_send(call, room)
                 continue
             part = data[sent_bytes : sent_bytes + min(room, SEND_BYTES)]
             self._http.send_data(call.stream_id, part)
             sent_bytes += len(part)
+            if sent_bytes < len(data):
+                self._flush()  # so that what is not written yet is counted
         if end:
             self._http.send_headers(call.stream_id, _TAIL_OK, end_stream=True)
             call.answered = True
             self._let_stop(call)
         self._flush()
+
+    async def _wait_to_send(self, call: Call, room: int) -> None:
+        """Wait for a window, or the write. One answer is not kept for ever; a stream is read as slowly as one likes."""
+        call.window = trio.Event()
+        may_wait = call.method is not None and call.method.answers_stream
+        with trio.move_on_after(math.inf if may_wait else SEND_SECONDS) as scope:
+            await (call.window if room <= 0 else self._written).wait()
+        if scope.cancelled_caught:
+            raise Status(Code.UNAVAILABLE, "the answer was not taken in time")
 
     def _refuse(self, call: Call, status: Status, http_status: str = "200") -> None:
         """End a call with a status; nothing if it was answered already."""

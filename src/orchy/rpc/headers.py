@@ -24,8 +24,9 @@ REMEMBERED_BYTES_MAX: Final = 512
 #: Begins a block that needs no table (RFC 7541, section 6.3).
 TABLE_OF_NOTHING: Final = b"\x20"
 
-#: hpack reads a number of any length, in a time that grows with its square; one this long is no number of ours.
-_ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{2000}")
+#: hpack reads a number of any length, in a time that grows with its square: this is how many bytes it may have.
+_NUMBER_BYTES_MAX: Final = 1_000
+_MAYBE_NUMBER = re.compile(rb"[\x80-\xff]+")
 _NAME = re.compile(r"[a-z0-9!#$%&'*+\-.^_`|~]+")
 _BAD_VALUE = re.compile(r"[\x00\r\n]|^[ \t]|[ \t]$")
 #: They speak of the connection, which HTTP/2 does itself (RFC 9113, section 8.2.2).
@@ -75,7 +76,10 @@ class HeaderReader:
         return headers
 
     def _decode(self, block: bytes, pseudo: frozenset[str]) -> Headers:
-        if _ENDLESS_NUMBER.search(block):
+        if (
+            len(block) > _NUMBER_BYTES_MAX
+            and max(map(len, _MAYBE_NUMBER.findall(block)), default=0) > _NUMBER_BYTES_MAX
+        ):
             raise ProtocolError(ErrorCode.COMPRESSION_ERROR, "a header block with a number without end")
         try:
             return _check(self._decoder.decode(block, raw=False), pseudo)
