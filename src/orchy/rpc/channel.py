@@ -6,6 +6,7 @@ no new calls, but may still answer those under way. A connection is not made aga
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +16,7 @@ import attrs
 import trio
 from google.protobuf.message import DecodeError
 
+from orchy.rpc import tls
 from orchy.rpc.events import (
     DataReceived,
     Event,
@@ -71,8 +73,9 @@ class _Call:
 class Channel:
     """Made by `open_channel`."""
 
-    def __init__(self, stream: trio.abc.Stream, authority: str) -> None:
+    def __init__(self, stream: trio.abc.Stream, authority: str, scheme: str = "http") -> None:
         self._stream = stream
+        self._scheme = scheme
         self._authority = authority
         self._http = Http2(Role.CLIENT, streams_max=0, stream_window_bytes=WINDOW_BYTES, window_bytes=WINDOW_BYTES)
         self._blocks: dict[str, bytes] = {}
@@ -148,7 +151,7 @@ class Channel:
         """The headers of a call, made once."""
         block = self._blocks.get(method)
         if block is None:
-            headers = [(":method", "POST"), (":scheme", "http"), (":authority", self._authority)]
+            headers = [(":method", "POST"), (":scheme", self._scheme), (":authority", self._authority)]
             headers += [(":path", f"/{method}"), ("te", "trailers"), ("content-type", "application/grpc")]
             block = self._blocks[method] = encode_block(headers)
         return block
@@ -337,22 +340,39 @@ def _status_of(fields: Mapping[str, str]) -> Status | None:
 
 
 @asynccontextmanager
-async def open_channel(address: str) -> AsyncIterator[Channel]:
-    """Connect to "host:port" while the block runs. Raises ConnectionLost when nobody is there."""
+async def open_channel(address: str, context: ssl.SSLContext | None = None) -> AsyncIterator[Channel]:
+    """Connect to "host:port" while the block runs. Raises ConnectionLost when nobody is there.
+
+    With a `context`, by TLS: it says whom to trust, and is told to ask for HTTP/2.
+    """
     host, _, port = address.rpartition(":")
+    host = host.strip("[]")
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+            socket = await trio.open_tcp_stream(host, int(port))
     except (OSError, ValueError, OverflowError, trio.TooSlowError) as error:
         raise ConnectionLost(f"{address} can't be reached: {_reason(error)}") from None
-    channel = Channel(stream, address)
     try:
+        stream = await _shake_hands(socket, context, host, address) if context else socket
+        channel = Channel(stream, address, "https" if context else "http")
         async with open_service_nursery() as nursery:
             nursery.start_soon(channel.run)
             yield channel
             nursery.cancel_scope.cancel()
     finally:
-        await trio.aclose_forcefully(stream)
+        await trio.aclose_forcefully(socket)
+
+
+async def _shake_hands(socket: trio.SocketStream, context: ssl.SSLContext, host: str, address: str) -> trio.abc.Stream:
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            stream = await tls.connect(socket, context, host)
+    except (trio.BrokenResourceError, trio.TooSlowError) as error:
+        reason = error.__cause__ or "it does not answer"
+        raise ConnectionLost(f"there is no TLS with {address}: {reason}") from None
+    if stream is None:
+        raise ConnectionLost(f"{address} does not speak HTTP/2")
+    return stream
 
 
 def _reason(error: Exception) -> str:
