@@ -216,6 +216,14 @@ def test_only_so_many_blocks_are_remembered():
     assert len(peer.http._headers._remembered) == before
 
 
+def test_a_short_block_that_means_much_is_not_remembered():
+    """Else a client could have 64 times 16 KiB kept for it."""
+    peer = server()
+    peer.say(frame(HEADERS, END_HEADERS | END_STREAM, 1, block(REQUEST) + b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4_000))
+    assert fields_of(peer, 3, block(REQUEST) + b"\xbe\xbe")["a"] == "b" * 4_000 + ", " + "b" * 4_000
+    assert not peer.http._headers._remembered
+
+
 BROKEN_BLOCKS = {
     "2.3.3 an index beyond the tables": b"\xff\x00",
     "6.1 index 0": b"\x80",

@@ -312,6 +312,45 @@ async def test_many_small_messages_leave_others_their_turn(connect, handlers, au
     assert len(seen) > 50
 
 
+async def test_a_message_of_a_stream_may_not_take_for_ever(connect, handlers, autojump_clock):
+    """As a request may not; but a stream on which nothing comes is one that has nothing to say."""
+    handlers.may_read.set()
+    allowance = Allowance()
+    _, client = await connect(allowance)
+    quiet, slow = client.open("/take"), client.open("/take")
+    for stream_id in (quiet, slow):
+        client.http.send_data(stream_id, results(1, 100)[0])
+    client.http.send_data(slow, results(1, 100)[0][:50])
+    await client.flush()
+    began = trio.current_time()
+    assert await client.status(slow, 1_000) == str(int(Code.DEADLINE_EXCEEDED))
+    assert (
+        limits.REQUEST_SECONDS < trio.current_time() - began <= limits.REQUEST_SECONDS + 2 * limits.PING_AFTER_SECONDS
+    )
+    assert allowance.bytes_used == 0
+    client.http.end_stream(quiet)
+    await client.flush()
+    assert await client.status(quiet) == "0"
+
+
+async def test_a_message_that_waits_for_its_reader_may_take_as_long_as_he_does(connect, handlers, autojump_clock):
+    _, client = await connect()
+    stream_id = client.open("/take")
+    sent = b"".join(results(300, 5_000))
+
+    async def send() -> None:
+        await send_all(client, stream_id, sent)
+        client.http.end_stream(stream_id)
+        await client.flush()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await trio.sleep(10 * limits.REQUEST_SECONDS)
+        handlers.may_read.set()
+    assert await client.status(stream_id) == "0"
+    assert len(handlers.read) == 300
+
+
 async def test_a_message_that_can_not_be_read_ends_the_stream_after_those_before_it(connect, handlers, autojump_clock):
     handlers.may_read.set()
     _, client = await connect()

@@ -48,6 +48,7 @@ class Call:
     end: Status | None = None
     window: trio.Event | None = None
     _whole_bytes: int = 0  # of the body, in messages of a stream that are complete
+    _tail_began_at: float | None = None  # of what comes after them
     _held: bool = False
     _in_a_row: int = 0
     _came: trio.Event = attrs.field(factory=trio.Event)
@@ -67,6 +68,7 @@ class Call:
     def _find_messages(self) -> None:
         """See how much of the body is complete."""
         body = self.body
+        before_bytes = self._whole_bytes
         while (length := _message_bytes(body, self._whole_bytes)) >= 0:
             if length > MESSAGE_BYTES_MAX:
                 raise _too_long()
@@ -75,9 +77,20 @@ class Call:
                 break
             self._whole_bytes = end
             self._came.set()
+        if len(body) == self._whole_bytes:
+            self._tail_began_at = None
+        elif self._tail_began_at is None or self._whole_bytes > before_bytes:
+            self._tail_began_at = trio.current_time()
         if not self._held and self._whole_bytes > UNTAKEN_BYTES_MAX:
             self._held = True
             self.hold(True)
+
+    @property
+    def unfinished_since(self) -> float | None:
+        """Since when a request has been on its way, or a message of a stream; None: nothing is, or it waits for us."""
+        if not self.running:
+            return self.opened_at
+        return None if self._held else self._tail_began_at
 
     def fail(self, status: Status) -> None:
         """End the handler, and then the call with a status."""
@@ -131,6 +144,8 @@ class Call:
         self.allowance.bytes_used -= end
         if self._held and self._whole_bytes <= UNTAKEN_BYTES_MAX // 2:
             self._held = False
+            if self._tail_began_at is not None:
+                self._tail_began_at = trio.current_time()
             self.hold(False)
         return message
 

@@ -41,7 +41,8 @@ UNSENT_BYTES_MAX = 2 * 2**20
 FLOOD_SECONDS = 10.0
 #: How long a client may take to say that it speaks HTTP/2.
 HANDSHAKE_SECONDS = 10.0
-#: How long a request may take to arrive in whole; looked at when something arrives, or at each ping.
+#: How long a request, or a message of a stream, may take to arrive in whole; looked at when something arrives, or at
+#: each ping.
 REQUEST_SECONDS = 60.0
 PING_AFTER_SECONDS = 60.0
 PING_ANSWER_SECONDS = 20.0
@@ -254,7 +255,7 @@ class Connection:
             self._flush()
 
     def _look_at_time(self) -> None:
-        """Forgive floods that are over; refuse the requests that began long ago and never ended."""
+        """Forgive floods that are over; refuse what began to arrive long ago and never ended."""
         now = trio.current_time()
         if now - self._forgiven_at > FLOOD_SECONDS:
             self._forgiven_at = now
@@ -262,8 +263,9 @@ class Connection:
         if now - self._looked_at > REQUEST_SECONDS / 2:
             self._looked_at = now
             for call in list(self._calls.values()):
-                if not call.running and now - call.opened_at > REQUEST_SECONDS:
-                    self._refuse(call, Status(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
+                since = call.unfinished_since
+                if since is not None and now - since > REQUEST_SECONDS:
+                    self._break_off(call, Status(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
 
     # A call.
 

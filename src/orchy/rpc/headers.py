@@ -18,9 +18,10 @@ from orchy.rpc.frames import ErrorCode, ProtocolError
 
 #: The most bytes of one message's headers, each counted as its name, its value and 32 (RFC 9113, section 6.5.2).
 HEADER_BYTES_MAX: Final = 16 * 1024
-#: Most blocks whose meaning is kept, and the longest of them.
+#: Most blocks whose meaning is kept, the longest of them, and the most that one may mean.
 REMEMBERED_MAX: Final = 64
 REMEMBERED_BYTES_MAX: Final = 512
+MEANING_CHARACTERS_MAX: Final = 2_000
 #: Begins a block that needs no table (RFC 7541, section 6.3).
 TABLE_OF_NOTHING: Final = b"\x20"
 
@@ -69,7 +70,7 @@ class HeaderReader:
         # `newest` is held meanwhile, so no other entry can be the same object.
         if _newest(table) is not newest or (len(table.dynamic_entries), table.maxsize) != (entries, size):
             self._remembered.clear()
-        elif len(block) <= REMEMBERED_BYTES_MAX:
+        elif len(block) <= REMEMBERED_BYTES_MAX and _characters_of(headers) <= MEANING_CHARACTERS_MAX:
             if len(self._remembered) >= REMEMBERED_MAX:
                 self._remembered.clear()
             self._remembered[block, of_requests] = headers
@@ -95,6 +96,10 @@ class HeaderReader:
 def _newest(table: Any) -> object:
     """The entry that came last: another object whenever one came since."""
     return table.dynamic_entries[0] if table.dynamic_entries else None
+
+
+def _characters_of(headers: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in headers.fields.items())
 
 
 def _check(fields: Iterable[tuple[str, str]], pseudo: frozenset[str]) -> Headers:
