@@ -115,3 +115,10 @@ def faults(session: nox.Session) -> None:
     """Real nodes, workers and Redis, broken in the middle of work; a checker. `-- NAME ...`, `-- all`; none: a list."""
     _install(session, "test")
     session.run("python", "-m", "tests.faults", *session.posargs)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Workers in Go and Java, generated from proto/, against a real server; needs their toolchains. `-- go`."""
+    _install(session, "test", "proto")
+    session.run("python", "-m", "tests.clients.run", *session.posargs)

@@ -63,6 +63,8 @@ def test_lists_of_addresses():
         ({"log-level": "loud"}, "one of debug"),
         ({"retention-seconds": "-1"}, "seconds"),
         ({"redis-tls": "perhaps"}, "true or false"),
+        ({"grpc-tls-cert": "cert.pem"}, "--grpc-tls-cert and --grpc-tls-key go together"),
+        ({"grpc-tls-key": "key.pem"}, "--grpc-tls-cert and --grpc-tls-key go together"),
         ({"storage-impl": "redis"}, "--redis-addr"),
         ({"storage-impl": "embedded", "queue-impl": "redis", "redis-addr": "a:1"}, "must agree"),
         ({"storage-impl": "embedded", "redis-addr": "a:1"}, "does not go with"),

@@ -43,6 +43,8 @@ class Config:
     gossip_profile: str
     gossip_key: tuple[bytes, ...] = attrs.field(repr=False)
     grpc_port: int
+    grpc_tls_cert: Path | None
+    grpc_tls_key: Path | None
     http_port: int
     node_name: str
     redis_addr: tuple[HostPort, ...]
@@ -211,6 +213,15 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("node-name", _name, None, "unique in the cluster (default: the host's name)", "cluster", "NAME"),
     Setting("grpc-port", _port, "8099", "port for workers", "doors"),
+    Setting(
+        "grpc-tls-cert",
+        Path,
+        None,
+        "PEM file with the certificate that workers are shown; they need TLS then",
+        "doors",
+        "FILE",
+    ),
+    Setting("grpc-tls-key", Path, None, "PEM file with its key, without a password", "doors", "FILE"),
     Setting("http-port", _port, "8080", "port for REST", "doors"),
     Setting("body-limit-bytes", _whole(1_000, 2**30), str(10 * 2**20), "largest body of a REST request", "doors"),
     Setting("drain-seconds", _seconds(0, 3_600), "10", "how long calls under way may take to end at a stop", "doors"),
@@ -314,6 +325,8 @@ def _settle(values: dict[str, Any], host_name: str) -> list[str]:
         problems.append("--storage-impl embedded does not go with --redis-addr")
     if values["redis-username"] and values["redis-password"] is None:
         problems.append("--redis-username needs --redis-password")
+    if (values["grpc-tls-cert"] is None) != (values["grpc-tls-key"] is None):
+        problems.append("--grpc-tls-cert and --grpc-tls-key go together")
     bind = values["bind-addr"]
     if bind and bind.host in ("0.0.0.0", "::") and values["advertise-addr"] is None:
         problems.append(f"--bind-addr {bind} needs --advertise-addr: other nodes can't reach {bind.host}")

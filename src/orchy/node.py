@@ -43,6 +43,7 @@ from orchy.ring import owners, partition_of, successors
 from orchy.rpc.convert import encode_action
 from orchy.rpc.server import RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
+from orchy.rpc.tls import server_context
 from orchy.rpc.work import WorkSessions
 from orchy.store.base import NamespaceSettings, RegisteredNode
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
@@ -78,6 +79,9 @@ async def run_node(
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a server until `shutdown`; started when it serves. Raises StartupError in one plain sentence."""
+    rpc_tls = None
+    if config.grpc_tls_cert and config.grpc_tls_key:
+        rpc_tls = server_context(config.grpc_tls_cert, config.grpc_tls_key)
     async with _open_gossip(config) as (membership, driver):
         async with _open_store(config, membership) as (redis, store), _open_engine(config) as engine:
             await _agree_on_settings(store, config)
@@ -90,7 +94,7 @@ async def run_node(
                 grpc=str(HostPort(gossip_host, grpc_port)),
                 gossip=str(HostPort(*driver.machine.me.address)),
             )
-            node = _wire(config, store, redis, engine, membership, driver)
+            node = _wire(config, store, redis, engine, membership, driver, rpc_tls)
             async with open_service_nursery() as loops:
                 await loops.start(
                     stay_registered,
@@ -147,6 +151,7 @@ def _wire(
     engine: JavaScriptEngine,
     membership: GossipMembership,
     driver: Driver,
+    rpc_tls: ssl.SSLContext | None,
 ) -> _Node:
     """Ports to adapters. Nothing runs yet."""
     metrics = Metrics()
@@ -186,7 +191,8 @@ def _wire(
     cluster.on_timer_set = timers.hint
     queries = Queries(store, catalog, place, config.partitions)
     sessions = WorkSessions(orchestrator, dispatcher)
-    rpc = RpcServer([ActionService(orchestrator, catalog, dispatcher, sessions, cluster), HealthService(cluster)])
+    service = ActionService(orchestrator, catalog, dispatcher, sessions, cluster)
+    rpc = RpcServer([service, HealthService(cluster)], context=rpc_tls)
     app = create_app(Services(orchestrator, queries, catalog, cluster, metrics), config.body_limit_bytes)
     metrics.gauge("orchy_partitions_held", "Partitions of this node", lambda: len(holdings.leases))
     metrics.gauge("orchy_polls_waiting", "Polls that wait for work", lambda: dispatcher.waiting)

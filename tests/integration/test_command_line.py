@@ -45,6 +45,14 @@ def test_a_port_that_is_taken(tmp_path, taken_port, flag):
     assert flag in complaint(done)
 
 
+def test_a_certificate_that_is_not_there(tmp_path):
+    flags = ("--grpc-tls-cert", str(tmp_path / "cert.pem"), "--grpc-tls-key", str(tmp_path / "key.pem"))
+    done = orchy("--data-dir", str(tmp_path), "--http-port", "0", "--grpc-port", "0", *flags)
+    assert done.returncode == 2
+    assert "--grpc-tls-cert" in complaint(done)
+    assert "cert.pem can't be read" in complaint(done)
+
+
 def test_a_redis_that_is_not_there(taken_port):
     done = orchy("--redis-addr", "127.0.0.1:1", "--http-port", "0", "--grpc-port", "0")
     assert done.returncode == 1

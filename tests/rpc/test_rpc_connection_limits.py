@@ -11,7 +11,7 @@ from h2.settings import SettingCodes, Settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchy.rpc import call, http2
+from orchy.rpc import call, patience
 from orchy.rpc import connection as limits
 from orchy.rpc.call import Allowance
 from orchy.rpc.connection import Connection
@@ -105,7 +105,7 @@ async def test_streams_that_are_opened_to_be_reset_end_the_connection(in_memory,
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         with pytest.raises((trio.BrokenResourceError, h2.exceptions.ProtocolError)):
-            for _ in range(http2.RESETS_MAX + 100):
+            for _ in range(patience.RESETS_MAX + 100):
                 client.http.reset_stream(client.request(POLL))
                 await client.flush()
                 await trio.lowlevel.checkpoint()
@@ -118,7 +118,7 @@ async def test_a_client_whose_every_poll_runs_into_its_deadline_may_go_on(in_mem
     behind.hold = True
     _, client = in_memory()
     await client.greet()
-    for _ in range(http2.RESETS_MAX + 500):
+    for _ in range(patience.RESETS_MAX + 500):
         client.http.reset_stream(client.request(POLL))
         await client.flush()
         await trio.sleep(0.1)
@@ -224,7 +224,7 @@ async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connectio
         while not ended.is_set():
             await sent.send_all(pings)
             await trio.sleep(1)
-            assert len(connection._unsent) <= limits.UNSENT_BYTES_MAX + limits.RECEIVE_BYTES
+            assert len(connection._outbox) <= limits.UNSENT_BYTES_MAX + limits.RECEIVE_BYTES
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)

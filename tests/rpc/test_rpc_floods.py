@@ -11,10 +11,12 @@ import trio.testing
 from orchy.rpc import connection as limits
 from orchy.rpc.call import Allowance
 from orchy.rpc.connection import Connection
+from tests.rpc.wire import frames_of
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, END_HEADERS = 0x1, 0x4
+PROTOCOL, FLOW_CONTROL, FRAME_SIZE, CALM = 1, 3, 6, 11
 #: method POST, scheme http, path, authority, by the static table (RFC 7541, appendix A).
 GOOD_HEADERS = b"\x83\x86\x04\x13/ActionService/Poll\x01\x01a"
 
@@ -52,42 +54,45 @@ class Peer:
             for _ in range(times):
                 await self.stream.send_all(data)
                 await trio.lowlevel.checkpoint()
-                self.most_unsent = max(self.most_unsent, len(self.connection._unsent))
+                self.most_unsent = max(self.most_unsent, len(self.connection._outbox))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
 
 FLOODS = {
-    "pings": (frame(PING, payload=b"12345678") * 100, 1_000),
-    "settings": (frame(SETTINGS, payload=b"\0\4\0\0\x7f\xff") * 100, 1_000),
-    "a header block that never ends": (frame(HEADERS, 0, 1, b"\x83") + frame(CONTINUATION, 0, 1, b"") * 5_000, 1),
+    "pings": (frame(PING, payload=b"12345678") * 100, 1_000, CALM),
+    "settings": (frame(SETTINGS, payload=b"\0\4\0\0\x7f\xff") * 100, 1_000, CALM),
+    "a header block that never ends": (frame(HEADERS, 0, 1, b"\x83") + frame(CONTINUATION, 0, 1, b"") * 5_000, 1, CALM),
     "headers beyond the limit": (
         frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS + b"\x00\x01a\x7f\x81\x7e" + b"b" * 16_300),
         1,
+        CALM,
     ),
     "a table that unpacks to much": (
-        frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS + b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4_000 + b"\xbe" * 4_000),
+        frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS + b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4_000 + b"\xbe" * 900),
         1,
+        CALM,
     ),
-    "a frame beyond the limit": (b"\xff\xff\xff" + bytes([DATA, 0]) + b"\0\0\0\1" + b"x" * 70_000, 1),
-    "a window of nothing": (frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\0"), 1),
-    "a window beyond all bounds": (frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"), 1),
-    "data on no stream": (frame(DATA, 0, 9, b"x"), 1),
-    "an even stream": (frame(HEADERS, END_HEADERS, 2, GOOD_HEADERS), 1),
-    "a promise": (frame(PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0\2" + GOOD_HEADERS), 1),
+    "a frame beyond the limit": (b"\xff\xff\xff" + bytes([DATA, 0]) + b"\0\0\0\1" + b"x" * 70_000, 1, FRAME_SIZE),
+    "a window of nothing": (frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\0"), 1, PROTOCOL),
+    "a window beyond all bounds": (frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"), 1, FLOW_CONTROL),
+    "data on no stream": (frame(DATA, 0, 9, b"x"), 1, PROTOCOL),
+    "an even stream": (frame(HEADERS, END_HEADERS, 2, GOOD_HEADERS), 1, PROTOCOL),
+    "a promise": (frame(PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0\2" + GOOD_HEADERS), 1, PROTOCOL),
     "streams that are opened to be reset": (
         b"".join(
             frame(HEADERS, END_HEADERS, number, GOOD_HEADERS) + frame(RST_STREAM, 0, number, b"\0\0\0\x08")
             for number in range(1, 10_001, 2)
         ),
         1,
+        CALM,
     ),
 }
 
 
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_ends_its_connection(autojump_clock, flood):
-    sent, times = FLOODS[flood]
+    sent, times, code = FLOODS[flood]
     async with trio.open_nursery() as nursery:
         peer = Peer(nursery)
         nursery.start_soon(peer.read_all)
@@ -96,8 +101,10 @@ async def test_a_flood_ends_its_connection(autojump_clock, flood):
         with trio.fail_after(limits.GOODBYE_SECONDS + 1):
             await peer.over.wait()
         nursery.cancel_scope.cancel()
+    kind, *_, payload = frames_of(bytes(peer.got))[-1]
+    assert (kind, int.from_bytes(payload[4:8], "big")) == (GOAWAY, code)
     assert not peer.connection._calls
-    assert len(peer.connection._unsent) < 100_000
+    assert len(peer.connection._outbox) < 100_000
 
 
 async def test_pings_whose_answers_nobody_reads_stop_the_reading(autojump_clock):

@@ -6,8 +6,9 @@ no new calls, but may still answer those under way. A connection is not made aga
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ import attrs
 import trio
 from google.protobuf.message import DecodeError
 
+from orchy.rpc import tls
 from orchy.rpc.events import (
     DataReceived,
     Event,
@@ -29,6 +31,7 @@ from orchy.rpc.frames import ErrorCode, ProtocolError
 from orchy.rpc.framing import PREFIX_BYTES, Code, Status, decode_message, frame, unframe
 from orchy.rpc.headers import encode_block
 from orchy.rpc.http2 import Http2
+from orchy.rpc.outbox import Outbox
 from orchy.sockets import PromptStream
 from orchy.tasks import open_service_nursery
 
@@ -40,8 +43,6 @@ REPLY_BYTES_MAX = 64 * 2**20
 CALLS_MAX = 500
 PING_AFTER_SECONDS = 30.0
 PING_ANSWER_SECONDS = 10.0
-#: Up to so many calls a message leaves at once; with more it pays to gather what is said in the same moment.
-CALLS_SENT_AT_ONCE = 4
 
 
 class ConnectionLost(Exception):
@@ -71,18 +72,17 @@ class _Call:
 class Channel:
     """Made by `open_channel`."""
 
-    def __init__(self, stream: trio.abc.Stream, authority: str) -> None:
+    def __init__(self, stream: trio.abc.Stream, authority: str, scheme: str = "http") -> None:
         self._stream = stream
-        self._prompt = stream if isinstance(stream, PromptStream) else None
-        self._unsent = b""
+        self._outbox = Outbox(stream)
         self._heard_at = trio.current_time()
         self._pinged = False
+        self._scheme = scheme
         self._authority = authority
         self._http = Http2(Role.CLIENT, streams_max=0, stream_window_bytes=WINDOW_BYTES, window_bytes=WINDOW_BYTES)
         self._blocks: dict[str, bytes] = {}
         self._calls: dict[int, _Call] = {}
         self._turns = trio.CapacityLimiter(CALLS_MAX)
-        self._to_write = trio.Event()
         self._ending = trio.Event()
         self._closed = trio.Event()
         self._call_ended = trio.Event()
@@ -105,18 +105,25 @@ class Channel:
     async def call(self, method: str, request: Any, reply_type: Any) -> Any:
         """Call "Service/Method". Raises Status, or ConnectionLost. Cancelled, it tells the server."""
         async with self._turns:
+            await self._wait_for_turn()
             with self._opened(method) as (stream_id, call):
                 await self._send(stream_id, call, frame(request.SerializeToString()), end=True)
                 while not call.done:
                     await call.changed.wait()
         self._raise_if_bad(call)
-        return _parse(reply_type, unframe(call.body))
+        return _parse(reply_type, call.body)
 
     @asynccontextmanager
     async def stream(self, method: str, reply_type: Any) -> AsyncIterator[MessageStream]:
         """Call a "Service/Method" of streams while the block runs. Left early, it tells the server."""
+        await self._wait_for_turn()
         with self._opened(method) as (stream_id, call):
             yield MessageStream(self, stream_id, call, reply_type)
+
+    async def _wait_for_turn(self) -> None:
+        """Wait while there are as many calls as the server takes (RFC 9113, section 5.1.2)."""
+        while len(self._calls) >= self._http.peer.streams_max and self.open:
+            await self._call_ended.wait()
 
     @contextmanager
     def _opened(self, method: str) -> Iterator[tuple[int, _Call]]:
@@ -133,16 +140,19 @@ class Channel:
             yield stream_id, call
         finally:
             del self._calls[stream_id]
-            if not call.done:
+            if not call.done or self._http.is_open(stream_id):
                 self._reset(stream_id)
-            self._call_ended.set()
-            self._call_ended = trio.Event()
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        self._call_ended.set()
+        self._call_ended = trio.Event()
 
     def _block(self, method: str) -> bytes:
         """The headers of a call, made once."""
         block = self._blocks.get(method)
         if block is None:
-            headers = [(":method", "POST"), (":scheme", "http"), (":authority", self._authority)]
+            headers = [(":method", "POST"), (":scheme", self._scheme), (":authority", self._authority)]
             headers += [(":path", f"/{method}"), ("te", "trailers"), ("content-type", "application/grpc")]
             block = self._blocks[method] = encode_block(headers)
         return block
@@ -176,18 +186,13 @@ class Channel:
         self._flush()
 
     def _flush(self) -> None:
-        if self._prompt and not self._unsent and len(self._calls) <= CALLS_SENT_AT_ONCE:
-            data = self._http.data_to_send()
-            self._unsent = data[self._prompt.send_at_once(data) :] if data else data
-            if not self._unsent:
-                return
-        self._to_write.set()
+        self._outbox.put(self._http.data_to_send(), len(self._calls))
 
     async def run(self) -> None:
         """Carry the calls until the connection is lost or this is cancelled."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write_all)
+                nursery.start_soon(self._write_all, nursery.cancel_scope)
                 nursery.start_soon(self._watch, nursery.cancel_scope)
                 await self._read_all()
                 nursery.cancel_scope.cancel()
@@ -233,23 +238,25 @@ class Channel:
 
     def _take(self, event: Event) -> None:
         match event:
-            case DataReceived(stream_id, data):
-                if call := self._calls.get(stream_id):
+            case DataReceived(stream_id, data, ended):
+                call = self._calls.get(stream_id)
+                if call and not call.done:
                     call.body += data
                     call.changed.set()
                     if len(call.body) > REPLY_BYTES_MAX:
                         call.end(Status(Code.RESOURCE_EXHAUSTED, f"the answer has more than {REPLY_BYTES_MAX} bytes"))
                         self._reset(stream_id)
+                    elif ended:
+                        call.end(_status_of({}))
             case HeadersReceived(stream_id, headers, ended):
                 call = self._calls.get(stream_id)
-                if call and "grpc-status" in headers.fields:
-                    call.end(_status_of(headers.fields["grpc-status"], headers.fields.get("grpc-message", "")))
-                elif call and ended:
-                    call.end(Status(Code.UNAVAILABLE, "the server ended the call without a status"))
+                if call and ended:
+                    call.end(_status_of(headers.fields))
             case StreamReset(stream_id):
                 if call := self._calls.get(stream_id):
-                    call.end(Status(Code.UNAVAILABLE, "the server ended the call without a status"))
+                    call.end(_status_of({}))
             case WindowOpened() | SettingsReceived():
+                self._tell_ended()  # there may be more turns
                 for call in self._calls.values():
                     if call.window is not None:
                         call.window.set()
@@ -260,17 +267,9 @@ class Channel:
                         call.lost = True
                         call.end()
 
-    async def _write_all(self) -> None:
-        while True:
-            await self._to_write.wait()
-            self._to_write = trio.Event()
-            self._unsent += self._http.data_to_send()
-            if self._unsent:  # until it is written nobody else writes
-                try:
-                    await self._stream.send_all(self._unsent)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return
-                self._unsent = b""
+    async def _write_all(self, scope: trio.CancelScope) -> None:
+        await self._outbox.run()
+        scope.cancel()
 
 
 class MessageStream:
@@ -304,6 +303,8 @@ class MessageStream:
                 continue
             if self._call.done:
                 self._channel._raise_if_bad(self._call)
+                if self._call.body:
+                    raise Status(Code.INTERNAL, "the server's last answer was cut off")
                 raise StopAsyncIteration
             self._call.changed = trio.Event()
             await self._call.changed.wait()
@@ -315,20 +316,24 @@ class MessageStream:
             end = at + PREFIX_BYTES + int.from_bytes(body[at + 1 : at + PREFIX_BYTES], "big")
             if end > len(body):
                 break
-            self._replies.append(_parse(self._reply_type, unframe(body[at:end])))
+            self._replies.append(_parse(self._reply_type, body[at:end]))
             at = end
         del body[:at]
 
 
-def _parse(reply_type: Any, data: bytes) -> Any:
+def _parse(reply_type: Any, framed: bytearray) -> Any:
     try:
-        return reply_type.FromString(data)
-    except (DecodeError, UnicodeDecodeError):
+        return reply_type.FromString(unframe(framed))
+    except (DecodeError, UnicodeDecodeError, Status):  # which are not the request's fault
         raise Status(Code.INTERNAL, "the server's answer can't be read") from None
 
 
-def _status_of(code: str, message: str) -> Status | None:
-    """What a `grpc-status` says; None: all is well."""
+def _status_of(fields: Mapping[str, str]) -> Status | None:
+    """What the headers that ended a call say; None: all is well."""
+    code, message = fields.get("grpc-status"), fields.get("grpc-message", "")
+    if code is None:
+        what = f" but {fields[':status']}" if fields.get(":status", "200") != "200" else ""
+        return Status(Code.UNAVAILABLE, f"the server ended the call without a status{what}")
     number = int(code) if code.isascii() and code.isdigit() else int(Code.UNKNOWN)
     if number == Code.OK:
         return None
@@ -336,22 +341,39 @@ def _status_of(code: str, message: str) -> Status | None:
 
 
 @asynccontextmanager
-async def open_channel(address: str) -> AsyncIterator[Channel]:
-    """Connect to "host:port" while the block runs. Raises ConnectionLost when nobody is there."""
+async def open_channel(address: str, context: ssl.SSLContext | None = None) -> AsyncIterator[Channel]:
+    """Connect to "host:port" while the block runs. Raises ConnectionLost when nobody is there.
+
+    With a `context`, by TLS: it says whom to trust, and is told to ask for HTTP/2.
+    """
     host, _, port = address.rpartition(":")
+    host = host.strip("[]")
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            stream = PromptStream(await trio.open_tcp_stream(host.strip("[]"), int(port)))
+            socket = await trio.open_tcp_stream(host, int(port))
     except (OSError, ValueError, OverflowError, trio.TooSlowError) as error:
         raise ConnectionLost(f"{address} can't be reached: {_reason(error)}") from None
-    channel = Channel(stream, address)
     try:
+        stream = await _shake_hands(socket, context, host, address) if context else PromptStream(socket)
+        channel = Channel(stream, address, "https" if context else "http")
         async with open_service_nursery() as nursery:
             nursery.start_soon(channel.run)
             yield channel
             nursery.cancel_scope.cancel()
     finally:
-        await trio.aclose_forcefully(stream)
+        await trio.aclose_forcefully(socket)
+
+
+async def _shake_hands(socket: trio.SocketStream, context: ssl.SSLContext, host: str, address: str) -> trio.abc.Stream:
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            stream = await tls.connect(socket, context, host)
+    except (trio.BrokenResourceError, trio.TooSlowError) as error:
+        reason = error.__cause__ or "it does not answer"
+        raise ConnectionLost(f"there is no TLS with {address}: {reason}") from None
+    if stream is None:
+        raise ConnectionLost(f"{address} does not speak HTTP/2")
+    return stream
 
 
 def _reason(error: Exception) -> str:

@@ -6,15 +6,18 @@ keep more than it may (connections, streams, message sizes and unsent bytes have
 streams that it opens only to reset them). A connection that does not begin as HTTP/2 in time is closed; one on which
 nothing arrives is pinged, and closed when the ping is not answered.
 
-Why it is fast: what arrives together is taken in before anybody answers, and what is answered together leaves in one
-write, or at once where there is nobody else to wait for; the headers of answers are bytes that are made at import.
+Why it is fast: what arrives together is taken in before anybody answers, what is answered together leaves in one write
+(`outbox`), the headers of answers are bytes that are made at import.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 
 import trio
 
@@ -24,12 +27,13 @@ from orchy.rpc.frames import ErrorCode, ProtocolError
 from orchy.rpc.framing import Code, Status, encode_message, frame, parse_timeout, unframe
 from orchy.rpc.headers import encode_block
 from orchy.rpc.http2 import Http2
+from orchy.rpc.outbox import SEND_BYTES, SEND_SECONDS, Outbox
 from orchy.rpc.services import Method
-from orchy.sockets import PromptStream
 
 RECEIVE_BYTES = 64 * 1024
-SEND_BYTES = 64 * 1024
 STREAMS_MAX = 1_000
+#: Calls are also those whose streams were reset, until their handlers have ended.
+CALLS_MAX = 2 * STREAMS_MAX
 WINDOW_BYTES = 2**20
 #: Reading stops, and so do answers, while this much waits to be written.
 UNSENT_BYTES_MAX = 2 * 2**20
@@ -37,19 +41,17 @@ UNSENT_BYTES_MAX = 2 * 2**20
 FLOOD_SECONDS = 10.0
 #: How long a client may take to say that it speaks HTTP/2.
 HANDSHAKE_SECONDS = 10.0
-#: How long a request may take to arrive in whole; looked at when something arrives, or at each ping.
+#: How long a request, or a message of a stream, may take to arrive in whole; looked at when something arrives, or at
+#: each ping.
 REQUEST_SECONDS = 60.0
 PING_AFTER_SECONDS = 60.0
 PING_ANSWER_SECONDS = 20.0
-#: How long a client may leave SEND_BYTES unread.
-SEND_SECONDS = 60.0
 GOODBYE_SECONDS = 1.0
-#: Up to so many calls an answer leaves at once; with more it pays to gather what is answered in the same moment.
-CALLS_ANSWERED_AT_ONCE = 4
 PATH_CHARACTERS_SHOWN = 200
 
 log = logging.getLogger(__name__)
 
+_CONTENT_TYPE = re.compile(r"application/grpc(?:[+;]|$)")
 _HEAD = encode_block([(":status", "200"), ("content-type", "application/grpc")])
 _TAIL_OK = encode_block([("grpc-status", "0")])
 
@@ -59,19 +61,17 @@ class Connection:
 
     def __init__(self, stream: trio.abc.Stream, methods: Mapping[str, Method], allowance: Allowance) -> None:
         self._stream = stream
-        self._prompt = stream if isinstance(stream, PromptStream) else None
+        self._outbox = Outbox(stream)
         self._methods = methods
         self._allowance = allowance
         self._http = Http2(
             Role.SERVER, streams_max=STREAMS_MAX, stream_window_bytes=WINDOW_BYTES, window_bytes=4 * WINDOW_BYTES
         )
         self._calls: dict[int, Call] = {}
-        self._unsent = bytearray()
-        self._to_write = trio.Event()
-        self._written = trio.Event()
         self._greeted = False
         self._heard_at = 0.0
         self._pinged = False
+        self._wider = False  # the windows of all calls, perhaps
         self._forgiven_at = 0.0
         self._looked_at = 0.0
         self._draining = False
@@ -94,7 +94,7 @@ class Connection:
                 self._close(call)
             self._over = True
             self._quiet.set()
-            self._written.set()
+            self._outbox.wake()
 
     def drain(self) -> None:
         """Take no more calls, and end those that would never end by themselves."""
@@ -113,8 +113,8 @@ class Connection:
     async def quiet(self) -> None:
         """Returns when no call is under way after `drain`, and all is written; or when the client is gone."""
         await self._quiet.wait()
-        while self._unsent and not self._over:
-            await self._written.wait()
+        while self._outbox and not self._over:
+            await self._outbox.progress()
 
     def close(self) -> None:
         """End at once."""
@@ -132,19 +132,22 @@ class Connection:
                 self._pinged = False
                 for event in self._http.receive(data):
                     self._take(event, nursery)
+                if self._wider:
+                    self._wider = False
+                    self._open_windows(self._calls.values())
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             except ProtocolError as error:
                 log.debug("a worker's connection broke the protocol: %s", error)
                 self._flush()
                 with trio.move_on_after(GOODBYE_SECONDS):
-                    while self._unsent:
-                        await self._written.wait()
+                    while self._outbox:
+                        await self._outbox.progress()
                 return
             self._flush()
             self._look_at_time()
-            while len(self._unsent) > UNSENT_BYTES_MAX:
-                await self._written.wait()
+            while len(self._outbox) > UNSENT_BYTES_MAX:
+                await self._outbox.progress()
                 self._heard_at = trio.current_time()  # it takes what is sent, and can't be heard meanwhile
 
     async def _watch(self) -> None:
@@ -167,7 +170,7 @@ class Connection:
     def _take(self, event: Event, nursery: trio.Nursery) -> None:
         match event:
             case HeadersReceived(stream_id, headers, ended):
-                if stream_id not in self._calls:
+                if ":method" in headers.fields:  # else these are trailers, perhaps of a call that is over
                     self._open(stream_id, headers.fields, nursery)
                 if ended:
                     self._end_request(stream_id, nursery)
@@ -188,10 +191,12 @@ class Connection:
                     if not call.running:
                         self._close(call)
             case WindowOpened(stream_id):
-                self._open_windows([self._calls[stream_id]] if stream_id in self._calls else self._calls.values())
+                if not stream_id:
+                    self._wider = True
+                elif stream_id in self._calls:
+                    self._open_windows([self._calls[stream_id]])
             case SettingsReceived():
-                self._greeted = True
-                self._open_windows(self._calls.values())
+                self._greeted = self._wider = True
             case _:
                 pass  # GOAWAY: the client closes when its calls are answered
 
@@ -203,12 +208,16 @@ class Connection:
 
     def _open(self, stream_id: int, headers: Mapping[str, str], nursery: trio.Nursery) -> None:
         path = headers[":path"]
-        call = Call(stream_id, path[:PATH_CHARACTERS_SHOWN], trio.current_time(), self._allowance)
+        if len(self._calls) >= CALLS_MAX:
+            self._http.reset(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        hold = partial(self._hold_window, stream_id)
+        call = Call(stream_id, path[:PATH_CHARACTERS_SHOWN], trio.current_time(), self._allowance, hold)
         self._calls[stream_id] = call
         try:
             if self._draining:
                 raise Status(Code.UNAVAILABLE, "this server is about to stop")
-            if not headers.get("content-type", "").startswith("application/grpc"):
+            if not _CONTENT_TYPE.match(headers.get("content-type", "")):
                 self._refuse(call, Status(Code.UNKNOWN, "this is a gRPC server"), http_status="415")
                 return
             if headers.get("grpc-encoding", "identity") != "identity":
@@ -240,13 +249,19 @@ class Connection:
     def _break_off(self, call: Call, status: Status) -> None:
         """End a call while its request still comes, or its handler runs."""
         if call.running:
-            call.end = status
-            call.scope.cancel()
+            call.fail(status)
         else:
             self._refuse(call, status)
 
+    def _hold_window(self, stream_id: int, held: bool) -> None:
+        if held:
+            self._http.hold_window(stream_id)
+        else:
+            self._http.release_window(stream_id)
+            self._flush()
+
     def _look_at_time(self) -> None:
-        """Forgive floods that are over; refuse the requests that began long ago and never ended."""
+        """Forgive floods that are over; refuse what began to arrive long ago and never ended."""
         now = trio.current_time()
         if now - self._forgiven_at > FLOOD_SECONDS:
             self._forgiven_at = now
@@ -254,8 +269,9 @@ class Connection:
         if now - self._looked_at > REQUEST_SECONDS / 2:
             self._looked_at = now
             for call in list(self._calls.values()):
-                if not call.running and now - call.opened_at > REQUEST_SECONDS:
-                    self._refuse(call, Status(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
+                since = call.unfinished_since
+                if since is not None and now - since > REQUEST_SECONDS:
+                    self._break_off(call, Status(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
 
     # A call.
 
@@ -263,7 +279,7 @@ class Connection:
         try:
             with call.scope:
                 if call.timeout_seconds is not None:
-                    call.scope.deadline = trio.current_time() + call.timeout_seconds
+                    call.scope.deadline = call.opened_at + call.timeout_seconds
                 await self._answer(call)
             if call.scope.cancelled_caught:
                 self._refuse(call, call.end or Status(Code.DEADLINE_EXCEEDED, "the call's deadline is over"))
@@ -294,27 +310,39 @@ class Connection:
 
     async def _send(self, call: Call, data: bytes, *, end: bool = False) -> None:
         """Headers if they were not sent, a message, trailers at the end: as fast as the client takes it."""
-        while len(self._unsent) > UNSENT_BYTES_MAX:
-            await self._written.wait()
+        while len(self._outbox) > UNSENT_BYTES_MAX:
+            await self._outbox.progress()
+        if call.end is not None:  # and whoever answers has not noticed
+            raise call.end
         if not call.headed:
             self._http.send_headers(call.stream_id, _HEAD)
             call.headed = True
         sent_bytes = 0
         while sent_bytes < len(data) and not call.answered:
             room = self._http.room(call.stream_id)
-            if room <= 0 or len(self._unsent) > UNSENT_BYTES_MAX:
+            if room <= 0 or len(self._outbox) > UNSENT_BYTES_MAX:
                 self._flush()
-                call.window = trio.Event()
-                await (call.window if room <= 0 else self._written).wait()
+                await self._wait_to_send(call, room)
                 continue
             part = data[sent_bytes : sent_bytes + min(room, SEND_BYTES)]
             self._http.send_data(call.stream_id, part)
             sent_bytes += len(part)
+            if sent_bytes < len(data):
+                self._flush()  # so that what is not written yet is counted
         if end:
             self._http.send_headers(call.stream_id, _TAIL_OK, end_stream=True)
             call.answered = True
             self._let_stop(call)
         self._flush()
+
+    async def _wait_to_send(self, call: Call, room: int) -> None:
+        """Wait for a window, or the write. One answer is not kept for ever; a stream is read as slowly as one likes."""
+        call.window = trio.Event()
+        may_wait = call.method is not None and call.method.answers_stream
+        with trio.move_on_after(math.inf if may_wait else SEND_SECONDS) as scope:
+            await (call.window.wait() if room <= 0 else self._outbox.progress())
+        if scope.cancelled_caught:
+            raise Status(Code.UNAVAILABLE, "the answer was not taken in time")
 
     def _refuse(self, call: Call, status: Status, http_status: str = "200") -> None:
         """End a call with a status; nothing if it was answered already."""
@@ -350,27 +378,8 @@ class Connection:
     # Out.
 
     def _flush(self) -> None:
-        data = self._http.data_to_send()
-        if not data:
-            return
-        if self._prompt and not self._unsent and len(self._calls) <= CALLS_ANSWERED_AT_ONCE:
-            data = data[self._prompt.send_at_once(data) :]
-        if data:
-            self._unsent += data
-            self._to_write.set()
+        self._outbox.put(self._http.data_to_send(), len(self._calls))
 
     async def _write_all(self) -> None:
-        while True:
-            await self._to_write.wait()
-            while self._unsent:
-                data = bytes(self._unsent[:SEND_BYTES])
-                try:
-                    with trio.fail_after(SEND_SECONDS):
-                        await self._stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-                    self._scope.cancel()
-                    return
-                del self._unsent[: len(data)]
-                self._written.set()
-                self._written = trio.Event()
-            self._to_write = trio.Event()
+        await self._outbox.run()
+        self._scope.cancel()

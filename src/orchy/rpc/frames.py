@@ -16,6 +16,8 @@ FRAME_BYTES_LIMIT: Final = 2**24 - 1
 WINDOW_BYTES: Final = 65_535
 WINDOW_BYTES_LIMIT: Final = 2**31 - 1
 STREAM_ID_LIMIT: Final = 2**31 - 1
+#: The table for headers that each side has until it is told otherwise.
+TABLE_BYTES: Final = 4_096
 
 
 class Kind(IntEnum):

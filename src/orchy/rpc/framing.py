@@ -63,8 +63,11 @@ def parse_timeout(text: str) -> float:
 
 
 def encode_message(text: str) -> str:
-    """A status message as a header value."""
-    return quote(text[:1000], safe=" !\"#$&'()*+,-./:;<=>?@[]^_`{|}~")
+    """A status message as a header value, which has no space at its ends (RFC 9113, section 8.2.1)."""
+    value = quote(text[:1000], safe=" !\"#$&'()*+,-./:;<=>?@[]^_`{|}~", errors="replace")
+    inner = value.strip(" ")
+    before = len(value) - len(value.lstrip(" ")) if inner else len(value)
+    return "%20" * before + inner + "%20" * (len(value) - before - len(inner))
 
 
 def decode_message(text: str) -> str:

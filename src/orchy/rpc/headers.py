@@ -18,10 +18,16 @@ from orchy.rpc.frames import ErrorCode, ProtocolError
 
 #: The most bytes of one message's headers, each counted as its name, its value and 32 (RFC 9113, section 6.5.2).
 HEADER_BYTES_MAX: Final = 16 * 1024
-#: Most blocks whose meaning is kept, and the longest of them.
+#: Most blocks whose meaning is kept, the longest of them, and the most that one may mean.
 REMEMBERED_MAX: Final = 64
 REMEMBERED_BYTES_MAX: Final = 512
+MEANING_CHARACTERS_MAX: Final = 2_000
+#: Begins a block that needs no table (RFC 7541, section 6.3).
+TABLE_OF_NOTHING: Final = b"\x20"
 
+#: hpack reads a number of any length, in a time that grows with its square: this is how many bytes it may have.
+_NUMBER_BYTES_MAX: Final = 1_000
+_MAYBE_NUMBER = re.compile(rb"[\x80-\xff]+")
 _NAME = re.compile(r"[a-z0-9!#$%&'*+\-.^_`|~]+")
 _BAD_VALUE = re.compile(r"[\x00\r\n]|^[ \t]|[ \t]$")
 #: They speak of the connection, which HTTP/2 does itself (RFC 9113, section 8.2.2).
@@ -60,27 +66,40 @@ class HeaderReader:
             return known
         table = self._decoder.header_table
         entries, size, newest = len(table.dynamic_entries), table.maxsize, _newest(table)
-        try:
-            fields = self._decoder.decode(block, raw=False)
-        except OversizedHeaderListError:
-            message = f"headers may have {HEADER_BYTES_MAX} bytes"
-            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, message) from None
-        except (HPACKError, UnicodeDecodeError, IndexError) as error:
-            raise ProtocolError(ErrorCode.COMPRESSION_ERROR, f"a header block can't be read: {error}") from None
-        headers = _check(fields, _REQUEST_PSEUDO if of_requests else _RESPONSE_PSEUDO)
+        headers = self._decode(block, _REQUEST_PSEUDO if of_requests else _RESPONSE_PSEUDO)
         # `newest` is held meanwhile, so no other entry can be the same object.
         if _newest(table) is not newest or (len(table.dynamic_entries), table.maxsize) != (entries, size):
             self._remembered.clear()
-        elif len(block) <= REMEMBERED_BYTES_MAX:
+        elif len(block) <= REMEMBERED_BYTES_MAX and _characters_of(headers) <= MEANING_CHARACTERS_MAX:
             if len(self._remembered) >= REMEMBERED_MAX:
                 self._remembered.clear()
             self._remembered[block, of_requests] = headers
         return headers
 
+    def _decode(self, block: bytes, pseudo: frozenset[str]) -> Headers:
+        if (
+            len(block) > _NUMBER_BYTES_MAX
+            and max(map(len, _MAYBE_NUMBER.findall(block)), default=0) > _NUMBER_BYTES_MAX
+        ):
+            raise ProtocolError(ErrorCode.COMPRESSION_ERROR, "a header block with a number without end")
+        try:
+            return _check(self._decoder.decode(block, raw=False), pseudo)
+        except OversizedHeaderListError:
+            message = f"headers may have {HEADER_BYTES_MAX} bytes"
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, message) from None
+        except (HPACKError, UnicodeDecodeError, IndexError) as error:
+            if isinstance(error.__context__, UnicodeDecodeError):  # the block was read to its end
+                return Headers({}, "headers that are not UTF-8")
+            raise ProtocolError(ErrorCode.COMPRESSION_ERROR, f"a header block can't be read: {error}") from None
+
 
 def _newest(table: Any) -> object:
     """The entry that came last: another object whenever one came since."""
     return table.dynamic_entries[0] if table.dynamic_entries else None
+
+
+def _characters_of(headers: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in headers.fields.items())
 
 
 def _check(fields: Iterable[tuple[str, str]], pseudo: frozenset[str]) -> Headers:
@@ -109,8 +128,14 @@ def flaw_of_message(fields: Mapping[str, str], *, trailers: bool, ended: bool, o
         if not ended:
             return "trailers that do not end the stream"
         return "trailers with a pseudo-header" if any(name.startswith(":") for name in fields) else None
+    length = fields.get("content-length", "0")
+    if not (length.isascii() and length.isdigit() and len(length) < 16):
+        return "a content-length that can't be"
     if not of_request:
-        return None if len(fields.get(":status", "")) == 3 else "a response without a status"
+        status = fields.get(":status", "")
+        if not (len(status) == 3 and status.isascii() and status.isdigit()):
+            return "a response without a status"
+        return "an interim response that ends the stream" if ended and status[0] == "1" else None
     if not fields.get(":method") or not fields.get(":scheme") or not fields.get(":path"):
         return "a request without method, scheme or path"
     return None

@@ -4,9 +4,8 @@
 keeps the windows and the life of each stream; it gives back the window of what it has handed on, so whoever owns it
 bounds what is kept. What the peer does wrong ends the stream or the connection as the RFC says.
 
-A peer that is busy without asking for anything (resets, pings, settings, empty frames, broken streams) is counted, and
-told to calm down when it does too much of it between two calls of `forgive` (CVE-2019-9512 to 9518, 2023-44487,
-2024-27316, 2025-8671).
+A peer that is busy without asking for anything (resets, pings, settings, empty frames, broken streams) is told to calm
+down when it does too much of it between two calls of `forgive` (`patience`).
 
 Why it is fast: a frame is one slice and one method; header blocks are remembered (`headers`); windows are given back
 by halves; nothing is copied on the way out but into the one buffer that leaves.
@@ -15,9 +14,6 @@ by halves; nothing is copied on the way out but into the one buffer that leaves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
-
-import attrs
 
 from orchy.rpc.events import (
     DataReceived,
@@ -30,7 +26,6 @@ from orchy.rpc.events import (
     WindowOpened,
 )
 from orchy.rpc.frames import (
-    PREFACE,
     STREAM_ID_LIMIT,
     WINDOW_BYTES,
     WINDOW_BYTES_LIMIT,
@@ -38,7 +33,6 @@ from orchy.rpc.frames import (
     Flag,
     Kind,
     ProtocolError,
-    Setting,
     StreamError,
     decode_number,
     encode_data,
@@ -46,31 +40,14 @@ from orchy.rpc.frames import (
     encode_goaway,
     encode_headers,
     encode_reset,
-    encode_settings,
     encode_window_update,
     unpad,
 )
-from orchy.rpc.headers import HEADER_BYTES_MAX, HeaderReader, flaw_of_message
+from orchy.rpc.headers import TABLE_OF_NOTHING, HeaderReader, flaw_of_message
+from orchy.rpc.patience import Patience
 from orchy.rpc.reader import DEPENDS_ON_ITSELF, FrameReader
-from orchy.rpc.settings import PeerSettings
-
-#: How much of what asks for nothing a peer may send between two calls of `forgive`.
-RESETS_MAX: Final = 2_000
-IDLE_FRAMES_MAX: Final = 20_000
-#: Streams that were reset here, whose frames may still be on their way.
-RESET_STREAMS_REMEMBERED: Final = 1_000
-
-
-@attrs.define(eq=False)
-class _Stream:
-    """A stream that is open on at least one side."""
-
-    send_window: int
-    receive_window: int
-    headed: bool = False  # its first headers have come
-    remote_ended: bool = False
-    local_ended: bool = False
-    bytes_expected: int | None = None  # what `content-length` promised and has not come
+from orchy.rpc.settings import PeerSettings, greeting
+from orchy.rpc.streams import ResetStreams, Stream
 
 
 class Http2:
@@ -86,15 +63,16 @@ class Http2:
         self._receive_window = window_bytes
         self._send_window = WINDOW_BYTES
         self.peer = PeerSettings()
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._peer_streams = 0
-        self._reset_here: dict[int, None] = {}
+        self._reset_here = ResetStreams()
         self._highest_peer_id = 0
         self._next_id = 1
         self._frames = FrameReader(expects_preface=self._is_server)
         self._headers = HeaderReader()
-        self._resets = 0
-        self._idle_frames = 0
+        self._patience = Patience()
+        self._table_told = False  # that our header blocks use no table
+        self._last_told: int | None = None  # the stream that GOAWAY named
         self._out = bytearray()
         self._takers: dict[int, Callable[[int, int, bytes, list[Event]], None]] = {
             Kind.DATA: self._take_data,
@@ -107,19 +85,12 @@ class Http2:
             Kind.GOAWAY: self._take_goaway,
             Kind.WINDOW_UPDATE: self._take_window_update,
         }
-        self._greet()
-
-    def _greet(self) -> None:
-        settings = {Setting.INITIAL_WINDOW_SIZE: self._stream_window_bytes}
-        settings[Setting.MAX_HEADER_LIST_SIZE] = HEADER_BYTES_MAX
-        if self._is_server:
-            settings[Setting.MAX_CONCURRENT_STREAMS] = self._streams_max
-        else:
-            settings[Setting.ENABLE_PUSH] = 0
-            self._out += PREFACE
-        self._out += encode_settings(settings)
-        if self._window_bytes > WINDOW_BYTES:
-            self._out += encode_window_update(0, self._window_bytes - WINDOW_BYTES)
+        self._out += greeting(
+            is_server=self._is_server,
+            streams_max=streams_max,
+            stream_window_bytes=stream_window_bytes,
+            window_bytes=window_bytes,
+        )
 
     # Out.
 
@@ -135,8 +106,8 @@ class Http2:
         if stream_id > STREAM_ID_LIMIT:
             raise ProtocolError(ErrorCode.NO_ERROR, "this connection has no more streams")
         self._next_id += 2
-        self._streams[stream_id] = _Stream(self.peer.window_bytes, self._stream_window_bytes)
-        self._out += encode_headers(stream_id, block, end_stream=False, frame_bytes=self.peer.frame_bytes)
+        self._streams[stream_id] = Stream(self.peer.window_bytes, self._stream_window_bytes)
+        self.send_headers(stream_id, block)
         return stream_id
 
     def is_open(self, stream_id: int) -> bool:
@@ -147,6 +118,9 @@ class Http2:
     def send_headers(self, stream_id: int, block: bytes, *, end_stream: bool = False) -> None:
         """Headers or trailers; nothing if the stream is no more."""
         if self.is_open(stream_id):
+            if self.peer.shrinks_table and not self._table_told:
+                self._table_told = True
+                block = TABLE_OF_NOTHING + block
             self._out += encode_headers(stream_id, block, end_stream=end_stream, frame_bytes=self.peer.frame_bytes)
             if end_stream:
                 self._end_here(stream_id)
@@ -170,11 +144,21 @@ class Http2:
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Give a stream up; nothing if it is no more."""
         if stream_id in self._streams:
-            self._out += encode_reset(stream_id, code)
             self._forget(stream_id)
-            self._reset_here[stream_id] = None
-            if len(self._reset_here) > RESET_STREAMS_REMEMBERED:
-                del self._reset_here[next(iter(self._reset_here))]
+            self._reset(stream_id, code)
+
+    def hold_window(self, stream_id: int) -> None:
+        """Do not give back what arrives on a stream; nothing if it is no more."""
+        if stream_id in self._streams:
+            self._streams[stream_id].held = True
+
+    def release_window(self, stream_id: int) -> None:
+        """Give back again what arrives on a stream, and has arrived."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.held:
+            stream.held = False
+            if not stream.remote_ended:
+                self._give_back(stream_id, stream)
 
     def ping(self) -> None:
         """Ask whether the peer is there; any answer will do."""
@@ -182,11 +166,20 @@ class Http2:
 
     def announce_end(self) -> None:
         """Take no more streams than there are (section 6.8); those go on."""
-        self._out += encode_goaway(self._highest_peer_id, ErrorCode.NO_ERROR)
+        self._say_goodbye(ErrorCode.NO_ERROR)
 
     def forgive(self) -> None:
         """Count from nothing again what the peer does without asking for anything."""
-        self._resets = self._idle_frames = 0
+        self._patience.renew()
+
+    def _say_goodbye(self, code: ErrorCode) -> None:
+        if self._last_told is None:  # a later one must not name a higher stream (section 6.8)
+            self._last_told = self._highest_peer_id
+        self._out += encode_goaway(self._last_told, code)
+
+    def _reset(self, stream_id: int, code: ErrorCode) -> None:
+        self._out += encode_reset(stream_id, code)
+        self._reset_here.add(stream_id)
 
     def _end_here(self, stream_id: int) -> None:
         stream = self._streams[stream_id]
@@ -207,31 +200,26 @@ class Http2:
             for kind, flags, stream_id, payload in self._frames.read(data):
                 taker = self._takers.get(kind)
                 if taker is None:  # of an extension that we do not know
-                    self._note_idle()
+                    self._patience.note_idle()
                     continue
                 try:
                     taker(flags, stream_id, payload, events)
                 except StreamError as error:
-                    self._note_reset()
-                    if error.stream_id in self._streams:
-                        self.reset(error.stream_id, error.code)
-                        events.append(StreamReset(error.stream_id, error.code, str(error)))
-                    else:
-                        self._out += encode_reset(error.stream_id, error.code)
+                    self._give_up(error, events)
         except ProtocolError as error:
-            self._out += encode_goaway(self._highest_peer_id, error.code)
+            self._say_goodbye(error.code)
             raise
         return events
 
-    def _note_idle(self) -> None:
-        self._idle_frames += 1
-        if self._idle_frames > IDLE_FRAMES_MAX:
-            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
-
-    def _note_reset(self) -> None:
-        self._resets += 1
-        if self._resets > RESETS_MAX:
-            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams that come to nothing")
+    def _give_up(self, error: StreamError, events: list[Event]) -> None:
+        self._patience.note_reset()
+        if error.stream_id in self._streams:
+            self.reset(error.stream_id, error.code)
+            events.append(StreamReset(error.stream_id, error.code, str(error)))
+        elif self._is_idle(error.stream_id):  # which can't be reset (section 6.4)
+            raise ProtocolError(error.code, str(error))
+        else:
+            self._reset(error.stream_id, error.code)
 
     def _is_idle(self, stream_id: int) -> bool:
         """Whether a stream was never opened."""
@@ -255,6 +243,7 @@ class Http2:
         stream = self._streams.get(stream_id)
         if stream is None:
             if stream_id in self._reset_here:
+                self._patience.note_idle()
                 return
             raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "DATA on a stream that is closed")
         if stream.remote_ended or not stream.headed:
@@ -270,15 +259,19 @@ class Http2:
             if stream.bytes_expected < 0 or (ended and stream.bytes_expected):
                 raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
         if not data and not ended:
-            self._note_idle()
+            self._patience.note_idle()
         if ended:
             self._end_there(stream_id, stream)
-        elif stream.receive_window < self._stream_window_bytes // 2:
-            self._out += encode_window_update(stream_id, self._stream_window_bytes - stream.receive_window)
-            stream.receive_window = self._stream_window_bytes
+        elif not stream.held:
+            self._give_back(stream_id, stream)
         events.append(DataReceived(stream_id, data, ended))
 
-    def _end_there(self, stream_id: int, stream: _Stream) -> None:
+    def _give_back(self, stream_id: int, stream: Stream) -> None:
+        if stream.receive_window < self._stream_window_bytes // 2:
+            self._out += encode_window_update(stream_id, self._stream_window_bytes - stream.receive_window)
+            stream.receive_window = self._stream_window_bytes
+
+    def _end_there(self, stream_id: int, stream: Stream) -> None:
         stream.remote_ended = True
         if stream.local_ended:
             self._forget(stream_id)
@@ -300,24 +293,24 @@ class Http2:
         if flaw:
             raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, flaw)
         if not stream.headed and fields.get(":status", "2")[0] == "1":
-            self._note_idle()
+            self._patience.note_idle()
             return  # an interim response: the one that counts comes later
-        if not stream.headed and "content-length" in fields:
-            length = fields["content-length"]
-            if not (length.isascii() and length.isdigit() and len(length) < 16) or (ended and int(length)):
-                raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "a content-length that can't be")
-            stream.bytes_expected = int(length)
-        elif ended and stream.bytes_expected:
+        if not stream.headed:
+            stream.headed = True
+            if "content-length" in fields:
+                stream.bytes_expected = int(fields["content-length"])
+        if ended and stream.bytes_expected:
             raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
-        stream.headed = True
         if ended:
             self._end_there(stream_id, stream)
         events.append(HeadersReceived(stream_id, headers, ended))
 
-    def _open_there(self, stream_id: int) -> _Stream | None:
+    def _open_there(self, stream_id: int) -> Stream | None:
         """A stream that the peer opens; None for one that is not to be heard of any more."""
         if stream_id in self._reset_here:
             return None
+        if not self._is_server and not self._is_idle(stream_id):
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS on a stream that is closed")
         if not self._is_server or stream_id % 2 == 0:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} is not the peer's to open")
         if stream_id <= self._highest_peer_id:
@@ -326,13 +319,13 @@ class Http2:
         if self._peer_streams >= self._streams_max:
             raise StreamError(stream_id, ErrorCode.REFUSED_STREAM, "too many streams")
         self._peer_streams += 1
-        stream = self._streams[stream_id] = _Stream(self.peer.window_bytes, self._stream_window_bytes)
+        stream = self._streams[stream_id] = Stream(self.peer.window_bytes, self._stream_window_bytes)
         return stream
 
     def _take_priority(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if not stream_id:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        self._note_idle()
+        self._patience.note_idle()
         if len(payload) != 5:
             raise StreamError(stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY of a wrong length")
         if decode_number(payload) == stream_id:
@@ -342,7 +335,7 @@ class Http2:
         self._check_stream(stream_id, Kind.RST_STREAM)
         if len(payload) != 4:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM of a wrong length")
-        self._note_reset()
+        self._patience.note_reset()
         if stream_id in self._streams:
             self._forget(stream_id)
             events.append(StreamReset(stream_id, int.from_bytes(payload, "big")))
@@ -353,8 +346,9 @@ class Http2:
         if flags & Flag.ACK:
             if payload:
                 raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement with settings in it")
+            self._patience.note_idle()
             return
-        self._note_idle()
+        self._patience.note_settings(len(self._streams))
         more = self.peer.take(payload, of_server=not self._is_server)
         for stream in self._streams.values():
             stream.send_window += more
@@ -371,8 +365,8 @@ class Http2:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
         if len(payload) != 8:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "PING of a wrong length")
+        self._patience.note_idle()
         if not flags & Flag.ACK:
-            self._note_idle()
             self._out += encode_frame(Kind.PING, Flag.ACK, 0, payload)
 
     def _take_goaway(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
@@ -380,7 +374,7 @@ class Http2:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY of a wrong length")
-        self._note_idle()
+        self._patience.note_idle()
         events.append(GoingAway(decode_number(payload), int.from_bytes(payload[4:8], "big")))
 
     def _take_window_update(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:

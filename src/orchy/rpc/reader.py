@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from orchy.rpc.frames import (
@@ -38,12 +39,14 @@ class FrameReader:
         self._continuations = 0
         self._settled = False
 
-    def read(self, data: bytes | bytearray) -> list[Frame]:
-        """The frames that are complete now. Raises ProtocolError; a frame that is too large is known by its head."""
+    def read(self, data: bytes | bytearray) -> Iterator[Frame]:
+        """The frames that are complete now. Raises ProtocolError; a frame that is too large is known by its head.
+
+        Each is to be taken before the next one is looked at, so that what is wrong first is what counts.
+        """
         buffer = self._buffer
         buffer += data
         at = self._take_preface() if self._preface_left else 0
-        frames: list[Frame] = []
         while len(buffer) - at >= HEAD.size:
             high, low, kind, flags, stream_id = HEAD.unpack_from(buffer, at)
             length = high << 8 | low
@@ -59,9 +62,8 @@ class FrameReader:
                 if whole is None:
                     continue
                 frame = whole
-            frames.append(frame)
+            yield frame
         del buffer[:at]
-        return frames
 
     def _take_preface(self) -> int:
         """How much of the preface has come."""

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Sequence
 
 import trio
 from purerpc import Servicer
 
 from orchy.errors import StartupError
+from orchy.rpc import tls
 from orchy.rpc.call import Allowance
 from orchy.rpc.connection import Connection
 from orchy.rpc.services import methods_of
 from orchy.sockets import PromptStream
 
 CONNECTIONS_MAX = 20_000
+#: Clients that are in the middle of a TLS handshake, and how long it may take.
+HANDSHAKES_MAX = 1_000
+HANDSHAKE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
 
 class RpcServer:
-    """The connections that are open. At most `connections_max` are: more are closed as they come."""
+    """The connections that are open. At most `connections_max` are: more are closed as they come.
 
-    def __init__(self, servicers: Sequence[Servicer], connections_max: int = CONNECTIONS_MAX) -> None:
+    With a `context`, they are inside TLS.
+    """
+
+    def __init__(
+        self,
+        servicers: Sequence[Servicer],
+        connections_max: int = CONNECTIONS_MAX,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self._methods = methods_of(servicer.service for servicer in servicers)
         self._connections: set[Connection] = set()
         self._connections_max = connections_max
+        self._context = context
+        self._handshakes = 0
         self._allowance = Allowance()
         self._full = False
         self._accepting = trio.CancelScope()
@@ -59,7 +74,10 @@ class RpcServer:
         try:
             if self._accepting.cancel_called or self._is_full():
                 return
-            connection = Connection(stream, self._methods, self._allowance)
+            carrier = stream if self._context is None else await self._shake_hands(stream, self._context)
+            if carrier is None or self._accepting.cancel_called:
+                return
+            connection = Connection(carrier, self._methods, self._allowance)
             self._connections.add(connection)
             try:
                 await connection.serve()
@@ -72,8 +90,22 @@ class RpcServer:
         finally:
             await trio.aclose_forcefully(stream)
 
+    async def _shake_hands(self, stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.abc.Stream | None:
+        """The stream inside TLS; None for whoever does not get that far, in time."""
+        if self._handshakes >= HANDSHAKES_MAX:
+            return None
+        self._handshakes += 1
+        try:
+            with trio.move_on_after(HANDSHAKE_SECONDS):
+                return await tls.accept(stream, context)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            log.debug("a worker's TLS handshake failed: %s", error.__cause__ or error)
+        finally:
+            self._handshakes -= 1
+        return None
+
     def _is_full(self) -> bool:
-        was, self._full = self._full, len(self._connections) >= self._connections_max
+        was, self._full = self._full, len(self._connections) + self._handshakes >= self._connections_max
         if self._full and not was:
             log.warning("there are %d connections of workers: no more are taken", len(self._connections))
         return self._full

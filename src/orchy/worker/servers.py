@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
@@ -44,11 +45,17 @@ class _Server:
 
 
 class Servers:
-    """The live connections. `greet` is called on each new one before it is used."""
+    """The live connections. `greet` is called on each new one before it is used; `tls` is how they are secured."""
 
-    def __init__(self, seeds: Sequence[str], greet: Callable[[Channel], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        seeds: Sequence[str],
+        greet: Callable[[Channel], Awaitable[None]],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._seeds = tuple(dict.fromkeys(seeds))
         self._greet = greet
+        self._tls = tls
         self._servers: dict[str, _Server] = {}
         self._listed: frozenset[str] = frozenset()
         self._changed = trio.Event()
@@ -131,7 +138,7 @@ class Servers:
         notice = Notice()
         while True:
             try:
-                async with open_channel(server.address) as channel:
+                async with open_channel(server.address, self._tls) as channel:
                     with trio.fail_after(CALL_SECONDS):
                         await self._greet(channel)
                         server.has_streams = await _has_streams(channel)

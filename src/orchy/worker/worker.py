@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -34,10 +35,17 @@ class Worker:
 
     `servers` are one or more "host:port" of the worker API: from them the worker learns the others. `worker_id` is
     what the histories call this worker (default: host name and process id). `grace_seconds` is how long a stop waits
-    for functions that run.
+    for functions that run. `tls`: the servers speak TLS, with certificates that this host trusts, or that a context of
+    your own does.
     """
 
-    def __init__(self, *servers: str, worker_id: str | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        *servers: str,
+        worker_id: str | None = None,
+        grace_seconds: float = GRACE_SECONDS,
+        tls: bool | ssl.SSLContext = False,
+    ) -> None:
         if not servers:
             raise ValueError("a worker needs the address of a server, such as 127.0.0.1:8099")
         for server in servers:
@@ -47,6 +55,7 @@ class Worker:
         self._seeds = servers
         self._id = worker_id or f"{socket.gethostname()}-{os.getpid()}"
         self._grace_seconds = grace_seconds
+        self._tls = ssl.create_default_context() if tls is True else (tls or None)
         self._actions: dict[str, RegisteredAction] = {}
         self._running: tuple[trio.lowlevel.TrioToken, trio.Event] | None = None
 
@@ -117,7 +126,7 @@ class Worker:
         """For those on Trio: work until `stop` is set (or `Worker.stop`), then finish what is held. Cancelled: ends."""
         self._check()
         stop = trio.Event() if stop is None else stop
-        servers = Servers(self._seeds, self._register_all)
+        servers = Servers(self._seeds, self._register_all, self._tls)
         results = Results(servers)
         self._running = (trio.lowlevel.current_trio_token(), stop)
         try:

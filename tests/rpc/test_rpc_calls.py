@@ -1,0 +1,507 @@
+"""One call on a connection: its headers, its deadline, its messages, its answer. In memory, on a mock clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import attrs
+import h2.events
+import pytest
+import trio
+import trio.testing
+from h2.settings import SettingCodes
+
+from orchy.rpc import call as call_limits
+from orchy.rpc import connection as limits
+from orchy.rpc.call import Allowance
+from orchy.rpc.connection import Connection
+from orchy.rpc.framing import Code, Status, frame
+from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.services import Method
+
+
+@attrs.define
+class Handlers:
+    """One answers at once, one waits for ever, one reads a stream when it may, one tells for ever."""
+
+    may_read: trio.Event = attrs.field(factory=trio.Event)
+    read: list[str] = attrs.field(factory=list)
+    held: int = 0
+    stubborn: trio.Event | None = None
+    reply: Any = attrs.field(factory=pb.Actions)
+
+    async def answer(self, message: Any, request: Any = None) -> Any:
+        await trio.lowlevel.checkpoint()
+        return self.reply
+
+    async def wait(self, message: Any, request: Any = None) -> Any:
+        self.held += 1
+        try:
+            await trio.sleep_forever()
+        finally:
+            if self.stubborn is not None:
+                with trio.CancelScope(shield=True):
+                    await self.stubborn.wait()
+            self.held -= 1
+
+    async def take(self, messages: Any, request: Any = None) -> AsyncIterator[Any]:
+        await self.may_read.wait()
+        async for message in messages:
+            self.read.append(message.flowId)
+        yield pb.ActionResultPushResponse(status=True)
+
+    async def tell(self, message: Any, request: Any = None) -> AsyncIterator[Any]:
+        while True:
+            yield self.reply
+
+    def methods(self) -> dict[str, Method]:
+        return {
+            "/a": Method(self.answer, pb.ActionPollRequest, False, False),
+            "/wait": Method(self.wait, pb.ActionPollRequest, False, False),
+            "/take": Method(self.take, pb.ActionResult, True, True),
+            "/tell": Method(self.tell, pb.ActionPollRequest, False, True),
+        }
+
+
+@pytest.fixture
+def handlers() -> Handlers:
+    return Handlers()
+
+
+@pytest.fixture
+async def connect(handlers, raw) -> AsyncIterator[Callable[..., Any]]:
+    """A connection to the handlers, greeted, and its client."""
+    async with trio.open_nursery() as nursery:
+
+        async def connect(allowance: Allowance | None = None) -> Any:
+            ours, theirs = trio.testing.memory_stream_pair()
+            connection = Connection(theirs, handlers.methods(), allowance or Allowance())
+
+            async def serve() -> None:
+                await connection.serve()
+                await theirs.aclose()
+
+            nursery.start_soon(serve)
+            client = raw(ours)
+            await client.greet()
+            await client.until(h2.events.RemoteSettingsChanged)
+            return connection, client
+
+        yield connect
+        nursery.cancel_scope.cancel()
+
+
+def headers_of(client: Any, stream_id: int) -> list[dict[str, str]]:
+    """The headers and trailers that came on a stream."""
+    return [
+        {(k.decode() if isinstance(k, bytes) else k): (v.decode() if isinstance(v, bytes) else v) for k, v in e.headers}
+        for e in client.events
+        if getattr(e, "stream_id", None) == stream_id and hasattr(e, "headers")
+    ]
+
+
+async def send_all(client: Any, stream_id: int, data: bytes) -> None:
+    """Data as the windows allow."""
+    while data:
+        room = min(client.http.local_flow_control_window(stream_id), 16_384)
+        if not room:
+            assert await client.receive()
+            continue
+        client.http.send_data(stream_id, data[:room])
+        data = data[room:]
+        await client.flush()
+
+
+# Headers.
+
+
+@pytest.mark.parametrize("kind", ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"])
+async def test_a_call_of_grpc_is_answered(connect, autojump_clock, kind):
+    _, client = await connect()
+    stream_id = client.request(pb.ActionPollRequest(), "/a", content_type=kind)
+    await client.flush()
+    assert await client.status(stream_id) == "0"
+
+
+@pytest.mark.parametrize("kind", ["", "application/json", "application/grpc-web", "application/grpcx", "text/html"])
+async def test_a_call_of_something_else_is_told_so_in_its_own_language(connect, autojump_clock, kind):
+    _, client = await connect()
+    stream_id = client.request(pb.ActionPollRequest(), "/a", content_type=kind)
+    await client.flush()
+    assert await client.status(stream_id) == str(int(Code.UNKNOWN))
+    assert headers_of(client, stream_id)[0][":status"] == "415"
+
+
+async def test_trailers_of_a_call_that_is_over_are_nothing(connect, autojump_clock):
+    """The call was refused by its headers; the rest of it came with them."""
+    connection, client = await connect()
+    stream_id = client.open("/a", content_type="text/html")
+    client.http.send_data(stream_id, b"x")
+    client.http.send_headers(stream_id, [("x", "y")], end_stream=True)
+    await client.flush()
+    assert await client.status(stream_id) == str(int(Code.UNKNOWN))
+    assert not connection._calls
+    stream_id = client.request(pb.ActionPollRequest(), "/a")
+    await client.flush()
+    assert await client.status(stream_id) == "0"
+
+
+async def test_a_request_may_end_with_trailers(connect, autojump_clock):
+    _, client = await connect()
+    stream_id = client.open("/a")
+    client.http.send_data(stream_id, frame(b""))
+    client.http.send_headers(stream_id, [("x", "y")], end_stream=True)
+    await client.flush()
+    assert await client.status(stream_id) == "0"
+
+
+async def test_a_refusal_is_headers_only_with_what_is_taken(connect, autojump_clock):
+    _, client = await connect()
+    stream_id = client.request(pb.ActionPollRequest(), "/a", grpc_encoding="gzip")
+    await client.flush()
+    assert await client.status(stream_id) == str(int(Code.UNIMPLEMENTED))
+    (head,) = headers_of(client, stream_id)
+    assert head[":status"] == "200"
+    assert head["content-type"] == "application/grpc"
+    assert head["grpc-accept-encoding"] == "identity"
+    assert "compressed" in head["grpc-message"]
+    assert await client.until(h2.events.StreamEnded, stream_id)
+
+
+async def test_an_answer_is_headers_a_message_and_trailers(connect, autojump_clock):
+    _, client = await connect()
+    stream_id = client.request(pb.ActionPollRequest(), "/a", grpc_encoding="identity")
+    await client.flush()
+    assert await client.status(stream_id) == "0"
+    head, tail = headers_of(client, stream_id)
+    assert head == {":status": "200", "content-type": "application/grpc"}
+    assert tail == {"grpc-status": "0"}
+    assert (await client.until(h2.events.DataReceived, stream_id)).data == frame(b"")
+
+
+# Deadlines.
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2S", 2), ("1500m", 1.5), ("1M", 60), ("0n", 0), ("1u", 1e-6), ("00000003S", 3)]
+)
+async def test_a_deadline_cancels_the_handler(connect, handlers, autojump_clock, text, seconds):
+    _, client = await connect()
+    began = trio.current_time()
+    stream_id = client.request(pb.ActionPollRequest(), "/wait", grpc_timeout=text)
+    await client.flush()
+    assert await client.status(stream_id, 100) == str(int(Code.DEADLINE_EXCEEDED))
+    assert trio.current_time() - began == pytest.approx(seconds, abs=0.01)
+    assert handlers.held == 0
+
+
+async def test_a_deadline_begins_with_the_headers_of_the_call(connect, autojump_clock):
+    _, client = await connect()
+    began = trio.current_time()
+    stream_id = client.open("/wait", grpc_timeout="10S")
+    await client.flush()
+    await trio.sleep(7)
+    client.http.send_data(stream_id, frame(b""), end_stream=True)
+    await client.flush()
+    assert await client.status(stream_id) == str(int(Code.DEADLINE_EXCEEDED))
+    assert trio.current_time() - began == pytest.approx(10, abs=0.01)
+
+
+@pytest.mark.parametrize("text", ["", "S", "5", "-1S", "1.5S", "123456789S", "5s", "5S,5S"])
+async def test_what_is_no_deadline_is_refused(connect, autojump_clock, text):
+    _, client = await connect()
+    stream_id = client.request(pb.ActionPollRequest(), "/wait", grpc_timeout=text)
+    await client.flush()
+    assert await client.status(stream_id) == str(int(Code.INVALID_ARGUMENT))
+
+
+# Messages.
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"\0\0\0\0", Code.INVALID_ARGUMENT),
+        (b"\0\0\0\0\5abc", Code.INVALID_ARGUMENT),
+        (frame(b"\xff\xff"), Code.INVALID_ARGUMENT),
+        (b"\1" + frame(b"")[1:], Code.UNIMPLEMENTED),
+        (b"\0" + (call_limits.MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"), Code.RESOURCE_EXHAUSTED),
+    ],
+    ids=["half a prefix", "too short", "no message", "compressed", "too long"],
+)
+@pytest.mark.parametrize("path", ["/a", "/take"])
+async def test_a_body_that_may_not_be(connect, handlers, autojump_clock, body, code, path):
+    handlers.may_read.set()
+    allowance = Allowance()
+    connection, client = await connect(allowance)
+    stream_id = client.open(path)
+    client.http.send_data(stream_id, body, end_stream=True)
+    await client.flush()
+    assert await client.status(stream_id) == str(int(code))
+    await trio.testing.wait_all_tasks_blocked()
+    assert allowance.bytes_used == 0
+    assert not connection._calls
+
+
+@pytest.mark.parametrize("body", [b"", frame(b"") * 2], ids=["no message", "two messages"])
+async def test_a_call_has_one_message_and_a_stream_any_number(connect, handlers, autojump_clock, body):
+    handlers.may_read.set()
+    _, client = await connect()
+    for path, code in (("/a", Code.INVALID_ARGUMENT), ("/take", Code.OK)):
+        stream_id = client.open(path)
+        client.http.send_data(stream_id, body, end_stream=True)
+        await client.flush()
+        assert await client.status(stream_id) == str(int(code))
+    assert len(handlers.read) == len(body) // 5
+
+
+def results(count: int, size: int) -> list[bytes]:
+    return [frame(pb.ActionResult(flowId=str(n), error="x" * size).SerializeToString()) for n in range(count)]
+
+
+async def test_a_stream_that_nobody_reads_is_held_by_its_window_and_then_read_in_order(
+    connect, handlers, autojump_clock
+):
+    """What is kept is bounded, whatever the client would like to send; nothing is lost."""
+    allowance = Allowance()
+    _, client = await connect(allowance)
+    stream_id = client.open("/take")
+    sent = results(600, 5_000)
+    most = 0
+
+    async def send() -> None:
+        await send_all(client, stream_id, b"".join(sent))
+        client.http.end_stream(stream_id)
+        await client.flush()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        most = allowance.bytes_used
+        handlers.may_read.set()
+    assert most > call_limits.UNTAKEN_BYTES_MAX
+    assert most <= call_limits.UNTAKEN_BYTES_MAX + limits.WINDOW_BYTES + 2 * limits.RECEIVE_BYTES
+    assert await client.status(stream_id) == "0"
+    assert handlers.read == [str(n) for n in range(600)]
+    assert allowance.bytes_used == 0
+
+
+async def test_a_message_of_a_stream_may_be_larger_than_its_window(connect, handlers, autojump_clock):
+    handlers.may_read.set()
+    _, client = await connect()
+    stream_id = client.open("/take")
+    await send_all(client, stream_id, b"".join([*results(3, 100), *results(2, 4 * 2**20)]))
+    client.http.end_stream(stream_id)
+    await client.flush()
+    assert await client.status(stream_id) == "0"
+    assert handlers.read == ["0", "1", "2", "0", "1"]
+
+
+async def test_many_small_messages_leave_others_their_turn(connect, handlers, autojump_clock):
+    handlers.may_read.set()
+    _, client = await connect()
+    stream_id = client.open("/take")
+    client.http.send_data(stream_id, frame(b"") * 3_000)
+    await client.flush()
+    seen = set()
+    for _ in range(10_000):
+        await trio.lowlevel.checkpoint()
+        seen.add(len(handlers.read))
+    assert len(handlers.read) == 3_000
+    assert len(seen) > 50
+
+
+async def test_a_message_of_a_stream_may_not_take_for_ever(connect, handlers, autojump_clock):
+    """As a request may not; but a stream on which nothing comes is one that has nothing to say."""
+    handlers.may_read.set()
+    allowance = Allowance()
+    _, client = await connect(allowance)
+    quiet, slow = client.open("/take"), client.open("/take")
+    for stream_id in (quiet, slow):
+        client.http.send_data(stream_id, results(1, 100)[0])
+    client.http.send_data(slow, results(1, 100)[0][:50])
+    await client.flush()
+    began = trio.current_time()
+    assert await client.status(slow, 1_000) == str(int(Code.DEADLINE_EXCEEDED))
+    assert (
+        limits.REQUEST_SECONDS < trio.current_time() - began <= limits.REQUEST_SECONDS + 2 * limits.PING_AFTER_SECONDS
+    )
+    assert allowance.bytes_used == 0
+    client.http.end_stream(quiet)
+    await client.flush()
+    assert await client.status(quiet) == "0"
+
+
+async def test_a_message_that_waits_for_its_reader_may_take_as_long_as_he_does(connect, handlers, autojump_clock):
+    _, client = await connect()
+    stream_id = client.open("/take")
+    sent = b"".join(results(300, 5_000))
+
+    async def send() -> None:
+        await send_all(client, stream_id, sent)
+        client.http.end_stream(stream_id)
+        await client.flush()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await trio.sleep(10 * limits.REQUEST_SECONDS)
+        handlers.may_read.set()
+    assert await client.status(stream_id) == "0"
+    assert len(handlers.read) == 300
+
+
+async def test_a_message_that_can_not_be_read_ends_the_stream_after_those_before_it(connect, handlers, autojump_clock):
+    handlers.may_read.set()
+    _, client = await connect()
+    stream_id = client.open("/take")
+    client.http.send_data(stream_id, b"".join([*results(2, 1), frame(b"\xff\xff"), *results(1, 1)]))
+    await client.flush()
+    assert await client.status(stream_id) == str(int(Code.INVALID_ARGUMENT))
+    assert handlers.read == ["0", "1"]
+
+
+async def test_a_client_that_goes_in_the_middle_of_a_stream_leaves_nothing(connect, handlers, autojump_clock):
+    allowance = Allowance()
+    connection, client = await connect(allowance)
+    stream_id = client.open("/take")
+    await send_all(client, stream_id, b"".join(results(10, 5_000)) + b"\0\0")
+    await trio.testing.wait_all_tasks_blocked()
+    assert allowance.bytes_used > 50_000
+    await client.stream.aclose()
+    await connection._quiet.wait()
+    assert allowance.bytes_used == 0
+
+
+# Answers.
+
+
+def large_reply(size: int) -> Any:
+    reply = pb.Actions()
+    reply.actions.add().flowId = "x" * size
+    return reply
+
+
+async def test_an_answer_that_nobody_takes_is_given_up(connect, handlers, autojump_clock):
+    handlers.reply = large_reply(200_000)
+    connection, client = await connect()
+    began = trio.current_time()
+    stream_id = client.request(pb.ActionPollRequest(), "/a")
+    await client.flush()
+    assert await client.status(stream_id, 1_000) == str(int(Code.UNAVAILABLE))
+    assert trio.current_time() - began == pytest.approx(limits.SEND_SECONDS, abs=1)
+    assert not connection._calls
+
+
+async def test_a_stream_of_answers_waits_as_long_as_its_reader_takes(connect, handlers, autojump_clock):
+    handlers.reply = large_reply(50_000)
+    _, client = await connect()
+    stream_id = client.request(pb.ActionPollRequest(), "/tell")
+    await client.flush()
+    received_bytes = 0
+    for _ in range(10):
+        with trio.move_on_after(3 * limits.SEND_SECONDS):
+            while await client.receive():
+                pass
+        data = [event for event in client.events if isinstance(event, h2.events.DataReceived)]
+        received_bytes = sum(len(event.data) for event in data)
+        client.http.acknowledge_received_data(40_000, stream_id)
+        await client.flush()
+    assert received_bytes >= 9 * 40_000
+
+
+async def test_what_waits_to_be_written_is_bounded_also_when_the_windows_are_not(
+    connect, handlers, autojump_clock, monkeypatch
+):
+    monkeypatch.setattr(limits, "UNSENT_BYTES_MAX", 200_000)
+    handlers.reply = large_reply(3_000_000)
+    connection, client = await connect()
+    client.http.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
+    client.http.increment_flow_control_window(2**30)
+    await client.flush()
+    connection._stream.send_stream.send_all_hook = trio.sleep_forever
+    for _ in range(3):
+        client.request(pb.ActionPollRequest(), "/a")
+    await client.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    assert 100_000 < len(connection._outbox) + len(connection._http._out) <= 200_000 + 4 * limits.SEND_BYTES
+
+
+async def test_windows_that_open_together_wake_the_calls_once(connect, handlers, autojump_clock, monkeypatch):
+    """Else a few bytes of a client would be as much work as it has calls."""
+    handlers.reply = large_reply(200_000)
+    connection, client = await connect()
+    for _ in range(20):
+        client.request(pb.ActionPollRequest(), "/a")
+    await client.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    looks = 0
+    real = connection._open_windows
+
+    def count(calls: Any) -> None:
+        nonlocal looks
+        looks += 1
+        real(calls)
+
+    monkeypatch.setattr(connection, "_open_windows", count)
+    for _ in range(500):
+        client.http.increment_flow_control_window(1)
+    await client.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    assert looks == 1
+
+
+async def test_handlers_that_take_long_to_end_count_as_calls(connect, handlers, autojump_clock, monkeypatch):
+    """A client can't have more of them by resetting their streams (CVE-2023-44487, CVE-2025-8671)."""
+    monkeypatch.setattr(limits, "CALLS_MAX", 10)
+    handlers.stubborn = trio.Event()
+    connection, client = await connect()
+    for _ in range(30):
+        stream_id = client.request(pb.ActionPollRequest(), "/wait")
+        await client.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        if handlers.held == 10 and (connection._calls.keys() and stream_id not in connection._calls):
+            break
+        client.http.reset_stream(stream_id)
+        await client.flush()
+        await trio.testing.wait_all_tasks_blocked()
+    assert handlers.held == 10
+    assert (await client.until(h2.events.StreamReset, stream_id)).error_code == 7
+    handlers.stubborn.set()
+    await trio.testing.wait_all_tasks_blocked()
+    stream_id = client.request(pb.ActionPollRequest(), "/a")
+    await client.flush()
+    assert await client.status(stream_id) == "0"
+
+
+@pytest.mark.parametrize("message", [" x ", "  ", "ends with a space ", "", "50 %", "a\nb\tc\0", "\ud800", "ü" * 2_000])
+async def test_any_message_of_a_status_can_be_sent(connect, handlers, autojump_clock, message, monkeypatch):
+    async def refuse(input: Any, request: Any = None) -> Any:
+        raise Status(Code.NOT_FOUND, message)
+
+    monkeypatch.setattr(Handlers, "answer", lambda self, input, request=None: refuse(input))
+    _, client = await connect()
+    stream_id = client.request(pb.ActionPollRequest(), "/a")
+    await client.flush()
+    assert await client.status(stream_id) == str(int(Code.NOT_FOUND))
+    text = headers_of(client, stream_id)[0]["grpc-message"]
+    assert text == text.strip()
+    assert text.isascii()
+    from orchy.rpc.framing import decode_message
+
+    assert decode_message(text) == message[:1000].replace("\ud800", "?")
+
+
+async def test_a_drain_lets_a_stream_finish_what_came_and_takes_no_more_of_it(connect, handlers, autojump_clock):
+    connection, client = await connect()
+    stream_id = client.open("/take")
+    client.http.send_data(stream_id, b"".join(results(3, 10)))
+    await client.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    connection.drain()
+    client.http.send_data(stream_id, results(1, 10)[0])
+    await client.flush()
+    handlers.may_read.set()
+    assert await client.status(stream_id) == "0"
+    assert handlers.read == ["0", "1", "2"]
+    await connection.quiet()
