@@ -192,9 +192,7 @@ async def test_a_caller_that_leaves_takes_nothing_along(autojump_clock, engines,
 
 
 @pytest.mark.parametrize("together", [False, True])
-async def test_a_pause_in_the_same_commit_holds_what_it_makes(
-    autojump_clock, engine, user, wait_for_work, together
-):
+async def test_a_pause_in_the_same_commit_holds_what_it_makes(autojump_clock, engine, user, wait_for_work, together):
     await engine.save(user(1, "a", [2]), user(2, "b"))
     flow_id = await engine.orchestrator.execute("w", {})
     await engine.poll("a")
