@@ -10,19 +10,23 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
+import trio
 
 from orchy import mover, transition
 from orchy.dispatch import Dispatcher
 from orchy.errors import OutcomeUnknown
 from orchy.flow import draft, machine
 from orchy.flow.effects import CancelTimer
-from orchy.flow.events import EventReceived
+from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
 from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
+from orchy.rpc.work import _Session
+from orchy.store.base import Committed, Receipt, TimerKey
 from orchy.store.memory import MemoryStore
 from orchy.transition import Moved
 from tests.simulation.run import run_seed
@@ -337,6 +341,72 @@ def ready_work_is_forgotten() -> AbstractContextManager[None]:
     return _replaced(Dispatcher, "_claim", mutated)
 
 
+def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
+    """What a commit hands out itself never times out."""
+    commit = MemoryStore.commit
+
+    async def mutated(self: Any, made: Any) -> Any:
+        done = await commit(self, made)
+        for entry in made.enqueue:
+            if entry.worker is not None:
+                key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, made.flow_id)
+                self._partition(made.partition).timers.pop(key, None)
+        return done
+
+    return _replaced(MemoryStore, "commit", mutated)
+
+
+def a_commit_hands_out_in_a_pause() -> AbstractContextManager[None]:
+    """What is made by the commit that also pauses the flow is handed out (a mistake that was there)."""
+    return _replaced(mover, "State", SimpleNamespace(PAUSED=None))
+
+
+def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
+    """Whoever waits gets the attempt though somebody else was first."""
+    tell_takers = mover._tell_takers
+
+    def mutated(prepared: Any, outcome: Any) -> None:
+        if isinstance(outcome, Committed):
+            tell_takers(prepared, outcome)
+            return
+        for taker, entry in zip(prepared.takers, [e for e in prepared.commit.enqueue if e.worker], strict=False):
+            taker.take(entry.body, Receipt(prepared.commit.partition, b"[]"))
+
+    return _replaced(mover, "_tell_takers", mutated)
+
+
+def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:
+    """A stream that ends takes along what was handed out for it."""
+
+    async def mutated(self: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        self._undelivered.clear()
+
+    return _replaced(_Session, "_give_back", mutated)
+
+
+def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
+    """A stream that is cut takes along the message that was on its way (a mistake that was there)."""
+    leave = _Session.leave
+
+    def mutated(self: Any) -> None:
+        self._on_its_way.clear()
+        leave(self)
+
+    return _replaced(_Session, "leave", mutated)
+
+
+def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
+    """An attempt that is over gets a time-out again."""
+
+    async def mutated(self: Any, partition: int, timer: Any) -> bool:
+        await trio.lowlevel.checkpoint()
+        self._partition(partition).timers[timer.key] = self._due_ms(timer.after_ms)
+        return True
+
+    return _replaced(MemoryStore, "extend", mutated)
+
+
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     mutation.__name__: mutation
     for mutation in (
@@ -364,6 +434,12 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         the_owner_does_not_look,
         the_timer_loop_keeps_what_is_not_its_own,
         ready_work_is_forgotten,
+        a_commit_hands_out_without_a_timer,
+        a_commit_hands_out_in_a_pause,
+        a_commit_that_was_not_made_is_delivered,
+        what_was_not_sent_is_not_given_back,
+        what_is_being_sent_is_not_given_back,
+        an_extension_is_for_any_attempt,
     )
 }
 

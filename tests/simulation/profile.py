@@ -49,6 +49,7 @@ class Profile:
     commands: float
     retention_seconds: float
     removals: bool = False
+    stream_workers: int = 0
 
     @classmethod
     def draw(cls, chance: random.Random) -> Profile:
@@ -60,7 +61,7 @@ class Profile:
         return cls(
             nodes=chance.choice((1, 2, 3, 3, 3, 4)),
             partitions=chance.choice((2, 4, 4, 7)),
-            workers=chance.randint(1, 3),
+            workers=chance.randint(1, 3),  # those that poll
             workflows=chance.randint(1, 3),
             flows=chance.randint(2, 8),
             fault_seconds=chance.choice((20.0, 30.0, 45.0)),
@@ -78,4 +79,5 @@ class Profile:
             commands=rate(0.6),
             retention_seconds=chance.choice((3600.0, 3600.0, 3600.0, 15.0)),
             removals=chance.random() < 0.2,
+            stream_workers=chance.choice((0, 1, 1, 2)),
         )
