@@ -234,6 +234,8 @@ class _Notes(logging.Handler):
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:  # a server goes on after a mistake in one stream; a run does not
+            raise record.exc_info[1]
         self._world.note(f"{current_process()} says: {record.getMessage()}")
 
 
