@@ -69,7 +69,7 @@ class Link:
 
     async def _call(self, verb: str, args: tuple[Any, ...]) -> Any:
         self._world.count("store calls")
-        sound = self._world.healed.is_set()
+        sound = self._world.sound
         for _ in range(2 if verb in SAFE else 1):
             if self._dead:
                 raise StoreUnavailable("this process is gone")

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
-from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -356,11 +355,6 @@ def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
     return _replaced(MemoryStore, "commit", mutated)
 
 
-def a_commit_hands_out_in_a_pause() -> AbstractContextManager[None]:
-    """What is made by the commit that also pauses the flow is handed out (a mistake that was there)."""
-    return _replaced(mover, "State", SimpleNamespace(PAUSED=None))
-
-
 def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
     """Whoever waits gets the attempt though somebody else was first."""
     tell_takers = mover._tell_takers
@@ -435,7 +429,6 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         the_timer_loop_keeps_what_is_not_its_own,
         ready_work_is_forgotten,
         a_commit_hands_out_without_a_timer,
-        a_commit_hands_out_in_a_pause,
         a_commit_that_was_not_made_is_delivered,
         what_was_not_sent_is_not_given_back,
         what_is_being_sent_is_not_given_back,

@@ -50,6 +50,7 @@ class Profile:
     retention_seconds: float
     removals: bool = False
     stream_workers: int = 0
+    sound: bool = False  # nothing breaks from the outset
 
     @classmethod
     def draw(cls, chance: random.Random) -> Profile:
@@ -58,7 +59,7 @@ class Profile:
         def rate(most: float) -> float:
             return chance.choice((0.0, most / 5, most))
 
-        return cls(
+        profile = cls(
             nodes=chance.choice((1, 2, 3, 3, 3, 4)),
             partitions=chance.choice((2, 4, 4, 7)),
             workers=chance.randint(1, 3),  # those that poll
@@ -80,4 +81,8 @@ class Profile:
             retention_seconds=chance.choice((3600.0, 3600.0, 3600.0, 15.0)),
             removals=chance.random() < 0.2,
             stream_workers=chance.choice((0, 1, 1, 2)),
+            sound=chance.random() < 0.15,
         )
+        if not profile.sound:
+            return profile
+        return attrs.evolve(profile, faults=(), answers_lost=0.0, calls_lost=0.0, worker_deaths=0.0, late_results=0.0)

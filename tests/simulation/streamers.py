@@ -100,6 +100,10 @@ class StreamWorker(Worker):
                 return True
             if is_enough():
                 return False
+            if chance.random() < 0.05:  # it reads no more, and is cut off
+                self._world.count("streams that were left unread")
+                await trio.sleep(chance.uniform(0, 1.5))
+                return True
             if chance.random() < 0.3:  # it reads slowly
                 await trio.sleep(chance.choice((0.001, 0.3, 1.0)))
         return True

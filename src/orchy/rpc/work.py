@@ -150,8 +150,8 @@ class _Session:
         async for message in messages:
             try:
                 self._check(message)
-                for credit in message.credits:
-                    self._give_credit(credit, nursery)
+                if message.credits and not self._goodbye:
+                    self._take_credits(message.credits, nursery)
             except InvalidInput as error:
                 return status_of(error)
             if message.results:
@@ -169,30 +169,32 @@ class _Session:
             raise InvalidInput(f"a message has at most {ITEMS_MAX} results and {ITEMS_MAX} attempts to extend")
         self._worker = self._worker or message.workerId[:NAME_CHARACTERS_MAX]
 
-    def _give_credit(self, credit: Any, nursery: trio.Nursery) -> None:
-        name, count = credit.actionName, credit.count
+    def _take_credits(self, changes: Any, nursery: trio.Nursery) -> None:
+        # All that is, or may still come, on its way to the worker.
+        given = sum(max(0, demand.given) for demand in self._demands.values())
+        given += len(self._undelivered) + len(self._on_its_way)
+        for credit in changes:
+            name, count = credit.actionName, credit.count
+            demand = self._demands.get(name) or self._demand(name, nursery)
+            given += max(0, count)
+            if count > 0 and given > CREDIT_MAX:
+                raise InvalidInput(
+                    f"a stream can have credit for {CREDIT_MAX} attempts, those included that are unread"
+                )
+            if count < 0 and demand.given + count < -CREDIT_MAX:
+                raise InvalidInput(f"credit of {name} was taken back that was never given")
+            demand.add(count)
+
+    def _demand(self, name: str, nursery: trio.Nursery) -> Demand:
         if not 0 < len(name) <= NAME_CHARACTERS_MAX:
             raise InvalidInput(f"credit is for an actionName of 1 to {NAME_CHARACTERS_MAX} characters")
-        if self._goodbye:
-            return
-        demand = self._demands.get(name)
-        if count > 0 and count + self._given() > CREDIT_MAX:
-            raise InvalidInput(f"a stream can't have credit for more than {CREDIT_MAX} attempts, unread ones included")
-        if demand is not None and count + demand.given < -CREDIT_MAX:
-            raise InvalidInput(f"credit of {name} that was taken back and never given")
-        if demand is None:
-            if len(self._demands) == ACTIONS_MAX:
-                raise InvalidInput(f"a stream is for at most {ACTIONS_MAX} actions")
-            demand = self._demands[name] = Demand(name, self._worker, partial(self._deliver, name))
-            if self._undelivered_bytes > UNDELIVERED_BYTES_MAX:
-                demand.hold()
-            nursery.start_soon(self._hand_out, demand, nursery)
-        demand.add(count)
-
-    def _given(self) -> int:
-        """All that is, or may still come, on its way to the worker."""
-        waited_for = sum(max(0, demand.given) for demand in self._demands.values())
-        return waited_for + len(self._undelivered) + len(self._on_its_way)
+        if len(self._demands) == ACTIONS_MAX:
+            raise InvalidInput(f"a stream is for at most {ACTIONS_MAX} actions")
+        demand = self._demands[name] = Demand(name, self._worker, partial(self._deliver, name))
+        if self._undelivered_bytes > UNDELIVERED_BYTES_MAX:
+            demand.hold()
+        nursery.start_soon(self._hand_out, demand, nursery)
+        return demand
 
     async def _hand_out(self, demand: Demand, nursery: trio.Nursery) -> None:
         with trio.CancelScope() as scope:
