@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import trio
 import trio.testing
 
 from orchy.rpc import work
+from orchy.rpc.call import Allowance
+from orchy.rpc.connection import Connection
 from orchy.rpc.framing import Code, frame
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
+from orchy.rpc.services import methods_of
 from tests.rpc.streams import quiet, result_for
 
 
@@ -144,3 +150,16 @@ async def test_a_streams_deadline_ends_it_and_gives_back(autojump_clock, node, r
     assert node.sessions.open == 0
     (flow_id,) = await node.start()
     assert [action.flowId for action in await node.poll()] == [flow_id]
+
+
+async def test_a_servicer_that_has_no_streams_says_so(autojump_clock, nursery, raw, recwarn):
+    ours, theirs = trio.testing.memory_stream_pair()
+    connection = Connection(theirs, methods_of([ActionServiceServicer().service]), Allowance())
+    nursery.start_soon(connection.serve)
+    client = raw(ours)
+    await client.greet()
+    stream_id = client.open("/ActionService/Work")
+    await client.flush()
+    assert await client.status(stream_id) == str(int(Code.UNIMPLEMENTED))
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []

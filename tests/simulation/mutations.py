@@ -6,6 +6,7 @@ in the scripts on Redis, with which the reference store is compared call by call
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -72,7 +73,7 @@ def commit_does_not_unpark() -> AbstractContextManager[None]:
     return _replaced(MemoryStore, "commit", mutated)
 
 
-def _hand_out_of(*, unpaused: bool = False, any_attempt: bool = False, no_timer: bool = False) -> Any:
+def _hand_out_of(*, unpaused: bool = False, any_attempt: bool = False) -> Any:
     hand_out = MemoryStore._hand_out
 
     def mutated(self: Any, partition: Any, queued: Any, worker: str) -> bool:
@@ -85,11 +86,8 @@ def _hand_out_of(*, unpaused: bool = False, any_attempt: bool = False, no_timer:
         if any_attempt:
             entry = queued.entry
             flow.fields[f"r:{entry.action_id}"] = f"{entry.attempt}:q:".encode()
-        timers = dict(partition.timers)
         done = hand_out(self, partition, queued, worker)
         flow.fields = fields
-        if no_timer:
-            partition.timers = timers
         return done
 
     return _replaced(MemoryStore, "_hand_out", mutated)
@@ -109,8 +107,16 @@ def claim_ignores_the_attempt() -> AbstractContextManager[None]:
 
 def claim_sets_no_timeout() -> AbstractContextManager[None]:
     """An attempt is handed out without a timer."""
-    mutation: AbstractContextManager[None] = _hand_out_of(no_timer=True)
-    return mutation
+    claim = MemoryStore.claim
+
+    async def mutated(self: Any, *args: Any) -> Any:
+        claimed = await claim(self, *args)
+        for receipt in claimed.receipts:
+            flow_id, _, action_id, attempt, _ = json.loads(receipt.head)
+            self._partition(receipt.partition).timers.pop(TimerKey(TimerKind.TIMEOUT, action_id, attempt, flow_id))
+        return claimed
+
+    return _replaced(MemoryStore, "claim", mutated)
 
 
 def look_ignores_the_epoch() -> AbstractContextManager[None]:
