@@ -89,7 +89,7 @@ def test_servers_that_all_have_work_get_as_much_each(slots, servers):
         lent.freed()
         if step % 20 == 10:
             lent.turn()
-        if step % 20 == 11:
+        elif lent.asking:
             lent.end_turn()
     assert max(done.values()) <= 1.2 * min(done.values()) + slots
 
@@ -107,10 +107,25 @@ def test_idle_servers_cost_a_busy_one_little_and_are_asked_all_the_same(slots):
             lent.freed()
         if step % 50 == 10:
             lent.turn()
-        if step % 50 == 13:  # a moment later
+        elif step % 3 == 0 and lent.asking:  # a moment later
             lent.end_turn()
     assert asked == set("bcde")
     assert steps_with_work > 900
+
+
+@pytest.mark.parametrize("frees", [False, True])
+def test_turns_take_nobodys_last_one_where_there_is_enough_for_all(frees):
+    lent = holding(8, "busy", "b", "c")
+    for step in range(100):
+        while lent.credit["busy"] > 0:
+            lent.came("busy")
+        if frees and step % 3 == 0:
+            lent.freed()
+        if step % 10 == 5:
+            lent.turn()
+        elif lent.asking:
+            lent.end_turn()
+    assert min(lent.credit["b"], lent.credit["c"]) >= 1
 
 
 def test_a_server_whose_turn_comes_while_all_is_busy_has_the_next_free_slot():

@@ -41,7 +41,7 @@ class Credits(Generic[S]):
         self._lent_at: dict[S, int] = {}
         self._busy: set[S] = set()  # those that used what they had when they had some
         self._used: set[S] = set()  # since the last turn
-        self._asked: set[S] = set()  # those that have, or had, a slot because it was their turn
+        self._asked: dict[S, bool] = {}  # those that got a slot because it was their turn; whether that is a moment ago
         self._promised: S | None = None
 
     @property
@@ -59,6 +59,11 @@ class Credits(Generic[S]):
         """Slots that are neither lent nor in use."""
         return max(0, self._slots - self._running - sum(self._credit.values()))
 
+    @property
+    def asking(self) -> bool:
+        """Whether a server has its turn, or will have it with the next slot."""
+        return bool(self._asked) or self._promised is not None
+
     def join(self, server: S) -> dict[S, int]:
         """A server has a stream now."""
         self._credit[server] = 0
@@ -72,8 +77,9 @@ class Credits(Generic[S]):
             return {}
         self._turns.remove(server)
         del self._lent_at[server]
-        for group in (self._busy, self._used, self._asked):
-            group.discard(server)
+        self._busy.discard(server)
+        self._used.discard(server)
+        self._asked.pop(server, None)
         if self._promised == server:
             self._promised = None
         return self._lend()
@@ -99,16 +105,16 @@ class Credits(Generic[S]):
         return self._lend()
 
     def turn(self) -> dict[S, int]:
-        """Time for one of those that have no credit; call `end_turn` a moment later."""
+        """Time for one of those that have no credit; call `end_turn` a moment later, and again while `asking`."""
         self._busy -= {server for server, credit in self._credit.items() if credit > 0} - self._used
         self._used.clear()
         for _ in range(len(self._turns)):
             self._turns.rotate(-1)
             server = self._turns[-1]
             if self._credit[server] <= 0:
-                changes = self._feed(server, 1, keep=0)
+                changes = self._feed(server, 1, keep=min(1, self._share))
                 if changes:
-                    self._asked.add(server)
+                    self._asked[server] = True
                 else:
                     self._promised = server
                 return changes
@@ -117,14 +123,17 @@ class Credits(Generic[S]):
     def end_turn(self) -> dict[S, int]:
         """A slot that was not used goes back to those that could use it."""
         changes: dict[S, int] = {}
-        for server in [server for server in self._turns if server in self._asked]:
-            if self._credit[server] <= 0:
-                continue  # it was used, or taken back
-            self._busy.discard(server)
-            wanting = [other for other in self._busy if self._credit[other] <= 0]
-            if wanting:
-                self._move(server, min(wanting, key=self._lent_at.__getitem__), changes)
-        self._asked.clear()
+        for server, had_its_time in list(self._asked.items()):
+            if self._credit[server] <= 0:  # it was used, or taken back
+                del self._asked[server]
+            elif not had_its_time:
+                self._asked[server] = True
+            else:
+                del self._asked[server]
+                self._busy.discard(server)
+                wanting = [other for other in self._turns if other in self._busy and self._credit[other] <= 0]
+                if wanting:
+                    self._move(server, min(wanting, key=self._lent_at.__getitem__), changes)
         return changes
 
     @property
@@ -138,7 +147,7 @@ class Credits(Generic[S]):
         for _ in range(self.idle if self._credit else 0):
             if self._promised is not None:
                 server, self._promised = self._promised, None
-                self._asked.add(server)
+                self._asked[server] = False
             else:
                 server = min(self._credit, key=self._need)
             self._give(server, changes)

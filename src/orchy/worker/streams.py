@@ -92,8 +92,8 @@ class Streams:
         async with trio.open_nursery() as nursery:
             for desk in self._desks.values():
                 nursery.start_soon(self._take_slots, desk)
+                nursery.start_soon(self._take_turns, desk)
             nursery.start_soon(self._supervise)
-            nursery.start_soon(self._take_turns)
             await stop.wait()
             nursery.cancel_scope.cancel()
         self._leaving = True
@@ -143,15 +143,13 @@ class Streams:
         finally:
             del self._streams[channel]
 
-    async def _take_turns(self) -> None:
+    async def _take_turns(self, desk: _Desk) -> None:
         """Where the slots are too few for all servers, each has one in its turn, about once in a poll interval."""
-        interval_seconds = min(desk.action.poll_interval_seconds for desk in self._desks.values())
         while True:
-            await trio.sleep(max(TURN_SECONDS, interval_seconds / max(1, len(self._streams)) - TURN_SECONDS))
-            for desk in self._desks.values():
-                self._tell(desk, desk.credits.turn())
-            await trio.sleep(TURN_SECONDS)
-            for desk in self._desks.values():
+            await trio.sleep(max(TURN_SECONDS, desk.action.poll_interval_seconds / max(1, len(self._streams))))
+            self._tell(desk, desk.credits.turn())
+            while desk.credits.asking:
+                await trio.sleep(TURN_SECONDS)
                 self._tell(desk, desk.credits.end_turn())
 
     def extend(self, attempt: Attempt, over: trio.Event) -> None:
