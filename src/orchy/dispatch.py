@@ -111,7 +111,7 @@ class Dispatcher:
             while await demand.wanted():
                 if not await self._fill(demand):
                     await self._wait(name)
-                    if not demand.credit:  # meanwhile others filled it
+                    if demand.credit <= 0:  # meanwhile others filled it
                         self._wake_one(name)
         finally:
             demands.remove(demand)
@@ -146,7 +146,7 @@ class Dispatcher:
         for _ in range(len(demands)):
             demand = demands[0]
             demands.rotate(-1)  # the next one has the next turn
-            if demand.credit:
+            if demand.credit > 0:
                 demand.reserve()
                 return demand
         return None
@@ -167,21 +167,23 @@ class Dispatcher:
 
     async def give_back(self, action_name: str, claimed: Claimed) -> None:
         """Others shall have what nobody can be given; if the store can't be told, it comes back by its time-out."""
+        left, given_back = len(claimed.bodies), 0
+        reason = "the store does not answer"
         with trio.move_on_after(GIVE_BACK_SECONDS, shield=True):
             try:
-                given_back = await self._store.give_back(claimed)
+                while left:  # the last ones first: so the first ones come to the very front
+                    part = slice(max(0, left - BATCH_MAX), left)
+                    receipts = claimed.receipts[part]
+                    given_back += await self._store.give_back(Claimed(claimed.bodies[part], (), receipts))
+                    left = part.start
+                    for receipt in receipts:
+                        self.ready(receipt.partition, [action_name])
             except StoreError as error:
-                log.warning(
-                    "%d attempts of %s come back by their time-outs: %s", len(claimed.bodies), action_name, error
-                )
-                return
-            log.info(
-                "%d attempts of %s went back into their queues: their worker has gone",
-                given_back,
-                action_name,
-            )
-            for receipt in claimed.receipts:
-                self.ready(receipt.partition, [action_name])
+                reason = str(error)
+        if left:
+            log.warning("%d attempts of %s come back by their time-outs: %s", left, action_name, reason)
+        if given_back:
+            log.info("%d attempts of %s went back into their queues: their worker has gone", given_back, action_name)
 
     async def _claim(self, action_name: str, limit: int, worker: str) -> Claimed | None:
         """Claim where work is known to be, until there is some or nowhere is left."""

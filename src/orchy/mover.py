@@ -34,7 +34,7 @@ from orchy.errors import (
 )
 from orchy.flow.draft import Rules
 from orchy.flow.events import Evaluated, EvaluationFailed, Started
-from orchy.flow.execution import Flow
+from orchy.flow.execution import Flow, State
 from orchy.flow.expressions import FlowContext
 from orchy.flow.graph import Graph
 from orchy.flow.machine import Verdict
@@ -326,7 +326,8 @@ class Mover:
             expected_version=expected_version,
             retain_ms=self._retain_ms,
         )
-        takers = [self._takers.reserve(entry.action_name) for entry in commit.enqueue]
+        paused = moved.flow.state is State.PAUSED  # by the same commit: nothing is handed out with it
+        takers = [None if paused else self._takers.reserve(entry.action_name) for entry in commit.enqueue]
         if any(takers):
             enqueue = [
                 replace(entry, worker=taker.worker) if taker else entry
@@ -374,9 +375,10 @@ class Mover:
             self._wakeups.timer_set(commit.partition, min(timer.after_ms for timer in commit.set_timers))
         return now
 
-    async def flow(self, flow_id: str) -> CachedFlow:
-        """A flow as this node saw it last, or as the store has it. Raises NotFound."""
-        return self._cache.get(flow_id) or await load_flow(self._store, self._partition_of(flow_id), flow_id)
+    async def flow(self, flow_id: str, *, seen: bool = True) -> CachedFlow:
+        """A flow as this node saw it last, if it did (or `seen` is False), or as the store has it. Raises NotFound."""
+        cached = self._cache.get(flow_id) if seen else None
+        return cached or await load_flow(self._store, self._partition_of(flow_id), flow_id)
 
 
 def _shielded(hands_out: bool) -> AbstractContextManager[object]:

@@ -169,11 +169,12 @@ class Orchestrator:
         """
         try:
             flow = (await self._mover.flow(flow_id)).flow
+            if not _is_with_workers(flow, action_id, attempt):  # as this node saw it last: another one may know better
+                flow = (await self._mover.flow(flow_id, seen=False)).flow
             graph = await self._catalog.graph(flow.workflow, flow.workflow_version)
         except NotFound:
             return False
-        running = flow.running.get(action_id)
-        if running is None or running.attempt != attempt or running.phase is not Phase.QUEUED:
+        if not _is_with_workers(flow, action_id, attempt):
             return False
         definition = (await self._catalog.definitions()).get(graph.workflow.actions[action_id].name)
         seconds = (definition and definition.timeout_seconds) or self._default_timeout_seconds
@@ -218,6 +219,11 @@ class Orchestrator:
         if verdict is Verdict.REFUSED:
             raise WrongState(f"flow {flow_id} is {cached.flow.state} and can't be {done}")
         return view_of(cached)
+
+
+def _is_with_workers(flow: Flow, action_id: int, attempt: int) -> bool:
+    running = flow.running.get(action_id)
+    return running is not None and running.attempt == attempt and running.phase is Phase.QUEUED
 
 
 def _event_of(result: Result) -> Completed | Failed:

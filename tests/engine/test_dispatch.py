@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchy.demand import CREDIT_MAX, Demand
+from orchy.demand import Demand
 from orchy.dispatch import Dispatcher
 from orchy.errors import StoreUnavailable
 from orchy.store.base import Claimed, Receipt
@@ -19,6 +19,7 @@ class Queues:
         self.claims = []
         self.delay = 0.0
         self.broken = False
+        self.given_back = []
 
     def put(self, partition, *bodies):
         self.work.setdefault(partition, []).extend(bodies)
@@ -38,6 +39,7 @@ class Queues:
     async def give_back(self, claimed):
         if self.broken:
             raise StoreUnavailable("not there")
+        self.given_back.append(len(claimed.bodies))
         for body, receipt in reversed(list(zip(claimed.bodies, claimed.receipts, strict=True))):
             self.work.setdefault(receipt.partition, []).insert(0, body)
         return len(claimed.bodies)
@@ -324,16 +326,88 @@ async def test_a_closed_dispatcher_ends_demands(autojump_clock, dispatcher, dema
     await dispatcher.hand_out(demand)
 
 
-async def test_credit_has_a_limit_and_a_floor(autojump_clock, demand):
+async def test_credit_is_a_sum_also_of_what_was_taken_back_on_its_way(autojump_clock, dispatcher, demand, nursery):
+    demand, delivered = demand
+    nursery.start_soon(dispatcher.hand_out, demand)
+    demand.add(2)
+    await trio.sleep(1)
+    takers = [dispatcher.reserve("a") for _ in range(2)]
+    demand.add(-2)  # too late: both are on their way
+    for taker in takers:
+        taker.take(b"x", Receipt(1, b""))
+    assert delivered == [b"x", b"x"]
+    demand.add(2)  # for those two
+    assert dispatcher.reserve("a") is None
+    demand.add(1)
+    assert dispatcher.reserve("a") is demand
+
+
+async def test_a_demand_on_hold_gets_nothing_and_keeps_its_credit(autojump_clock, dispatcher, queues, demand, nursery):
+    demand, delivered = demand
+    demand.add(2)
+    nursery.start_soon(dispatcher.hand_out, demand)
+    await trio.sleep(1)
+    taker = dispatcher.reserve("a")
+    demand.hold()
+    demand.hold()
+    taker.release()
+    demand.add(3)
+    assert demand.given == 5
+    assert dispatcher.reserve("a") is None
+    queues.put(1, *[b"x"] * 9)
+    dispatcher.ready(1, ["a"])
+    await trio.sleep(1)
+    assert delivered == []
+    demand.go_on()
+    await trio.sleep(1)
+    assert delivered == [b"x"] * 5
+
+
+async def test_a_demand_that_is_closed_stays_so(autojump_clock, dispatcher, demand):
     demand, _ = demand
-    demand.add(-5)
-    assert demand.credit == 0
-    demand.add(CREDIT_MAX + 1)
-    assert demand.credit == CREDIT_MAX
-    with trio.move_on_after(1) as waited:
+    demand.add(2)
+    demand.hold()
+    demand.close()
+    demand.go_on()
+    demand.add(5)
+    assert (demand.credit, demand.given) == (0, 0)
+    assert not await demand.wanted()
+
+
+async def test_a_demand_is_settled_when_nothing_is_on_its_way(autojump_clock, demand, nursery):
+    demand, _ = demand
+    demand.add(2)
+    await demand.settled()
+    demand.reserve(2)
+    settled = trio.Event()
+
+    async def wait():
         await demand.settled()
-    assert not waited.cancelled_caught
-    demand.reserve()
-    with trio.move_on_after(1) as waited:
-        await demand.settled()
-    assert waited.cancelled_caught
+        settled.set()
+
+    nursery.start_soon(wait)
+    demand.take(b"x", Receipt(1, b""))
+    await trio.sleep(1)
+    assert not settled.is_set()
+    demand.release()
+    await trio.sleep(1)
+    assert settled.is_set()
+
+
+async def test_much_goes_back_in_parts_and_in_order(autojump_clock, dispatcher, queues):
+    bodies = [b"%d" % number for number in range(250)]
+    await dispatcher.give_back("a", Claimed(bodies, (), [Receipt(1, b"")] * 250))
+    assert max(queues.given_back) <= 100
+    got = []
+    while part := await dispatcher.poll("a", 100, 0, "w"):
+        got += part
+    assert got == bodies
+
+
+async def test_what_the_store_does_not_take_back_in_time_is_told(autojump_clock, dispatcher, queues, caplog):
+    async def hang(claimed):
+        await trio.sleep_forever()
+
+    queues.give_back = hang
+    await dispatcher.give_back("a", Claimed([b"x"], (), [Receipt(1, b"")]))
+    assert "1 attempts of a come back by their time-outs: the store does not answer" in caplog.text

@@ -23,8 +23,10 @@ import trio
 from orchy.rpc.channel import Channel
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.worker import ActionContext, ActionFailed, Worker
+from orchy.worker import streams as streams_module
 from orchy.worker import worker as worker_module
 from orchy.worker.results import Results
+from orchy.worker.stream import Done, Stream
 from tests.faults import shapes
 
 CONTROL_LOOK_SECONDS = 0.1
@@ -65,6 +67,28 @@ class NotedResults(Results):
             if done:
                 note("pushed", **one)
         return outcomes
+
+
+class NotedStream(Stream):
+    """Brings each result as often as CONTROL says (again by a call), and writes down what leaves and comes."""
+
+    def bring(self, done: Done) -> None:
+        owner: Any = self._owner
+        for _ in range(_control.get("times", 1) - 1):
+            owner._work.start_soon(Results.push, owner._results, done.result)
+        super().bring(done)
+
+    def _next_batch(self) -> list[Done]:
+        batch = super()._next_batch()
+        for done in batch:
+            note("push", **_about(done.result))
+        return batch
+
+    def _take_outcomes(self, batch: list[Done], outcomes: Sequence[pb.PushOutcome]) -> None:
+        for done, outcome in zip(batch, outcomes, strict=False):
+            if len(outcomes) == len(batch) and not outcome.code:
+                note("pushed", **_about(done.result))
+        super()._take_outcomes(batch, outcomes)
 
 
 def _about(result: pb.ActionResult) -> dict[str, Any]:
@@ -125,4 +149,5 @@ async def main(control: Path, first: int, workers: int, servers: list[str]) -> N
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     worker_module.Results = NotedResults  # type: ignore[attr-defined]
+    streams_module.Stream = NotedStream  # type: ignore[misc]
     trio.run(main, Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])

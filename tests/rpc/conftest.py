@@ -19,6 +19,7 @@ from orchy.flow.definition import ActionDefinition
 from orchy.orchestrator import Result
 from orchy.rpc.call import Allowance
 from orchy.rpc.connection import Connection
+from orchy.rpc.convert import encode_action
 from orchy.rpc.framing import frame
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
@@ -27,7 +28,9 @@ from orchy.rpc.servicer import ActionService, HealthService
 from orchy.rpc.services import methods_of
 from orchy.rpc.work import WorkSessions
 from orchy.tasks import gather
+from tests.engine.parts import make_engine
 from tests.rpc.h2_client import H2Client
+from tests.rpc.streams import STREAM_TIMEOUT_SECONDS, DeafWorker, Node, Store
 
 HANG_SECONDS = 30.0
 
@@ -265,3 +268,38 @@ async def in_memory(behind: Behind) -> AsyncIterator[Callable[..., tuple[Connect
 def raw() -> type[RawClient]:
     """HTTP/2 by hand."""
     return RawClient
+
+
+@pytest.fixture
+async def node(autojump_clock: Any, nursery: trio.Nursery) -> Node:
+    """A node with a workflow `w` of two user actions, `a` and then `b`, and one of each alone."""
+    store = Store()
+    engine = make_engine(store, encode_action=encode_action)
+    await nursery.start(engine.keeper.run)
+    nursery.start_soon(engine.timers.run)
+    sessions = WorkSessions(engine.orchestrator, engine.dispatcher)
+    await nursery.start(sessions.run)
+    for name in ("a", "b"):
+        definition = ActionDefinition(name, retry_count=2, timeout_seconds=STREAM_TIMEOUT_SECONDS)
+        await engine.catalog.save_action(definition)
+    action = {"type": "user", "parameters": {"text": "{$.input.text}"}}
+    await engine.save({"id": 1, "name": "a", "next": [2], **action}, {"id": 2, "name": "b", **action})
+    for name in ("a", "b"):
+        await engine.save({"id": 1, "name": name, **action}, name=f"only {name}")
+    return Node(engine, sessions, store, nursery)
+
+
+@pytest.fixture
+def deaf_worker(node, raw: Callable[..., Any]) -> Any:
+    """Open the stream of one that does not read."""
+
+    async def connect() -> DeafWorker:
+        ours, theirs = trio.testing.memory_stream_pair()
+        node.serve(theirs)
+        client = raw(ours)
+        await client.greet()
+        stream_id = client.open("/ActionService/Work")
+        await client.flush()
+        return DeafWorker(client, stream_id)
+
+    return connect

@@ -12,6 +12,7 @@ from orchy.store.base import (
     Lease,
     PartitionLook,
     TimerKey,
+    TimerSetting,
 )
 from orchy.store.memory import MemoryStore
 from tests.simulation.invariants import Checker
@@ -47,6 +48,12 @@ class Arbiter:
         given_back = await self._store.give_back(claimed)
         self._checker.given_back(claimed, given_back)
         return given_back
+
+    async def extend(self, partition: int, timer: TimerSetting) -> bool:
+        """More time for an attempt."""
+        extended = await self._store.extend(partition, timer)
+        self._checker.extended(partition, timer, extended)
+        return extended
 
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
         """Due timers for an owner."""

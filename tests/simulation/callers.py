@@ -89,13 +89,15 @@ class Worker:
                     name = f"w{self._number}.{next(self._lives)}"
                     continue
                 for body in bodies:
-                    self._nursery.start_soon(self._work, json.loads(body), name)
+                    action = json.loads(body)
+                    self._cluster.checker.reach(action)
+                    self._nursery.start_soon(self._work, action, name)
             await trio.sleep(chance.uniform(0, 0.3))
 
     def _unlucky(self, rate: float) -> bool:
         return not self._world.healed.is_set() and self._chance.random() < rate
 
-    async def _work(self, action: dict[str, Any], name: str) -> None:
+    async def _work(self, action: dict[str, Any], name: str, bring: Callable[[Result], None] | None = None) -> None:
         chance, profile = self._chance, self._world.profile
         flow_id, action_id, attempt = action["flow_id"], action["action_id"], action["attempt"]
         await trio.sleep(chance.choice((0.0, 0.01, 0.3, 0.8)))
@@ -112,6 +114,9 @@ class Worker:
         copies = 2 if self._unlucky(profile.doubled_results) else 1
         if copies > 1:
             self._world.count("results pushed twice")
+        if bring is not None:
+            bring(result)
+            copies -= 1
         for _ in range(copies):
             self._nursery.start_soon(self._push, result)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 import trio
@@ -15,13 +16,15 @@ import trio
 from orchy.flow import codec
 from orchy.flow.definition import ActionDefinition, ActionType, Workflow
 from orchy.flow.events import TimerKind
-from orchy.store.base import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey
+from orchy.store.base import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey, TimerSetting
 from orchy.store.memory import MemoryStore
 from tests.simulation.books import FlowBook, require
 from tests.simulation.world import World
 
 #: What floating point may take off.
 _ROUNDING_SECONDS = 1e-6
+#: How long a worker may leave what is on its stream unread, the message under way included.
+READING_SECONDS = 2.5
 #: Leases run from and until whole milliseconds.
 _LEASE_ROUNDING_SECONDS = 0.001 + _ROUNDING_SECONDS
 
@@ -43,6 +46,8 @@ class Checker:
         self.workflows: dict[tuple[str, int], Workflow] = {}
         self.definitions: Mapping[str, ActionDefinition] = {}
         self.books: dict[str, FlowBook] = {}
+        self.reached: set[tuple[str, int, int]] = set()  # attempts that came to a worker
+        self.sound: set[tuple[str, int, int]] = set()  # those that were handed out when nothing was broken
         self.pushed: dict[tuple[str, int, int], set[str]] = {}  # what workers said of each attempt
         self._timers: dict[tuple[int, TimerKey], float] = {}  # when each is due
         self._holders: dict[int, _Holder] = {}
@@ -66,6 +71,7 @@ class Checker:
         was_over = book.over
         for line in commit.history:
             book.replay(line, done.time_ms)
+            self._check_reached(book)
         book.flow = codec.decode_flow(book.id, book.fields)
         told = " ".join(f"{kind}{id or ''}.{n or ''}" for _, kind, id, n in book.lines[-len(commit.history) :])
         self._world.note(f"p{book.partition} {book.id} v{book.version} {book.flow.state} [{told}]")
@@ -77,6 +83,8 @@ class Checker:
             require(key not in book.enqueued, "an attempt is enqueued once", f"{where}: {key}")
             require(key in book.scheduled and not book.over, "only what was started is enqueued", where)
             book.enqueued.add(key)
+        handed_out = [entry for entry in commit.enqueue if entry.worker is not None]
+        require(len(done.receipts) == len(handed_out), "what a commit hands out has a receipt", where)
         for timer in commit.cancel_timers:
             self._timers.pop((book.partition, timer), None)
         if commit.retain_ms == 0:
@@ -86,7 +94,27 @@ class Checker:
         require((commit.retain_ms is not None) == (book.over and not was_over), "retention begins with the end", where)
         if commit.retain_ms is not None:
             book.ended_ms, book.retain_ms = done.time_ms, commit.retain_ms
+        for entry in handed_out:
+            self._world.count("attempts handed out by commits")
+            self._hand_out(book, json.loads(entry.body), str(entry.worker))
         self.check_kept_whole(book)
+
+    def _check_reached(self, book: FlowBook) -> None:
+        _, kind, action_id, attempt = book.lines[-1]
+        if kind == "TIMED_OUT" and (book.id, action_id, attempt) in self.sound:
+            reached = (book.id, action_id, attempt) in self.reached
+            require(reached, "in a sound world what is handed out reaches a worker, or goes back", book.lines[-6:])
+
+    def handed_out_soundly(self, bodies: Iterable[bytes]) -> None:
+        """The answer by which these were handed out came, and nothing breaks any more."""
+        for body in bodies:
+            action = json.loads(body)
+            if action["timeout_seconds"] > READING_SECONDS:
+                self.sound.add((action["flow_id"], action["action_id"], action["attempt"]))
+
+    def reach(self, action: Mapping[str, Any]) -> None:
+        """A worker has it."""
+        self.reached.add((action["flow_id"], action["action_id"], action["attempt"]))
 
     def _book_of(self, commit: Commit) -> FlowBook:
         book = self.books.get(commit.flow_id)
@@ -138,21 +166,31 @@ class Checker:
 
     def claimed(self, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str) -> None:
         """Attempts were handed out, and others may have been parked or dropped."""
-        now = trio.current_time()
         require(len(claimed.bodies) <= limit, "no more is handed out than was asked for", len(claimed.bodies))
         for body in claimed.bodies:
             action = json.loads(body)
-            flow_id, action_id, attempt = action["flow_id"], action["action_id"], action["attempt"]
-            book = self.books[flow_id]
-            require(book.partition in partitions, "work comes from where it was asked for", flow_id)
-            book.hand_out(action_id, attempt, self._store._now_ms())
-            key = TimerKey(TimerKind.TIMEOUT, action_id, attempt, flow_id)
-            self._timers[book.partition, key] = now + action["timeout_seconds"]
-            self._world.note(f"p{book.partition} {flow_id} {action_id}.{attempt} to {worker}")
-            self._world.count("attempts handed out")
+            book = self.books[action["flow_id"]]
+            require(book.partition in partitions, "work comes from where it was asked for", book.id)
+            self._hand_out(book, action, worker)
         for book in self.books.values():
             if book.partition in partitions and not book.removed:
                 self.check_kept_whole(book)
+
+    def _hand_out(self, book: FlowBook, action: Mapping[str, Any], worker: str) -> None:
+        action_id, attempt = action["action_id"], action["attempt"]
+        book.hand_out(action_id, attempt, self._store._now_ms())
+        key = TimerKey(TimerKind.TIMEOUT, action_id, attempt, book.id)
+        self._timers[book.partition, key] = trio.current_time() + action["timeout_seconds"]
+        self._world.note(f"p{book.partition} {book.id} {action_id}.{attempt} to {worker}")
+        self._world.count("attempts handed out")
+
+    def extended(self, partition: int, timer: TimerSetting, extended: bool) -> None:
+        """An attempt has its time again, or was not there to be extended."""
+        if extended:
+            require((partition, timer.key) in self._timers, "what is extended has a timer", timer)
+            self._timers[partition, timer.key] = trio.current_time() + timer.after_ms / 1000
+            self._world.note(f"p{partition} timer {timer.key} is extended")
+            self._world.count("attempts extended")
 
     def given_back(self, claimed: Claimed, count: int) -> None:
         """Attempts went back into their queues, unless they had ended."""

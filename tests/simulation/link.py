@@ -34,7 +34,8 @@ SAFE = frozenset(
 class Link:
     """A store as one process sees it. `cut`, `slow_seconds` and `trap` are the nemesis's to set.
 
-    `trap` is called in the middle of the next call, "before" or "after" it is applied.
+    `trap` is called in the middle of the next call, "before" or "after" it is applied; `on_sound` with what was called
+    and answered when nothing was broken any more.
     """
 
     def __init__(self, world: World, node: str, store: Any) -> None:
@@ -46,6 +47,7 @@ class Link:
         self.cut = False
         self.slow_seconds = 0.0
         self.trap: tuple[str, Any] | None = None
+        self.on_sound: Any = None
 
     def kill(self) -> None:
         """The process is gone: what it has sent may still arrive, it itself does nothing more."""
@@ -67,6 +69,7 @@ class Link:
 
     async def _call(self, verb: str, args: tuple[Any, ...]) -> Any:
         self._world.count("store calls")
+        sound = self._world.sound
         for _ in range(2 if verb in SAFE else 1):
             if self._dead:
                 raise StoreUnavailable("this process is gone")
@@ -77,6 +80,8 @@ class Link:
             if answered:
                 if isinstance(answer, OrchyError):
                     raise answer
+                if sound and self.on_sound is not None:
+                    self.on_sound(verb, args, answer)
                 return answer
             await self._sleep(self._chance.choice((0.0, 0.02, ANSWER_SECONDS)))
         if verb in SAFE:

@@ -6,12 +6,14 @@ in the scripts on Redis, with which the reference store is compared call by call
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from typing import Any
 
+import trio
 from msgspec.structs import replace
 
 from orchy import mover, transition
@@ -19,10 +21,12 @@ from orchy.dispatch import Dispatcher
 from orchy.errors import OutcomeUnknown
 from orchy.flow import draft, machine
 from orchy.flow.effects import CancelTimer
-from orchy.flow.events import EventReceived
+from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
 from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
+from orchy.rpc.work import _Session
+from orchy.store.base import Committed, Receipt, TimerKey
 from orchy.store.memory import MemoryStore
 from orchy.transition import Moved
 from tests.simulation.run import run_seed
@@ -69,7 +73,7 @@ def commit_does_not_unpark() -> AbstractContextManager[None]:
     return _replaced(MemoryStore, "commit", mutated)
 
 
-def _hand_out_of(*, unpaused: bool = False, any_attempt: bool = False, no_timer: bool = False) -> Any:
+def _hand_out_of(*, unpaused: bool = False, any_attempt: bool = False) -> Any:
     hand_out = MemoryStore._hand_out
 
     def mutated(self: Any, partition: Any, queued: Any, worker: str) -> bool:
@@ -82,11 +86,8 @@ def _hand_out_of(*, unpaused: bool = False, any_attempt: bool = False, no_timer:
         if any_attempt:
             entry = queued.entry
             flow.fields[f"r:{entry.action_id}"] = f"{entry.attempt}:q:".encode()
-        timers = dict(partition.timers)
         done = hand_out(self, partition, queued, worker)
         flow.fields = fields
-        if no_timer:
-            partition.timers = timers
         return done
 
     return _replaced(MemoryStore, "_hand_out", mutated)
@@ -106,8 +107,16 @@ def claim_ignores_the_attempt() -> AbstractContextManager[None]:
 
 def claim_sets_no_timeout() -> AbstractContextManager[None]:
     """An attempt is handed out without a timer."""
-    mutation: AbstractContextManager[None] = _hand_out_of(no_timer=True)
-    return mutation
+    claim = MemoryStore.claim
+
+    async def mutated(self: Any, *args: Any) -> Any:
+        claimed = await claim(self, *args)
+        for receipt in claimed.receipts:
+            flow_id, _, action_id, attempt, _ = json.loads(receipt.head)
+            self._partition(receipt.partition).timers.pop(TimerKey(TimerKind.TIMEOUT, action_id, attempt, flow_id))
+        return claimed
+
+    return _replaced(MemoryStore, "claim", mutated)
 
 
 def look_ignores_the_epoch() -> AbstractContextManager[None]:
@@ -337,6 +346,67 @@ def ready_work_is_forgotten() -> AbstractContextManager[None]:
     return _replaced(Dispatcher, "_claim", mutated)
 
 
+def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
+    """What a commit hands out itself never times out."""
+    commit = MemoryStore.commit
+
+    async def mutated(self: Any, made: Any) -> Any:
+        done = await commit(self, made)
+        for entry in made.enqueue:
+            if entry.worker is not None:
+                key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, made.flow_id)
+                self._partition(made.partition).timers.pop(key, None)
+        return done
+
+    return _replaced(MemoryStore, "commit", mutated)
+
+
+def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
+    """Whoever waits gets the attempt though somebody else was first."""
+    tell_takers = mover._tell_takers
+
+    def mutated(prepared: Any, outcome: Any) -> None:
+        if isinstance(outcome, Committed):
+            tell_takers(prepared, outcome)
+            return
+        for taker, entry in zip(prepared.takers, [e for e in prepared.commit.enqueue if e.worker], strict=False):
+            taker.take(entry.body, Receipt(prepared.commit.partition, b"[]"))
+
+    return _replaced(mover, "_tell_takers", mutated)
+
+
+def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:
+    """A stream that ends takes along what was handed out for it."""
+
+    async def mutated(self: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        self._undelivered.clear()
+
+    return _replaced(_Session, "_give_back", mutated)
+
+
+def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
+    """A stream that is cut takes along the message that was on its way (a mistake that was there)."""
+    leave = _Session.leave
+
+    def mutated(self: Any) -> None:
+        self._on_its_way.clear()
+        leave(self)
+
+    return _replaced(_Session, "leave", mutated)
+
+
+def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
+    """An attempt that is over gets a time-out again."""
+
+    async def mutated(self: Any, partition: int, timer: Any) -> bool:
+        await trio.lowlevel.checkpoint()
+        self._partition(partition).timers[timer.key] = self._due_ms(timer.after_ms)
+        return True
+
+    return _replaced(MemoryStore, "extend", mutated)
+
+
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     mutation.__name__: mutation
     for mutation in (
@@ -364,6 +434,11 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         the_owner_does_not_look,
         the_timer_loop_keeps_what_is_not_its_own,
         ready_work_is_forgotten,
+        a_commit_hands_out_without_a_timer,
+        a_commit_that_was_not_made_is_delivered,
+        what_was_not_sent_is_not_given_back,
+        what_is_being_sent_is_not_given_back,
+        an_extension_is_for_any_attempt,
     )
 }
 

@@ -27,10 +27,12 @@ from orchy.partition.leases import LeaseKeeper
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.ring import owners, partition_of, successors
+from orchy.rpc.work import WorkSessions
 from tests.simulation.determinism import uuids
 from tests.simulation.freezing import Process
 from tests.simulation.link import Link
 from tests.simulation.membership import Gossip, SimulatedMembership
+from tests.simulation.pipe import Pipe
 from tests.simulation.world import World
 
 #: Small, so that limits are met with.
@@ -93,6 +95,8 @@ class Life:
     holdings: Holdings
     dispatcher: Dispatcher
     orchestrator: Orchestrator
+    sessions: WorkSessions
+    pipes: list[Pipe] = attrs.field(factory=list)
     doors: trio.Nursery | None = None
     stopping: bool = False
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -116,6 +120,7 @@ class Node:
         self.life: Life | None = None
         self.store_cut = False
         self.slow_seconds = 0.0
+        self.on_sound: Any = None  # see Link
         self._gossip = gossip
         self._store = store
         self._uuids = uuids(world.stream(f"uuids of {name}"))
@@ -154,6 +159,8 @@ class Node:
     async def _shut_down(self, life: Life) -> None:
         await life.cluster.hand_over()
         life.dispatcher.close()
+        for pipe in list(life.pipes):
+            pipe.end_request()
         await trio.sleep(DRAIN_SECONDS)
         if self.life is life:
             self._end(life, left=True)
@@ -194,6 +201,7 @@ class Node:
         profile = world.profile
         link = Link(world, name, self._store)
         link.cut, link.slow_seconds = self.store_cut, self.slow_seconds
+        link.on_sound = self.on_sound
         store: Any = link
         holdings = Holdings()
         keeper = LeaseKeeper(store, name, holdings)
@@ -219,6 +227,7 @@ class Node:
             encode_action=encode,
             partition_of=partial(partition_of, partitions=profile.partitions),
             wakeups=cluster,
+            takers=dispatcher,
             observer=Observer(),
             retention_seconds=profile.retention_seconds,
             batch_size=BATCH_SIZE,
@@ -239,6 +248,7 @@ class Node:
             holdings,
             dispatcher,
             orchestrator,
+            WorkSessions(orchestrator, dispatcher),
         )
 
     async def _live(self, life: Life) -> None:
@@ -247,6 +257,7 @@ class Node:
         try:
             with life.scope:
                 async with trio.open_nursery() as nursery:
+                    await nursery.start(life.sessions.run)
                     life.doors = nursery
                     nursery.start_soon(life.cluster.run)
                     nursery.start_soon(life.timers.run)
@@ -294,6 +305,19 @@ class Node:
             if self.life is not life:  # a dead process says nothing
                 answer.error = NoAnswer()
             answer.came.set()
+
+    def open_stream(self) -> Pipe:
+        """Begin a worker's stream. Raises NoAnswer."""
+        life = self.life
+        if life is None or life.doors is None or life.stopping:
+            raise NoAnswer
+        pipe = Pipe(partial(self._is_live, life))
+        life.pipes.append(pipe)
+        life.doors.start_soon(pipe.carry, life.sessions)
+        return pipe
+
+    def _is_live(self, life: Life) -> bool:
+        return self.life is life
 
 
 def _ignore(_: int) -> None:

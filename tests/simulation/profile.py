@@ -49,6 +49,8 @@ class Profile:
     commands: float
     retention_seconds: float
     removals: bool = False
+    stream_workers: int = 0
+    sound: bool = False  # nothing breaks from the outset
 
     @classmethod
     def draw(cls, chance: random.Random) -> Profile:
@@ -57,10 +59,10 @@ class Profile:
         def rate(most: float) -> float:
             return chance.choice((0.0, most / 5, most))
 
-        return cls(
+        profile = cls(
             nodes=chance.choice((1, 2, 3, 3, 3, 4)),
             partitions=chance.choice((2, 4, 4, 7)),
-            workers=chance.randint(1, 3),
+            workers=chance.randint(1, 3),  # those that poll
             workflows=chance.randint(1, 3),
             flows=chance.randint(2, 8),
             fault_seconds=chance.choice((20.0, 30.0, 45.0)),
@@ -78,4 +80,9 @@ class Profile:
             commands=rate(0.6),
             retention_seconds=chance.choice((3600.0, 3600.0, 3600.0, 15.0)),
             removals=chance.random() < 0.2,
+            stream_workers=chance.choice((0, 1, 1, 2)),
+            sound=chance.random() < 0.15,
         )
+        if not profile.sound:
+            return profile
+        return attrs.evolve(profile, faults=(), answers_lost=0.0, calls_lost=0.0, worker_deaths=0.0, late_results=0.0)

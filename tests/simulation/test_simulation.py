@@ -19,7 +19,7 @@ SEEDS_PER_RUN = 10
 #: meaning, so what is kept of a mistake is the mistake, as a mutation; `--mutations` tells the seed.
 FOUND = {
     "answers_come_from_an_old_cache": 3,
-    "the_timer_loop_keeps_what_is_not_its_own": 39,
+    "the_timer_loop_keeps_what_is_not_its_own": 85,
 }
 
 

@@ -25,6 +25,11 @@ class World:
         self.counts: Counter[str] = Counter()
         self._nursery = nursery
 
+    @property
+    def sound(self) -> bool:
+        """Whether nothing breaks: not any more, or not at all."""
+        return self.profile.sound or self.healed.is_set()
+
     def stream(self, purpose: str) -> random.Random:
         """Random numbers for one purpose."""
         return stream(self.seed, purpose)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -112,10 +113,106 @@ class Script(ActionServiceServicer):
 
 
 @attrs.define(eq=False)
+class ScriptedStream:
+    """A worker's stream as a server sees it. `credit`: what the worker has given, less what was handed out."""
+
+    out: trio.MemorySendChannel[Any]
+    credit: Counter[str] = attrs.field(factory=Counter)
+    messages: list[Any] = attrs.field(factory=list)
+    heard_goodbye: bool = False
+    ended: bool = False
+
+    @property
+    def worker(self) -> str:
+        """Who has it."""
+        return str(self.messages[0].workerId)
+
+
+@attrs.define
+class StreamScript(Script):
+    """A server that has streams; what is put into its queues goes to whoever has credit."""
+
+    nursery: trio.Nursery | None = None
+    streams: list[ScriptedStream] = attrs.field(factory=list)
+    extended: list[tuple[str, int, int]] = attrs.field(factory=list)
+    over: bool = False  # what it says to extensions
+    answers: bool = True  # results and extensions
+    says_goodbye: bool = True
+    outcome: Any = None  # what it says to each result, instead of taking it
+
+    @property
+    def open(self) -> list[ScriptedStream]:
+        """Those that the worker has not ended."""
+        return [stream for stream in self.streams if not stream.ended]
+
+    def put(self, name: str, data: dict[str, Any] | None = None, *, flow_id: str = "f", attempt: int = 1) -> None:
+        Script.put(self, name, data, flow_id=flow_id, attempt=attempt)
+        self.hand_out()
+
+    def hand_out(self, name: str = "", *, beyond_credit: bool = False) -> None:
+        """What there is, as far as there is credit."""
+        for stream in self.open:
+            for action, queue in self.queues.items():
+                while queue and (stream.credit[action] > 0 or beyond_credit):
+                    stream.credit[action] -= 1
+                    stream.out.send_nowait(pb.ServerMessage(actions=[queue.pop(0)]))
+
+    def say_goodbye(self) -> None:
+        """There is no more work."""
+        for stream in self.open:
+            stream.out.send_nowait(pb.ServerMessage(goodbye=True))
+
+    def end_streams(self) -> None:
+        """As if there was a fault."""
+        for stream in self.open:
+            stream.out.close()
+
+    async def Work(self, input_messages: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        assert self.nursery is not None
+        out, messages = trio.open_memory_channel[Any](1_000)
+        stream = ScriptedStream(out)
+        self.nursery.start_soon(self._read, input_messages, stream)
+        try:
+            async for message in messages:
+                yield message
+        finally:
+            stream.ended = True
+
+    async def _read(self, input_messages: Any, stream: ScriptedStream) -> None:
+        async for message in input_messages:
+            if not stream.messages:
+                self.streams.append(stream)
+            stream.messages.append(message)
+            for credit in message.credits:
+                stream.credit[credit.actionName] += credit.count
+            if message.goodbye:
+                stream.heard_goodbye = True
+                stream.credit.clear()
+            self.extended += [(a.flowId, a.actionId, a.retryCount) for a in message.extend]
+            if self.answers and not stream.ended:
+                self._answer(message, stream)
+            self.hand_out()
+        if self.says_goodbye:
+            stream.out.close()
+
+    def _answer(self, message: Any, stream: ScriptedStream) -> None:
+        reply = pb.ServerMessage(goodbye=message.goodbye and self.says_goodbye)
+        if message.results:
+            outcome = self.outcome or pb.PushOutcome(status=True)
+            if self.outcome is None:
+                self.results += message.results
+            reply.taken.add(number=message.number, outcomes=[outcome] * len(message.results))
+        if message.extend:
+            reply.extended.add(number=message.number, extended=[not self.over] * len(message.extend))
+        if reply.ByteSize():
+            stream.out.send_nowait(reply)
+
+
+@attrs.define(eq=False)
 class Site:
     """A script on a port; `kill` ends it at once, `start` again has the same port."""
 
-    script: Script
+    script: Any
     nursery: trio.Nursery
     port: int = 0
     server: RpcServer = attrs.field(init=False)
@@ -152,13 +249,14 @@ class Running:
 
 
 @pytest.fixture
-async def start_server() -> AsyncIterator[Callable[[], Any]]:
+async def start_server() -> AsyncIterator[Callable[..., Any]]:
     """Start one more server; all of them are listed by each, unless the test changes `listed`."""
     listed: list[str] = []
     async with trio.open_nursery() as nursery:
 
-        async def start() -> Site:
-            site = Site(Script(listed), nursery)
+        async def start(*, streams: bool = False) -> Site:
+            script = StreamScript(listed, nursery=nursery) if streams else Script(listed)
+            site = Site(script, nursery)
             await site.start()
             listed.append(site.address)
             return site

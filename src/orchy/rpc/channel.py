@@ -350,11 +350,11 @@ async def open_channel(address: str, context: ssl.SSLContext | None = None) -> A
     host = host.strip("[]")
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            socket = await trio.open_tcp_stream(host, int(port))
+            socket = PromptStream(await trio.open_tcp_stream(host, int(port)))
     except (OSError, ValueError, OverflowError, trio.TooSlowError) as error:
         raise ConnectionLost(f"{address} can't be reached: {_reason(error)}") from None
     try:
-        stream = await _shake_hands(socket, context, host, address) if context else PromptStream(socket)
+        stream = await _shake_hands(socket, context, host, address) if context else socket
         channel = Channel(stream, address, "https" if context else "http")
         async with open_service_nursery() as nursery:
             nursery.start_soon(channel.run)
@@ -364,7 +364,7 @@ async def open_channel(address: str, context: ssl.SSLContext | None = None) -> A
         await trio.aclose_forcefully(socket)
 
 
-async def _shake_hands(socket: trio.SocketStream, context: ssl.SSLContext, host: str, address: str) -> trio.abc.Stream:
+async def _shake_hands(socket: trio.abc.Stream, context: ssl.SSLContext, host: str, address: str) -> trio.abc.Stream:
     try:
         with trio.fail_after(CONNECT_SECONDS):
             stream = await tls.connect(socket, context, host)

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
+from inspect import iscoroutine
 
 import trio
 
@@ -303,7 +304,11 @@ class Connection:
             reply = await method.function(request, request=None)
             await self._send(call, frame(reply.SerializeToString()), end=True)
             return
-        async with aclosing(method.function(request, request=None)) as replies:
+        stream = method.function(request, request=None)
+        if iscoroutine(stream):  # the generated class's own, which is there to be overridden
+            stream.close()
+            raise Status(Code.UNIMPLEMENTED, f"{call.path} is not done here")
+        async with aclosing(stream) as replies:
             async for reply in replies:
                 await self._send(call, frame(reply.SerializeToString()))
         await self._send(call, b"", end=True)

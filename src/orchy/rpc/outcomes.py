@@ -34,13 +34,14 @@ async def push_all(orchestrator: Orchestrator, messages: Sequence[Any]) -> list[
         try:
             results[index] = result_of(message)
         except InvalidInput as error:
-            outcomes[index] = _outcome_of(error)
+            outcomes[index] = outcome_of(error)
     for index, verdict in zip(results, await orchestrator.push_all(list(results.values())), strict=True):
-        outcomes[index] = _outcome_of(verdict)
+        outcomes[index] = outcome_of(verdict)
     return outcomes
 
 
-def _outcome_of(verdict: str | OrchyError | None) -> Any:
+def outcome_of(verdict: str | OrchyError | None) -> Any:
+    """What Push would have answered, or raised."""
     if isinstance(verdict, OrchyError):
         status = status_of(verdict)
         return pb.PushOutcome(code=int(status.code), message=status.message)

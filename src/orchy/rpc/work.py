@@ -19,19 +19,23 @@ from typing import Any
 
 import trio
 
-from orchy.demand import CREDIT_MAX, Demand
+from orchy.demand import Demand
 from orchy.dispatch import Dispatcher
-from orchy.errors import InvalidInput, StoreError
+from orchy.errors import InvalidInput, OrchyError
 from orchy.orchestrator import Orchestrator
 from orchy.rpc.convert import EncodedActions
-from orchy.rpc.framing import Status
+from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.outcomes import push_all, status_of
+from orchy.rpc.outcomes import outcome_of, push_all, status_of
 from orchy.store.base import Claimed, Receipt
 from orchy.tasks import gather
 
+#: Streams at the same time.
+SESSIONS_MAX = 20_000
 #: The most actions that one stream asks for.
 ACTIONS_MAX = 1_000
+#: The most attempts that a stream asks for, those included that the worker has not read yet.
+CREDIT_MAX = 10_000
 #: The most results, or extensions, of one message.
 ITEMS_MAX = 1_000
 NAME_CHARACTERS_MAX = 256
@@ -39,10 +43,17 @@ NAME_CHARACTERS_MAX = 256
 MESSAGES_AT_ONCE = 32
 #: A message to a worker takes no further action when it has so many bytes.
 REPLY_BYTES = 2**20
+#: While a worker has left more than this unread, nothing is handed out to it.
+UNDELIVERED_BYTES_MAX = 4 * 2**20
+#: Extensions of one message that are with the store at the same time.
+EXTENSIONS_AT_ONCE = 50
 #: How long the commits of a stream that has ended are waited for.
 SETTLE_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
+
+#: Of an action, what the worker gets, and with what it is given back.
+_Attempt = tuple[str, bytes, Receipt]
 
 
 class WorkSessions:
@@ -63,28 +74,38 @@ class WorkSessions:
     async def serve(self, messages: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         """The answers to a worker's messages. Raises Status."""
         assert self._nursery is not None, "`run` is running"
-        session = _Session(self._orchestrator, self._dispatcher)
-        self._nursery.start_soon(session.run, messages)
+        if self.open >= SESSIONS_MAX:
+            raise Status(Code.UNAVAILABLE, "this server has as many streams as it takes")
+        session = _Session(self._orchestrator, self._dispatcher, self._nursery)
         self.open += 1
+        self._nursery.start_soon(self._run, session, messages)
         try:
             while (reply := await session.reply()) is not None:
                 yield reply
             if session.broken is not None:
                 raise session.broken
         finally:
-            self.open -= 1
             session.leave()
+
+    async def _run(self, session: _Session, messages: AsyncIterator[Any]) -> None:
+        try:
+            await session.run(messages)
+        finally:
+            self.open -= 1
 
 
 class _Session:
-    """One stream. `reply` and `leave` are of the call that carries it, `run` is a task of its own."""
+    """One stream. `reply` and `leave` are of the call that carries it, `run` is a task of its own, in `nursery`."""
 
-    def __init__(self, orchestrator: Orchestrator, dispatcher: Dispatcher) -> None:
+    def __init__(self, orchestrator: Orchestrator, dispatcher: Dispatcher, nursery: trio.Nursery) -> None:
         self._orchestrator = orchestrator
         self._dispatcher = dispatcher
+        self._nursery = nursery
         self._worker = ""
         self._demands: dict[str, Demand] = {}
-        self._undelivered: deque[tuple[str, bytes, Receipt]] = deque()
+        self._undelivered: deque[_Attempt] = deque()
+        self._undelivered_bytes = 0
+        self._on_its_way: list[_Attempt] = []
         self._taken: list[Any] = []
         self._extended: list[Any] = []
         self._answers = 0  # messages that these are for
@@ -112,13 +133,23 @@ class _Session:
                         self._add_reader(messages, readers, nursery)
                 self._ending = True
                 self._stop_claims(nursery)
+        except* Exception:  # one worker's stream is not the server's end
+            log.exception("an error in a worker's stream that nobody foresaw")
+            self.broken = Status(Code.INTERNAL, "the server failed; its log says why")
         finally:
+            self._ending = True
             await self._give_back()
+            self._over = True
+            self._tell()
 
     def leave(self) -> None:
-        """The worker has gone."""
+        """The call is over, the worker perhaps gone."""
         self._ending = True
         self._stop_reading()
+        self._undelivered.extendleft(reversed(self._on_its_way))
+        self._on_its_way.clear()
+        if self._over:
+            self._give_back_soon()
 
     def _stop_reading(self) -> None:
         if self._reading is not None:
@@ -135,61 +166,68 @@ class _Session:
             self._idle_readers -= 1
             if not self._idle_readers and self._readers < MESSAGES_AT_ONCE:
                 self._add_reader(messages, readers, nursery)
+            try:
+                self._check(message)
+                if message.credits and not self._goodbye:
+                    self._take_credits(message.credits, nursery)
+            except InvalidInput as error:
+                self.broken = status_of(error)
+                self._stop_reading()
+                return
+            if message.goodbye:
+                self._stop_claims(nursery)
             if message.results or message.extend:
                 await self._take_turn()
-            with trio.CancelScope(shield=True):
-                await self._take(message, nursery)
+                with trio.CancelScope(shield=True):
+                    await self._answer(message)
             self._idle_readers += 1
 
     async def _take_turn(self) -> None:
-        """Wait until the worker has taken some of the answers that it has."""
+        """Wait until the worker has taken some of the answers that there are."""
         try:
             self._turns.acquire_nowait()
         except trio.WouldBlock:
             await self._turns.acquire()
 
-    async def _take(self, message: Any, nursery: trio.Nursery) -> None:
-        try:
-            self._check(message)
-            for credit in message.credits:
-                self._give_credit(credit, nursery)
-        except InvalidInput as error:
-            self.broken = status_of(error)
-            self._stop_reading()
-            return
-        if message.goodbye:
-            self._stop_claims(nursery)
+    async def _answer(self, message: Any) -> None:
         if message.results:
-            outcomes = await push_all(self._orchestrator, message.results)
-            self._taken.append(pb.Taken(number=message.number, outcomes=outcomes))
+            self._taken.append(pb.Taken(number=message.number, outcomes=await self._push(message.results)))
         if message.extend:
             self._extended.append(pb.Extended(number=message.number, extended=await self._extend(message.extend)))
-        if message.results or message.extend:
-            self._answers += 1
-            self._tell()
+        self._answers += 1
+        self._tell()
 
     def _check(self, message: Any) -> None:
         if len(message.results) > ITEMS_MAX or len(message.extend) > ITEMS_MAX:
             raise InvalidInput(f"a message has at most {ITEMS_MAX} results and {ITEMS_MAX} attempts to extend")
-        if len(message.workerId) > NAME_CHARACTERS_MAX:
-            raise InvalidInput(f"a workerId has at most {NAME_CHARACTERS_MAX} characters")
-        self._worker = self._worker or message.workerId
+        self._worker = self._worker or message.workerId[:NAME_CHARACTERS_MAX]
 
-    def _give_credit(self, credit: Any, nursery: trio.Nursery) -> None:
-        name, count = credit.actionName, credit.count
+    def _take_credits(self, changes: Any, nursery: trio.Nursery) -> None:
+        # All that is, or may still come, on its way to the worker.
+        given = sum(max(0, demand.given) for demand in self._demands.values())
+        given += len(self._undelivered) + len(self._on_its_way)
+        for credit in changes:
+            name, count = credit.actionName, credit.count
+            demand = self._demands.get(name) or self._demand(name, nursery)
+            given += max(0, count)
+            if count > 0 and given > CREDIT_MAX:
+                raise InvalidInput(
+                    f"a stream can have credit for {CREDIT_MAX} attempts, those included that are unread"
+                )
+            if count < 0 and demand.given + count < -CREDIT_MAX:
+                raise InvalidInput(f"credit of {name} was taken back that was never given")
+            demand.add(count)
+
+    def _demand(self, name: str, nursery: trio.Nursery) -> Demand:
         if not 0 < len(name) <= NAME_CHARACTERS_MAX:
             raise InvalidInput(f"credit is for an actionName of 1 to {NAME_CHARACTERS_MAX} characters")
-        if self._goodbye:
-            return
-        if count > 0 and count + sum(demand.credit for demand in self._demands.values()) > CREDIT_MAX:
-            raise InvalidInput(f"a stream can't have credit for more than {CREDIT_MAX} attempts")
-        demand = self._demands.get(name)
-        if demand is None:
-            if len(self._demands) == ACTIONS_MAX:
-                raise InvalidInput(f"a stream is for at most {ACTIONS_MAX} actions")
-            demand = self._demands[name] = Demand(name, self._worker, partial(self._deliver, name))
-            nursery.start_soon(self._hand_out, demand, nursery)
-        demand.add(count)
+        if len(self._demands) == ACTIONS_MAX:
+            raise InvalidInput(f"a stream is for at most {ACTIONS_MAX} actions")
+        demand = self._demands[name] = Demand(name, self._worker, partial(self._deliver, name))
+        if self._undelivered_bytes > UNDELIVERED_BYTES_MAX:
+            demand.hold()
+        nursery.start_soon(self._hand_out, demand, nursery)
+        return demand
 
     async def _hand_out(self, demand: Demand, nursery: trio.Nursery) -> None:
         with trio.CancelScope() as scope:
@@ -215,32 +253,30 @@ class _Session:
         self._farewell = True
         self._tell()
 
+    async def _push(self, results: Any) -> list[Any]:
+        try:
+            return await push_all(self._orchestrator, results)
+        except OrchyError as error:
+            return [outcome_of(error)] * len(results)
+
     async def _extend(self, attempts: Any) -> list[bool]:
         async def extend(attempt: Any) -> bool:
             try:
                 return await self._orchestrator.extend(attempt.flowId, attempt.actionId, attempt.retryCount)
-            except StoreError:  # it is not known to be over, and the worker will ask again
+            except OrchyError:  # it is not known to be over, and the worker will ask again
                 return True
 
-        return await gather(extend, attempts)
-
-    async def _give_back(self) -> None:
-        """Others shall have what was not sent."""
-        self._ending = True
-        left: dict[str, list[tuple[bytes, Receipt]]] = {}
-        for action_name, body, receipt in self._undelivered:
-            left.setdefault(action_name, []).append((body, receipt))
-        self._undelivered.clear()
-        for action_name, attempts in left.items():
-            bodies, receipts = zip(*attempts, strict=True)
-            await self._dispatcher.give_back(action_name, Claimed(bodies, (), receipts))
-        self._over = True
-        self._tell()
+        return await gather(extend, attempts, EXTENSIONS_AT_ONCE)
 
     # What it is told.
 
     async def reply(self) -> EncodedActions | None:
-        """All that there is to say, as soon as there is something; None: nothing more will be."""
+        """All that there is to say, as soon as there is something; None: nothing more will be.
+
+        The one before is with the connection when the next one is asked for.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()  # otherwise it is not, and goes back
+        self._on_its_way.clear()
         while True:
             bodies = [] if self._ending else self._next_bodies()
             goodbye = self._farewell and not self._undelivered
@@ -264,18 +300,46 @@ class _Session:
         bodies: list[bytes] = []
         size_bytes = 0
         while self._undelivered and size_bytes < REPLY_BYTES:
-            _, body, _ = self._undelivered.popleft()
-            size_bytes += len(body)
-            bodies.append(body)
+            attempt = self._undelivered.popleft()
+            self._on_its_way.append(attempt)
+            size_bytes += len(attempt[1])
+            bodies.append(attempt[1])
+        before_bytes, self._undelivered_bytes = self._undelivered_bytes, self._undelivered_bytes - size_bytes
+        if self._undelivered_bytes <= UNDELIVERED_BYTES_MAX < before_bytes:
+            for demand in self._demands.values():
+                demand.go_on()
         return bodies
 
     def _deliver(self, action_name: str, claimed: Claimed) -> None:
-        if self._over:
-            log.warning("%d attempts of %s come back by their time-outs", len(claimed.bodies), action_name)
-            return
         for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
             self._undelivered.append((action_name, body, receipt))
+            self._undelivered_bytes += len(body)
+        if self._undelivered_bytes > UNDELIVERED_BYTES_MAX:
+            for demand in self._demands.values():
+                demand.hold()
+        if self._over:
+            self._give_back_soon()
         self._tell()
 
     def _tell(self) -> None:
         self._changed.set()
+
+    # What it can't be told any more.
+
+    def _give_back_soon(self) -> None:
+        if self._undelivered:
+            try:
+                self._nursery.start_soon(self._give_back)
+            except RuntimeError:  # it is closed: the server is gone in a moment
+                log.warning("%d attempts come back by their time-outs", len(self._undelivered))
+
+    async def _give_back(self) -> None:
+        """Others shall have what was not sent."""
+        while self._undelivered:
+            left: dict[str, list[tuple[bytes, Receipt]]] = {}
+            for action_name, body, receipt in self._undelivered:
+                left.setdefault(action_name, []).append((body, receipt))
+            self._undelivered.clear()
+            for action_name, attempts in left.items():
+                bodies, receipts = zip(*attempts, strict=True)
+                await self._dispatcher.give_back(action_name, Claimed(bodies, (), receipts))

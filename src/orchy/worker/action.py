@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -52,7 +53,7 @@ class ActionContext:
     def extend(self) -> None:
         """Say that this attempt is still being worked on: its time begins anew. From any thread; does not wait.
 
-        A server that has no streams for workers does not hear of it.
+        Servers hear of it where all of them have streams for workers; elsewhere it does nothing.
         """
         self._ask()
 
@@ -121,7 +122,15 @@ class RegisteredAction:
         if self.wants_context:
             args += (_context_of(action, extend),)
         if self.is_async:
-            return await self.function(*args)
+            # A server may hand out more than there are slots, for a moment: no more than `slots` run all the same.
+            try:
+                self.limiter.acquire_nowait()
+            except trio.WouldBlock:
+                await self.limiter.acquire()
+            try:
+                return await self.function(*args)
+            finally:
+                self.limiter.release()
         # Abandoned on a stop that can't wait longer: a thread can't be ended.
         return await trio.to_thread.run_sync(self.function, *args, abandon_on_cancel=True, limiter=self.limiter)
 
@@ -131,7 +140,7 @@ def _context_of(action: pb.Action, extend: Extend | None) -> ActionContext:
     attempt = (action.flowId, action.actionId, action.retryCount)
     ask = _nobody
     if extend is not None:
-        ask = partial(trio.lowlevel.current_trio_token().run_sync_soon, extend, attempt, over)
+        ask = partial(_ask, trio.lowlevel.current_trio_token(), extend, attempt, over)
     return ActionContext(
         action.workflowName,
         action.flowId,
@@ -142,6 +151,11 @@ def _context_of(action: pb.Action, extend: Extend | None) -> ActionContext:
         ask=ask,
         over=over,
     )
+
+
+def _ask(token: trio.lowlevel.TrioToken, extend: Extend, attempt: Attempt, over: trio.Event) -> None:
+    with suppress(trio.RunFinishedError):  # the worker has ended without this one
+        token.run_sync_soon(extend, attempt, over, idempotent=True)
 
 
 def fail(result: pb.ActionResult, text: str) -> None:

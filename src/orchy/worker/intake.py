@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import trio
 
-from orchy.worker.action import RegisteredAction
+from orchy.worker.action import Attempt, RegisteredAction
 from orchy.worker.polling import ActionPolls
 from orchy.worker.results import Results
 from orchy.worker.servers import Servers
@@ -32,6 +32,7 @@ class Intake:
         self._results = results
         self._work = work
         self._worker_id = worker_id
+        self._streams: Streams | None = None
         self._slots = {name: trio.Semaphore(action.slots) for name, action in actions.items()}
 
     async def run(self, stop: trio.Event) -> None:
@@ -56,14 +57,28 @@ class Intake:
         change.set()
 
     async def _stream(self, stop: trio.Event) -> None:
-        await Streams(self._actions, self._slots, self._servers, self._results, self._work, self._worker_id).run(stop)
+        self._streams = Streams(
+            self._actions, self._slots, self._servers, self._results, self._work, self._worker_id, self._extend
+        )
+        await self._streams.run(stop)
+
+    def _extend(self, attempt: Attempt, over: trio.Event) -> None:
+        """However an attempt came, it is extended on the streams that there are now."""
+        if self._streams is not None:
+            self._streams.extend(attempt, over)
 
     async def _poll(self, stop: trio.Event) -> None:
         async with trio.open_nursery() as polls:
             for name, action in self._actions.items():
                 polls.start_soon(
                     ActionPolls(
-                        action, self._slots[name], self._servers, self._results, self._work, self._worker_id
+                        action,
+                        self._slots[name],
+                        self._servers,
+                        self._results,
+                        self._work,
+                        self._worker_id,
+                        self._extend,
                     ).run,
                     stop,
                 )

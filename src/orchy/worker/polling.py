@@ -19,7 +19,7 @@ import trio
 from orchy.rpc.channel import Channel, ConnectionLost
 from orchy.rpc.framing import Status
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.worker.action import RegisteredAction
+from orchy.worker.action import Extend, RegisteredAction
 from orchy.worker.notices import Notice
 from orchy.worker.results import UNPUSHED_MIN, Results
 from orchy.worker.servers import Servers
@@ -58,8 +58,10 @@ class ActionPolls:
         results: Results,
         work: trio.Nursery,
         worker_id: str,
+        extend: Extend,
     ) -> None:
         self._action = action
+        self._extend = extend
         self._servers = servers
         self._results = results
         self._work = work
@@ -168,7 +170,7 @@ class ActionPolls:
         if not has_slot:  # a server that gave more than it was asked for
             await self._slots.acquire()
         try:
-            result = await self._action.run(message, self._worker_id)
+            result = await self._action.run(message, self._worker_id, self._extend)
             await self._unpushed.acquire()  # keeps the slot where results pile up
         finally:
             self._slots.release()

@@ -80,6 +80,10 @@ class Servers:
         """Whether each that is connected has them."""
         return all(server.has_streams for server in self._servers.values() if server.connected)
 
+    def has_streams(self, channel: Channel) -> bool:
+        """Whether the server of a connection has them."""
+        return any(server.channel is channel and server.has_streams for server in self._servers.values())
+
     @property
     def expected(self) -> int:
         """How many there are to work with, when all that are listed are connected."""

@@ -1,0 +1,270 @@
+"""The stream to one server: credit and results out, in as few messages as it takes; work and answers in.
+
+All that is there to be said at the same moment leaves in one message. A result that the stream can't bring home (it
+broke, or its server is slow) is its owner's again, and so is an extension.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+import trio
+
+from orchy.rpc.channel import Channel, ConnectionLost, MessageStream
+from orchy.rpc.framing import Status
+from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.worker.action import Attempt
+from orchy.worker.notices import Notice
+from orchy.worker.results import BYTES_PER_CALL, RESULTS_PER_CALL
+from orchy.worker.servers import WORK_METHOD
+
+#: How long a server may take for results before they are pushed elsewhere.
+ANSWER_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+#: How long a server may take to say goodbye, and then to end the stream.
+GOODBYE_SECONDS = 0.5
+#: Messages with results, and such with extensions, that have no answer yet; what comes then leaves with the next one.
+RESULTS_AT_ONCE = 16
+EXTENSIONS_AT_ONCE = 4
+EXTENSIONS_PER_MESSAGE = 1_000
+
+log = logging.getLogger("orchy.worker")
+
+
+@attrs.frozen(eq=False)
+class Done:
+    """The result of an attempt, on its way."""
+
+    name: str
+    result: pb.ActionResult
+    size_bytes: int
+
+
+@attrs.define
+class _Sent:
+    """What waits for an answer, and since when."""
+
+    at: float
+    batch: list[Done] = attrs.field(factory=list)
+    extensions: dict[Attempt, trio.Event] = attrs.field(factory=dict)
+
+
+class Owner(Protocol):
+    """Whoever has the streams."""
+
+    def opened(self, stream: Stream) -> None:
+        """It can have credit."""
+        ...
+
+    def closed(self, stream: Stream) -> None:
+        """There will be no more work on it."""
+        ...
+
+    def came(self, stream: Stream, message: pb.Action) -> None:
+        """An attempt was handed out."""
+        ...
+
+    def answered(self, done: Done, outcome: pb.PushOutcome) -> None:
+        """A server says what became of a result."""
+        ...
+
+    def push(self, done: Done) -> None:
+        """Have a result brought home by calls."""
+        ...
+
+    def extend(self, attempt: Attempt, over: trio.Event) -> None:
+        """Have an attempt extended by somebody else."""
+        ...
+
+
+class Stream:
+    """The one to a server. `held`: attempts that came on it and whose results are not on their way.
+
+    `is_late`: the server does not answer just now.
+    """
+
+    def __init__(self, owner: Owner, channel: Channel, worker_id: str, notice: Notice) -> None:
+        self._owner = owner
+        self._channel = channel
+        self._worker_id = worker_id
+        self._notice = notice
+        self._number = 0
+        self._credit: dict[str, int] = {}
+        self._done: deque[Done] = deque()
+        self._extensions: dict[Attempt, trio.Event] = {}
+        self._unanswered: dict[int, _Sent] = {}
+        self._unextended: dict[int, _Sent] = {}
+        self._changed = trio.Event()
+        self._goodbye_at: float | None = None
+        self._said_goodbye = False
+        self._heard_goodbye = trio.Event()
+        self.listens = False
+        self.is_late = False
+        self.held = 0
+
+    async def run(self) -> None:
+        """Until it breaks, or until all is said after a goodbye; what was not brought home is its owner's then."""
+        try:
+            async with self._channel.stream(WORK_METHOD, pb.ServerMessage) as stream, trio.open_nursery() as nursery:
+                self.listens = True
+                nursery.start_soon(self._write, stream, nursery.cancel_scope)
+                nursery.start_soon(self._look_at_time)
+                if self._goodbye_at is None:
+                    self._owner.opened(self)
+                self._notice.clear("a stream is open again")
+                async for message in stream:
+                    self._take(message)
+                nursery.cancel_scope.cancel()
+        except* Status as group:
+            self._notice.warn(f"a stream ended: {group.exceptions[0]}")
+        except* ConnectionLost as group:
+            log.debug("a stream ended: %s", group.exceptions[0])
+        finally:
+            self.listens = False
+            self._heard_goodbye.set()
+            self._owner.closed(self)
+        self._hand_over(list(self._unanswered), list(self._unextended))
+
+    # What is to be said.
+
+    def change_credit(self, action_name: str, change: int) -> None:
+        """The server may hand out more, or fewer."""
+        self._credit[action_name] = self._credit.get(action_name, 0) + change
+        self._changed.set()
+
+    def bring(self, done: Done) -> None:
+        """Take the result of an attempt that came on this stream to the server; elsewhere, if that can't be."""
+        self.held -= 1
+        if self.listens and not self.is_late and done.size_bytes <= BYTES_PER_CALL:
+            self._done.append(done)
+        else:
+            self._owner.push(done)
+        self._changed.set()
+
+    def extend(self, attempt: Attempt, over: trio.Event) -> None:
+        """Let an attempt have its whole time again; `over` is set if it is too late for that."""
+        self._extensions[attempt] = over
+        self._changed.set()
+
+    def say_goodbye(self) -> None:
+        """No more work."""
+        if self._goodbye_at is None:
+            self._goodbye_at = trio.current_time()
+            self._owner.closed(self)
+            self._changed.set()
+
+    async def heard_goodbye(self) -> None:
+        """Returns when there will be no more work."""
+        await self._heard_goodbye.wait()
+
+    async def _write(self, stream: MessageStream, scope: trio.CancelScope) -> None:
+        while not self._all_is_said():
+            await self._changed.wait()
+            self._changed = trio.Event()
+            while (message := self._next_message()) is not None:
+                await stream.send(message)
+        self.listens = False
+        stream.end()
+        await trio.sleep(GOODBYE_SECONDS)  # if the server does not end it now, it never will
+        scope.cancel()
+
+    def _all_is_said(self) -> bool:
+        if not self._said_goodbye or self.held or self._done or self._unanswered:
+            return False
+        assert self._goodbye_at is not None
+        return self._heard_goodbye.is_set() or trio.current_time() - self._goodbye_at > GOODBYE_SECONDS
+
+    def _next_message(self) -> pb.WorkerMessage | None:
+        goodbye = self._goodbye_at is not None and not self._said_goodbye
+        batch = self._next_batch() if len(self._unanswered) < RESULTS_AT_ONCE else []
+        extensions = self._next_extensions() if len(self._unextended) < EXTENSIONS_AT_ONCE else {}
+        if not (self._credit or batch or extensions or goodbye):
+            return None
+        self._number += 1
+        message = pb.WorkerMessage(number=self._number, goodbye=goodbye)
+        if self._number == 1:
+            message.workerId = self._worker_id
+        for name, change in self._credit.items():
+            if change:
+                message.credits.add(actionName=name, count=change)
+        self._credit.clear()
+        if batch:
+            message.results.extend(done.result for done in batch)
+            self._unanswered[self._number] = _Sent(trio.current_time(), batch=batch)
+        if extensions:
+            message.extend.extend(pb.Attempt(flowId=f, actionId=a, retryCount=n) for f, a, n in extensions)
+            self._unextended[self._number] = _Sent(trio.current_time(), extensions=extensions)
+        self._said_goodbye |= goodbye
+        return message
+
+    def _next_batch(self) -> list[Done]:
+        batch: list[Done] = []
+        size_bytes = 0
+        while self._done and len(batch) < RESULTS_PER_CALL and size_bytes < BYTES_PER_CALL:
+            size_bytes += self._done[0].size_bytes
+            batch.append(self._done.popleft())
+        return batch
+
+    def _next_extensions(self) -> dict[Attempt, trio.Event]:
+        attempts = list(self._extensions)[:EXTENSIONS_PER_MESSAGE]
+        return {attempt: self._extensions.pop(attempt) for attempt in attempts}
+
+    # What the server says.
+
+    def _take(self, message: pb.ServerMessage) -> None:
+        for action in message.actions:
+            self.held += 1
+            self._owner.came(self, action)
+        for taken in message.taken:
+            self._take_outcomes(self._unanswered.pop(taken.number, _Sent(0.0)).batch, taken.outcomes)
+        for extended in message.extended:
+            waiting = self._unextended.pop(extended.number, _Sent(0.0)).extensions
+            for over, good in zip(waiting.values(), extended.extended, strict=False):
+                if not good:
+                    over.set()
+        if message.taken or message.extended:
+            self.is_late = False
+            self._changed.set()  # more may be said now, or it may be the end
+        if message.goodbye:
+            self._heard_goodbye.set()
+            self.say_goodbye()
+            self._changed.set()
+
+    def _take_outcomes(self, batch: list[Done], outcomes: Sequence[pb.PushOutcome]) -> None:
+        if len(outcomes) != len(batch):
+            for done in batch:
+                self._owner.push(done)
+            return
+        for done, outcome in zip(batch, outcomes, strict=True):
+            self._owner.answered(done, outcome)
+
+    async def _look_at_time(self) -> None:
+        """What the server does not answer goes elsewhere; a result that is taken twice counts once."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            before = trio.current_time() - ANSWER_SECONDS
+            unanswered = [number for number, sent in self._unanswered.items() if sent.at < before]
+            unextended = [number for number, sent in self._unextended.items() if sent.at < before]
+            if unanswered or unextended:
+                self.is_late = True
+                self._notice.warn("a server does not answer on its stream: results are pushed again")
+                self._hand_over(unanswered, unextended)
+            if self._said_goodbye:
+                self._changed.set()  # it may have been waited for long enough
+
+    def _hand_over(self, unanswered: list[int], unextended: list[int]) -> None:
+        """Give back what these messages brought, and what waits to be said."""
+        done = [one for number in unanswered for one in self._unanswered.pop(number).batch] + list(self._done)
+        self._done.clear()
+        for one in done:
+            self._owner.push(one)
+        extensions = dict(self._extensions)
+        self._extensions.clear()
+        for number in unextended:
+            extensions = self._unextended.pop(number).extensions | extensions
+        for attempt, over in extensions.items():
+            self._owner.extend(attempt, over)

@@ -1,0 +1,140 @@
+"""One node's worth of production parts on a store, with small stand-ins for what is around them."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from orchy.actions import SYSTEM_ACTIONS
+from orchy.actions.javascript.port import Evaluation, ScriptFailure
+from orchy.catalog import Catalog
+from orchy.dispatch import Dispatcher
+from orchy.orchestrator import Orchestrator, Result
+from orchy.partition.holdings import Holdings
+from orchy.partition.leases import LeaseKeeper
+from orchy.partition.timers import TimerLoop
+from orchy.queries import Queries
+from orchy.ring import partition_of
+from orchy.store.memory import MemoryStore
+
+PARTITIONS = 4
+
+
+class ScriptedEngine:
+    """Answers `set NAME` with {NAME: 1} and `throw TEXT` with a failure, as if it were javascript."""
+
+    def __init__(self) -> None:
+        self.evaluated: list[str] = []
+
+    async def evaluate(self, expression: str, context: Any) -> Evaluation | ScriptFailure:
+        await trio.lowlevel.checkpoint()
+        self.evaluated.append(expression)
+        verb, _, word = expression.partition(" ")
+        return Evaluation({word: 1}) if verb == "set" else ScriptFailure(word, "throw")
+
+
+@attrs.define
+class Observer:
+    """Counts."""
+
+    started: int = 0
+    ended: list[str] = attrs.field(factory=list)
+    results: list[str] = attrs.field(factory=list)
+
+    def flow_started(self) -> None:
+        self.started += 1
+
+    def flow_ended(self, state: str) -> None:
+        self.ended.append(str(state))
+
+    def result_taken(self, verdict: str) -> None:
+        self.results.append(str(verdict))
+
+
+@attrs.define
+class Wakeups:
+    """Tells the node's own loops."""
+
+    dispatcher: Dispatcher
+    timers: TimerLoop | None = None
+
+    def enqueued(self, partition: int, action_names: Any) -> None:
+        self.dispatcher.ready(partition, action_names)
+
+    def timer_set(self, partition: int, after_ms: int) -> None:
+        if self.timers:
+            self.timers.hint(partition, after_ms)
+
+
+def encode(**action: Any) -> bytes:
+    """The queue's body, as JSON instead of protobuf."""
+    return json.dumps(action).encode()
+
+
+@attrs.define
+class Engine:
+    """One node's worth of parts on a store that others may share."""
+
+    store: MemoryStore
+    catalog: Catalog
+    dispatcher: Dispatcher
+    orchestrator: Orchestrator
+    queries: Queries
+    holdings: Holdings
+    keeper: LeaseKeeper
+    timers: TimerLoop
+    scripts: ScriptedEngine
+    observer: Observer
+
+    async def save(self, *actions: dict[str, Any], name: str = "w", **more: Any) -> None:
+        for action in actions:
+            if "next" in action and isinstance(action["next"], list):
+                action["next"] = {"default": action["next"]}
+        source = {"name": name, "rootAction": actions[0]["id"], "actions": list(actions), **more}
+        await self.catalog.save_workflow(json.dumps(source).encode())
+
+    async def poll(self, name: str, limit: int = 10, wait_seconds: float = 0) -> list[dict[str, Any]]:
+        return [json.loads(body) for body in await self.dispatcher.poll(name, limit, wait_seconds, "tester")]
+
+    async def finish(self, action: dict[str, Any], output: Any = None) -> Any:
+        result = Result(action["flow_id"], action["action_id"], action["attempt"], output or {}, worker="tester")
+        return await self.orchestrator.push(result)
+
+    async def fail(self, action: dict[str, Any], error: str = "no") -> Any:
+        return await self.orchestrator.push(
+            Result(action["flow_id"], action["action_id"], action["attempt"], error=error)
+        )
+
+    async def types(self, flow_id: str) -> list[str]:
+        return [line.type.name for line in await self.queries.history(flow_id)]
+
+
+def make_engine(store: Any, node: str = "node", encode_action: Any = encode) -> Engine:
+    scripts, observer, holdings = ScriptedEngine(), Observer(), Holdings()
+    catalog = Catalog(store, SYSTEM_ACTIONS)
+    dispatcher = Dispatcher(store)
+    holdings.watch(dispatcher.own)
+    place = partial(partition_of, partitions=PARTITIONS)
+    wakeups = Wakeups(dispatcher)
+    orchestrator = Orchestrator(
+        store=store,
+        catalog=catalog,
+        system_actions=SYSTEM_ACTIONS,
+        engine=scripts,
+        encode_action=encode_action,
+        partition_of=place,
+        wakeups=wakeups,
+        takers=dispatcher,
+        observer=observer,
+        retention_seconds=60,
+    )
+    timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, lambda late_ms: None)
+    wakeups.timers = timers
+    keeper = LeaseKeeper(store, node, holdings)
+    keeper.want(range(PARTITIONS))
+    queries = Queries(store, catalog, place, PARTITIONS)
+    return Engine(store, catalog, dispatcher, orchestrator, queries, holdings, keeper, timers, scripts, observer)
