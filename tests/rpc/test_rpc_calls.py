@@ -19,6 +19,7 @@ from orchy.rpc.connection import Connection
 from orchy.rpc.framing import Code, Status, frame
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.services import Method
+from tests.rpc import wire
 
 
 @attrs.define
@@ -449,6 +450,21 @@ async def test_windows_that_open_together_wake_the_calls_once(connect, handlers,
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
     assert looks == 1
+
+
+@pytest.mark.parametrize("said", [wire.window_update(1, 0), wire.data(1, b"x"), wire.headers(1, end=True)])
+async def test_a_client_that_breaks_its_stream_ends_the_handler(connect, handlers, autojump_clock, said):
+    """It makes the server reset it, and is not to have more handlers than streams by that (CVE-2025-8671)."""
+    connection, client = await connect()
+    stream_id = client.request(pb.ActionPollRequest(), "/wait")
+    await client.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (stream_id, handlers.held) == (1, 1)
+    await client.stream.send_all(said)
+    assert await client.until(h2.events.StreamReset, stream_id)
+    await trio.testing.wait_all_tasks_blocked()
+    assert handlers.held == 0
+    assert not connection._calls
 
 
 async def test_handlers_that_take_long_to_end_count_as_calls(connect, handlers, autojump_clock, monkeypatch):
