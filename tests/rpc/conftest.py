@@ -28,6 +28,7 @@ from orchy.rpc.services import methods_of
 from orchy.rpc.work import WorkSessions
 from orchy.tasks import gather
 from tests.rpc.h2_client import H2Client
+from tests.rpc.handlers import Handlers
 
 HANG_SECONDS = 30.0
 
@@ -265,3 +266,32 @@ async def in_memory(behind: Behind) -> AsyncIterator[Callable[..., tuple[Connect
 def raw() -> type[RawClient]:
     """HTTP/2 by hand."""
     return RawClient
+
+
+@pytest.fixture
+def handlers() -> Handlers:
+    """Handlers that do what a test wants."""
+    return Handlers()
+
+
+@pytest.fixture
+async def connect(handlers: Handlers, raw: type[RawClient]) -> AsyncIterator[Callable[..., Any]]:
+    """A connection to the handlers, greeted, and its client."""
+    async with trio.open_nursery() as nursery:
+
+        async def connect(allowance: Allowance | None = None) -> Any:
+            ours, theirs = trio.testing.memory_stream_pair()
+            connection = Connection(theirs, handlers.methods(), allowance or Allowance())
+
+            async def serve() -> None:
+                await connection.serve()
+                await theirs.aclose()
+
+            nursery.start_soon(serve)
+            client = raw(ours)
+            await client.greet()
+            await client.until(h2.events.RemoteSettingsChanged)
+            return connection, client
+
+        yield connect
+        nursery.cancel_scope.cancel()
