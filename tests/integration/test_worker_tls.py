@@ -47,6 +47,19 @@ def test_a_worker_of_the_library_works_inside_tls(server, files, wait_for):
     assert not thread.is_alive()
 
 
+def test_a_worker_that_does_not_trust_the_server_says_so(server, wait_for, caplog):
+    worker = Worker(server.grpc, tls=True)
+    worker.action("act")(lambda data: {})
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        wait_for(lambda: "CERTIFICATE_VERIFY_FAILED" in caplog.text)
+    finally:
+        worker.stop()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
 def test_grpcs_own_client_is_served_and_one_without_tls_is_not(server, files):
     credentials = grpc.ssl_channel_credentials(files[0].read_bytes())
     for channel, serves in (

@@ -30,6 +30,7 @@ from orchy.rpc.work import WorkSessions
 from orchy.tasks import gather
 from tests.engine.parts import make_engine
 from tests.rpc.h2_client import H2Client
+from tests.rpc.handlers import Handlers
 from tests.rpc.streams import STREAM_TIMEOUT_SECONDS, DeafWorker, Node, Store
 
 HANG_SECONDS = 30.0
@@ -303,3 +304,32 @@ def deaf_worker(node, raw: Callable[..., Any]) -> Any:
         return DeafWorker(client, stream_id)
 
     return connect
+
+
+@pytest.fixture
+def handlers() -> Handlers:
+    """Handlers that do what a test wants."""
+    return Handlers()
+
+
+@pytest.fixture
+async def connect(handlers: Handlers, raw: type[RawClient]) -> AsyncIterator[Callable[..., Any]]:
+    """A connection to the handlers, greeted, and its client."""
+    async with trio.open_nursery() as nursery:
+
+        async def connect(allowance: Allowance | None = None) -> Any:
+            ours, theirs = trio.testing.memory_stream_pair()
+            connection = Connection(theirs, handlers.methods(), allowance or Allowance())
+
+            async def serve() -> None:
+                await connection.serve()
+                await theirs.aclose()
+
+            nursery.start_soon(serve)
+            client = raw(ours)
+            await client.greet()
+            await client.until(h2.events.RemoteSettingsChanged)
+            return connection, client
+
+        yield connect
+        nursery.cancel_scope.cancel()

@@ -76,6 +76,7 @@ def test_an_answer_comes_as_headers_data_and_trailers():
     assert [type(event) for event in events] == [HeadersReceived, DataReceived, HeadersReceived]
     assert [event.ended for event in events] == [False, False, True]
     assert not peer.http._streams
+    assert peer.http._peer_streams == 0  # they are ours
 
 
 def test_an_answer_before_the_end_of_the_request_leaves_the_stream_open_here():

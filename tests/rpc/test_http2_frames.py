@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from orchy.rpc import patience, reader
-from orchy.rpc.events import DataReceived, HeadersReceived, Role, SettingsReceived, StreamReset
+from orchy.rpc.events import DataReceived, HeadersReceived, SettingsReceived, StreamReset
 from orchy.rpc.frames import ProtocolError
 from tests.rpc import wire
 from tests.rpc.wire import (
@@ -288,6 +288,12 @@ def test_6_7_a_ping_is_answered_with_its_own_bytes_and_an_answer_is_not():
     assert peer.sent() == [(PING, ACK, 0, b"12345678")]
 
 
+def test_6_7_a_ping_of_ours_is_a_ping():
+    peer = server()
+    peer.http.ping()
+    assert [(kind, flags, stream, len(payload)) for kind, flags, stream, payload in peer.sent()] == [(PING, 0, 0, 8)]
+
+
 def test_6_5_2_unknown_settings_and_the_last_of_several_count():
     peer = server()
     assert peer.fate(settings((0xFFFF, 7), (wire.INITIAL_WINDOW_SIZE, 5), (wire.INITIAL_WINDOW_SIZE, 9))) is None
@@ -352,6 +358,15 @@ def test_10_5_a_peer_that_is_busy_without_asking_for_anything_is_let_go(case, mo
     assert peer.fate(BUSY[case]) == (CONNECTION, ENHANCE_YOUR_CALM)
 
 
+def test_10_5_bodies_and_their_ends_ask_for_something(monkeypatch):
+    monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 5)
+    peer = server()
+    for stream in range(1, 20, 2):
+        assert peer.fate(headers(stream), *[data(stream, b"x")] * 3, data(stream, end=True)) is None
+        peer.http.reset(stream, 0)
+        peer.sent()
+
+
 def test_10_5_settings_count_for_as_much_as_the_streams_whose_windows_they_change(monkeypatch):
     monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 50)
     monkeypatch.setattr(patience, "STREAMS_PER_IDLE_FRAME", 1)
@@ -381,7 +396,3 @@ def test_10_5_streams_that_come_to_nothing_end_the_connection_whoever_resets_the
     peer.sent()
     assert peer.fate(MADE_TO_RESET[case](41)) == (CONNECTION, ENHANCE_YOUR_CALM)
     assert len(peer.http._streams) <= 1
-
-
-def test_a_client_is_no_server():
-    assert wire.frames_of(Peer(Role.CLIENT).greeting[len(PREFACE) :])[0][:3] == (SETTINGS, 0, 0)

@@ -332,3 +332,9 @@ def test_a_window_is_not_given_back_after_the_end():
     peer.say(*[data(1, b"x" * 10_000)] * 9, data(1, end=True))
     peer.http.release_window(1)
     assert given_back(peer, 1) == 0
+
+
+def test_6_9_2_settings_may_make_a_window_as_large_as_it_may_be():
+    peer = server()
+    peer.say(headers(1))
+    assert peer.fate(settings((INITIAL_WINDOW_SIZE, 2**31 - 1))) is None

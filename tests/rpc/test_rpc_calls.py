@@ -1,117 +1,18 @@
-"""One call on a connection: its headers, its deadline, its messages, its answer. In memory, on a mock clock."""
+"""One call on a connection: its headers, its deadline, its messages. In memory, on a mock clock."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
-
-import attrs
 import h2.events
 import pytest
 import trio
 import trio.testing
-from h2.settings import SettingCodes
 
 from orchy.rpc import call as call_limits
 from orchy.rpc import connection as limits
 from orchy.rpc.call import Allowance
-from orchy.rpc.connection import Connection
-from orchy.rpc.framing import Code, Status, frame
+from orchy.rpc.framing import Code, frame
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.services import Method
-
-
-@attrs.define
-class Handlers:
-    """One answers at once, one waits for ever, one reads a stream when it may, one tells for ever."""
-
-    may_read: trio.Event = attrs.field(factory=trio.Event)
-    read: list[str] = attrs.field(factory=list)
-    held: int = 0
-    stubborn: trio.Event | None = None
-    reply: Any = attrs.field(factory=pb.Actions)
-
-    async def answer(self, message: Any, request: Any = None) -> Any:
-        await trio.lowlevel.checkpoint()
-        return self.reply
-
-    async def wait(self, message: Any, request: Any = None) -> Any:
-        self.held += 1
-        try:
-            await trio.sleep_forever()
-        finally:
-            if self.stubborn is not None:
-                with trio.CancelScope(shield=True):
-                    await self.stubborn.wait()
-            self.held -= 1
-
-    async def take(self, messages: Any, request: Any = None) -> AsyncIterator[Any]:
-        await self.may_read.wait()
-        async for message in messages:
-            self.read.append(message.flowId)
-        yield pb.ActionResultPushResponse(status=True)
-
-    async def tell(self, message: Any, request: Any = None) -> AsyncIterator[Any]:
-        while True:
-            yield self.reply
-
-    def methods(self) -> dict[str, Method]:
-        return {
-            "/a": Method(self.answer, pb.ActionPollRequest, False, False),
-            "/wait": Method(self.wait, pb.ActionPollRequest, False, False),
-            "/take": Method(self.take, pb.ActionResult, True, True),
-            "/tell": Method(self.tell, pb.ActionPollRequest, False, True),
-        }
-
-
-@pytest.fixture
-def handlers() -> Handlers:
-    return Handlers()
-
-
-@pytest.fixture
-async def connect(handlers, raw) -> AsyncIterator[Callable[..., Any]]:
-    """A connection to the handlers, greeted, and its client."""
-    async with trio.open_nursery() as nursery:
-
-        async def connect(allowance: Allowance | None = None) -> Any:
-            ours, theirs = trio.testing.memory_stream_pair()
-            connection = Connection(theirs, handlers.methods(), allowance or Allowance())
-
-            async def serve() -> None:
-                await connection.serve()
-                await theirs.aclose()
-
-            nursery.start_soon(serve)
-            client = raw(ours)
-            await client.greet()
-            await client.until(h2.events.RemoteSettingsChanged)
-            return connection, client
-
-        yield connect
-        nursery.cancel_scope.cancel()
-
-
-def headers_of(client: Any, stream_id: int) -> list[dict[str, str]]:
-    """The headers and trailers that came on a stream."""
-    return [
-        {(k.decode() if isinstance(k, bytes) else k): (v.decode() if isinstance(v, bytes) else v) for k, v in e.headers}
-        for e in client.events
-        if getattr(e, "stream_id", None) == stream_id and hasattr(e, "headers")
-    ]
-
-
-async def send_all(client: Any, stream_id: int, data: bytes) -> None:
-    """Data as the windows allow."""
-    while data:
-        room = min(client.http.local_flow_control_window(stream_id), 16_384)
-        if not room:
-            assert await client.receive()
-            continue
-        client.http.send_data(stream_id, data[:room])
-        data = data[room:]
-        await client.flush()
-
+from tests.rpc.handlers import headers_of, results, send_all
 
 # Headers.
 
@@ -256,10 +157,6 @@ async def test_a_call_has_one_message_and_a_stream_any_number(connect, handlers,
     assert len(handlers.read) == len(body) // 5
 
 
-def results(count: int, size: int) -> list[bytes]:
-    return [frame(pb.ActionResult(flowId=str(n), error="x" * size).SerializeToString()) for n in range(count)]
-
-
 async def test_a_stream_that_nobody_reads_is_held_by_its_window_and_then_read_in_order(
     connect, handlers, autojump_clock
 ):
@@ -371,137 +268,3 @@ async def test_a_client_that_goes_in_the_middle_of_a_stream_leaves_nothing(conne
     await client.stream.aclose()
     await connection._quiet.wait()
     assert allowance.bytes_used == 0
-
-
-# Answers.
-
-
-def large_reply(size: int) -> Any:
-    reply = pb.Actions()
-    reply.actions.add().flowId = "x" * size
-    return reply
-
-
-async def test_an_answer_that_nobody_takes_is_given_up(connect, handlers, autojump_clock):
-    handlers.reply = large_reply(200_000)
-    connection, client = await connect()
-    began = trio.current_time()
-    stream_id = client.request(pb.ActionPollRequest(), "/a")
-    await client.flush()
-    assert await client.status(stream_id, 1_000) == str(int(Code.UNAVAILABLE))
-    assert trio.current_time() - began == pytest.approx(limits.SEND_SECONDS, abs=1)
-    assert not connection._calls
-
-
-async def test_a_stream_of_answers_waits_as_long_as_its_reader_takes(connect, handlers, autojump_clock):
-    handlers.reply = large_reply(50_000)
-    _, client = await connect()
-    stream_id = client.request(pb.ActionPollRequest(), "/tell")
-    await client.flush()
-    received_bytes = 0
-    for _ in range(10):
-        with trio.move_on_after(3 * limits.SEND_SECONDS):
-            while await client.receive():
-                pass
-        data = [event for event in client.events if isinstance(event, h2.events.DataReceived)]
-        received_bytes = sum(len(event.data) for event in data)
-        client.http.acknowledge_received_data(40_000, stream_id)
-        await client.flush()
-    assert received_bytes >= 9 * 40_000
-
-
-async def test_what_waits_to_be_written_is_bounded_also_when_the_windows_are_not(
-    connect, handlers, autojump_clock, monkeypatch
-):
-    monkeypatch.setattr(limits, "UNSENT_BYTES_MAX", 200_000)
-    handlers.reply = large_reply(3_000_000)
-    connection, client = await connect()
-    client.http.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
-    client.http.increment_flow_control_window(2**30)
-    await client.flush()
-    connection._stream.send_stream.send_all_hook = trio.sleep_forever
-    for _ in range(3):
-        client.request(pb.ActionPollRequest(), "/a")
-    await client.flush()
-    await trio.testing.wait_all_tasks_blocked()
-    assert 100_000 < len(connection._outbox) + len(connection._http._out) <= 200_000 + 4 * limits.SEND_BYTES
-
-
-async def test_windows_that_open_together_wake_the_calls_once(connect, handlers, autojump_clock, monkeypatch):
-    """Else a few bytes of a client would be as much work as it has calls."""
-    handlers.reply = large_reply(200_000)
-    connection, client = await connect()
-    for _ in range(20):
-        client.request(pb.ActionPollRequest(), "/a")
-    await client.flush()
-    await trio.testing.wait_all_tasks_blocked()
-    looks = 0
-    real = connection._open_windows
-
-    def count(calls: Any) -> None:
-        nonlocal looks
-        looks += 1
-        real(calls)
-
-    monkeypatch.setattr(connection, "_open_windows", count)
-    for _ in range(500):
-        client.http.increment_flow_control_window(1)
-    await client.flush()
-    await trio.testing.wait_all_tasks_blocked()
-    assert looks == 1
-
-
-async def test_handlers_that_take_long_to_end_count_as_calls(connect, handlers, autojump_clock, monkeypatch):
-    """A client can't have more of them by resetting their streams (CVE-2023-44487, CVE-2025-8671)."""
-    monkeypatch.setattr(limits, "CALLS_MAX", 10)
-    handlers.stubborn = trio.Event()
-    connection, client = await connect()
-    for _ in range(30):
-        stream_id = client.request(pb.ActionPollRequest(), "/wait")
-        await client.flush()
-        await trio.testing.wait_all_tasks_blocked()
-        if handlers.held == 10 and (connection._calls.keys() and stream_id not in connection._calls):
-            break
-        client.http.reset_stream(stream_id)
-        await client.flush()
-        await trio.testing.wait_all_tasks_blocked()
-    assert handlers.held == 10
-    assert (await client.until(h2.events.StreamReset, stream_id)).error_code == 7
-    handlers.stubborn.set()
-    await trio.testing.wait_all_tasks_blocked()
-    stream_id = client.request(pb.ActionPollRequest(), "/a")
-    await client.flush()
-    assert await client.status(stream_id) == "0"
-
-
-@pytest.mark.parametrize("message", [" x ", "  ", "ends with a space ", "", "50 %", "a\nb\tc\0", "\ud800", "ü" * 2_000])
-async def test_any_message_of_a_status_can_be_sent(connect, handlers, autojump_clock, message, monkeypatch):
-    async def refuse(input: Any, request: Any = None) -> Any:
-        raise Status(Code.NOT_FOUND, message)
-
-    monkeypatch.setattr(Handlers, "answer", lambda self, input, request=None: refuse(input))
-    _, client = await connect()
-    stream_id = client.request(pb.ActionPollRequest(), "/a")
-    await client.flush()
-    assert await client.status(stream_id) == str(int(Code.NOT_FOUND))
-    text = headers_of(client, stream_id)[0]["grpc-message"]
-    assert text == text.strip()
-    assert text.isascii()
-    from orchy.rpc.framing import decode_message
-
-    assert decode_message(text) == message[:1000].replace("\ud800", "?")
-
-
-async def test_a_drain_lets_a_stream_finish_what_came_and_takes_no_more_of_it(connect, handlers, autojump_clock):
-    connection, client = await connect()
-    stream_id = client.open("/take")
-    client.http.send_data(stream_id, b"".join(results(3, 10)))
-    await client.flush()
-    await trio.testing.wait_all_tasks_blocked()
-    connection.drain()
-    client.http.send_data(stream_id, results(1, 10)[0])
-    await client.flush()
-    handlers.may_read.set()
-    assert await client.status(stream_id) == "0"
-    assert handlers.read == ["0", "1", "2"]
-    await connection.quiet()

@@ -172,6 +172,25 @@ async def test_requests_under_way_share_an_allowance(in_memory, autojump_clock):
     assert allowance.bytes_used == 0
 
 
+async def test_a_client_that_takes_its_share_leaves_the_others_theirs(in_memory, autojump_clock, monkeypatch):
+    monkeypatch.setattr(limits, "REQUESTS_BYTES_MAX", 10_000)
+    allowance = Allowance(bytes_max=20_000)
+    _, greedy = in_memory(allowance)
+    _, modest = in_memory(allowance)
+    for client in (greedy, modest):
+        await client.greet()
+    streams = []
+    for _ in range(5):
+        streams.append(greedy.open())
+        greedy.http.send_data(streams[-1], b"\0" + (9_000).to_bytes(4, "big") + b"x" * 6_000)
+    await greedy.flush()
+    assert await greedy.status(streams[-1]) == str(int(Code.UNAVAILABLE))
+    assert allowance.bytes_used <= 10_000
+    stream_id = modest.request(pb.ActionResult(flowId="f", error="x" * 5_000), "/ActionService/Push")
+    await modest.flush()
+    assert await modest.status(stream_id) == "0"
+
+
 async def test_a_stream_more_than_allowed_is_refused_and_the_others_go_on(in_memory, behind, autojump_clock):
     behind.hold = True
     _, client = in_memory()

@@ -79,6 +79,14 @@ FLOODS = {
     "data on no stream": (frame(DATA, 0, 9, b"x"), 1, PROTOCOL),
     "an even stream": (frame(HEADERS, END_HEADERS, 2, GOOD_HEADERS), 1, PROTOCOL),
     "a promise": (frame(PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0\2" + GOOD_HEADERS), 1, PROTOCOL),
+    "streams that are opened to be broken": (
+        b"".join(
+            frame(HEADERS, END_HEADERS, number, GOOD_HEADERS) + frame(WINDOW_UPDATE, 0, number, b"\0\0\0\0")
+            for number in range(1, 10_001, 2)
+        ),
+        1,
+        CALM,
+    ),
     "streams that are opened to be reset": (
         b"".join(
             frame(HEADERS, END_HEADERS, number, GOOD_HEADERS) + frame(RST_STREAM, 0, number, b"\0\0\0\x08")

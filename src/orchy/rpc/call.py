@@ -20,10 +20,22 @@ MESSAGES_IN_A_ROW = 32
 
 @attrs.define(eq=False)
 class Allowance:
-    """How many bytes of requests that were not taken yet are kept, for all connections of a server."""
+    """How many bytes of requests that were not taken yet are kept: of one connection, and, as its `whole`, of all."""
 
     bytes_max: int = 256 * 2**20
     bytes_used: int = 0
+    whole: Allowance | None = None
+
+    def add(self, size_bytes: int) -> None:
+        """So many more are kept; below 0: fewer."""
+        self.bytes_used += size_bytes
+        if self.whole is not None:
+            self.whole.add(size_bytes)
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether it is too much."""
+        return self.bytes_used > self.bytes_max or (self.whole is not None and self.whole.exceeded)
 
 
 @attrs.define(eq=False)
@@ -57,12 +69,12 @@ class Call:
         """Some of the body. Raises Status when it is more than may be."""
         body = self.body
         body += data
-        self.allowance.bytes_used += len(data)
+        self.allowance.add(len(data))
         if self.method is not None and self.method.takes_stream:
             self._find_messages()
         elif max(_message_bytes(body, 0), len(body) - PREFIX_BYTES) > MESSAGE_BYTES_MAX:
             raise _too_long()
-        if self.allowance.bytes_used > self.allowance.bytes_max:
+        if self.allowance.exceeded:
             raise Status(Code.UNAVAILABLE, "too much is being sent to this server, try again later")
 
     def _find_messages(self) -> None:
@@ -110,7 +122,7 @@ class Call:
 
     def forget_body(self) -> None:
         """The body is taken, or not wanted."""
-        self.allowance.bytes_used -= len(self.body)
+        self.allowance.add(-len(self.body))
         self.body = bytearray()
         self._whole_bytes = 0
 
@@ -143,7 +155,7 @@ class Call:
         message = self.method.parse(unframe(self.body[:end]))
         del self.body[:end]
         self._whole_bytes -= end
-        self.allowance.bytes_used -= end
+        self.allowance.add(-end)
         if self._held and self._whole_bytes <= UNTAKEN_BYTES_MAX // 2:
             self._held = False
             if self._tail_began_at is not None:

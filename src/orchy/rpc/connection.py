@@ -36,6 +36,8 @@ STREAMS_MAX = 1_000
 #: Calls are also those whose streams were reset, until their handlers have ended.
 CALLS_MAX = 2 * STREAMS_MAX
 WINDOW_BYTES = 2**20
+#: How much of requests that were not taken yet is kept of one client, so that it leaves something for the others.
+REQUESTS_BYTES_MAX = 64 * 2**20
 #: Reading stops, and so do answers, while this much waits to be written.
 UNSENT_BYTES_MAX = 2 * 2**20
 #: After so long a client that did much without asking for anything may do so again (`http2`).
@@ -64,7 +66,7 @@ class Connection:
         self._stream = stream
         self._outbox = Outbox(stream)
         self._methods = methods
-        self._allowance = allowance
+        self._allowance = Allowance(REQUESTS_BYTES_MAX, whole=allowance)
         self._http = Http2(
             Role.SERVER, streams_max=STREAMS_MAX, stream_window_bytes=WINDOW_BYTES, window_bytes=4 * WINDOW_BYTES
         )
