@@ -23,7 +23,7 @@ SEED_SECONDS_MAX = 120.0
 def main() -> int:
     """0: no rule was broken (or with --mutations: each mutation was found); 1 otherwise."""
     parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=500, help="how many")
+    parser.add_argument("--seeds", type=int, help="how many; 500, with --mutations 1000")
     parser.add_argument("--start", type=int, default=0, help="the first")
     parser.add_argument("--seed", type=int, help="just this one, with its whole transcript")
     parser.add_argument("--lines", type=int, default=40, help="how many lines of a broken seed's transcript to show")
@@ -37,10 +37,10 @@ def main() -> int:
     )
     args = parser.parse_args()
     if args.mutations:
-        return _mutations(args.start, args.seeds, args.jobs)
+        return _mutations(args.start, args.seeds or 1_000, args.jobs)
     if args.seed is not None:
         return _one(args.seed, args.faults, args.removals)
-    return _many(args.start, args.seeds, args.jobs, args.lines, args.removals)
+    return _many(args.start, args.seeds or 500, args.jobs, args.lines, args.removals)
 
 
 def _one(seed: int, faults: str | None, removals: bool) -> int:
