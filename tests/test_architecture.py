@@ -38,9 +38,10 @@ MAY_IMPORT = {
     "orchy.queries": ["catalog", "flowcache", "transition", "store.base", "flow", "errors", "tasks"],
     "orchy.ports": ["store.base"],
     "orchy.mailbox": ["flowcache", "flow", "errors"],
+    "orchy.handing": ["ports", "store.base"],
     "orchy.mover": [
-        "mailbox", "ports", "queries", "catalog", "flowcache", "transition", "store.base", "actions.javascript.port",
-        "flow", "errors", "tasks",
+        "handing", "mailbox", "ports", "queries", "catalog", "flowcache", "transition", "store.base",
+        "actions.javascript.port", "flow", "errors", "tasks",
     ],
     "orchy.orchestrator": [
         "mailbox", "mover", "ports", "queries", "catalog", "transition", "store.base", "actions.javascript.port",

@@ -15,11 +15,9 @@ commit makes for a worker that waits, the commit itself hands out (`Takers`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
-import trio
 from msgspec import Struct
-from msgspec.structs import replace
 
 from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
 from orchy.catalog import Catalog
@@ -40,6 +38,7 @@ from orchy.flow.graph import Graph
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.flowcache import CachedFlow, FlowCache
+from orchy.handing import keep_places, shielded, tell
 from orchy.mailbox import Letter, Mailbox
 from orchy.ports import Observer, Taker, Takers, Wakeups
 from orchy.queries import load_flow
@@ -326,34 +325,26 @@ class Mover:
             expected_version=expected_version,
             retain_ms=self._retain_ms,
         )
-        paused = moved.flow.state is State.PAUSED  # by the same commit: nothing is handed out with it
-        takers = [None if paused else self._takers.reserve(entry.action_name) for entry in commit.enqueue]
-        if any(takers):
-            enqueue = [
-                replace(entry, worker=taker.worker) if taker else entry
-                for entry, taker in zip(commit.enqueue, takers, strict=True)
-            ]
-            commit = replace(commit, enqueue=enqueue)
-        return _Prepared(moved, commit, [taker for taker in takers if taker], before, letters, answers)
+        kept: Sequence[Taker] = ()
+        if moved.flow.state is not State.PAUSED:  # by the same commit: nothing is handed out with it
+            commit, kept = keep_places(self._takers, commit)
+        return _Prepared(moved, commit, kept, before, letters, answers)
 
     async def _commit(self, prepared: _Prepared) -> Committed:
-        outcome: Committed | None = None
-        try:
-            with _shielded(bool(prepared.takers)):
-                outcome = committed = await self._store.commit(prepared.commit)
-            return committed
-        finally:
-            _tell_takers(prepared, outcome)
+        (outcome,) = await self._commit_all([prepared])
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
 
     async def _commit_all(self, prepared: Sequence[_Prepared]) -> list[Committed | StoreError]:
         outcomes: Sequence[Committed | StoreError | None] = [None] * len(prepared)
         try:
-            with _shielded(any(one.takers for one in prepared)):
+            with shielded(any(one.takers for one in prepared)):
                 outcomes = found = await self._store.commit_all([one.commit for one in prepared])
             return found
         finally:
             for one, outcome in zip(prepared, outcomes, strict=True):
-                _tell_takers(one, outcome)
+                tell(one.takers, one.commit, outcome)
 
     def _after(self, prepared: _Prepared, committed: Committed) -> CachedFlow:
         """What a commit brings about on this node."""
@@ -379,22 +370,6 @@ class Mover:
         """A flow as this node saw it last, if it did (or `seen` is False), or as the store has it. Raises NotFound."""
         cached = self._cache.get(flow_id) if seen else None
         return cached or await load_flow(self._store, self._partition_of(flow_id), flow_id)
-
-
-def _shielded(hands_out: bool) -> AbstractContextManager[object]:
-    """What is handed out is not let go of: a caller that leaves now would take it along."""
-    return trio.CancelScope(shield=True) if hands_out else nullcontext()
-
-
-def _tell_takers(prepared: _Prepared, outcome: object) -> None:
-    """Those who wait get what is theirs. Where the answer was lost nobody gets it: it comes back by its time-out."""
-    if not isinstance(outcome, Committed):
-        for taker in prepared.takers:
-            taker.release()
-        return
-    bodies = [entry.body for entry in prepared.commit.enqueue if entry.worker is not None]
-    for taker, body, receipt in zip(prepared.takers, bodies, outcome.receipts, strict=True):
-        taker.take(body, receipt)
 
 
 def _step_letter(moved: Moved, letter: Letter) -> Verdict | OrchyError:
