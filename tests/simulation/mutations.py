@@ -363,16 +363,16 @@ def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
 
 def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
     """Whoever waits gets the attempt though somebody else was first."""
-    tell_takers = mover._tell_takers
+    tell = mover.tell
 
-    def mutated(prepared: Any, outcome: Any) -> None:
+    def mutated(kept: Any, commit: Any, outcome: Any) -> None:
         if isinstance(outcome, Committed):
-            tell_takers(prepared, outcome)
+            tell(kept, commit, outcome)
             return
-        for taker, entry in zip(prepared.takers, [e for e in prepared.commit.enqueue if e.worker], strict=False):
-            taker.take(entry.body, Receipt(prepared.commit.partition, b"[]"))
+        for taker, entry in zip(kept, [e for e in commit.enqueue if e.worker], strict=False):
+            taker.take(entry.body, Receipt(commit.partition, b"[]"))
 
-    return _replaced(mover, "_tell_takers", mutated)
+    return _replaced(mover, "tell", mutated)
 
 
 def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:
