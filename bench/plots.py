@@ -1,0 +1,6 @@
+def run(*a):
+    yield from ()
+
+
+def draw(x):
+    return []
