@@ -1,8 +1,8 @@
 """A peer: Celery's chain of three tasks that do nothing, on the same Redis. Run by the Python that has Celery.
 
 `celery_peer.py REDIS_PORT DATABASE POOL [PROCESSES]`, then for each line `FLOWS BURST` on the standard input it prints
-{"p50_ms": ..., "p99_ms": ..., "flows_a_second": ..., "lost": ...}, until there is no more. As a module it is what its worker
-processes import.
+{"p50_ms": ..., "p99_ms": ..., "flows_a_second": ..., "lost": ...}, until there is no more. As a module it is what its
+worker processes import.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import subprocess
 import sys
 import time
 
-from celery import Celery, chain  # type: ignore[import-not-found]
-from celery.exceptions import TimeoutError  # type: ignore[import-not-found]
+from celery import Celery, chain, exceptions  # type: ignore[import-not-found]
 
 URL = os.environ.get("CELERY_PEER_URL") or f"redis://127.0.0.1:{sys.argv[1]}/{sys.argv[2]}"
 #: A result that is not there then never comes: its client has missed it. Such a round is counted and begun again.
@@ -62,7 +61,7 @@ def measure_until_whole(flows: int, burst: int) -> dict[str, float]:
     for lost in range(ROUNDS_MAX):
         try:
             return {**measure(flows, burst), "lost": lost}
-        except TimeoutError:
+        except exceptions.TimeoutError:
             continue
     raise SystemExit(f"Celery lost a result in each of {ROUNDS_MAX} rounds")
 
@@ -84,6 +83,7 @@ def main() -> None:
         three().get(timeout=60)  # type: ignore[attr-defined]
         for line in sys.stdin:
             print(json.dumps(measure_until_whole(*map(int, line.split()))), flush=True)
+        app.close()
     finally:
         worker.terminate()
         worker.wait()

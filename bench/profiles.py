@@ -6,11 +6,14 @@ are not worth publishing. It needs the right to trace another process (ptrace).
 
 from __future__ import annotations
 
+import html
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,10 @@ FOLDER = Path(__file__).parent / "profiles"
 RATE_HZ = 100
 STARTED_SECONDS = 1.0
 WRITTEN_SECONDS = 60.0
+TOP = 12
+
+#: A frame of the flame graph: function, how deep in the picture, first sample and number of samples.
+_FRAME = re.compile(r'<title>(.*?) \([\d,]+ samples?,.*?</title><rect[^>]* y="(\d+)"[^>]* fg:x="(\d+)" fg:w="(\d+)"')
 
 _benchmark: list[str] = []
 _nodes: dict[str, int] = {}
@@ -57,7 +64,10 @@ def watch(pid: int) -> Iterator[None]:
         if recorder.poll() is None:
             recorder.send_signal(signal.SIGINT)
         _, said = recorder.communicate(timeout=WRITTEN_SECONDS)
-        print(f"profile: {path}" if path.exists() else f"no profile of {name} was written: {said.strip()}")
+        if path.exists():
+            print(f"profile: {path}\n{_table(path)}")
+        else:
+            print(f"no profile of {name} was written: {said.strip()}")
 
 
 def _py_spy() -> str:
@@ -67,6 +77,25 @@ def _py_spy() -> str:
     if found is None:
         raise SystemExit("--profile needs py-spy: pip install py-spy, or run it by nox -s bench")
     return found
+
+
+def _table(path: Path) -> str:
+    """The functions that were at work themselves in most samples, with their shares."""
+    own: Counter[str] = Counter()
+    open_frames: list[tuple[str, int, int]] = []  # function, height and end of those that the next frame may be in
+    total = 0
+    frames = [(int(first), int(y), int(count), what) for what, y, first, count in _FRAME.findall(path.read_text())]
+    for first, y, count, what in sorted(frames):
+        while open_frames and (open_frames[-1][1] >= y or open_frames[-1][2] <= first):
+            open_frames.pop()
+        function = re.sub(r":\d+\)$", ")", html.unescape(what))
+        own[function] += count
+        if open_frames:
+            own[open_frames[-1][0]] -= count
+        else:
+            total += count
+        open_frames.append((function, y, first + count))
+    return "\n".join(f"  {samples / total:6.1%}  {function}" for function, samples in own.most_common(TOP))
 
 
 def _complain(recorder: subprocess.Popen[str]) -> None:
