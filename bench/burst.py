@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bursts import Burst, burst, values
 from figures import Measured, Series, at_least, at_most, figure
 from options import Options
-from processes import SLOTS, Server, run_worker
+from processes import SLOTS, Server, run_plain_worker, run_worker
 from work import STEP, chain
 
 SMALL = 1_000
@@ -39,7 +39,7 @@ def run_plain(server: Server, options: Options) -> Iterator[Measured]:
     """A worker of the fixed calls (one Push a result), starts one by one."""
     server.call("POST", "/workflow", chain("three", 3))
     count = options.count(10_000, 1_000)
-    with run_worker(server, STEP, plain=True) as worker:
+    with run_plain_worker(server, STEP) as worker:
         burst([server], [worker], "three", WARM_FLOWS, single_starts=True)
         bursts = [burst([server], [worker], "three", count, single_starts=True) for _ in range(options.runs)]
     name = f"burst {count:,}, single starts, Poll and Push"

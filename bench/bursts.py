@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
 from load import start_one_by_one
 from processes import Server, WorkerProcess
 from redises import RedisUse
-from work import BATCH_FLOWS, ended, start_many
+from work import ended, start_many
 
 CALLS = "orchy_redis_commands_total"
 #: How often it is asked whether all have ended: what a node counts, which costs it a millisecond to tell.
@@ -67,8 +68,7 @@ def burst(
     if single_starts:
         start_one_by_one(servers[0], name, flows)
     else:
-        for number, first in enumerate(range(0, flows, BATCH_FLOWS)):
-            start_many(servers[number % len(servers)], name, min(BATCH_FLOWS, flows - first))
+        _start_everywhere(servers, name, flows)
     started = time.perf_counter()
     while sum(map(ended, servers)) - ended_before < flows:
         time.sleep(ASK_EVERY_SECONDS)
@@ -88,6 +88,13 @@ def burst(
     if left:
         raise SystemExit(f"flow {left[0]} of a burst is still running, but as many ended as were started")
     return made
+
+
+def _start_everywhere(servers: Sequence[Server], name: str, flows: int) -> None:
+    """Each node gets its share, all at the same time."""
+    shares = [flows // len(servers) + (number < flows % len(servers)) for number in range(len(servers))]
+    with ThreadPoolExecutor(len(servers)) as pool:
+        list(pool.map(lambda server, share: start_many(server, name, share), servers, shares))
 
 
 def _total(servers: Sequence[Server], metric: str) -> float:

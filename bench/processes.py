@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -24,14 +25,7 @@ SETTLE_SECONDS = 60.0
 #: Attempts that a worker holds at a time. Tried from 64 to 512: see `nox -s bench -- slots`.
 SLOTS = 256
 
-#: As workers in other languages do that know the fixed calls only: Poll, and one Push for each result, many at a time.
-PLAIN = """
-from orchy.worker import results
-from orchy.worker.servers import Servers
-Servers.all_have_streams = False
-results.RESULTS_PER_CALL, results.CALLS_MAX = 1, 64
-"""
-
+PLAIN_WORKER = Path(__file__).with_name("plain_worker.py")
 WORKER = """
 import sys
 from orchy.worker import Worker
@@ -134,14 +128,20 @@ def run_cluster(redis: RedisServers, nodes: int, *flags: str, partitions: int = 
 
 
 @contextmanager
-def run_worker(
-    servers: Server | Sequence[Server], *actions: str, plain: bool = False, slots: int = SLOTS
-) -> Iterator[WorkerProcess]:
-    """A worker whose actions do nothing, in its own process; known to the nodes. `plain`: a Push for each result."""
+def run_worker(servers: Server | Sequence[Server], *actions: str, slots: int = SLOTS) -> Iterator[WorkerProcess]:
+    """A worker whose actions do nothing, in its own process; known to the nodes."""
     servers = [servers] if isinstance(servers, Server) else servers
     addresses = ",".join(f"127.0.0.1:{server.grpc_port}" for server in servers)
-    command = [sys.executable, "-c", (PLAIN if plain else "") + WORKER, str(slots), addresses, *actions]
+    command = [sys.executable, "-c", WORKER, str(slots), addresses, *actions]
     with _run_known(servers, command, set(actions)) as worker:
+        yield worker
+
+
+@contextmanager
+def run_plain_worker(server: Server, *actions: str) -> Iterator[WorkerProcess]:
+    """A worker that knows the fixed calls only, as those in other languages do."""
+    command = [sys.executable, str(PLAIN_WORKER), f"127.0.0.1:{server.grpc_port}", *actions]
+    with _run_known([server], command, set(actions)) as worker:
         yield worker
 
 

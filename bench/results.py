@@ -30,7 +30,9 @@ class Results:
         kept = json.loads(RESULTS.read_text()) if keep_others and RESULTS.exists() else {}
         self.benchmarks: dict[str, Any] = kept.get("benchmarks", {})
 
-    def add(self, name: str, options: Options, measured: Sequence[Measured], seconds: float) -> None:
+    def add(
+        self, name: str, options: Options, measured: Sequence[Measured], seconds: float, others_cores: float
+    ) -> None:
         """Keep what one benchmark gave, in the place of what it gave before."""
         self.benchmarks[name] = {
             "appendfsync": options.appendfsync,
@@ -38,6 +40,7 @@ class Results:
             "commit": _commit(),
             "ended": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
             "seconds": round(seconds, 1),
+            "others_cores": round(others_cores, 2),
             "figures": [attrs.asdict(one) for one in measured if isinstance(one, Figure)],
             "series": {one.name: one.points for one in measured if isinstance(one, Series)},
         }

@@ -8,6 +8,7 @@ beside it, and nothing here fails for being slow. `--profile` looks into the ser
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -34,6 +35,7 @@ import three
 import timers
 from figures import HEADING, Figure, Measured
 from options import Options
+from others import Usage
 from processes import Server, run_server
 from redises import run_redis
 
@@ -68,6 +70,8 @@ ALONE: dict[str, Callable[[Options], Iterator[Measured]]] = {
 }
 #: Only when asked for: it is what a constant was chosen by.
 NOT_BY_DEFAULT = {"slots"}
+#: Worth a word: what others use of the machine is missing in all figures.
+OTHERS_CORES = 0.1
 NAMES = [*ON_A_SERVER, *ALONE]
 
 
@@ -91,14 +95,19 @@ def main() -> int:
     missed, began = 0, time.monotonic()
     for number, name in enumerate(names, start=1):
         print(f"-- {name} ({number} of {len(names)}, {time.monotonic() - began:.0f} s so far)", flush=True)
-        measured, started = [], time.monotonic()
+        measured, started, usage = [], time.monotonic(), Usage.now()
         with profiles.of(name) if arguments.profile else nullcontext():
             for one in _run(name, options):
                 measured.append(one)
                 if isinstance(one, Figure):
                     print(one.line(), flush=True)
                     missed += one.good is False
-        kept.add(name, options, measured, time.monotonic() - started)
+        others = usage.others_cores()
+        if others > OTHERS_CORES:
+            print(
+                f"   others kept {others:.2f} of {os.cpu_count()} cores busy meanwhile: what was measured is too slow"
+            )
+        kept.add(name, options, measured, time.monotonic() - started, others)
     print(f"{missed} goals missed; {time.monotonic() - began:.0f} s")
     for path in plots.draw(kept.benchmarks):
         print(f"drawn: {path}")
