@@ -68,6 +68,8 @@ def costs(name: str, bursts: list[Burst]) -> Iterator[Measured]:
     yield figure(f"{name}: CPU of the nodes", values(bursts, lambda one: one.node_us), "us a flow")
     yield figure(f"{name}: CPU of the workers", values(bursts, lambda one: one.worker_us), "us a flow")
     yield figure(f"{name}: CPU of Redis", values(bursts, lambda one: one.redis_us), "us a flow")
+    yield figure(f"{name}: CPU of the load", values(bursts, lambda one: one.load_us), "us a flow")
+    yield figure(f"{name}: cores in use", values(bursts, lambda one: one.cores))
     scripts = values(bursts, lambda one: one.redis.script_us / one.flows)
     yield figure(f"{name}: time in Redis' scripts", scripts, "us a flow")
     yield figure(f"{name}: bytes into Redis", values(bursts, lambda one: one.redis.in_bytes / one.flows), "a flow")

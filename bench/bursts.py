@@ -21,7 +21,7 @@ BURST_SECONDS_MAX = 300.0
 
 @attrs.frozen
 class Burst:
-    """So many flows, and the CPU time they took: of all nodes, of each Redis server, of all workers.
+    """So many flows, and the CPU time they took: of all nodes, of each Redis server, of all workers, of the load.
 
     `calls` is what the nodes say that they sent to Redis.
     """
@@ -31,6 +31,7 @@ class Burst:
     starts_seconds: float
     node_seconds: float
     worker_seconds: float
+    load_seconds: float
     calls: float
     redis: RedisUse
 
@@ -50,6 +51,16 @@ class Burst:
         return self.worker_seconds / self.flows * 1e6
 
     @property
+    def load_us(self) -> float:
+        """CPU time of this process, us a flow."""
+        return self.load_seconds / self.flows * 1e6
+
+    @property
+    def cores(self) -> float:
+        """How many cores were in use for all of it."""
+        return (self.node_us + self.redis_us + self.worker_us + self.load_us) / 1e6 * self.rate
+
+    @property
     def redis_us(self) -> float:
         """CPU time of all Redis servers, us a flow."""
         return sum(self.redis.cpu_seconds) / self.flows * 1e6
@@ -63,7 +74,7 @@ def burst(
     nodes_before = sum(server.cpu_seconds() for server in servers)
     workers_before = sum(worker.cpu_seconds() for worker in workers)
     ended_before, calls_before = sum(map(ended, servers)), _total(servers, CALLS)
-    redis_before = redis.use()
+    redis_before, load_before = redis.use(), time.process_time()
     began = time.perf_counter()
     if single_starts:
         start_one_by_one(servers[0], name, flows)
@@ -81,6 +92,7 @@ def burst(
         started - began,
         sum(server.cpu_seconds() for server in servers) - nodes_before,
         sum(worker.cpu_seconds() for worker in workers) - workers_before,
+        time.process_time() - load_before,
         _total(servers, CALLS) - calls_before,
         redis.use().since(redis_before),
     )

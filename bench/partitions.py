@@ -47,8 +47,8 @@ def costs(name: str, bursts: list[Burst]) -> Iterator[Measured]:
     yield figure(f"{name}: CPU of Redis", values(bursts, lambda one: one.redis_us), "us a flow")
     yield figure(f"{name}: CPU of the workers", values(bursts, lambda one: one.worker_us), "us a flow")
     yield figure(f"{name}: Redis calls", values(bursts, lambda one: one.calls / one.flows), "a flow")
-    busy = values(bursts, lambda one: (one.node_us + one.redis_us + one.worker_us) / 1e6 * one.rate)
-    yield figure(f"{name}: cores in use", busy)
+    yield figure(f"{name}: CPU of the load", values(bursts, lambda one: one.load_us), "us a flow")
+    yield figure(f"{name}: cores in use", values(bursts, lambda one: one.cores))
 
 
 def bursts_on(redis: RedisServers, options: Options, nodes: int, partitions: int, flows: int) -> list[Burst]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from results import RESULTS
+from results import RESULTS, value
 
 DOCS = Path(__file__).parents[1] / "docs"
 OURS, PEER, PUBLISHED = "#1f6f8b", "#c96f3b", "#b8b8b8"
@@ -42,14 +42,6 @@ def draw(benchmarks: Benchmarks) -> Iterator[Path]:
             figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
             plt.close(figure)
             yield path
-
-
-def value(benchmarks: Benchmarks, benchmark: str, what: str) -> float:
-    """The first figure whose name begins so. Raises KeyError."""
-    for figure in benchmarks[benchmark]["figures"]:
-        if figure["what"].startswith(what):
-            return float(figure["value"])
-    raise KeyError(what)
 
 
 def _bars(plt: Any, bars: list[tuple[str, float, str]], title: str, label: str, log: bool) -> Any:

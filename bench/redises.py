@@ -82,6 +82,12 @@ class RedisServers:
                 total += client.dbsize()
         return total
 
+    def clear(self) -> None:
+        """Remove all keys."""
+        for port in self.ports:
+            with redis.Redis(port=port) as client:
+                client.flushall()
+
     def calm(self) -> None:
         """Wait until the append-only file is not being written anew."""
         for port in self.ports:

@@ -87,7 +87,7 @@ async def _record(flows: int, queued: bool) -> Recording:
             await store.commit_all([one if queued else _handed_out(one) for one in stage])
             cut(("start", "step", "step", "last step")[number])
             if queued and stage[0].enqueue:
-                for partitions in (range(32), range(PARTITIONS_PER_CLAIM, PARTITIONS)):
+                for partitions in (range(PARTITIONS_PER_CLAIM), range(PARTITIONS_PER_CLAIM, PARTITIONS)):
                     await store.claim(STEP, partitions, BATCH, WORKER)
                 cut("claim")
     return Recording(batches, list(recorder.scripts.values()))

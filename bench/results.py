@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,14 @@ class Results:
             "series": {one.name: one.points for one in measured if isinstance(one, Series)},
         }
         RESULTS.write_text(json.dumps({"machine": _machine(), "benchmarks": self.benchmarks}, indent=1) + "\n")
+
+
+def value(benchmarks: Mapping[str, Any], benchmark: str, what: str) -> float:
+    """The first figure whose name begins so. Raises KeyError."""
+    for figure in benchmarks[benchmark]["figures"]:
+        if figure["what"].startswith(what):
+            return float(figure["value"])
+    raise KeyError(what)
 
 
 def _machine() -> dict[str, Any]:

@@ -29,6 +29,7 @@ import redis_cluster
 import redis_limit
 import results
 import ring
+import scale
 import starts
 import step
 import three
@@ -104,13 +105,14 @@ def main() -> int:
                     missed += one.good is False
         others = usage.others_cores()
         if others > OTHERS_CORES:
-            print(
-                f"   others kept {others:.2f} of {os.cpu_count()} cores busy meanwhile: what was measured is too slow"
-            )
+            print(f"   others kept {others:.2f} of {os.cpu_count()} cores busy meanwhile: the figures are too slow")
         kept.add(name, options, measured, time.monotonic() - started, others)
     print(f"{missed} goals missed; {time.monotonic() - began:.0f} s")
-    for path in plots.draw(kept.benchmarks):
+    published = {name: one for name, one in kept.benchmarks.items() if not one["quick"]}
+    for path in plots.draw(published):
         print(f"drawn: {path}")
+    if page := scale.write(published):
+        print(f"computed: {page}")
     return 0
 
 
