@@ -1,6 +1,7 @@
 """A peer: Celery's chain of three tasks that do nothing, on the same Redis. Run by the Python that has Celery.
 
-`celery_peer.py REDIS_PORT DATABASE POOL [PROCESSES]`, then for each line `FLOWS BURST` on the standard input it prints
+`celery_peer.py REDIS_PORT DATABASE RESULTS POOL [PROCESSES]` (RESULTS: `all` are kept, or only the `last` one of a
+chain), then for each line `FLOWS BURST` on the standard input it prints
 {"p50_ms": ..., "p99_ms": ..., "flows_a_second": ..., "lost": ...}, until there is no more. As a module it is what its
 worker processes import.
 """
@@ -36,31 +37,34 @@ def step(_: object = None) -> dict[str, object]:
     return {}
 
 
-def three() -> object:
+def three(only_last: bool) -> object:
     """Started, its result to come."""
-    return chain(step.s(None), step.s(), step.s()).apply_async()
+    first, second = step.s(None), step.s()
+    if only_last:
+        first, second = first.set(ignore_result=True), second.set(ignore_result=True)
+    return chain(first, second, step.s()).apply_async()
 
 
-def measure(flows: int, burst: int) -> dict[str, float]:
+def measure(flows: int, burst: int, only_last: bool) -> dict[str, float]:
     """One round."""
     taken = []
     for _ in range(flows):
         began = time.perf_counter()
-        three().get(timeout=RESULT_SECONDS)  # type: ignore[attr-defined]
+        three(only_last).get(timeout=RESULT_SECONDS)  # type: ignore[attr-defined]
         taken.append((time.perf_counter() - began) * 1e3)
     began = time.perf_counter()
-    for result in [three() for _ in range(burst)]:
+    for result in [three(only_last) for _ in range(burst)]:
         result.get(timeout=RESULT_SECONDS)  # type: ignore[attr-defined]
     rate = burst / (time.perf_counter() - began)
     p99 = sorted(taken)[min(len(taken) - 1, int(len(taken) * 0.99))]
     return {"p50_ms": statistics.median(taken), "p99_ms": p99, "flows_a_second": rate}
 
 
-def measure_until_whole(flows: int, burst: int) -> dict[str, float]:
+def measure_until_whole(flows: int, burst: int, only_last: bool) -> dict[str, float]:
     """One round in which each result came, and in how many before one did not."""
     for lost in range(ROUNDS_MAX):
         try:
-            return {**measure(flows, burst), "lost": lost}
+            return {**measure(flows, burst, only_last), "lost": lost}
         except exceptions.TimeoutError:
             continue
     raise SystemExit(f"Celery lost a result in each of {ROUNDS_MAX} rounds")
@@ -68,7 +72,8 @@ def measure_until_whole(flows: int, burst: int) -> dict[str, float]:
 
 def main() -> None:
     """Start a worker, measure what is asked for, end it."""
-    pool, *processes = sys.argv[3:]
+    kept, pool, *processes = sys.argv[3:]
+    only_last = kept == "last"
     command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "celery_peer", "worker", "--pool", pool]
     command += ["-c", *processes] if processes else []
     command += ["-n", f"{pool}@peer", "--loglevel", "error"]
@@ -80,9 +85,10 @@ def main() -> None:
         stdout=subprocess.DEVNULL,
     )
     try:
-        three().get(timeout=60)  # type: ignore[attr-defined]
+        three(only_last).get(timeout=60)  # type: ignore[attr-defined]
         for line in sys.stdin:
-            print(json.dumps(measure_until_whole(*map(int, line.split()))), flush=True)
+            flows, burst = map(int, line.split())
+            print(json.dumps(measure_until_whole(flows, burst, only_last)), flush=True)
         app.close()
     finally:
         worker.terminate()

@@ -1,6 +1,7 @@
 """*three* and a burst beside Celery's chain of three, turn and turn about on one Redis.
 
 Celery is taken at its better setting: worker processes (prefork) or one process without (solo), whichever does more.
+Both keep the result of each task, as Orchy does; what it gains when it keeps only a chain's last one is shown beside.
 """
 
 from __future__ import annotations
@@ -25,8 +26,13 @@ from work import STEP, chain, run_to_end
 #: The Python of an environment that has Celery; `nox -s bench` makes one.
 PYTHON = "CELERY_PYTHON"
 PEER = Path(__file__).with_name("celery_peer.py")
-#: Setting and the number of the Redis database that it has to itself.
-SETTINGS = {"prefork, 2": 1, "solo": 2}
+#: What `celery_peer.py` is told of each setting; each has a Redis database to itself.
+SETTINGS = {
+    "prefork, 2": ("all", "prefork", "2"),
+    "solo": ("all", "solo"),
+    "prefork, 2, last result only": ("last", "prefork", "2"),
+}
+LIGHTER = "prefork, 2, last result only"
 
 
 @attrs.define
@@ -90,16 +96,25 @@ def run(server: Server, options: Options) -> Iterator[Measured]:
     yield figure("three beside them, p50", p50s, "ms")
     yield figure("three beside them, p99", p99s, "ms")
     yield figure(f"burst {5 * count:,} beside them", rates, "flows/s")
+    lighter = peers.pop(LIGHTER)
     quickest = min(peers.values(), key=lambda peer: statistics.median(peer.p50s))
     busiest = max(peers.values(), key=lambda peer: statistics.median(peer.rates))
     yield at_most("three / Celery's better, p50", _ratios(p50s, quickest.p50s), "times", 1)
     yield figure("three / Celery's better, p99", _ratios(p99s, quickest.p99s), "times")
     yield at_least("burst / Celery's better", _ratios(rates, busiest.rates), "times", 8)
+    yield figure(f"three / Celery's ({LIGHTER}), p50", _ratios(p50s, lighter.p50s), "times")
+    yield figure(f"burst / Celery's ({LIGHTER})", _ratios(rates, lighter.rates), "times")
 
 
 @contextmanager
 def _run(python: str, server: Server, setting: str) -> Iterator[Celery]:
-    command = [python, str(PEER), str(server.redis.ports[0]), str(SETTINGS[setting]), *setting.split(", ")]
+    command = [
+        python,
+        str(PEER),
+        str(server.redis.ports[0]),
+        str(list(SETTINGS).index(setting) + 1),
+        *SETTINGS[setting],
+    ]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes)
     try:

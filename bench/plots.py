@@ -44,13 +44,15 @@ def draw(benchmarks: Benchmarks) -> Iterator[Path]:
             yield path
 
 
-def _bars(plt: Any, bars: list[tuple[str, float, str]], title: str, label: str, log: bool) -> Any:
-    """Horizontal bars, the first one on top, each with its value."""
+def _bars(plt: Any, bars: list[tuple[str, float, str]], title: str, label: str, *, log: bool) -> Any:
+    """Horizontal bars, the best one on top, each with its value. On a log scale little is good, else much."""
+    bars = sorted(bars, key=lambda bar: bar[1], reverse=not log)
+    where = "upper right" if log else "lower right"
     figure, axes = plt.subplots(figsize=(7.2, 0.42 * len(bars) + 1.0))
     names, values, colours = zip(*reversed(bars), strict=True)
     axes.barh(names, values, color=colours, height=0.65)
     axes.set(title=title, xlabel=label, **({"xscale": "log"} if log else {}))
-    axes.set_xlim(right=max(values) * (2.2 if log else 1.15))
+    axes.set_xlim(1 if log else 0, max(values) * (3 if log else 1.15))
     for at, one in enumerate(values):
         axes.text(one, at, f" {one:,.0f}" if one >= 100 else f" {one:.1f}", va="center")
     kinds = {
@@ -59,7 +61,7 @@ def _bars(plt: Any, bars: list[tuple[str, float, str]], title: str, label: str, 
         PUBLISHED: "published, other machines",
     }
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in kinds if colour in colours]
-    axes.legend(handles, [kinds[colour] for colour in kinds if colour in colours], loc="lower right", frameon=False)
+    axes.legend(handles, [kinds[colour] for colour in kinds if colour in colours], loc=where, frameon=False)
     return figure
 
 
