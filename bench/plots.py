@@ -84,19 +84,19 @@ def _burst(plt: Any, benchmarks: Benchmarks) -> Any:
         ("Celery, prefork 2", value(benchmarks, "celery", "Celery (prefork, 2), burst"), PEER),
         ("Celery, solo", value(benchmarks, "celery", "Celery (solo), burst"), PEER),
     ]
-    return _bars(plt, bars, "A burst of flows of three actions, two cores for all", "flows a second", log=False)
+    return _bars(plt, bars, "A burst of flows of three actions, one machine for all", "flows a second", log=False)
 
 
 def _line(axes: Any, points: list[list[float]], **how: Any) -> None:
     axes.plot([x for x, _ in points], [y for _, y in points], color=OURS, **how)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(y for _, y in points))
     axes.grid(axis="y", alpha=0.3)
 
 
 def _chain(plt: Any, benchmarks: Benchmarks) -> Any:
     figure, axes = plt.subplots(figsize=(7.2, 2.8))
     _line(axes, benchmarks["chain"]["series"]["chain 1,000 by step"])
-    axes.set(title="A step costs the same, however long the flow is", xlabel="step of a chain of 1,000", ylabel="ms")
+    axes.set(title="How long a step takes along a flow of 1,000", xlabel="step of a chain of 1,000", ylabel="ms")
     return figure
 
 
@@ -118,7 +118,8 @@ def _scaling(plt: Any, benchmarks: Benchmarks) -> Any:
     left.set_xticks(counts, [str(count) for count in counts], minor=False)
     left.minorticks_off()
     _line(right, series["burst by nodes"], marker="o")
-    right.set(title="64 partitions, two cores for all nodes", xlabel="nodes")
+    right.set(title="64 partitions, one machine for all nodes", xlabel="nodes")
+    right.set_ylim(0, 1.1 * max(rate for points in series.values() for _, rate in points))
     right.set_xticks([int(count) for count, _ in series["burst by nodes"]])
     return figure
 
