@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from load import start_one_by_one
 from processes import Server, WorkerProcess
+from progress import Progress
 from redises import RedisUse
 from work import ended, start_many
 
@@ -81,10 +82,13 @@ def burst(
     else:
         _start_everywhere(servers, name, flows)
     started = time.perf_counter()
-    while sum(map(ended, servers)) - ended_before < flows:
+    progress = Progress("flows of a burst that have ended", flows)
+    while (done := round(sum(map(ended, servers)) - ended_before)) < flows:
+        progress.at(done)
         time.sleep(ASK_EVERY_SECONDS)
         if time.perf_counter() - began > BURST_SECONDS_MAX:
             raise SystemExit(f"a burst of {flows:,} flows has not ended after {BURST_SECONDS_MAX:.0f} s")
+    progress.at(done)
     seconds = time.perf_counter() - began
     made = Burst(
         flows,

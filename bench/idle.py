@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 
@@ -76,6 +77,7 @@ def run_retention(options: Options) -> Iterator[Measured]:
             wait_for(lambda: _flow_keys(server) == 0, GONE_SECONDS)
             gone = time.perf_counter() - ended
             if not options.quick:
+                print("  waiting until the ids of removed flows are forgotten: two minutes", file=sys.stderr)
                 wait_for(lambda: redis.keys() <= keys, FORGOTTEN_SECONDS)
             forgotten = time.perf_counter() - ended
             left = redis.keys() - keys

@@ -20,6 +20,7 @@ from bursts import burst
 from figures import Measured, at_least, at_most, figure, percentile
 from options import Options
 from processes import Server, run_worker
+from progress import Progress
 from waiting import STOP_SECONDS
 from work import STEP, chain, run_to_end
 
@@ -80,11 +81,14 @@ def run(server: Server, options: Options) -> Iterator[Measured]:
             peer.measure(20, 100)
             peer.p50s, peer.p99s, peer.rates = [], [], []
         burst([server], [worker], "three", 500)
-        for _ in range(options.runs):
+        progress = Progress("rounds of Celery's and our own", options.runs)
+        for done in range(options.runs):
+            progress.at(done)
             for peer in peers.values():
                 peer.measure(flows, count)
             ours.append([run_to_end(server, "three")[0] for _ in range(flows)])
             rates.append(burst([server], [worker], "three", 5 * count).rate)
+        progress.at(options.runs)
     for name, peer in peers.items():
         yield figure(f"Celery ({name}), chain of three, p50", peer.p50s, "ms")
         yield figure(f"Celery ({name}), chain of three, p99", peer.p99s, "ms")
