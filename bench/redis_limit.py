@@ -19,7 +19,7 @@ def run(options: Options) -> Iterator[Measured]:
     """In both ways that work can take. What was recorded is played again after all of it has been removed."""
     flows = options.count(FLOWS, 1_000)
     for queued, way in ((False, "handed out by the commits"), (True, "through queues, claims of 100")):
-        rates, busy, costs = [], [], []
+        rates, busy, whole, costs = [], [], [], []
         recording = record(flows, queued=queued)
         # A part of them in single batches, for what Redis counts is asked for in between.
         part = attrs.evolve(recording, batches=recording.batches[: len(recording.batches) // 4])
@@ -31,12 +31,15 @@ def run(options: Options) -> Iterator[Measured]:
                 replay(recording, redis.ports[0])
                 seconds = time.perf_counter() - began
                 rates.append(flows / seconds)
-                busy.append(100 * sum(redis.use().since(before).cpu_seconds) / seconds)
+                cpu = sum(redis.use().since(before).cpu_seconds)
+                busy.append(100 * cpu / seconds)
+                whole.append(flows / cpu)
                 redis.clear()
                 costs.append(_costs(redis, part))
         yield figure(f"one Redis, three {way}", rates, "flows/s")
         yield figure(f"  {way}: Redis calls", recording.commands / flows, "a flow")
         yield figure(f"  {way}: of a core that Redis used", busy, "%")
+        yield figure(f"  {way}: with a whole core", whole, "flows/s")
         for name in costs[0]:
             yield figure(f"  {way}: time in the script of a {name}", [one[name] for one in costs], "us")
         totals = [sum(one[name] * times for name, times in _per_flow(queued).items()) for one in costs]
