@@ -39,9 +39,12 @@ class Site:
 
 
 def measure(sites: Sequence[Site], rounds: int, flows: int) -> None:
-    """A burst on one after the other, again and again: what changes on the machine meanwhile, changes for all."""
-    for _ in range(rounds):
-        for site in sites:
+    """A burst on one after the other, again and again: what changes on the machine meanwhile, changes for all.
+
+    Each other round goes backwards, for what one leaves to the disk, the next one feels.
+    """
+    for number in range(rounds):
+        for site in reversed(sites) if number % 2 else sites:
             site.bursts.append(burst(site.servers, site.workers, "three", flows))
 
 
