@@ -74,8 +74,8 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The standard work on real processes, beside its goals and beside Celery. `-- NAME ...`."""
-    _install(session)
+    """The standard work on real processes, beside its goals and Celery; draws plots. `-- NAME ...`, `-- --help`."""
+    _install(session, "bench")
     session.run("python", "bench/run.py", *session.posargs, env={"CELERY_PYTHON": _celery(session)})
 
 

@@ -1,42 +1,78 @@
-"""A figure beside its goal."""
+"""A figure beside its goal, and what a plot is drawn from."""
 
 from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import attrs
 
 
 @attrs.frozen
 class Figure:
-    """One measurement. `good` is None where there is no goal."""
+    """One measurement: the median of `runs`, which lay between `low` and `high`.
+
+    `ratio` is the value over its goal. It and `good` are None where there is no goal, or a goal of nothing at all.
+    """
 
     what: str
     value: float
     unit: str = ""
     goal: str = ""
     good: bool | None = None
+    ratio: float | None = None
+    runs: int = 1
+    low: float | None = None
+    high: float | None = None
 
     def line(self) -> str:
         """For people."""
-        shown = (
-            f"{self.value:,.0f}"
-            if self.value >= 1_000
-            else f"{self.value:.3g}"
-            if self.value < 10
-            else f"{self.value:.1f}"
-        )
-        return f"{self.what:58} {shown:>9} {self.unit:10} {self.goal:12} {'MISSED' if self.good is False else ''}"
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        spread = "" if self.low is None or self.high is None else f"{shown(self.low)} .. {shown(self.high)}"
+        missed = "MISSED" if self.good is False else ""
+        line = f"{self.what:60} {shown(self.value):>9} {self.unit:12} {self.goal:10} {ratio:>6} {missed:6} {spread}"
+        return line.rstrip()
 
 
-def at_most(what: str, value: float, unit: str, most: float) -> Figure:
+@attrs.frozen
+class Series:
+    """Points of a plot. It is kept in the results and not printed."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+Measured: TypeAlias = Figure | Series
+HEADING = f"{'what (median)':60} {'figure':>9} {'':12} {'goal':10} {'ratio':>6} {'':6} lowest .. highest"
+
+
+def shown(value: float) -> str:
+    """A number as people read it."""
+    if abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def figure(what: str, values: float | Sequence[float], unit: str = "") -> Figure:
+    """One value, or the median of some."""
+    if isinstance(values, int | float):
+        return Figure(what, values, unit)
+    return Figure(what, statistics.median(values), unit, runs=len(values), low=min(values), high=max(values))
+
+
+def at_most(what: str, values: float | Sequence[float], unit: str, most: float) -> Figure:
     """A figure that should be small."""
-    return Figure(what, value, unit, f"<= {most:,g}", value <= most)
+    one = figure(what, values, unit)
+    return attrs.evolve(one, goal=f"<= {most:,g}", good=one.value <= most, ratio=one.value / most if most else None)
 
 
-def at_least(what: str, value: float, unit: str, least: float) -> Figure:
+def at_least(what: str, values: float | Sequence[float], unit: str, least: float) -> Figure:
     """A figure that should be large."""
-    return Figure(what, value, unit, f">= {least:,g}", value >= least)
+    one = figure(what, values, unit)
+    return attrs.evolve(one, goal=f">= {least:,g}", good=one.value >= least, ratio=one.value / least if least else None)
 
 
-def percentile(values: list[float], percent: float) -> float:
+def percentile(values: Sequence[float], percent: float) -> float:
     """The value that `percent` of them are not above."""
     return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]

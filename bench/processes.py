@@ -1,39 +1,38 @@
-"""Real processes for the benchmarks: a Redis, a server, a worker; ended at the end."""
+"""Real processes for the benchmarks: nodes and workers; ended at the end."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
+import profiles
+import waiting
+from redises import RedisServers
+from waiting import end, wait_for
 
 from orchy.demo.processes import free_port
-from orchy.store.redis.embedded import find_binary
 
-START_SECONDS = 30.0
+PARTITIONS = 64
+#: How long the nodes of a cluster may take to share out the partitions.
+SETTLE_SECONDS = 60.0
+#: Attempts that a worker holds at a time. Tried from 64 to 512: see `nox -s bench -- slots`.
+SLOTS = 256
 
-#: As workers in other languages do: one Push for each result, many at a time.
-PLAIN = """
-from orchy.worker import results
-results.RESULTS_PER_CALL, results.CALLS_MAX = 1, 64
-"""
-
+PLAIN_WORKER = Path(__file__).with_name("plain_worker.py")
 WORKER = """
 import sys
 from orchy.worker import Worker
-worker = Worker(sys.argv[1], worker_id="bench")
-for name in sys.argv[2:]:
-    @worker.action(name, threads=64, batch_size=64, timeout_seconds=60)
+slots = int(sys.argv[1])
+worker = Worker(*sys.argv[2].split(","), worker_id="bench")
+for name in sys.argv[3:]:
+    @worker.action(name, threads=slots, batch_size=100, timeout_seconds=60)
     async def nothing(data):
         return {}
 worker.run()
@@ -42,11 +41,12 @@ worker.run()
 
 @attrs.define
 class Server:
-    """A server and one kept-alive connection to its REST port."""
+    """A node and one kept-alive connection to its REST port."""
 
     http_port: int
     grpc_port: int
-    redis_port: int
+    gossip_port: int
+    redis: RedisServers
     process: subprocess.Popen[bytes]
     connection: http.client.HTTPConnection
 
@@ -64,106 +64,101 @@ class Server:
         return json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
 
     def metric(self, name: str) -> float:
-        """One value of /metrics."""
+        """One value of /metrics; 0 for one that is not there yet."""
         for line in self.call("GET", "/metrics").splitlines():
             if line.startswith(f"{name} "):
                 return float(line.split()[1])
-        raise KeyError(name)
-
-    def redis_bytes(self) -> int:
-        """What Redis has allocated."""
-        with socket.create_connection(("127.0.0.1", self.redis_port), 5) as connection:
-            connection.sendall(b"INFO memory\r\n")
-            for line in connection.makefile("rb"):
-                if line.startswith(b"used_memory:"):
-                    return int(line.partition(b":")[2])
-        raise RuntimeError("Redis tells nothing of its memory")
+        return 0.0
 
     def memory_mb(self) -> float:
-        """What the server's process holds in memory."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        """What the node's process holds in memory."""
+        return waiting.memory_mb(self.process.pid)
 
     def cpu_seconds(self) -> float:
-        """What the server has used so far, user and system."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
+        """What the node has used so far, user and system."""
+        return waiting.cpu_seconds(self.process.pid)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+@attrs.frozen
+class WorkerProcess:
+    """A worker."""
 
+    process: subprocess.Popen[bytes]
 
-@contextmanager
-def run_redis(appendfsync: str) -> Iterator[int]:
-    """A Valkey with an append-only file on a loopback port."""
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [str(find_binary()), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
-        command += ["--appendonly", "yes", "--appendfsync", appendfsync]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            yield port
-        finally:
-            _end(process)
+    def cpu_seconds(self) -> float:
+        """What it has used so far, user and system."""
+        return waiting.cpu_seconds(self.process.pid)
 
 
 @contextmanager
-def run_server(redis_port: int) -> Iterator[Server]:
-    """A server on that Redis, ready."""
+def run_server(redis: RedisServers, *flags: str, name: str = "bench") -> Iterator[Server]:
+    """A node on that Redis, ready."""
     http_port, grpc_port, gossip_port = free_port(), free_port(), free_port()
-    command = [sys.executable, "-m", "orchy", "--redis-addr", f"127.0.0.1:{redis_port}", "--log-level", "warning"]
+    command = [sys.executable, "-m", "orchy", "--redis-addr", redis.addresses, "--log-level", "warning"]
     command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
-    command += ["--bind-addr", f"127.0.0.1:{gossip_port}", "--node-name", "bench"]
+    command += ["--bind-addr", f"127.0.0.1:{gossip_port}", "--node-name", name, *flags]
     process = subprocess.Popen(command)
     connection = http.client.HTTPConnection("127.0.0.1", http_port, timeout=120)
-    server = Server(http_port, grpc_port, redis_port, process, connection)
+    server = Server(http_port, grpc_port, gossip_port, redis, process, connection)
     try:
-        _wait_for(lambda: server.call("GET", "/health/ready")["ready"])
-        yield server
+        wait_for(lambda: server.call("GET", "/health/ready")["ready"])
+        with profiles.watch(process.pid):
+            yield server
     finally:
         server.connection.close()
-        _end(process)
+        end(process)
 
 
 @contextmanager
-def run_worker(server: Server, *actions: str, plain: bool = False) -> Iterator[None]:
-    """A worker whose actions do nothing, in its own process; known to the server. `plain`: a Push for each result."""
-    command = [sys.executable, "-c", (PLAIN if plain else "") + WORKER, f"127.0.0.1:{server.grpc_port}", *actions]
-    with _run_known(server, command, set(actions)):
-        yield
+def run_cluster(redis: RedisServers, nodes: int, *flags: str, partitions: int = PARTITIONS) -> Iterator[list[Server]]:
+    """Nodes of one cluster that have shared out the partitions."""
+    with ExitStack() as stack:
+        servers: list[Server] = []
+        for number in range(nodes):
+            joining = [f"--cluster-address=127.0.0.1:{servers[0].gossip_port}"] if servers else []
+            all_flags = [*joining, "--partitions", str(partitions), *flags]
+            servers.append(stack.enter_context(run_server(redis, *all_flags, name=f"bench-{number}")))
+
+        def shared() -> bool:
+            held = [server.metric("orchy_partitions_held") for server in servers]
+            return sum(held) == partitions and max(held) - min(held) <= 1
+
+        wait_for(shared, SETTLE_SECONDS)
+        yield servers
 
 
 @contextmanager
-def run_demo_worker(server: Server) -> Iterator[None]:
+def run_worker(servers: Server | Sequence[Server], *actions: str, slots: int = SLOTS) -> Iterator[WorkerProcess]:
+    """A worker whose actions do nothing, in its own process; known to the nodes."""
+    servers = [servers] if isinstance(servers, Server) else servers
+    addresses = ",".join(f"127.0.0.1:{server.grpc_port}" for server in servers)
+    command = [sys.executable, "-c", WORKER, str(slots), addresses, *actions]
+    with _run_known(servers, command, set(actions)) as worker:
+        yield worker
+
+
+@contextmanager
+def run_plain_worker(server: Server, *actions: str) -> Iterator[WorkerProcess]:
+    """A worker that knows the fixed calls only, as those in other languages do."""
+    command = [sys.executable, str(PLAIN_WORKER), f"127.0.0.1:{server.grpc_port}", *actions]
+    with _run_known([server], command, set(actions)) as worker:
+        yield worker
+
+
+@contextmanager
+def run_demo_worker(server: Server) -> Iterator[WorkerProcess]:
     """The demo's worker, which knows the actions of the notification workflow."""
     command = [sys.executable, "-m", "orchy.demo.worker", f"127.0.0.1:{server.grpc_port}"]
-    with _run_known(server, command, {"query-db", "sendSms", "sendEmail", "sendWahtsapp"}):
-        yield
+    with _run_known([server], command, {"query-db", "sendSms", "sendEmail", "sendWahtsapp"}) as worker:
+        yield worker
 
 
 @contextmanager
-def _run_known(server: Server, command: list[str], known: set[str]) -> Iterator[None]:
+def _run_known(servers: Sequence[Server], command: list[str], known: set[str]) -> Iterator[WorkerProcess]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        _wait_for(lambda: known <= {action["name"] for action in server.call("GET", "/action")["actions"]})
-        yield
+        for server in servers:
+            wait_for(lambda server=server: known <= {one["name"] for one in server.call("GET", "/action")["actions"]})
+        yield WorkerProcess(process)
     finally:
-        _end(process)
-
-
-def _wait_for(condition: Any) -> None:
-    give_up_at = time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up_at:
-        try:
-            if condition():
-                return
-        except (OSError, RuntimeError, http.client.HTTPException):
-            pass
-        time.sleep(0.05)
-    raise SystemExit("a process was not ready in time")
+        end(process)

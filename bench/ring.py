@@ -1,4 +1,4 @@
-"""The ring's figures: `python bench/ring.py [--json FILE]`.
+"""The ring's figures: `python bench/ring.py [--json FILE]`, and the short form that is part of the benchmarks.
 
 How many partitions move when a member joins or leaves, how even the load is afterwards and how long it takes to
 compute, for Orchy's ring and two others. Each line is the mean of RUNS sets of names (the time: their median).
@@ -14,10 +14,12 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import attrs
+from figures import Measured, figure
+from options import Options
 from rings import LOAD_BOUND, SCHEMES, VIRTUAL_NODES, Scheme
 
 RUNS = 20
@@ -80,6 +82,20 @@ def measure(scheme: Scheme, changes: Sequence[tuple[list[str], list[str]]], part
         spread.append(max(loads) - min(loads))
         over.append(max(loads) / (partitions / len(after)))
     return statistics.fmean(moved), statistics.fmean(spread), statistics.fmean(over), statistics.median(ms)
+
+
+def run(options: Options) -> Iterator[Measured]:
+    """Of Orchy's ring alone: how long it takes to compute, and what moves beside the fewest that can."""
+    seeds = range(options.count(RUNS, 5))
+    for before, after in CHANGES:
+        changes = [change(seed, before, after) for seed in seeds]
+        for partitions in PARTITIONS:
+            name = f"ring, {partitions:,} partitions, {before} -> {after} members"
+            moved, spread, _, ms = measure(SCHEMES["Orchy"], changes, partitions)
+            least = statistics.fmean(least_for(*one, partitions) for one in changes)
+            yield figure(f"{name}: computed in", ms, "ms")
+            yield figure(f"{name}: moved / the fewest", moved / least, "times")
+            assert spread <= 1, "balanced to within one partition"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,0 +1,53 @@
+"""Of processes: waiting for one, ending one, and what one has used."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import redis
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 15.0
+_NOT_YET = (OSError, RuntimeError, http.client.HTTPException, redis.ConnectionError)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = READY_SECONDS) -> None:
+    """Poll until it holds; one that can't be asked yet does not. Raises SystemExit when it does not in time."""
+    give_up_at = time.monotonic() + seconds
+    while time.monotonic() < give_up_at:
+        try:
+            if condition():
+                return
+        except _NOT_YET:
+            pass
+        time.sleep(0.05)
+    raise SystemExit("a process was not ready in time")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM; SIGKILL if that does not help."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(pid: int) -> float:
+    """What a process holds in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
