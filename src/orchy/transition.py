@@ -51,8 +51,8 @@ class Moved:
         self._scripts: deque[Evaluate] = deque()
 
     def take(self, event: Event) -> Verdict:
-        """Step once more."""
-        made: Step = step(self._graph, self.flow, event, self._rules)
+        """Step once more. Only the flow as it was before all steps is anybody else's."""
+        made: Step = step(self._graph, self.flow, event, self._rules, given_away=self.flow is not self.before)
         if made.verdict is Verdict.STALE:
             return Verdict.STALE
         self.flow = made.flow

@@ -76,6 +76,18 @@ def workflows(draw: st.DrawFn) -> Workflow:
     return Workflow("w", 1, actions, version=1)
 
 
+def _copy_of(flow: Flow) -> Flow:
+    """One whose parts may be changed."""
+    return replace(
+        flow,
+        running=dict(flow.running),
+        joins=dict(flow.joins),
+        finished=dict(flow.finished),
+        failed=dict(flow.failed),
+        phases=dict(flow.phases),
+    )
+
+
 @attrs.define
 class World:
     """What the effects of one flow have built up."""
@@ -96,7 +108,9 @@ class World:
 
     def take(self, event: Event) -> Verdict:
         before = self.flow
+        given_away = _copy_of(before)
         made = step(self.graph, before, event, self.rules)
+        assert made == step(self.graph, given_away, event, self.rules, given_away=True)
         if before.state.over:
             assert made.flow == before, "a flow that is over has moved"
             assert made.verdict is not Verdict.APPLIED

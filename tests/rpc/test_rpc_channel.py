@@ -257,6 +257,7 @@ async def test_a_server_that_takes_nothing_is_given_up(server, autojump_clock):
     with trio.fail_after(10 * SEND_SECONDS):
         await chatter()
     assert trio.current_time() - began == pytest.approx(SEND_SECONDS, abs=2)
+    await trio.testing.wait_all_tasks_blocked()
     assert server.outcome() is ConnectionLost
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import attrs
 from msgspec import Struct
@@ -41,6 +41,10 @@ _END_RECORDS = {
 }
 
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
 @attrs.frozen
 class Rules:
     """What a step needs beside the flow: the kinds of system actions, and what workers registered."""
@@ -70,19 +74,23 @@ class Changes(Struct, frozen=True):
 
 
 class Draft:
-    """One flow in the middle of one step."""
+    """One flow in the middle of one step.
 
-    def __init__(self, graph: Graph, flow: Flow, rules: Rules) -> None:
+    Its parts are copies, unless the flow was given away: then nobody looks at that flow again, and they are its own.
+    """
+
+    def __init__(self, graph: Graph, flow: Flow, rules: Rules, *, given_away: bool = False) -> None:
         self.graph = graph
         self.before = flow
         self.rules = rules
         self.state = flow.state
         self.error = flow.error
-        self.running = dict(flow.running)
-        self.joins = dict(flow.joins)
-        self.finished = dict(flow.finished)
-        self.failed = dict(flow.failed)
-        self.phases = dict(flow.phases)
+        part = _own if given_away else dict
+        self.running = part(flow.running)
+        self.joins = part(flow.joins)
+        self.finished = part(flow.finished)
+        self.failed = part(flow.failed)
+        self.phases = part(flow.phases)
         self.kept_events = flow.kept_events
         self.recent_event_ids = flow.recent_event_ids
         self.context = FlowContext(flow.input, self.finished)
@@ -287,6 +295,11 @@ class Draft:
             frozenset(self.touched_failed),
             self.kept_events is not before.kept_events or self.recent_event_ids is not before.recent_event_ids,
         )
+
+
+def _own(part: Mapping[_K, _V]) -> dict[_K, _V]:
+    assert isinstance(part, dict), "the machine made it"
+    return part
 
 
 def _state_of(phases: Mapping[Phase, int]) -> State:

@@ -111,13 +111,14 @@ class Step(Struct, frozen=True):
     verdict: Verdict
 
 
-def step(graph: Graph, flow: Flow, event: Event, rules: Rules) -> Step:
-    """The next step of a flow.
+def step(graph: Graph, flow: Flow, event: Event, rules: Rules, *, given_away: bool = False) -> Step:
+    """The next step of a flow. With `given_away` the caller has no use for `flow` afterwards, unless this raises or the
+    event is a DUPLICATE or REFUSED: its parts may be the next one's, so that a step of a wide flow copies nothing.
 
     Raises InvalidInput for a result that no worker of this flow can have (an action that is not there, or
     is the server's own), and for one kept event too many.
     """
-    draft = Draft(graph, flow, rules)
+    draft = Draft(graph, flow, rules, given_away=given_away)
     verdict = _take(draft, event)
     if verdict is Verdict.DUPLICATE or verdict is Verdict.REFUSED:
         return Step(flow, (), Changes(), verdict)
