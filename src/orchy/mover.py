@@ -52,6 +52,8 @@ TRIES_MAX = 10
 EVALUATIONS_PER_COMMIT = 20
 #: How many flows are stepped in one go. More gain little, and all else that the node does waits for its turn.
 FLOWS_AT_ONCE = 32
+#: How many such groups are under way: one is stepped while the store has the other one.
+GROUPS_AT_ONCE = 2
 
 
 class _Prepared(Struct, frozen=True):
@@ -186,22 +188,25 @@ class Mover:
 
     async def post_all(self, letters: Mapping[str, Sequence[Letter]]) -> None:
         """Have the events of many flows taken in; the letters have their answers then."""
-        long_way: list[str] = []
         flow_ids = list(letters)
         rules = await self._rules()
-        for first in range(0, len(flow_ids), FLOWS_AT_ONCE):
+
+        async def take(group: Sequence[str]) -> list[str]:
+            left: list[str] = []
             prepared: list[_Prepared] = []
-            for flow_id in flow_ids[first : first + FLOWS_AT_ONCE]:
+            for flow_id in group:
                 one = self._prepare_at_once(flow_id, letters[flow_id], rules)
                 if one is None:
-                    long_way.append(flow_id)
+                    left.append(flow_id)
                 else:
                     prepared.append(one)
-            long_way += await self._commit_prepared(prepared)
+            return left + await self._commit_prepared(prepared)
 
         async def wait_in_line(item: tuple[str, Letter]) -> None:
             await self._wait_in_line(*item)
 
+        groups = [flow_ids[first : first + FLOWS_AT_ONCE] for first in range(0, len(flow_ids), FLOWS_AT_ONCE)]
+        long_way = [flow_id for left in await gather(take, groups, GROUPS_AT_ONCE) for flow_id in left]
         await gather(wait_in_line, [(flow_id, letter) for flow_id in long_way for letter in letters[flow_id]])
 
     def _prepare_at_once(self, flow_id: str, letters: Sequence[Letter], rules: Rules) -> _Prepared | None:

@@ -19,7 +19,7 @@ from orchy.flow.graph import Graph
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.mailbox import Letter
-from orchy.mover import FLOWS_AT_ONCE, Mover
+from orchy.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE, Mover
 from orchy.ports import NoTakers, Observer, Takers, Wakeups
 from orchy.queries import FlowView, view_of
 from orchy.store.base import BATCH_MAX, DueTimer, FlowStore, TimerKey, TimerSetting
@@ -27,8 +27,6 @@ from orchy.tasks import Together, gather
 from orchy.transition import EncodeAction
 
 _FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-#: How many groups of a batch are under way: one is made while the other one is with the store.
-GROUPS_AT_ONCE = 2
 
 
 class Result(Struct, frozen=True):

@@ -9,8 +9,7 @@ import pytest
 import trio
 
 from orchy.errors import InvalidInput, NotFound, OutcomeUnknown, StoreRefused, StoreUnavailable, VersionConflict
-from orchy.mover import FLOWS_AT_ONCE
-from orchy.orchestrator import GROUPS_AT_ONCE
+from orchy.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE
 from orchy.rest import Services, create_app
 from orchy.starts import STARTS_MAX, Start, start_all
 from orchy.store.memory import outcome_of

@@ -72,6 +72,22 @@ async def test_a_poll_and_a_stream_side_by_side_both_get_work(autojump_clock, no
 # Results.
 
 
+async def test_each_message_is_answered_whichever_is_done_first(autojump_clock, node):
+    await node.start(2)
+    async with node.worker() as worker:
+        await worker.credit("a", 2)
+        first, second = worker.actions
+        node.store.commit_seconds = 2.0
+        slow = await worker.say(results=[result_for(first)])
+        await trio.sleep(1)
+        node.store.commit_seconds = 0.0
+        quick = await worker.say(results=[result_for(second)])
+        await trio.sleep(0.5)
+        assert [taken.number for taken in worker.taken] == [quick]
+        await trio.sleep(1)
+        assert [taken.number for taken in worker.taken] == [quick, slow]
+
+
 async def test_results_are_answered_in_their_order_and_what_follows_comes(autojump_clock, node):
     flow_ids = await node.start(2)
     async with node.worker() as worker:

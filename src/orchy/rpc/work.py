@@ -191,9 +191,11 @@ class _Session:
 
     async def _answer(self, message: Any) -> None:
         if message.results:
-            self._taken.append(pb.Taken(number=message.number, outcomes=await self._push(message.results)))
+            outcomes = await self._push(message.results)  # meanwhile `reply` may take what there is
+            self._taken.append(pb.Taken(number=message.number, outcomes=outcomes))
         if message.extend:
-            self._extended.append(pb.Extended(number=message.number, extended=await self._extend(message.extend)))
+            extended = await self._extend(message.extend)
+            self._extended.append(pb.Extended(number=message.number, extended=extended))
         self._answers += 1
         self._tell()
 
