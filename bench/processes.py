@@ -23,7 +23,7 @@ PARTITIONS = 64
 #: How long the nodes of a cluster may take to share out the partitions.
 SETTLE_SECONDS = 60.0
 #: Attempts that a worker holds at a time. Tried from 64 to 512: see `nox -s bench -- slots`.
-SLOTS = 256
+SLOTS = 512
 
 PLAIN_WORKER = Path(__file__).with_name("plain_worker.py")
 WORKER = """
