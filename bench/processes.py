@@ -6,6 +6,7 @@ import http.client
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from waiting import end, wait_for
 from orchy.demo.processes import free_port
 
 PARTITIONS = 64
+#: A connection that was quiet for longer may have been closed by the server, which it does after a minute.
+QUIET_SECONDS_MAX = 30.0
 #: How long the nodes of a cluster may take to share out the partitions.
 SETTLE_SECONDS = 60.0
 #: Attempts that a worker holds at a time. Tried from 64 to 512: see `nox -s bench -- slots`.
@@ -28,6 +31,7 @@ SLOTS = 512
 PLAIN_WORKER = Path(__file__).with_name("plain_worker.py")
 WORKER = """
 import sys
+import time
 from orchy.worker import Worker
 slots = int(sys.argv[1])
 worker = Worker(*sys.argv[2].split(","), worker_id="bench")
@@ -49,9 +53,13 @@ class Server:
     redis: RedisServers
     process: subprocess.Popen[bytes]
     connection: http.client.HTTPConnection
+    used_at: float = 0.0
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The JSON of an answer. Raises RuntimeError for an error."""
+        if time.monotonic() - self.used_at > QUIET_SECONDS_MAX:
+            self.connection.close()
+        self.used_at = time.monotonic()
         try:
             self.connection.request(method, path, None if body is None else json.dumps(body).encode())
             response = self.connection.getresponse()

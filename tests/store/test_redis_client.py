@@ -82,6 +82,27 @@ async def test_replies_find_their_callers_whoever_goes_away(valkey_port):
         assert await redis.execute("ECHO", "last", safe=True) == b"last"
 
 
+async def test_replies_find_their_callers_large_or_small_alone_or_together(valkey_port):
+    """What is alone leaves at once, what is not goes through the writer: they must not overtake each other."""
+    chance = random.Random(11)
+    done = 0
+
+    async with open_redis(settings_for(valkey_port)) as redis:
+
+        async def echo(number):
+            nonlocal done
+            text = str(number).encode() * chance.choice([1, 1, 100, 500_000])
+            assert await redis.execute("ECHO", text, safe=True) == text
+            done += 1
+
+        async with trio.open_nursery() as nursery:
+            for number in range(300):
+                nursery.start_soon(echo, number)
+                if chance.random() < 0.5:
+                    await trio.sleep(chance.choice([0.0001, 0.001, 0.01]))
+    assert done == 300
+
+
 async def test_a_server_that_is_killed_under_load_loses_no_count(killable):
     killable.start()
     done, unknown = 0, 0
