@@ -10,6 +10,7 @@ from typing import Any, cast
 import attrs
 import hiredis
 import trio
+from msgspec.structs import replace
 from processes import PARTITIONS
 from step import graph_of, three_commits
 from stores import NAMESPACE
@@ -94,7 +95,7 @@ async def _record(flows: int, queued: bool) -> Recording:
 
 
 def _handed_out(commit: Commit) -> Commit:
-    return attrs.evolve(commit, enqueue=[attrs.evolve(entry, worker=WORKER) for entry in commit.enqueue])
+    return replace(commit, enqueue=[replace(entry, worker=WORKER) for entry in commit.enqueue])
 
 
 def replay(recording: Recording, port: int, *, ahead: int = BATCHES_AHEAD) -> None:

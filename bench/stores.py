@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-import attrs
+from msgspec.structs import replace
 from processes import PARTITIONS
 from redises import RedisServers
 from step import graph_of, new_flow, results, take
@@ -39,4 +39,4 @@ def finished_threes(count: int) -> Iterator[Commit]:
     _, commit = take(graph, new_flow(graph, "flow"), events, 0)
     for _ in range(count):
         flow_id = str(uuid.uuid4())
-        yield attrs.evolve(commit, flow_id=flow_id, partition=partition_of(flow_id, PARTITIONS))
+        yield replace(commit, flow_id=flow_id, partition=partition_of(flow_id, PARTITIONS))
