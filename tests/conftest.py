@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import attrs
 import pytest
 import redis
 
+from orchy.demo.processes import free_port
 from orchy.store.redis.embedded import find_binary
 
 START_SECONDS = 30.0
@@ -28,24 +28,10 @@ SLOTS = 16_384
 STOP_SECONDS = 30.0
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def server_port() -> int:
-    """A free port with one 10,000 above it for the cluster's bus."""
-    while (port := free_port()) >= 50_000:
-        pass
-    return port
-
-
 @contextmanager
 def run_server(folder: Path, *, cluster: bool) -> Iterator[int]:
     """A Valkey on a loopback port, without persistence; stopped at the end."""
-    port = server_port()
+    port = free_port()
     command = [str(find_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     if cluster:
         command += ["--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{port}.conf"]

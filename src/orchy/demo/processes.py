@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,14 +18,24 @@ from orchy.demo.rest import RestClient
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 15.0
+PORTS_TRIED_MAX = 1_000
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port that nobody has now, of those that no system gives to whoever connects: so that nobody has it later.
+
+    10,000 above it (the bus of a Redis Cluster) is below the ports of connections, too. Raises OSError.
+    """
+    for _ in range(PORTS_TRIED_MAX):
+        port = random.SystemRandom().randrange(10_000, 22_000)  # whatever seeds others set
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(type=kind) as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
         return port
+    raise OSError("there is no free port")
 
 
 @asynccontextmanager
