@@ -15,7 +15,6 @@ from orchy.demo.processes import free_port
 from orchy.store.redis.embedded import find_binary
 
 SLOTS = 16_384
-#: The bus of a Redis Cluster is this far above a server's port.
 
 
 @attrs.frozen
