@@ -15,7 +15,6 @@ from orchy.rest.tcp import TcpConnection
 
 KEEP_ALIVE_SECONDS = 75
 READ_TIMEOUT_SECONDS = 60
-BACKLOG = 1_024
 
 
 async def serve(
