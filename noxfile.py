@@ -118,6 +118,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def attacks(session: nox.Session) -> None:
+    """Real nodes under attack from outside, each within its bounds. `-- NAME ...`, `-- --write`: docs/security.md."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.attacks", *session.posargs)
+
+
+@nox.session
 def clients(session: nox.Session) -> None:
     """Workers in Go and Java, generated from proto/, against a real server; needs their toolchains. `-- go`."""
     _install(session, "test", "proto")

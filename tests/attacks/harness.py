@@ -1,0 +1,198 @@
+"""A real node under attack, and somebody who uses it meanwhile.
+
+An attack gets a `Target` and returns what it saw in a few words; it raises AssertionError when an answer is not the one
+that is promised. Beside it, one client after the other asks the node for something ordinary: how long each has waited,
+and how much memory the node took, is measured here, for all attacks in the same way.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from tests.conftest import OrchyServer
+
+#: Between two requests of the client that measures.
+PAUSE_SECONDS = 0.02
+#: A request that has no answer by then counts as one that took so long.
+REQUEST_SECONDS_MAX = 30.0
+#: The node's memory is looked at so often.
+MEMORY_LOOK_SECONDS = 0.05
+
+
+@attrs.frozen
+class Attack:
+    """`waits_seconds_max` and `memory_mb_max` bound what others wait, and by how much the node grows."""
+
+    name: str
+    what: str
+    run: Callable[[Target], str]
+    nodes: int = 1
+    flags: tuple[str, ...] = ()
+    waits_seconds_max: float = 1.0
+    memory_mb_max: float = 100.0
+
+    @property
+    def bound(self) -> str:
+        """As the table shows it."""
+        return f"lives; others wait <= {self.waits_seconds_max * 1000:.0f} ms; <= {self.memory_mb_max:.0f} MB more"
+
+
+@attrs.frozen
+class Observed:
+    """What came of one."""
+
+    said: str
+    longest_seconds: float
+    usual_seconds: float
+    grown_mb: float
+    requests: int
+    alive: bool
+
+    @property
+    def shown(self) -> str:
+        """As the table shows it."""
+        life = "" if self.alive else "THE NODE ENDED; "
+        return f"{life}{self.said}; others waited <= {self.longest_seconds * 1000:.0f} ms; {self.grown_mb:+.0f} MB"
+
+
+@attrs.frozen
+class Target:
+    """The nodes that are attacked; the first one is the one that is measured. `folder` is for files of the attack."""
+
+    nodes: list[OrchyServer]
+    folder: Path
+
+    @property
+    def node(self) -> OrchyServer:
+        """The one that is measured."""
+        return self.nodes[0]
+
+    @property
+    def log(self) -> str:
+        """What the first node has logged so far."""
+        return self.node.log_path.read_text(errors="replace")
+
+
+ATTACKS: dict[str, Attack] = {}
+
+
+def attack(
+    what: str,
+    *,
+    nodes: int = 1,
+    flags: tuple[str, ...] = (),
+    waits_seconds_max: float = 1.0,
+    memory_mb_max: float = 100.0,
+) -> Callable[[Callable[[Target], str]], Callable[[Target], str]]:
+    """Register a function as an attack; its name is the attack's."""
+
+    def register(run: Callable[[Target], str]) -> Callable[[Target], str]:
+        name = run.__name__.replace("_", "-")
+        assert name not in ATTACKS, f"there are two attacks named {name}"
+        ATTACKS[name] = Attack(name, what, run, nodes, flags, waits_seconds_max, memory_mb_max)
+        return run
+
+    return register
+
+
+def observe(one: Attack, folder: Path) -> Observed:
+    """Start the nodes, attack, look; the nodes are ended then, whatever happens."""
+    with _running(one, folder) as nodes:
+        target = Target(nodes, folder)
+        usual = [_request(target.node) for _ in range(20)]
+        before_mb = memory_mb(target.node)
+        times, peak_mb, stop = [0.0], [before_mb], threading.Event()
+
+        def ask() -> None:
+            while not stop.wait(PAUSE_SECONDS):
+                times.append(_request(target.node))
+
+        def look() -> None:
+            while not stop.wait(MEMORY_LOOK_SECONDS):
+                peak_mb.append(memory_mb(target.node))
+
+        watchers = [threading.Thread(target=watch, daemon=True) for watch in (ask, look)]
+        for watcher in watchers:
+            watcher.start()
+        try:
+            said = one.run(target)
+        finally:
+            stop.set()
+            for watcher in watchers:
+                watcher.join(REQUEST_SECONDS_MAX + 1)
+        alive = all(node.process is not None and node.process.poll() is None for node in nodes)
+        if alive:
+            times.append(_request(target.node))
+        grown_mb = max(peak_mb) - before_mb
+        return Observed(said, max(times), sorted(usual)[len(usual) // 2], grown_mb, len(times) - 1, alive)
+
+
+@contextmanager
+def _running(one: Attack, folder: Path) -> Iterator[list[OrchyServer]]:
+    nodes: list[OrchyServer] = []
+    try:
+        for number in range(one.nodes):
+            flags = [*one.flags, "--node-name", f"node-{number}"]
+            if number:
+                flags += ["--cluster-address", f"127.0.0.1:{nodes[0].gossip_port}"]
+            else:
+                flags += ["--data-dir", str(folder / "data")]
+            nodes.append(OrchyServer(flags, folder / f"node-{number}.log"))
+            nodes[-1].start()
+        yield nodes
+    finally:
+        for node in reversed(nodes):
+            if node.process is not None and node.process.poll() is None:
+                node.kill()
+
+
+def _request(node: OrchyServer) -> float:
+    """How long something ordinary takes, in seconds; REQUEST_SECONDS_MAX if there was no good answer."""
+    began = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", node.http_port, timeout=REQUEST_SECONDS_MAX)
+    try:
+        connection.request("GET", "/health/live")
+        response = connection.getresponse()
+        response.read()
+        return time.monotonic() - began if response.status == 200 else REQUEST_SECONDS_MAX
+    except (OSError, http.client.HTTPException):
+        return REQUEST_SECONDS_MAX
+    finally:
+        connection.close()
+
+
+def memory_mb(node: OrchyServer) -> float:
+    """Of the node and the processes that run its scripts, in MiB; its embedded store is not counted."""
+    assert node.process is not None
+    return sum(_resident_mb(pid) for pid in _family(node.process.pid))
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return
+    for child in map(int, children):
+        try:
+            is_store = b"launcher.py" in Path(f"/proc/{child}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if not is_store:
+            yield from _family(child)
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    resident = status.partition("VmRSS:")[2].split()
+    return int(resident[0]) / 1024 if resident else 0.0
