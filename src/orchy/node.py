@@ -47,7 +47,7 @@ from orchy.rpc.tls import server_context
 from orchy.rpc.work import WorkSessions
 from orchy.store.base import NamespaceSettings, RegisteredNode
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
-from orchy.store.redis.checks import check_servers
+from orchy.store.redis.checks import check_rights, check_servers
 from orchy.store.redis.embedded import open_embedded_redis
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
@@ -261,6 +261,7 @@ async def _open_store(config: Config, membership: GossipMembership) -> AsyncIter
         try:
             async with open_redis(settings) as redis:
                 report = await check_servers(redis)
+                await check_rights(redis, config.namespace, config.partitions)
                 log.info("store: %s; %s", report.server, "; ".join(report.promises))
                 started = True
                 yield redis, RedisStore(redis, config.namespace)

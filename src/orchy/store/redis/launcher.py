@@ -23,7 +23,7 @@ EXIT_LOCKED = 75
 LOCK_WAIT_SECONDS = 10.0
 #: A node that is seen alive for so long has the directory; one that was just ended may still be seen for a moment.
 OWNER_ALIVE_SECONDS = 0.5
-#: Said on standard output once this launcher has the directory: whatever answers at the socket from now on is its server.
+#: Said on standard output once this launcher has the directory: what answers at the socket from now on is its server.
 LOCKED = b"\n"
 #: Nobody but the user who runs the node may read what is made here.
 UMASK = 0o077
