@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
+import redis
 
 pytestmark = pytest.mark.real
 
@@ -29,3 +31,22 @@ def test_a_second_node_on_one_data_directory_is_refused_and_others_can_still_joi
     third = orchy_server("--cluster-address", f"127.0.0.1:{first.gossip_port}", "--node-name", "third").start()
     wait_for(lambda: len(third.get("/cluster")["members"]) == 2)
     assert first.get("/flow") == {"flows": [], "cursor": None}
+
+
+def test_after_flushall_the_settings_are_restored_and_the_loss_is_told(orchy_server, valkey_port, wait_for):
+    node = orchy_server("--redis-addr", f"127.0.0.1:{valkey_port}", "--namespace", "flushed").start()
+    with redis.Redis(port=valkey_port) as client:
+        before = client.hgetall("{flushed}:settings")
+        assert before
+        client.flushall()
+        wait_for(lambda: client.hgetall("{flushed}:settings") == before)
+    wait_for(lambda: "LOST DATA" in node.log_path.read_text())
+    assert "somebody else has taken them" not in node.log_path.read_text()
+    wait_for(lambda: node.get("/health/ready")["ready"])
+    assert "orchy_store_losses_total 1" in http_text(node, "/metrics")
+    assert node.stop() == 0
+
+
+def http_text(node, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.http_port}{path}", timeout=20) as response:
+        return response.read().decode()
