@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import enum
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from email.utils import formatdate
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -28,6 +26,7 @@ from orchy.rest.answers import encode, error_body, headers_of
 from orchy.rest.boundedlog import BoundedLog
 from orchy.rest.guard import Guard, path_of
 from orchy.rest.refusal import Refusal, shown
+from orchy.rest.reply import Reply
 from orchy.rest.room import Bucket, Room
 from orchy.sockets import PromptStream
 
@@ -122,15 +121,12 @@ class Connection:
         self._client: tuple[str, int] = ("", 0)
         self._local: tuple[str, int] = ("", 0)
         self._unsent = bytearray()
-        self._new_answer(b"")
+        self._expect(b"")
 
-    def _new_answer(self, body: bytes) -> None:
+    def _expect(self, body: bytes) -> None:
+        """An answer to a request that has this body."""
         self._body: bytes | None = body
-        self._start: Any = None
-        self._left_bytes: int | None = None  # of the answer, if it was said how long it is
-        self._is_bodyless = False
-        self._started = False
-        self._ended = False
+        self._reply = Reply(self._h11, b"" if self._request is None else self._request.method)
         self._knows_of_end = False  # the application, of the client's
         self._ahead_bytes = 0
 
@@ -190,14 +186,14 @@ class Connection:
             )
             if refusal is not None:
                 raise _Refused(refusal)
-            self._new_answer(await self._read_body(headers))
+            self._expect(await self._read_body(headers))
             if self._scope.cancel_called:  # evicted, or too late, in this very moment
                 await trio.lowlevel.checkpoint()
             self._scope.deadline = float("inf")
             self._phase = Phase.SERVING
             self._door.room.serve(self)
             await self._answer(request, headers)
-            if not self._ended or self._gone:
+            if not self._reply.ended or self._gone:
                 return
             if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
                 return
@@ -325,7 +321,7 @@ class Connection:
             self._door.observer.connection_failed()
             failures.error("the application failed for %s", self.about, error=group)
             self._stopping = True
-        if not self._started and not self._knows_of_end:
+        if not self._reply.started and not self._knows_of_end:
             await self._answer_alone(500, "the server failed; its log says why")
 
     async def _answer_alone(self, status: int, sentence: str) -> None:
@@ -352,37 +348,10 @@ class Connection:
 
     async def _send_message(self, message: Any) -> None:
         """ASGI's: the head of an answer, or some of its body."""
-        if message["type"] == "http.response.start":
-            self._start = message
-            return
-        if self._gone:
-            return
-        if not self._started:
-            self._begin_answer(self._start)
-        body, more = message.get("body", b""), message.get("more_body", False)
-        if body and not self._is_bodyless:
-            self._unsent += self._h11.send(h11.Data(data=body))
-        if self._left_bytes is not None:
-            self._left_bytes -= len(body)
-        if not more:
-            self._unsent += self._h11.send(h11.EndOfMessage())
-            self._ended = True
-        # Quart says that an answer is over after it has given all of it: that is waited for where it is known to come.
-        if not more or self._left_bytes != 0 or len(self._unsent) > GATHERED_BYTES_MAX:
-            await self._flush()
-
-    def _begin_answer(self, start: Any) -> None:
-        status: int = start["status"]
-        headers = [(bytes(name).lower(), bytes(value)) for name, value in start["headers"]]
-        lengths = [int(value) for name, value in headers if name == b"content-length"]
-        self._left_bytes = lengths[0] if lengths else None
-        assert self._request is not None
-        self._is_bodyless = self._request.method == b"HEAD" or status in (204, 304)
-        headers.append((b"date", _date()))
-        if self._stopping or self._eof:
-            headers.append((b"connection", b"close"))
-        self._unsent += self._h11.send(h11.Response(status_code=status, headers=headers))
-        self._started = True
+        if not self._gone:
+            self._unsent += self._reply.take(message, closes=self._stopping or self._eof)
+            if self._reply.due or len(self._unsent) > GATHERED_BYTES_MAX:
+                await self._flush()
 
     # Out.
 
@@ -410,25 +379,15 @@ class Connection:
         self._door.room.release(self)
         self._phase = Phase.ENDING
         head_only = self._request is not None and self._request.method == b"HEAD"
-        if not self._evicted:
-            self._scope = trio.CancelScope()
-        self._unsent += refusal.last_answer(head_only=head_only)
+        answer = refusal.last_answer(head_only=head_only)
+        if self._evicted:  # its place is wanted now
+            self._stream.send_at_once(answer)
+            return
+        self._unsent += answer
+        self._scope = trio.CancelScope(deadline=trio.current_time() + LINGER_SECONDS)
         with self._scope, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            self._scope.deadline = trio.current_time() + LINGER_SECONDS
             await self._flush()
             await self._stream.send_eof()
             left_bytes = LINGER_BYTES_MAX
             while left_bytes > 0 and (data := await self._stream.receive_some(RECEIVE_BYTES)):
                 left_bytes -= len(data)
-
-
-_dated: tuple[int, bytes] = (0, b"")
-
-
-def _date() -> bytes:
-    """Now, as HTTP has it; made once a second."""
-    global _dated
-    now = int(time.time())
-    if _dated[0] != now:
-        _dated = now, formatdate(now, usegmt=True).encode()
-    return _dated[1]
