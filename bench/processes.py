@@ -61,7 +61,8 @@ class Server:
             self.connection.close()
         self.used_at = time.monotonic()
         try:
-            self.connection.request(method, path, None if body is None else json.dumps(body).encode())
+            data = None if body is None else json.dumps(body).encode()
+            self.connection.request(method, path, data, {} if data is None else {"Content-Type": "application/json"})
             response = self.connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException):

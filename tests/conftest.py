@@ -132,7 +132,8 @@ class OrchyServer:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The JSON of an answer. Raises RuntimeError with the sentence of an error, OSError when nobody is there."""
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", data, method=method)
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
                 return json.load(response)

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "orchy.logs": [],
     "orchy.tasks": [],
     "orchy.sockets": [],
+    "orchy.openfiles": [],
     "orchy.ring": [],
     "orchy.swim": ["errors"],
     "orchy.config": ["errors"],
@@ -56,7 +57,7 @@ MAY_IMPORT = {
     "orchy.membership": ["cluster", "swim", "errors"],
     "orchy.joining": ["membership", "config", "store.redis", "errors"],
     "orchy.rpc": ["orchestrator", "catalog", "dispatch", "demand", "store.base", "flow", "errors", "sockets", "tasks"],
-    "orchy.rest": ["starts", "orchestrator", "queries", "catalog", "flow", "errors", "sockets"],
+    "orchy.rest": ["starts", "orchestrator", "queries", "catalog", "flow", "errors", "sockets", "openfiles"],
     "orchy.worker": [
         "rpc.channel", "rpc.framing", "rpc.values", "rpc.generated", "flow.definition", "errors", "tasks",
     ],

@@ -46,6 +46,8 @@ class Config:
     grpc_tls_cert: Path | None
     grpc_tls_key: Path | None
     http_port: int
+    http_host: tuple[str, ...]
+    http_requests_per_second: int
     node_name: str
     redis_addr: tuple[HostPort, ...]
     redis_username: str | None
@@ -111,6 +113,14 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
         raise ValueError("must be 1 to 64 of the characters A-Z a-z 0-9 . _ -, the first a letter or a digit")
     return text
+
+
+def _host_names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?", name):
+            raise ValueError("must be names or addresses of hosts, without a port, such as orchy.example.com")
+    return names
 
 
 def _gossip_keys(text: str) -> tuple[bytes, ...]:
@@ -223,6 +233,23 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("grpc-tls-key", Path, None, "PEM file with its key, without a password", "doors", "FILE"),
     Setting("http-port", _port, "8080", "port for REST", "doors"),
+    Setting(
+        "http-host",
+        _host_names,
+        None,
+        "a name under which browsers and clients reach REST, beside localhost and this node's own addresses; may be"
+        " repeated or comma-separated; requests to any other are refused",
+        "doors",
+        "NAME",
+        repeats=True,
+    ),
+    Setting(
+        "http-requests-per-second",
+        _whole(0, 1_000_000),
+        "10000",
+        "most REST requests a second, of all clients together; 0: any number",
+        "doors",
+    ),
     Setting("body-limit-bytes", _whole(1_000, 2**30), str(10 * 2**20), "largest body of a REST request", "doors"),
     Setting("drain-seconds", _seconds(0, 3_600), "10", "how long calls under way may take to end at a stop", "doors"),
     Setting(
@@ -314,6 +341,7 @@ def _settle(values: dict[str, Any], host_name: str) -> list[str]:
     problems = []
     values["redis-addr"] = values["redis-addr"] or ()
     values["cluster-address"] = values["cluster-address"] or ()
+    values["http-host"] = values["http-host"] or ()
     values["gossip-key"] = values["gossip-key"] or ()
     values["node-name"] = values["node-name"] or re.sub(r"[^A-Za-z0-9._-]", "-", host_name)[:64].lstrip("._-") or "node"
     kinds = {values["storage-impl"], values["queue-impl"]} - {None}

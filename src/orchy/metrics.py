@@ -35,6 +35,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._refused = Counter(
+            "orchy_http_refused", "REST requests refused before any route saw them", ["reason"], registry=registry
+        )
+        self._failed = Counter(
+            "orchy_http_connection_errors", "REST connections ended by an unforeseen error", registry=registry
+        )
 
     def flow_started(self) -> None:
         """A flow was accepted."""
@@ -61,6 +67,14 @@ class Metrics:
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
         """A REST request was answered."""
         self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def request_refused(self, reason: str) -> None:
+        """A REST request was refused before any route saw it."""
+        self._of(self._refused, reason).inc()
+
+    def connection_failed(self) -> None:
+        """A REST connection ended by an exception that nobody foresaw."""
+        self._failed.inc()
 
     def _of(self, counter: Counter, label: str) -> Counter:
         """A counter's child: looked up here, as the library takes a lock for it."""

@@ -18,7 +18,6 @@ from typing import NoReturn
 
 import attrs
 import trio
-from quart_trio import QuartTrio
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.pool import open_pool
@@ -31,6 +30,7 @@ from orchy.errors import ConfigurationError, StartupError, StoreError
 from orchy.joining import learn_store, name_store
 from orchy.membership import GossipMembership, cluster_label, gossip_counts, parse_shown
 from orchy.metrics import Metrics
+from orchy.openfiles import raise_limit, share_of_door
 from orchy.orchestrator import Orchestrator
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
@@ -38,11 +38,10 @@ from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.queries import Queries
 from orchy.registry import stay_registered
-from orchy.rest import Services, create_app
-from orchy.rest import serve as serve_rest
+from orchy.rest import Guard, RestServer, Services, create_app
 from orchy.ring import owners, partition_of, successors
 from orchy.rpc.convert import encode_action
-from orchy.rpc.server import RpcServer, open_listeners
+from orchy.rpc.server import CONNECTIONS_MAX, RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
 from orchy.rpc.tls import server_context
 from orchy.rpc.work import WorkSessions
@@ -82,6 +81,7 @@ async def run_node(
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a server until `shutdown`; started when it serves. Raises StartupError in one plain sentence."""
+    raise_limit()
     rpc_tls = None
     if config.grpc_tls_cert and config.grpc_tls_key:
         rpc_tls = server_context(config.grpc_tls_cert, config.grpc_tls_key)
@@ -120,7 +120,7 @@ async def run_node(
                     stop_rest = trio.Event()
                     await loops.start(node.sessions.run)
                     loops.start_soon(node.rpc.serve, rpc_listeners)
-                    doors.start_soon(serve_rest, node.app, rest_listeners, stop_rest, config.drain_seconds)
+                    doors.start_soon(node.rest.serve, rest_listeners, stop_rest, config.drain_seconds)
                     task_status.started(addresses)
                     await shutdown.wait()
                     log.info("stopping: calls under way have %g s", config.drain_seconds)
@@ -160,7 +160,7 @@ class _Node:
     dispatcher: Dispatcher
     sessions: WorkSessions
     rpc: RpcServer
-    app: QuartTrio
+    rest: RestServer
 
 
 def _wire(
@@ -211,11 +211,18 @@ def _wire(
     queries = Queries(store, catalog, place, config.partitions)
     sessions = WorkSessions(orchestrator, dispatcher)
     service = ActionService(orchestrator, catalog, dispatcher, sessions, cluster)
-    rpc = RpcServer([service, HealthService(cluster)], context=rpc_tls)
-    app = create_app(Services(orchestrator, queries, catalog, cluster, metrics), config.body_limit_bytes)
+    rpc = RpcServer([service, HealthService(cluster)], share_of_door(CONNECTIONS_MAX), rpc_tls)
+    rest = RestServer(
+        create_app(Services(orchestrator, queries, catalog, cluster, metrics), config.body_limit_bytes),
+        Guard(_http_hosts(config)),
+        metrics,
+        config.body_limit_bytes,
+        config.http_requests_per_second,
+    )
     metrics.gauge("orchy_partitions_held", "Partitions of this node", lambda: len(holdings.leases))
     metrics.gauge("orchy_polls_waiting", "Polls that wait for work", lambda: dispatcher.waiting)
     metrics.gauge("orchy_worker_streams", "Workers that have a stream", lambda: sessions.open)
+    metrics.gauge("orchy_http_connections", "Open connections to REST", lambda: rest.connections)
     metrics.gauge("orchy_worker_connections", "Open connections of workers", lambda: rpc.connections)
     metrics.gauge(
         "orchy_members_live", "Live members of the cluster, as this node sees it", lambda: driver.machine.live
@@ -229,7 +236,13 @@ def _wire(
     metrics.counter("orchy_store_losses", "How often the store had lost what it had", lambda: keeper.losses)
     metrics.counter("orchy_store_clock_jumps", "Jumps of the store's clock", lambda: timers.clock_watch.jumps)
     metrics.counter("orchy_redis_reconnects", "Connections to Redis made again", lambda: redis.reconnects_total)
-    return _Node(cluster, orchestrator, keeper, timers, holdings, dispatcher, sessions, rpc, app)
+    return _Node(cluster, orchestrator, keeper, timers, holdings, dispatcher, sessions, rpc, rest)
+
+
+def _http_hosts(config: Config) -> list[str]:
+    """What this node may be called: by its operator's word, and by its own addresses."""
+    own = [config.bind_addr.host] + ([config.advertise_addr.host] if config.advertise_addr else [])
+    return [*config.http_host, *(host for host in own if host not in ("0.0.0.0", "::"))]
 
 
 @asynccontextmanager

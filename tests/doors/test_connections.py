@@ -11,7 +11,9 @@ import pytest
 from tests.doors.connections import PREFACE, _files, open_many
 
 pytestmark = pytest.mark.real
-HALF = b"POST /flow/execute HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+HALF = (
+    b"POST /flow/execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+)
 FRAME = bytes(range(64))
 
 

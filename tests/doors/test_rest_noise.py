@@ -61,7 +61,8 @@ def ask(server, method, path, body=None, headers=()):
     """(status, body) of a request on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=10)
     try:
-        connection.request(method, path, body, dict(headers))
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        connection.request(method, path, body, {**kind, **dict(headers)})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -174,11 +175,11 @@ def test_bodies_that_stop_careless_parsers(server, text):
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /workflow HTTP/1.1\r\n\r\n" * 20,
-        b"POST /workflow HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
-        b"POST /workflow HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}",
-        b"POST /workflow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
-        b"POST /workflow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000,
+        b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n{}",
+        b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+        b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 200_000,
         b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\xff" * 500,
         b"\x00" * 5_000,

@@ -10,8 +10,6 @@ import trio
 from orchy.errors import NotFound, StoreUnavailable
 from orchy.rest.quick import BODY_BYTES_MAX, QuickStarts
 
-TIMEOUT_SECONDS = 5.0
-
 
 class Door:
     """`QuickStarts` before an application that only notes that it was asked, over an `execute` that can be told."""
@@ -21,7 +19,7 @@ class Door:
         self.bodies = []
         self.counted = []
         self.error = None
-        self.quick = QuickStarts(self._application, self._execute, self._requested, TIMEOUT_SECONDS)
+        self.quick = QuickStarts(self._application, self._execute, self._requested)
 
     async def _application(self, scope, receive, send):
         self.passed_on.append(scope)
@@ -47,8 +45,6 @@ class Door:
         sent = []
 
         async def receive():
-            if not messages:
-                await trio.sleep_forever()
             return messages.pop(0)
 
         async def send(message):
@@ -92,13 +88,6 @@ async def test_an_error_that_nobody_foresaw_is_told_to_the_log_only(door, caplog
     status, _, answer = await door.ask(b"{}")
     assert (status, answer["error"]) == (500, "the server failed; its log says why")
     assert "secret" in caplog.text
-
-
-async def test_a_body_that_does_not_come_is_not_waited_for(autojump_clock, door):
-    status, _, answer = await door.ask(b"{", length=10, end=False)
-    assert (status, answer["error"]) == (408, "the body did not arrive within 5 s")
-    assert trio.current_time() == pytest.approx(TIMEOUT_SECONDS)
-    assert door.bodies == []
 
 
 async def test_nothing_is_started_for_a_client_that_left_in_the_middle(door):

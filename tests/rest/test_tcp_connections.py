@@ -1,20 +1,28 @@
-"""hypercorn's connection as we have it: answers whole, nobody kept who has gone, or who says nothing."""
+"""A connection to the REST port: answers whole, nobody kept who has gone, says nothing, or says it too slowly."""
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
 from trio.testing import wait_all_tasks_blocked
 
-from orchy.rest.tcp import TcpConnection
+from orchy.rest import connection as connections
+from orchy.rest.guard import Guard
+from orchy.rest.server import RestServer
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+HOST = b"Host: localhost\r\n"
+REQUEST = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+JSON = b"Content-Type: application/json\r\n"
 LARGE = b"x" * 3_000_000
+BODY_BYTES_MAX = 1_000_000
+
+
+def post(*fields):
+    """The head of a request with a JSON body."""
+    return b"POST / HTTP/1.1\r\n" + HOST + JSON + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
 
 
 async def application(scope, receive, send):
@@ -32,41 +40,84 @@ async def application(scope, receive, send):
     await send({"type": "http.response.body", "body": answer, "more_body": False})
 
 
-class Served:
-    """A client's end, and the server's context."""
+class Noted:
+    """What was counted."""
 
-    def __init__(self, stream, context):
+    def __init__(self):
+        self.reasons = []
+        self.failures = 0
+
+    def request_refused(self, reason):
+        self.reasons.append(reason)
+
+    def connection_failed(self):
+        self.failures += 1
+
+
+class Served:
+    """A server, and the clients that connect to it."""
+
+    def __init__(self, server, port, noted, stop):
+        self.server = server
+        self.port = port
+        self.noted = noted
+        self.stop = stop
+        self.stopped = trio.Event()
+
+    async def connect(self):
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        await wait_all_tasks_blocked(0.01)
+        return Client(stream)
+
+
+class Client:
+    """One of them."""
+
+    def __init__(self, stream):
         self.stream = stream
-        self.context = context
-        self.ended = trio.Event()
+        self.got = b""
+
+    async def send(self, data):
+        await self.stream.send_all(data)
+        await wait_all_tasks_blocked(0.01)
 
     async def read_until(self, end):
-        got = b""
-        while not got.endswith(end):
+        while not self.got.endswith(end):
             part = await self.stream.receive_some()
-            assert part, f"closed after {got[-200:]!r}"
-            got += part
+            assert part, f"closed after {self.got[-200:]!r}"
+            self.got += part
+        got, self.got = self.got, b""
         return got
+
+    async def read_all(self):
+        while part := await self.stream.receive_some():
+            self.got += part
+        return self.got
+
+    async def refused(self):
+        """(status, sentence) of the last answer on it."""
+        await self.stream.send_eof()
+        head, _, body = (await self.read_all()).partition(b"\r\n\r\n")
+        assert b"connection: close" in head
+        answer = json.loads(body)
+        assert answer["details"] == []
+        return int(head.split()[1]), answer["error"]
 
 
 @pytest.fixture
 def serve():
     @asynccontextmanager
-    async def serve():
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        async with listener:
-            client = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
-            accepted = await listener.accept()
-        config = Config()
-        config.read_timeout, config.keep_alive_timeout = 60, 75
-        served = Served(client, WorkerContext(None))
-        connection = TcpConnection(ASGIWrapper(application), config, served.context, {}, accepted)
+    async def serve(asgi=application, **limits):
+        noted, stop = Noted(), trio.Event()
+        server = RestServer(asgi, Guard(), noted, BODY_BYTES_MAX, **limits)
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        served = Served(server, listeners[0].socket.getsockname()[1], noted, stop)
 
         async def run():
-            await connection.run()
-            served.ended.set()
+            await server.serve(listeners, stop, 40)
+            served.stopped.set()
 
-        async with client, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             with trio.fail_after(10_000):
                 yield served
@@ -77,84 +128,314 @@ def serve():
 
 async def test_requests_one_after_the_other_and_in_one_packet(serve):
     async with serve() as served:
+        client = await served.connect()
         for _ in range(3):
-            await served.stream.send_all(REQUEST)
-            answer = await served.stream.receive_some()  # head, body and end together
+            await client.stream.send_all(REQUEST)
+            answer = await client.stream.receive_some()  # head, body and end together
             assert answer.startswith(b"HTTP/1.1 200")
             assert answer.endswith(b"\r\n\r\n0")
-        await served.stream.send_all(REQUEST * 3)
-        got = await served.read_until(b"\r\n\r\n0")
-        while got.count(b"HTTP/1.1 200") < 3:
-            got += await served.read_until(b"\r\n\r\n0")
+        await client.stream.send_all(REQUEST * 30)
+        got = await client.read_until(b"\r\n\r\n0")
+        while got.count(b"HTTP/1.1 200") < 30:
+            got += await client.read_until(b"\r\n\r\n0")
+
+
+async def test_a_connection_lasts_for_any_number_of_requests(serve):
+    async with serve() as served:
+        client = await served.connect()
+        for _ in range(1_100):
+            await client.stream.send_all(REQUEST)
+            assert b"connection: close" not in await client.read_until(b"\r\n\r\n0")
 
 
 async def test_who_waits_before_sending_the_body_is_told_to_go_on(serve):
     async with serve() as served:
-        head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
-        await served.stream.send_all(head)
-        assert (await served.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
-        await served.stream.send_all(b"abc")
-        assert (await served.read_until(b"\r\n\r\n3")).startswith(b"HTTP/1.1 200")
+        client = await served.connect()
+        await client.send(post(b"Content-Length: 3", b"Expect: 100-continue"))
+        assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        await client.send(b"abc")
+        assert (await client.read_until(b"\r\n\r\n3")).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("field", [b"Content-Length: 2000000", b"Content-Type: text/plain\r\nContent-Length: 3"])
+async def test_who_waits_before_sending_what_is_refused_is_told_so_instead(serve, field):
+    async with serve() as served:
+        client = await served.connect()
+        await client.send(b"POST / HTTP/1.1\r\n" + HOST + field + b"\r\nExpect: 100-continue\r\n\r\n")
+        assert (await client.refused())[0] in (413, 415)
 
 
 async def test_an_answer_that_the_socket_does_not_take_at_once_arrives_whole(serve):
     async with serve() as served:
-        await served.stream.send_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        client = await served.connect()
+        await client.stream.send_all(b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n")
         got = bytearray()
         while len(got) < len(LARGE):
-            got += await served.stream.receive_some()
+            got += await client.stream.receive_some()
         head, _, body = bytes(got).partition(b"\r\n\r\n")
         while len(body) < len(LARGE):
-            body += await served.stream.receive_some()
+            body += await client.stream.receive_some()
         assert head.startswith(b"HTTP/1.1 200")
         assert body == LARGE
 
 
+async def test_answers_that_nobody_takes_are_not_kept_without_bound(serve):
+    async with serve(bytes_max=4_000_000) as served:
+        clients = [await served.connect() for _ in range(6)]
+        for client in clients:
+            await client.send(b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert served.server.connections < len(clients)
+
+
+async def test_a_streaming_answer_is_passed_on_as_it_comes(mock_clock, serve):
+    from quart_trio import QuartTrio
+
+    app = QuartTrio("streams")
+
+    @app.get("/")
+    async def events():
+        async def four():
+            for number in range(4):
+                yield b"event %d\n" % number
+                await trio.sleep(0.5)
+
+        return four(), {"Content-Type": "text/event-stream"}
+
+    async with serve(app) as served:
+        client = await served.connect()
+        await client.send(REQUEST)
+        for number in range(4):
+            got = await client.stream.receive_some()
+            assert got.endswith(b"event %d\n\r\n" % number)
+            assert got.count(b"event ") == 1
+            await wait_all_tasks_blocked(0.01)
+            mock_clock.jump(0.5)
+        assert await client.stream.receive_some() == b"0\r\n\r\n"
+
+
 async def test_a_client_that_goes_is_let_go_at_once(serve):
     async with serve() as served:
-        await served.stream.send_all(REQUEST)
-        await served.read_until(b"\r\n\r\n0")
-        await served.stream.send_eof()
+        client = await served.connect()
+        await client.stream.send_all(REQUEST)
+        await client.read_until(b"\r\n\r\n0")
+        await client.stream.send_eof()
         with trio.fail_after(5):
-            await served.ended.wait()
+            assert await client.read_all() == b""
 
 
-@pytest.mark.parametrize("said", [b"", REQUEST, b"GET / HTTP/1.1\r\nHost"])
+async def test_an_application_that_waits_for_the_end_of_its_client_is_told_of_it(serve):
+    told = trio.Event()
+
+    async def waits(scope, receive, send):
+        assert (await receive())["type"] == "http.request"
+        assert (await receive())["type"] == "http.disconnect"
+        told.set()
+
+    async with serve(waits) as served:
+        client = await served.connect()
+        await client.send(REQUEST)
+        await client.stream.aclose()
+        with trio.fail_after(5):
+            await told.wait()
+
+
+@pytest.mark.parametrize("said", [b"", REQUEST])
 async def test_who_says_nothing_more_is_let_go(mock_clock, serve, said):
     async with serve() as served:
-        await served.stream.send_all(said)
+        client = await served.connect()
+        await client.send(said)
         if said == REQUEST:
-            await served.read_until(b"\r\n\r\n0")
+            await client.read_until(b"\r\n\r\n0")
+        mock_clock.jump(connections.IDLE_SECONDS - 1)
         await wait_all_tasks_blocked(0.01)
-        mock_clock.jump(59)
-        await wait_all_tasks_blocked(0.01)
-        assert not served.ended.is_set()
+        assert served.server.connections == 1
         mock_clock.jump(2)
-        await served.ended.wait()
-        assert await served.stream.receive_some() == b""
+        assert await client.read_all() == b""
 
 
-async def test_a_head_that_dribbles_does_not_last_for_ever(mock_clock, serve):
+@pytest.mark.parametrize("begun", [b"", REQUEST, REQUEST[:-4]])
+async def test_a_head_that_dribbles_is_cut_after_seconds(mock_clock, serve, begun):
     async with serve() as served:
-        await served.stream.send_all(b"GET / HTTP/1.1\r\n")
-        for number in range(2):
-            await wait_all_tasks_blocked(0.01)
-            mock_clock.jump(37)
-            await served.stream.send_all(b"x-%d: y\r\n" % number)
-        await wait_all_tasks_blocked(0.01)
-        assert not served.ended.is_set()
+        client = await served.connect()
+        await client.send(b"GET / HTTP/1.1\r\n")
+        for number in range(9):
+            mock_clock.jump(1)
+            await client.send(b"x-%d: y\r\n" % number)
+        assert served.server.connections == 1
         mock_clock.jump(2)
-        await served.ended.wait()
+        assert await client.refused() == (408, "the head of the request did not arrive within 10 s")
+        assert served.noted.reasons == ["timeout"]
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(mock_clock, serve):
+    async with serve() as served:
+        client = await served.connect()
+        await client.send(post(b"Content-Length: 10"))
+        for _ in range(4):
+            await client.send(b"x")
+            mock_clock.jump(8)
+            await wait_all_tasks_blocked(0.01)
+        assert await client.refused() == (408, "the body did not arrive within 30 s")
 
 
 async def test_a_stop_lets_quiet_clients_go_and_an_answer_under_way_be_given(mock_clock, serve):
-    async with serve() as quiet, serve() as busy:
-        await busy.stream.send_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        await wait_all_tasks_blocked(0.01)
-        for served in (quiet, busy):
-            await served.context.terminated.set()
-        await quiet.ended.wait()
-        assert not busy.ended.is_set()
+    async with serve() as served:
+        quiet, half, busy = [await served.connect() for _ in range(3)]
+        await half.send(b"GET / HT")
+        await busy.send(b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n")
+        served.stop.set()
+        assert await quiet.read_all() == b""
+        assert await half.read_all() == b""
+        assert not served.stopped.is_set()
         mock_clock.jump(31)
-        assert (await busy.read_until(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
-        await busy.ended.wait()
+        answer = await busy.read_all()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        await served.stopped.wait()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "--grpc-port"),
+        (b"GET / HTTP/9.9\r\n" + HOST + b"\r\n", 400, "HTTP/1.1"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "Host"),
+        (b"GET / HTTP/1.0\r\n\r\n", 400, "Host"),
+        (b"\xff" * 100, 400, "HTTP/1.1"),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"x: " + b"y" * 70_000, 431, "HTTP/1.1"),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 400, "WebSocket"),
+        (post(b"Content-Length: 4", b"Transfer-Encoding: chunked"), 400, "exclude"),
+        (post(b"Content-Length: 1000001"), 413, "1000000 bytes"),
+        (post(b"Transfer-Encoding: chunked") + b"100000\r\n" + b" " * 2**20, 413, "1000000 bytes"),
+        (post(b"Transfer-Encoding: chunked") + b"1\r\n \r\n" * 3_000, 400, "too small"),
+        (post(b"Transfer-Encoding: gzip"), 501, "chunked"),
+        (post(b"Transfer-Encoding: chunked") + b"zz\r\n", 400, "HTTP/1.1"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+async def test_what_is_no_request_is_told_so_and_ends_its_connection(serve, sent, status, words):
+    async with serve() as served:
+        client = await served.connect()
+        await client.send(sent)
+        told, sentence = await client.refused()
+        assert told == status
+        assert words in sentence
+        assert len(served.noted.reasons) == 1
+
+
+async def test_tls_is_hung_up_on(serve):
+    async with serve() as served:
+        client = await served.connect()
+        await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        assert await client.read_all() == b""
+        assert served.noted.reasons == ["tls"]
+
+
+async def test_an_offer_of_h2c_is_declined_by_an_answer_over_http_1(serve):
+    async with serve() as served:
+        client = await served.connect()
+        fields = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n"
+        for _ in range(2):
+            await client.send(b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n")
+            assert (await client.read_until(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_still_sends_gets_to_read_the_refusal(serve):
+    async with serve() as served:
+        client = await served.connect()
+        await client.stream.send_all(post(b"Content-Length: 20000000"))
+        await client.stream.send_all(b" " * 20_000_000)
+        assert (await client.refused())[0] == 413
+
+
+async def test_who_sends_for_ever_is_cut(mock_clock, serve):
+    async with serve() as served:
+        client = await served.connect()
+        await client.send(post(b"Content-Length: 20000000"))
+        mock_clock.jump(connections.LINGER_SECONDS + 1)
+        await wait_all_tasks_blocked(0.01)
+        assert served.server.connections == 0
+
+
+async def test_too_many_requests_are_told_to_come_again(mock_clock, serve):
+    async with serve(requests_per_second=2) as served:
+        client = await served.connect()
+        for status in (200, 200, 429, 429):
+            await client.send(REQUEST)
+            got = await client.stream.receive_some()
+            assert got.startswith(b"HTTP/1.1 %d" % status)
+        assert b"retry-after: 1" in got.lower()
+        mock_clock.jump(1)
+        await client.send(REQUEST)
+        assert (await client.read_until(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
+
+
+async def test_those_that_do_not_ask_make_room_for_one_that_does(monkeypatch, serve):
+    monkeypatch.setattr("orchy.rest.server.CONNECTIONS_MAX", 5)
+    async with serve() as served:
+        half_open = [await served.connect() for _ in range(20)]
+        assert served.server.connections == 5
+        client = await served.connect()
+        await client.send(REQUEST)
+        await client.read_until(b"\r\n\r\n0")
+        assert (await half_open[0].refused())[0] == 503
+
+
+async def test_while_all_are_being_served_others_are_told_to_come_again(monkeypatch, mock_clock, serve):
+    monkeypatch.setattr("orchy.rest.server.CONNECTIONS_MAX", 2)
+    async with serve() as served:
+        busy = [await served.connect() for _ in range(2)]
+        for client in busy:
+            await client.send(b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert (await (await served.connect()).read_all()).startswith(b"HTTP/1.1 503")
+        mock_clock.jump(31)
+        for client in busy:
+            assert (await client.read_until(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
+
+
+async def test_bodies_that_stay_make_room_for_one_that_is_sent(serve):
+    async with serve(bytes_max=2_000_000) as served:
+        clients = [await served.connect() for _ in range(5)]
+        for client in clients[:4]:
+            await client.send(post(b"Content-Length: 900000") + b" " * 800_000)
+        await clients[4].send(post(b"Content-Length: 3") + b"abc")
+        assert (await clients[4].read_until(b"\r\n\r\n3")).startswith(b"HTTP/1.1 200")
+        assert served.noted.reasons == ["crowd", "crowd"]
+
+
+async def test_an_application_that_fails_is_an_answer_and_the_end_of_its_connection_only(serve, caplog):
+    async def fails(scope, receive, send):
+        if scope["path"] == "/half":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        if scope["path"] == "/header":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"a\r\nb: c")]})
+            await send({"type": "http.response.body", "body": b""})
+        raise RuntimeError("secret")
+
+    async with serve(fails) as served:
+        for path, told in [(b"/", b"HTTP/1.1 500"), (b"/half", b"HTTP/1.1 200"), (b"/header", b"")] * 20:
+            client = await served.connect()
+            await client.send(b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+            answer = await client.read_all()
+            assert answer.startswith(told)
+            assert b"secret" not in answer
+        assert served.noted.failures == 60
+        assert served.server.connections == 0
+    assert len(caplog.records) <= 10
+
+
+async def test_an_error_of_the_connection_itself_is_its_end_only(monkeypatch, serve, caplog):
+    def fail(*arguments):
+        raise RuntimeError("nobody foresaw this")
+
+    async with serve() as served:
+        with monkeypatch.context() as patch:
+            patch.setattr(Guard, "refuse", fail)
+            client = await served.connect()
+            await client.send(REQUEST)
+            assert await client.read_all() == b""
+        assert "nobody foresaw this" in caplog.text
+        client = await served.connect()
+        await client.send(REQUEST)
+        await client.read_until(b"\r\n\r\n0")

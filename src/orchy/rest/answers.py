@@ -19,8 +19,7 @@ from orchy.errors import (
     WrongState,
 )
 from orchy.flow.definition import JSON
-
-RETRY_AFTER_SECONDS = 1
+from orchy.rest.refusal import RETRY_AFTER_SECONDS
 
 #: A value as JSON text.
 encode = msgspec.json.Encoder().encode
@@ -37,7 +36,7 @@ def answer(value: JSON, status: int = 200) -> Response:
 def headers_of(status: int) -> list[tuple[bytes, bytes]]:
     """What stands above a JSON answer."""
     headers = [(b"content-type", b"application/json")]
-    if status == 503:
+    if status in (429, 503):
         headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
     return headers
 

@@ -19,12 +19,16 @@ from orchy.orchestrator import Orchestrator
 from orchy.queries import Queries
 from orchy.rest import actions, flows, node, workflows
 from orchy.rest.answers import answer_error, error_answer
+from orchy.rest.boundedlog import BoundedLog
 from orchy.rest.quick import QuickStarts
 
 BODY_LIMIT_BYTES = 10 * 2**20
 BODY_TIMEOUT_SECONDS = 30
 
-log = logging.getLogger(__name__)
+#: As labels of metrics; all else is "other".
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+failures = BoundedLog(logging.getLogger(__name__))
 
 
 class ClusterFace(Protocol):
@@ -65,19 +69,23 @@ class Services:
 
 def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> QuartTrio:
     """The application over its services."""
-    app = QuartTrio("orchy")
+    app = QuartTrio("orchy", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = body_limit_bytes
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_SECONDS
     app.asgi_app = QuickStarts(  # type: ignore[method-assign]
         app.asgi_app,
         partial(flows.execute, services.orchestrator, services.catalog),
         services.metrics.requested,
-        BODY_TIMEOUT_SECONDS,
     )
     app.register_blueprint(workflows.routes(services.catalog))
     app.register_blueprint(actions.routes(services.catalog))
     app.register_blueprint(flows.routes(services.orchestrator, services.queries, services.catalog))
     app.register_blueprint(node.routes(services.cluster, services.metrics.text, lambda: _index(app)))
+
+    methods: dict[str, set[str]] = {}  # of the paths that are written in the routes as they are
+    for rule in app.url_map.iter_rules():
+        if not rule.arguments:
+            methods.setdefault(str(rule), set()).update(rule.methods or ())
 
     @app.errorhandler(OrchyError)
     async def on_orchy_error(error: OrchyError) -> Response:
@@ -95,14 +103,17 @@ def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> 
             408: f"the body did not arrive within {BODY_TIMEOUT_SECONDS} s",
         }
         code = error.code or 500
+        allowed = methods.get(request.path)
+        if code == 405 and allowed is None:  # a name in the path fits anything: POST /flow/start is no route
+            code = 404
         response = error_answer(sentences.get(code, error.description or error.name), code)
-        if code == 405 and error.get_response().headers.get("Allow"):
-            response.headers["Allow"] = error.get_response().headers["Allow"]
+        if code == 405 and allowed is not None:
+            response.headers["Allow"] = ", ".join(sorted(allowed))
         return response
 
     @app.errorhandler(Exception)
     async def on_bug(error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        failures.error("%r %r failed", request.method, request.path, error=error)
         return error_answer("the server failed; its log says why", 500)
 
     @app.before_request
@@ -112,7 +123,8 @@ def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> 
     @app.after_request
     async def count(response: Response) -> Response:
         route = str(request.url_rule) if request.url_rule else "none"
-        services.metrics.requested(request.method, route, response.status_code, time.perf_counter() - g.began)
+        method = request.method if request.method in METHODS else "other"
+        services.metrics.requested(method, route, response.status_code, time.perf_counter() - g.began)
         return response
 
     return app
@@ -121,6 +133,5 @@ def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> 
 def _index(app: QuartTrio) -> JSON:
     routes: dict[str, list[str]] = {}
     for rule in app.url_map.iter_rules():
-        if rule.endpoint != "static":
-            routes.setdefault(str(rule), []).extend(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
+        routes.setdefault(str(rule), []).extend(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
     return {"name": "orchy", "routes": [f"{' '.join(sorted(routes[rule]))} {rule}" for rule in sorted(routes)]}

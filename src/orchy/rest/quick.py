@@ -12,10 +12,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import trio
-
 from orchy.errors import OrchyError
 from orchy.rest.answers import encode, error_body, headers_of, told
+from orchy.rest.boundedlog import BoundedLog
 
 ROUTE = "/flow/execute"
 #: A larger body is Quart's.
@@ -25,7 +24,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
-log = logging.getLogger(__name__)
+failures = BoundedLog(logging.getLogger(__name__))
 
 
 class QuickStarts:
@@ -36,12 +35,10 @@ class QuickStarts:
         application: Application,
         execute: Callable[[bytes], Awaitable[Any]],
         requested: Callable[[str, str, int, float], None],
-        body_timeout_seconds: float,
     ) -> None:
         self._application = application
         self._execute = execute
         self._requested = requested
-        self._body_timeout_seconds = body_timeout_seconds
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """One request, or whatever else ASGI has."""
@@ -52,15 +49,10 @@ class QuickStarts:
 
     async def _answer(self, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        body: bytes | None = None
-        with trio.move_on_after(self._body_timeout_seconds):
-            body = await _read(receive)
-            if body is None:
-                return  # nobody waits for an answer
+        body = await _read(receive)
         if body is None:
-            status, shown = 408, error_body(f"the body did not arrive within {self._body_timeout_seconds:g} s")
-        else:
-            status, shown = await self._outcome(body)
+            return  # nobody waits for an answer
+        status, shown = await self._outcome(body)
         data = encode(shown)
         headers = [(b"content-length", b"%d" % len(data)), *headers_of(status)]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -72,8 +64,8 @@ class QuickStarts:
             return 200, await self._execute(body)
         except OrchyError as error:
             return told(error)
-        except Exception:
-            log.exception("POST %s failed", ROUTE)
+        except Exception as error:
+            failures.error("POST %s failed", ROUTE, error=error)
             return 500, error_body("the server failed; its log says why")
 
 
