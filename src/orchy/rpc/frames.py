@@ -16,6 +16,8 @@ FRAME_BYTES_LIMIT: Final = 2**24 - 1
 WINDOW_BYTES: Final = 65_535
 WINDOW_BYTES_LIMIT: Final = 2**31 - 1
 STREAM_ID_LIMIT: Final = 2**31 - 1
+#: Of one setting in a SETTINGS frame.
+SETTING_BYTES: Final = 6
 #: The table for headers that each side has until it is told otherwise.
 TABLE_BYTES: Final = 4_096
 
@@ -128,7 +130,7 @@ def encode_settings(settings: dict[Setting, int]) -> bytes:
 
 def decode_settings(payload: bytes) -> list[tuple[int, int]]:
     """(number, value) of each setting, also of those that nobody here knows. Raises ProtocolError."""
-    if len(payload) % 6:
+    if len(payload) % SETTING_BYTES:
         raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
     return list(struct.iter_unpack(">HL", payload))
 
