@@ -18,7 +18,6 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
-from inspect import iscoroutine
 
 import trio
 
@@ -227,11 +226,13 @@ class Connection:
                 raise Status(Code.UNIMPLEMENTED, "compressed messages are not taken")
             if "grpc-timeout" in headers:
                 call.timeout_seconds = parse_timeout(headers["grpc-timeout"])
+            call.method = self._methods.get(path)
+            if call.method is None:
+                raise Status(Code.UNIMPLEMENTED, f"there is no method {call.path}")
         except Status as status:
             self._refuse(call, status)
             return
-        call.method = self._methods.get(path)
-        if call.method is not None and call.method.takes_stream:
+        if call.method.takes_stream:
             self._start(call, nursery)
 
     def _end_request(self, stream_id: int, nursery: trio.Nursery) -> None:
@@ -296,8 +297,7 @@ class Connection:
 
     async def _answer(self, call: Call) -> None:
         method = call.method
-        if method is None:
-            raise Status(Code.UNIMPLEMENTED, f"there is no method {call.path}")
+        assert method is not None, "a call without one was refused"
         request: object = call
         if not method.takes_stream:
             request = method.parse(unframe(call.body))
@@ -307,9 +307,6 @@ class Connection:
             await self._send(call, frame(reply.SerializeToString()), end=True)
             return
         stream = method.function(request, request=None)
-        if iscoroutine(stream):  # the generated class's own, which is there to be overridden
-            stream.close()
-            raise Status(Code.UNIMPLEMENTED, f"{call.path} is not done here")
         async with aclosing(stream) as replies:
             async for reply in replies:
                 await self._send(call, frame(reply.SerializeToString()))

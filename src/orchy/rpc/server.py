@@ -36,7 +36,7 @@ class RpcServer:
         connections_max: int = CONNECTIONS_MAX,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self._methods = methods_of(servicer.service for servicer in servicers)
+        self._methods = methods_of(servicers)
         self._connections: set[Connection] = set()
         self._connections_max = connections_max
         self._context = context
