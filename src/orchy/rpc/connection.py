@@ -23,12 +23,13 @@ import trio
 
 from orchy.rpc.call import Allowance, Call
 from orchy.rpc.events import DataReceived, Event, HeadersReceived, Role, SettingsReceived, StreamReset, WindowOpened
-from orchy.rpc.frames import ErrorCode, ProtocolError
+from orchy.rpc.frames import ErrorCode, NotHttp2, ProtocolError
 from orchy.rpc.framing import Code, Status, encode_message, frame, parse_timeout, unframe
 from orchy.rpc.headers import encode_block
 from orchy.rpc.http2 import Http2
 from orchy.rpc.outbox import SEND_BYTES, SEND_SECONDS, Outbox
 from orchy.rpc.services import Method
+from orchy.rpc.strangers import Stranger, answer_of_plain_port, client_of, turn_away
 
 RECEIVE_BYTES = 64 * 1024
 STREAMS_MAX = 1_000
@@ -80,10 +81,10 @@ class Connection:
         self._quiet = trio.Event()
         self._over = False
         self._scope = trio.CancelScope()
+        self.stranger: Stranger | None = None
 
     async def serve(self) -> None:
-        """Until the client is gone or breaks the protocol, or `close`."""
-        self._flush()
+        """Until the client is gone or breaks the protocol, or `close`; `stranger` says then if it was none of ours."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -139,6 +140,9 @@ class Connection:
                     self._open_windows(self._calls.values())
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
+            except NotHttp2 as error:
+                await self._turn_away(client_of(error.first))
+                return
             except ProtocolError as error:
                 log.debug("a worker's connection broke the protocol: %s", error)
                 self._flush()
@@ -146,11 +150,20 @@ class Connection:
                     while self._outbox:
                         await self._outbox.progress()
                 return
-            self._flush()
+            if self._http.begun:  # else it may be a stranger, who would not understand
+                self._flush()
             self._look_at_time()
             while len(self._outbox) > UNSENT_BYTES_MAX:
                 await self._outbox.progress()
                 self._heard_at = trio.current_time()  # it takes what is sent, and can't be heard meanwhile
+
+    async def _turn_away(self, stranger: Stranger) -> None:
+        self.stranger = stranger
+        try:
+            # In one write with nothing before it: our greeting has not left.
+            await turn_away(self._stream, answer_of_plain_port(stranger) or self._http.data_to_send())
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("a client that speaks %s was gone before it was answered", stranger)
 
     async def _watch(self) -> None:
         """Ask a client that says nothing whether it is there; end what is half-open, or never was a client of ours."""

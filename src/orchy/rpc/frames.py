@@ -85,6 +85,14 @@ class ProtocolError(Exception):
         self.code = code
 
 
+class NotHttp2(ProtocolError):
+    """The client does not speak HTTP/2; `first` is what it said."""
+
+    def __init__(self, first: bytes) -> None:
+        super().__init__(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
+        self.first = first
+
+
 class StreamError(Exception):
     """The peer broke the protocol so that one stream must end (section 5.4.2)."""
 
@@ -145,9 +153,9 @@ def encode_reset(stream_id: int, code: ErrorCode) -> bytes:
     return encode_frame(Kind.RST_STREAM, 0, stream_id, code.to_bytes(4, "big"))
 
 
-def encode_goaway(last_stream_id: int, code: ErrorCode) -> bytes:
-    """GOAWAY: streams up to `last_stream_id` may have been acted on."""
-    return encode_frame(Kind.GOAWAY, 0, 0, struct.pack(">LL", last_stream_id, code))
+def encode_goaway(last_stream_id: int, code: ErrorCode, text: bytes = b"") -> bytes:
+    """GOAWAY: streams up to `last_stream_id` may have been acted on; `text` is for whoever looks for a fault."""
+    return encode_frame(Kind.GOAWAY, 0, 0, struct.pack(">LL", last_stream_id, code) + text)
 
 
 def decode_number(payload: bytes) -> int:

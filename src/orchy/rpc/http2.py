@@ -93,6 +93,11 @@ class Http2:
             window_bytes=window_bytes,
         )
 
+    @property
+    def begun(self) -> bool:
+        """Whether the peer speaks HTTP/2, as far as a server can know by now."""
+        return self._frames.begun
+
     # Out.
 
     def data_to_send(self) -> bytes:
