@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "orchy.flowcache": ["store.base", "flow"],
     "orchy.catalog": ["store.base", "flow", "errors", "tasks"],
     "orchy.queries": ["catalog", "flowcache", "transition", "store.base", "flow", "errors", "tasks"],
+    "orchy.eventnames": ["flow", "errors"],
     "orchy.ports": ["store.base"],
     "orchy.mailbox": ["flowcache", "flow", "errors"],
     "orchy.handing": ["ports", "store.base"],
@@ -45,8 +46,8 @@ MAY_IMPORT = {
         "actions.javascript.port", "flow", "errors", "tasks",
     ],
     "orchy.orchestrator": [
-        "mailbox", "mover", "ports", "queries", "catalog", "transition", "store.base", "actions.javascript.port",
-        "flow", "errors", "tasks",
+        "eventnames", "mailbox", "mover", "ports", "queries", "catalog", "transition", "store.base",
+        "actions.javascript.port", "flow", "errors", "tasks",
     ],
     "orchy.starts": ["orchestrator", "catalog", "flow", "errors", "tasks"],
     "orchy.demand": ["store.base"],

@@ -14,9 +14,10 @@ import attrs
 import msgspec
 import trio
 
-from orchy.errors import InvalidInput, NotFound, OrchyError, Problem
+from orchy.errors import InvalidInput, NotFound, OrchyError, Problem, StoreError
 from orchy.flow.definition import ActionDefinition, Workflow
 from orchy.flow.graph import Graph
+from orchy.flow.suggestions import Suggestions
 from orchy.flow.system import SystemAction
 from orchy.flow.validation import Validated, parse_action_definition, parse_workflow
 from orchy.store.base import DefinitionStore, StoredWorkflow
@@ -24,6 +25,8 @@ from orchy.tasks import Together, gather
 
 #: How many compiled versions are kept in memory.
 COMPILED_MAX = 1_000
+#: How many names of workflows are kept to be compared with one that is not there.
+NAMES_MAX = 500
 ACTIONS_FRESH_SECONDS = 1.0
 
 
@@ -44,6 +47,7 @@ class Catalog:
         self._store = store
         self._system_actions = system_actions
         self._graphs: OrderedDict[tuple[str, int], Graph] = OrderedDict()
+        self._names: dict[str, None] = {}  # of workflows that there are, as far as this node has seen
         self._actions: dict[str, ActionDefinition] = {}
         self._actions_until = float("-inf")
         self._actions_lock = trio.Lock()
@@ -70,6 +74,7 @@ class Catalog:
             )
         text = msgspec.json.encode(workflow.source, order="deterministic")
         version, created = await self._store.save_workflow(workflow.name, text)
+        self._remember(workflow.name)
         return SavedWorkflow(workflow.name, version, created, validated.warnings)
 
     async def validate_workflow(self, source: bytes) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
@@ -81,7 +86,7 @@ class Catalog:
         """One version, by default the newest. Raises NotFound."""
         stored = await self._store.workflow(name, version)
         if stored is None:
-            raise NotFound(_no_workflow(name, version))
+            raise NotFound(_no_workflow(name, version) if version else await self._unknown(name))
         return self._compile(stored).workflow
 
     async def workflows(self) -> list[Workflow]:
@@ -92,6 +97,7 @@ class Catalog:
         """No flow can start on it any more; those that run go on. Raises NotFound."""
         if not await self._store.delete_workflow(name):
             raise NotFound(_no_workflow(name, None))
+        self._names.pop(name, None)
 
     async def graph_to_start(self, name: str, version: int | None) -> Graph:
         """The compiled workflow that a new flow runs on. Raises NotFound, also for a version of a deleted workflow."""
@@ -102,8 +108,23 @@ class Catalog:
         """The number of a workflow's newest version. Raises NotFound."""
         newest = await self._newest.do(name)
         if newest is None:
-            raise NotFound(_no_workflow(name, None))
+            raise NotFound(await self._unknown(name))
         return newest
+
+    def _remember(self, name: str) -> None:
+        self._names[name] = None
+        if len(self._names) > NAMES_MAX:
+            del self._names[next(iter(self._names))]
+
+    async def _unknown(self, name: str) -> str:
+        """That there is no such workflow, and which one was perhaps meant, of those that this node has seen lately."""
+        self._names.pop(name, None)
+        closest = Suggestions(self._names).closest(name)
+        try:
+            there = closest is not None and await self._store.latest_version(closest) is not None
+        except StoreError:  # a hint is not worth another error
+            there = False
+        return _no_workflow(name, None) + (f"; did you mean {closest!r}?" if there else "")
 
     async def _ask_newest(self, names: Sequence[str]) -> list[int | OrchyError | None]:
         """For each the answer to a question that was asked after it was wanted."""
@@ -143,6 +164,7 @@ class Catalog:
         if graph is None:
             workflow = parse_workflow(stored.source, self._system_actions, None).workflow
             assert workflow is not None, f"a stored definition is not sound: {key}"
+            self._remember(stored.name)
             graph = self._graphs[key] = Graph.of(attrs.evolve(workflow, version=stored.version))
             if len(self._graphs) > COMPILED_MAX:
                 self._graphs.popitem(last=False)

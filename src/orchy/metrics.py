@@ -8,6 +8,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+#: What a request's method may be called; every other one, which a client may make up, is OTHER_METHOD.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+OTHER_METHOD = "other"
+#: Values that a label takes at most; what comes then is OTHER_LABEL. None that is known today has so many.
+LABELS_MAX = 100
+OTHER_LABEL = "other"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -65,7 +71,8 @@ class Metrics:
         self._lateness.observe(late_ms / 1000)
 
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A REST request was answered."""
+        """A REST request was answered. A `route` is one of ours, never a path as it was asked for."""
+        method = method if method in METHODS else OTHER_METHOD
         self._requests.labels(method, route, str(status)).observe(seconds)
 
     def request_refused(self, reason: str) -> None:
@@ -80,6 +87,8 @@ class Metrics:
         """A counter's child: looked up here, as the library takes a lock for it."""
         child = self._children.get((counter, label))
         if child is None:
+            if len(self._children) >= LABELS_MAX:
+                label = OTHER_LABEL
             child = self._children[counter, label] = counter.labels(label)
         return child
 

@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.catalog import Catalog
-from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, StoreUnavailable, WrongState
+from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, Problem, StoreUnavailable, WrongState
+from orchy.eventnames import warning_of
 from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS, JSON
 from orchy.flow.events import Cancel, Completed, EventReceived, Failed, Pause, Resume, TimerFired, TimerKind
 from orchy.flow.execution import Flow, Phase
@@ -194,6 +195,16 @@ class Orchestrator:
         if verdict is Verdict.REFUSED:
             raise WrongState(f"flow {flow_id} is {cached.flow.state} and takes no events")
         return verdict is not Verdict.KEPT
+
+    async def event_warnings(self, flow_id: str, event: str) -> list[Problem]:
+        """What is to be said of an event that was kept, if it can be found out: that no wait has its name."""
+        try:
+            flow = (await self._mover.flow(flow_id)).flow
+            graph = await self._catalog.graph(flow.workflow, flow.workflow_version)
+        except OrchyError:  # the event was taken all the same
+            return []
+        warning = warning_of(graph.workflow, event)
+        return [] if warning is None else [warning]
 
     async def pause(self, name: str, flow_id: str) -> FlowView:
         """Start nothing new. Pausing twice is as good as once. Raises NotFound, WrongState (it is over)."""

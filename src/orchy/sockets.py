@@ -99,6 +99,27 @@ class PromptStream(trio.abc.HalfCloseableStream):
             except OSError as error:
                 raise self._translated(error) from error
 
+    async def peek(self, bytes_max: int) -> bytes:
+        """What has come, without taking it; nothing at the end. Raises as `receive_some` does."""
+        while True:
+            self._check_open()
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return self._socket.recv(bytes_max, socket.MSG_PEEK)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._translated(error) from error
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for log lines: "host:port" of a TCP connection that is open."""
+        try:
+            name = self._socket.getpeername()
+        except OSError:
+            return "somebody who is gone"
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "somebody on this host"
+
     async def aclose(self) -> None:
         """Close it; who waits for it gets a ClosedResourceError."""
         if self._socket.fileno() != -1:

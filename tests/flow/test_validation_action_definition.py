@@ -59,7 +59,11 @@ def test_zero_is_not_absent() -> None:
             "/retry_policy",
             "retry_policy must be 'FIXED' or 'BACKOFF', not 'LINEAR'",
         ),
-        ({"name": "a", "retryCount": 3}, "/retryCount", "an action definition has no field 'retryCount'"),
+        (
+            {"name": "a", "retryCount": 3},
+            "/retryCount",
+            "an action definition has no field 'retryCount'; did you mean 'retry_count'?",
+        ),
     ],
 )
 def test_each_problem_is_told(source: dict[str, JSON], pointer: str, message: str) -> None:

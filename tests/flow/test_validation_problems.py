@@ -425,7 +425,13 @@ def test_all_problems_are_found_at_once_in_the_order_of_the_text() -> None:
         ),
         (
             [system(1, "switch", expression="$.input.x", next={"a": [], "default": []})],
-            [("/actions/0/next/a", "the outcome 'a' can't happen here: only '$.input.x' or 'default' can")],
+            [
+                ("/actions/0/next/a", "the outcome 'a' can't happen here: only '$.input.x' or 'default' can"),
+                (
+                    "/actions/0/expression",
+                    "'$.input.x' looks like an expression but is taken literally; write {$.input.x}",
+                ),
+            ],
         ),
         (
             [user(1, parameters={"a": ["{$.inptu.x}"], "b": "{$.7.output} {$.1.user} {$.input.x} {$..x} {$.1}"})],

@@ -107,12 +107,16 @@ def test_a_flow_and_its_commands(server):
     assert server.post("/flow/pause", body)["state"] == "PAUSED"
     assert server.post("/flow/resume", body)["state"] == "RUNNING"
     assert server.post("/flow/event", {**body, "event": "go", "data": 1}) == {"delivered": False}
+    slip = server.post("/flow/event", {**body, "event": "Go!"})
+    assert slip["delivered"] is False
+    assert [warning["pointer"] for warning in slip["warnings"]] == ["/event"]
+    assert "has the event 'Go!'" in slip["warnings"][0]["message"]
     assert refused(server, "POST", "/flow/pause", {**body, "name": "other"})[0] == 404
     assert server.post("/flow/cancel", body)["state"] == "CANCELLED"
     assert refused(server, "POST", "/flow/resume", body)[0] == 409
     assert refused(server, "POST", "/flow/event", {**body, "event": "go"})[0] == 409
     types = [line["type"] for line in server.get("/flow/my-flow/history")["history"]]
-    assert types == ["started", "scheduled", "paused", "resumed", "eventKept", "flowCancelled"]
+    assert types == ["started", "scheduled", "paused", "resumed", "eventKept", "eventKept", "flowCancelled"]
     assert "my-flow" in [flow["id"] for flow in server.get("/flow?state=cancelled&name=hello")["flows"]]
     assert refused(server, "GET", "/flow/nobody")[0] == 404
     assert refused(server, "GET", "/flow/nobody/history")[0] == 404

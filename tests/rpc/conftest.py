@@ -247,7 +247,7 @@ def _text(text: Any) -> str:
 @pytest.fixture
 async def in_memory(behind: Behind) -> AsyncIterator[Callable[..., tuple[Connection, RawClient]]]:
     """Connections without a network, so that a test's clock may be a mock."""
-    methods = methods_of(servicer.service for servicer in services_of(behind))
+    methods = methods_of(services_of(behind))
     async with trio.open_nursery() as nursery:
 
         def connect(allowance: Allowance | None = None) -> tuple[Connection, RawClient]:

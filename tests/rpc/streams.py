@@ -128,7 +128,7 @@ class Node:
         service = ActionService(
             self.engine.orchestrator, self.engine.catalog, self.engine.dispatcher, self.sessions, everything
         )
-        connection = Connection(stream, methods_of([service.service]), Allowance())
+        connection = Connection(stream, methods_of([service]), Allowance())
         self.connections.append(connection)
 
         async def serve() -> None:

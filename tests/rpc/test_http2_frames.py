@@ -342,7 +342,12 @@ BUSY = {
     "goodbyes": goaway(),
     "empty data": data(1),
     "padding": frame(DATA, PADDED, 1, b"\0"),
-    "data on a stream that was reset here": data(3, b"x"),
+    "data on a stream that was reset here": data(3, b"x" * 100),
+    "headers on a stream that was reset here": headers(3),
+    "data that is less than its head": data(1, b"x" * 8),
+    "windows of the connection": window_update(0, 1),
+    "windows of a stream": window_update(1, 1),
+    "windows of a stream that was reset here": window_update(3, 1),
 }
 
 
@@ -362,18 +367,42 @@ def test_10_5_bodies_and_their_ends_ask_for_something(monkeypatch):
     monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 5)
     peer = server()
     for stream in range(1, 20, 2):
-        assert peer.fate(headers(stream), *[data(stream, b"x")] * 3, data(stream, end=True)) is None
+        assert peer.fate(headers(stream), *[data(stream, b"x" * 9)] * 3, data(stream, end=True)) is None
         peer.http.reset(stream, 0)
         peer.sent()
 
 
 def test_10_5_settings_count_for_as_much_as_the_streams_whose_windows_they_change(monkeypatch):
     monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 50)
-    monkeypatch.setattr(patience, "STREAMS_PER_IDLE_FRAME", 1)
+    monkeypatch.setattr(patience, "CHANGES_PER_IDLE_FRAME", 1)
     peer = server()
     peer.say(headers(1), headers(3), headers(5))
-    assert peer.fate(*[settings((wire.INITIAL_WINDOW_SIZE, n)) for n in range(12)]) is None
+    assert peer.fate(*[settings((wire.INITIAL_WINDOW_SIZE, n)) for n in range(9)]) is None
     assert peer.fate(settings()) == (CONNECTION, ENHANCE_YOUR_CALM)
+
+
+def test_10_5_windows_are_opened_for_data_that_was_sent(monkeypatch):
+    monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 5)
+    peer = server()
+    peer.say(headers(1))
+    per_frame = patience.WINDOWS_PER_DATA_FRAME
+    peer.http.forgive()
+    for _ in range(20):
+        peer.http.send_data(1, b"x" * 100)
+    assert peer.fate(*[window_update(1, 1), window_update(0, 1)] * (10 * per_frame)) is None
+    assert peer.fate(*[window_update(0, 1)] * 5) is None
+    assert peer.fate(window_update(1, 1)) == (CONNECTION, ENHANCE_YOUR_CALM)
+
+
+def test_10_5_windows_that_were_not_opened_are_not_saved_up_for_long(monkeypatch):
+    monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 5)
+    peer = server()
+    peer.say(headers(1))
+    for _ in range(1_000):
+        peer.http.send_data(1, b"x")
+    peer.http.forgive()
+    assert peer.fate(*[window_update(0, 1)] * 10) is None
+    assert peer.fate(window_update(0, 1)) == (CONNECTION, ENHANCE_YOUR_CALM)
 
 
 MADE_TO_RESET = {  # CVE-2025-8671

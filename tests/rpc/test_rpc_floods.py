@@ -15,7 +15,7 @@ from tests.rpc.wire import frames_of
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM, END_HEADERS = 0x1, 0x4
+ACK, END_STREAM, END_HEADERS, PADDED = 0x1, 0x1, 0x4, 0x8
 PROTOCOL, FLOW_CONTROL, FRAME_SIZE, CALM = 1, 3, 6, 11
 #: method POST, scheme http, path, authority, by the static table (RFC 7541, appendix A).
 GOOD_HEADERS = b"\x83\x86\x04\x13/ActionService/Poll\x01\x01a"
@@ -24,6 +24,9 @@ GOOD_HEADERS = b"\x83\x86\x04\x13/ActionService/Poll\x01\x01a"
 def frame(kind, flags=0, stream=0, payload=b""):
     """RFC 9113, section 4.1."""
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+OPEN_STREAM = frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS)
 
 
 class Peer:
@@ -62,6 +65,40 @@ class Peer:
 FLOODS = {
     "pings": (frame(PING, payload=b"12345678") * 100, 1_000, CALM),
     "settings": (frame(SETTINGS, payload=b"\0\4\0\0\x7f\xff") * 100, 1_000, CALM),
+    "windows of the connection": (frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") * 1_000, 300, CALM),
+    "windows of a stream": (
+        OPEN_STREAM + frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1") * 30_000,
+        1,
+        CALM,
+    ),
+    "windows of a closed stream": (
+        OPEN_STREAM + frame(RST_STREAM, 0, 1, b"\0\0\0\x08") + frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1") * 30_000,
+        1,
+        CALM,
+    ),
+    "headers on a stream that was reset here": (
+        frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS)
+        + frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\0")
+        + frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS) * 30_000,
+        1,
+        CALM,
+    ),
+    "data on a stream that was reset here": (
+        frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS)
+        + frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\0")
+        + frame(DATA, 0, 1, b"x" * 20) * 30_000,
+        1,
+        CALM,
+    ),
+    "data without data": (OPEN_STREAM + frame(DATA, 0, 1) * 30_000, 1, CALM),
+    "data that is all padding": (OPEN_STREAM + frame(DATA, PADDED, 1, b"\x13" + b"p" * 19) * 30_000, 1, CALM),
+    "data byte by byte": (OPEN_STREAM + frame(DATA, 0, 1, b"\0") * 30_000, 1, CALM),
+    "acknowledgements of pings": (frame(PING, ACK, 0, b"12345678") * 100, 1_000, CALM),
+    "acknowledgements of settings": (frame(SETTINGS, ACK) * 100, 1_000, CALM),
+    "settings of many settings": (frame(SETTINGS, payload=b"\0\3\0\0\x7f\xff" * 2_700), 1_000, CALM),
+    "priorities": (frame(PRIORITY, 0, 1, b"\0\0\0\0\1") * 100, 1_000, CALM),
+    "goodbyes": (frame(GOAWAY, 0, 0, b"\0" * 8) * 100, 1_000, CALM),
+    "frames of no known kind": (frame(0xFA, payload=b"x") * 100, 1_000, CALM),
     "a header block that never ends": (frame(HEADERS, 0, 1, b"\x83") + frame(CONTINUATION, 0, 1, b"") * 5_000, 1, CALM),
     "headers beyond the limit": (
         frame(HEADERS, END_HEADERS, 1, GOOD_HEADERS + b"\x00\x01a\x7f\x81\x7e" + b"b" * 16_300),

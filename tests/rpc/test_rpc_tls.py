@@ -91,7 +91,7 @@ async def test_a_server_that_is_not_trusted_is_not_spoken_to(secured, tmp_path):
 
 
 async def test_a_server_without_tls_is_not_spoken_to(api, files):
-    with pytest.raises(ConnectionLost, match="no TLS with"):
+    with pytest.raises(ConnectionLost, match="does not speak TLS: leave tls out"):
         await servers_of(api.port, trusting(files))
 
 

@@ -158,7 +158,7 @@ async def test_a_streams_deadline_ends_it_and_gives_back(autojump_clock, node, r
 
 async def test_a_servicer_that_has_no_streams_says_so(autojump_clock, nursery, raw, recwarn):
     ours, theirs = trio.testing.memory_stream_pair()
-    connection = Connection(theirs, methods_of([ActionServiceServicer().service]), Allowance())
+    connection = Connection(theirs, methods_of([ActionServiceServicer()]), Allowance())
     nursery.start_soon(connection.serve)
     client = raw(ours)
     await client.greet()

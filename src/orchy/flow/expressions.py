@@ -34,6 +34,8 @@ TEXTS_CACHED_MAX = 10_000
 _PLAIN_NUMBER_MAX = 1e21
 _SHOWN_CHARS = 80
 _SIMPLE_TOKEN = re.compile(r"\{\$[^\[\](){}]*+\}")
+#: Stands for each token in `literals_of`.
+NO_TEXT = "\0"
 #: Ids of actions are positive.
 _NO_ACTION_ID = 0
 
@@ -165,6 +167,11 @@ def tokens_in(value: JSON) -> Iterator[tuple[Token, Where]]:
     for part, where in _all_parts(value):
         if isinstance(part, Token):
             yield part, where
+
+
+def literals_of(text: str) -> str:
+    """What of a text is taken literally, each token replaced by NO_TEXT."""
+    return "".join(part if isinstance(part, str) else NO_TEXT for part in _parts_of(text))
 
 
 def _all_parts(value: JSON) -> Iterator[tuple[str | Token | ExpressionError, Where]]:

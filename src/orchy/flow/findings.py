@@ -12,9 +12,12 @@ from orchy.errors import Problem
 from orchy.flow.definition import JSON
 from orchy.flow.jsonscan import Where
 from orchy.flow.jsontext import line_and_column, locate, pointer
+from orchy.flow.suggestions import Suggestions
 
 #: How many errors, and how many warnings, are told of one input.
 PROBLEMS_MAX = 1_000
+#: For how many unknown names of one input it is looked what was meant.
+HINTS_MAX = 50
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -34,6 +37,7 @@ class Findings:
 
     errors: list[Finding] = attrs.field(factory=list)
     warnings: list[Finding] = attrs.field(factory=list)
+    _hints_left: int = HINTS_MAX
 
     def error(self, message: str, where: Where, *, at_key: bool = False) -> None:
         """The input can't be accepted."""
@@ -42,6 +46,13 @@ class Findings:
     def warning(self, message: str, where: Where, *, at_key: bool = False) -> None:
         """The input can be accepted, but hardly means what it says."""
         self.warnings.append(Finding(message, where, at_key))
+
+    def hint(self, name: str, known: Suggestions) -> str:
+        """The end of a sentence about a name that nobody knows, or nothing."""
+        if not self._hints_left:
+            return ""
+        self._hints_left -= 1
+        return known.hint(name)
 
     def problems(self, text: str | None) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         """Errors and warnings; with lines and columns where the input's text is given."""
@@ -127,6 +138,10 @@ class Fields:
     def unknown(self) -> list[str]:
         """The fields that were never asked for."""
         return [field for field in self.source if field not in self._known]
+
+    def hint(self, field: str) -> str:
+        """What was probably meant by a field that was never asked for: the end of a sentence about it, or nothing."""
+        return self._findings.hint(field, Suggestions(self._known - self.source.keys()))
 
 
 _TYPE_NAMES: dict[type, str] = {

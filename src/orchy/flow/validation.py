@@ -28,8 +28,10 @@ from orchy.flow.expressions import faults_in, tokens_in
 from orchy.flow.findings import Fields, Findings, kind_of
 from orchy.flow.jsonscan import Where
 from orchy.flow.jsontext import not_json, parse_json, pointer, read_json
+from orchy.flow.lookalikes import lookalikes_in
 from orchy.flow.names import NAME_CHARS_MAX, fault_in_name
 from orchy.flow.paths import Steps
+from orchy.flow.suggestions import Suggestions
 from orchy.flow.system import SystemAction
 from orchy.flow.topology import cycles, reachable
 
@@ -140,7 +142,8 @@ def _action_definition(fields: Fields) -> ActionDefinition | None:
     retry_policy = fields.choice("retry_policy", RetryPolicy)
     timeout_seconds = fields.number("timeout_seconds", 0, TIMEOUT_SECONDS_MAX)
     for field in fields.unknown():
-        fields.error(f"an action definition has no field {field[:NAME_CHARS_MAX]!r}", field, at_key=True)
+        message = f"an action definition has no field {field[:NAME_CHARS_MAX]!r}{fields.hint(field)}"
+        fields.error(message, field, at_key=True)
     if name is None or not fields.sound:
         return None
     default = ActionDefinition(name)
@@ -163,6 +166,7 @@ class _Reading:
         self.foreseeing = {name: kind for name, kind in system_actions.items() if isinstance(kind, Foreseeing)}
         self.known_actions = known_actions
         self.findings = findings
+        self.registered: Suggestions | None = None
         self.actions: dict[int, Action] = {}
         self.places: dict[int, Where] = {}
         self.edges: list[tuple[int, int, Where]] = []  # source, target, and where that is said
@@ -192,7 +196,7 @@ class _Reading:
 
     def warn_of_unknown(self, fields: Fields) -> None:
         for field in fields.unknown():
-            message = f"{fields.whose} has no field {field[:NAME_CHARS_MAX]!r}: it is ignored"
+            message = f"{fields.whose} has no field {field[:NAME_CHARS_MAX]!r}: it is ignored{fields.hint(field)}"
             self.findings.warning(message, (*fields.where, field), at_key=True)
 
     # One action.
@@ -217,7 +221,10 @@ class _Reading:
             kind = self.system_actions.get(name)
             if kind is None:
                 known = ", ".join(sorted(self.system_actions))
-                fields.error(f"there is no system action {name!r}; there are {known}", "name")
+                hint = self.findings.hint(name, Suggestions(self.system_actions))
+                if not hint and name in (self.known_actions or ()):
+                    hint = "; workers have one of that name, whose type is 'user'"
+                fields.error(f"there is no system action {name!r}; there are {known}{hint}", "name")
             else:
                 settings, settings_sound = self.settings(kind, fields)
                 if parameters:
@@ -228,12 +235,20 @@ class _Reading:
         if type_ is None or name is None:
             return
         if type_ is ActionType.USER and self.known_actions is not None and name not in self.known_actions:
-            self.findings.warning(f"no worker has registered the action {name!r} yet", (*where, "name"))
+            self.warn_of_unregistered(name, where)
         action = Action(action_id or 0, type_, name, parameters or {}, next_ or {}, join or JoinMode.ALL, settings)
         if settings_sound:
             self.check_action(action, kind, fields, next_is_there=next_ is not None)
         if action_id is not None:
             self.actions.setdefault(action_id, action)
+
+    def warn_of_unregistered(self, name: str, where: Where) -> None:
+        if name in self.system_actions:
+            hint = f"; did you mean the system action {name!r}, whose type is 'system'?"
+        else:
+            self.registered = self.registered or Suggestions(self.known_actions or ())
+            hint = self.findings.hint(name, self.registered)
+        self.findings.warning(f"no worker has registered the action {name!r} yet{hint}", (*where, "name"))
 
     def settings(self, kind: SystemAction, fields: Fields) -> tuple[dict[str, JSON], bool]:
         """The fields that only this kind of system action has, and whether they are as its `faults` expects them."""
@@ -346,6 +361,8 @@ class _Reading:
                 if fault is not None:
                     message = f"{token.text!r:.100} finds nothing: {fault}"
                     self.findings.warning(message, (*self.places[action.id], *where))
+            for lookalike, where in lookalikes_in(values):
+                self.findings.warning(str(lookalike), (*self.places[action.id], *where))
 
 
 def _fault_in_reference(steps: Steps, ids: Collection[str]) -> str | None:

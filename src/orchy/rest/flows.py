@@ -15,7 +15,7 @@ from orchy.flow.jsonscan import Where
 from orchy.flow.jsontext import parse_json, pointer
 from orchy.orchestrator import Orchestrator
 from orchy.queries import PAGE_MAX, FlowView, HistoryLine, Queries
-from orchy.rest.answers import answer, time_text, told
+from orchy.rest.answers import answer, problem_json, time_text, told
 from orchy.rest.requests import check_query, fields_of, query_int, read_body, read_fields
 from orchy.starts import STARTS_MAX, Start, start_all
 
@@ -54,7 +54,10 @@ def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Bl
     async def event() -> Response:
         fields = await read_fields({**_FLOW_FIELDS, "event": str}, {"data": None})
         delivered = await orchestrator.deliver(fields["name"], fields["flowId"], fields["event"], fields.get("data"))
-        return answer({"delivered": delivered})
+        shown: dict[str, Any] = {"delivered": delivered}
+        if not delivered and (warnings := await orchestrator.event_warnings(fields["flowId"], fields["event"])):
+            shown["warnings"] = [problem_json(warning) for warning in warnings]
+        return answer(shown)
 
     @blueprint.post("/flow/pause")
     async def pause() -> Response:

@@ -32,6 +32,7 @@ from orchy.rpc.framing import PREFIX_BYTES, Code, Status, decode_message, frame,
 from orchy.rpc.headers import encode_block
 from orchy.rpc.http2 import Http2
 from orchy.rpc.outbox import Outbox
+from orchy.rpc.strangers import FIRST_BYTES_MAX, SPEAKS_NO_HTTP2, SPEAKS_NO_TLS, read_for, server_of
 from orchy.sockets import PromptStream
 from orchy.tasks import open_service_nursery
 
@@ -41,8 +42,13 @@ WINDOW_BYTES = 4 * 2**20
 REPLY_BYTES_MAX = 64 * 2**20
 #: Calls at the same time; the others wait for their turn.
 CALLS_MAX = 500
+#: How long the rest of the words of a server that speaks no gRPC are waited for.
+WORDS_SECONDS = 0.5
 PING_AFTER_SECONDS = 30.0
 PING_ANSWER_SECONDS = 10.0
+_GONE = "is gone"
+#: What OpenSSL calls an answer that is no TLS at all.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "PACKET_LENGTH_TOO_LONG"})
 
 
 class ConnectionLost(Exception):
@@ -86,6 +92,7 @@ class Channel:
         self._ending = trio.Event()
         self._closed = trio.Event()
         self._call_ended = trio.Event()
+        self._fate = _GONE
 
     @property
     def open(self) -> bool:
@@ -129,7 +136,7 @@ class Channel:
     def _opened(self, method: str) -> Iterator[tuple[int, _Call]]:
         """A stream with its headers sent; reset if it is left before it is done."""
         if not self.open:
-            raise ConnectionLost(f"{self._authority} is gone")
+            raise ConnectionLost(f"{self._authority} {self._fate}")
         try:
             stream_id = self._http.open_stream(self._block(method))
         except ProtocolError as error:
@@ -159,7 +166,8 @@ class Channel:
 
     def _raise_if_bad(self, call: _Call) -> None:
         if call.lost:
-            raise ConnectionLost(f"the connection to {self._authority} was lost")
+            lost = f"the connection to {self._authority} was lost"
+            raise ConnectionLost(lost if self._fate == _GONE else f"{self._authority} {self._fate}")
         if call.status is not None:
             raise call.status
 
@@ -207,21 +215,25 @@ class Channel:
 
     async def _read_all(self) -> None:
         self._flush()
-        while True:
-            try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
-                if not data:
-                    return
+        first: bytes | None = b""  # what a server said that has not shown yet that it speaks HTTP/2
+        try:
+            while data := await self._stream.receive_some(RECEIVE_BYTES):
                 self._heard_at = trio.current_time()
                 self._pinged = False
+                if first is not None:
+                    first += data[:FIRST_BYTES_MAX]
                 for event in self._http.receive(data):
                     self._take(event)
+                    first = None
                 self._http.forgive()  # the server is trusted to mean well
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
-            except ProtocolError:
-                return  # whoever that is, it is no gRPC server
-            self._flush()
+                self._flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        except ProtocolError:  # whoever that is, it is no gRPC server
+            if first:
+                first += await read_for(WORDS_SECONDS, self._stream)
+        if first is not None:
+            self._fate = server_of(first)
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Ask a server that says nothing whether it is there; end the connection when it does not answer."""
@@ -370,9 +382,11 @@ async def _shake_hands(socket: trio.abc.Stream, context: ssl.SSLContext, host: s
             stream = await tls.connect(socket, context, host)
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         reason = error.__cause__ or "it does not answer"
+        if isinstance(reason, ssl.SSLError) and reason.reason in _NOT_TLS:
+            raise ConnectionLost(f"{address} {SPEAKS_NO_TLS}") from None
         raise ConnectionLost(f"there is no TLS with {address}: {reason}") from None
     if stream is None:
-        raise ConnectionLost(f"{address} does not speak HTTP/2")
+        raise ConnectionLost(f"{address} {SPEAKS_NO_HTTP2}")
     return stream
 
 

@@ -18,18 +18,18 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
-from inspect import iscoroutine
 
 import trio
 
 from orchy.rpc.call import Allowance, Call
 from orchy.rpc.events import DataReceived, Event, HeadersReceived, Role, SettingsReceived, StreamReset, WindowOpened
-from orchy.rpc.frames import ErrorCode, ProtocolError
+from orchy.rpc.frames import ErrorCode, NotHttp2, ProtocolError
 from orchy.rpc.framing import Code, Status, encode_message, frame, parse_timeout, unframe
 from orchy.rpc.headers import encode_block
 from orchy.rpc.http2 import Http2
 from orchy.rpc.outbox import SEND_BYTES, SEND_SECONDS, Outbox
 from orchy.rpc.services import Method
+from orchy.rpc.strangers import Stranger, answer_of_plain_port, client_of, turn_away
 
 RECEIVE_BYTES = 64 * 1024
 STREAMS_MAX = 1_000
@@ -81,10 +81,10 @@ class Connection:
         self._quiet = trio.Event()
         self._over = False
         self._scope = trio.CancelScope()
+        self.stranger: Stranger | None = None
 
     async def serve(self) -> None:
-        """Until the client is gone or breaks the protocol, or `close`."""
-        self._flush()
+        """Until the client is gone or breaks the protocol, or `close`; `stranger` says then if it was none of ours."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -140,6 +140,9 @@ class Connection:
                     self._open_windows(self._calls.values())
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
+            except NotHttp2 as error:
+                await self._turn_away(client_of(error.first))
+                return
             except ProtocolError as error:
                 log.debug("a worker's connection broke the protocol: %s", error)
                 self._flush()
@@ -147,11 +150,20 @@ class Connection:
                     while self._outbox:
                         await self._outbox.progress()
                 return
-            self._flush()
+            if self._http.begun:  # else it may be a stranger, who would not understand
+                self._flush()
             self._look_at_time()
             while len(self._outbox) > UNSENT_BYTES_MAX:
                 await self._outbox.progress()
                 self._heard_at = trio.current_time()  # it takes what is sent, and can't be heard meanwhile
+
+    async def _turn_away(self, stranger: Stranger) -> None:
+        self.stranger = stranger
+        try:
+            # In one write with nothing before it: our greeting has not left.
+            await turn_away(self._stream, answer_of_plain_port(stranger) or self._http.data_to_send())
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("a client that speaks %s was gone before it was answered", stranger)
 
     async def _watch(self) -> None:
         """Ask a client that says nothing whether it is there; end what is half-open, or never was a client of ours."""
@@ -227,11 +239,13 @@ class Connection:
                 raise Status(Code.UNIMPLEMENTED, "compressed messages are not taken")
             if "grpc-timeout" in headers:
                 call.timeout_seconds = parse_timeout(headers["grpc-timeout"])
+            call.method = self._methods.get(path)
+            if call.method is None:
+                raise Status(Code.UNIMPLEMENTED, f"there is no method {call.path}")
         except Status as status:
             self._refuse(call, status)
             return
-        call.method = self._methods.get(path)
-        if call.method is not None and call.method.takes_stream:
+        if call.method.takes_stream:
             self._start(call, nursery)
 
     def _end_request(self, stream_id: int, nursery: trio.Nursery) -> None:
@@ -296,8 +310,7 @@ class Connection:
 
     async def _answer(self, call: Call) -> None:
         method = call.method
-        if method is None:
-            raise Status(Code.UNIMPLEMENTED, f"there is no method {call.path}")
+        assert method is not None, "a call without one was refused"
         request: object = call
         if not method.takes_stream:
             request = method.parse(unframe(call.body))
@@ -307,9 +320,6 @@ class Connection:
             await self._send(call, frame(reply.SerializeToString()), end=True)
             return
         stream = method.function(request, request=None)
-        if iscoroutine(stream):  # the generated class's own, which is there to be overridden
-            stream.close()
-            raise Status(Code.UNIMPLEMENTED, f"{call.path} is not done here")
         async with aclosing(stream) as replies:
             async for reply in replies:
                 await self._send(call, frame(reply.SerializeToString()))

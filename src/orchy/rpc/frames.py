@@ -16,6 +16,8 @@ FRAME_BYTES_LIMIT: Final = 2**24 - 1
 WINDOW_BYTES: Final = 65_535
 WINDOW_BYTES_LIMIT: Final = 2**31 - 1
 STREAM_ID_LIMIT: Final = 2**31 - 1
+#: Of one setting in a SETTINGS frame.
+SETTING_BYTES: Final = 6
 #: The table for headers that each side has until it is told otherwise.
 TABLE_BYTES: Final = 4_096
 
@@ -83,6 +85,14 @@ class ProtocolError(Exception):
         self.code = code
 
 
+class NotHttp2(ProtocolError):
+    """The client does not speak HTTP/2; `first` is what it said."""
+
+    def __init__(self, first: bytes) -> None:
+        super().__init__(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
+        self.first = first
+
+
 class StreamError(Exception):
     """The peer broke the protocol so that one stream must end (section 5.4.2)."""
 
@@ -128,7 +138,7 @@ def encode_settings(settings: dict[Setting, int]) -> bytes:
 
 def decode_settings(payload: bytes) -> list[tuple[int, int]]:
     """(number, value) of each setting, also of those that nobody here knows. Raises ProtocolError."""
-    if len(payload) % 6:
+    if len(payload) % SETTING_BYTES:
         raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
     return list(struct.iter_unpack(">HL", payload))
 
@@ -143,9 +153,9 @@ def encode_reset(stream_id: int, code: ErrorCode) -> bytes:
     return encode_frame(Kind.RST_STREAM, 0, stream_id, code.to_bytes(4, "big"))
 
 
-def encode_goaway(last_stream_id: int, code: ErrorCode) -> bytes:
-    """GOAWAY: streams up to `last_stream_id` may have been acted on."""
-    return encode_frame(Kind.GOAWAY, 0, 0, struct.pack(">LL", last_stream_id, code))
+def encode_goaway(last_stream_id: int, code: ErrorCode, text: bytes = b"") -> bytes:
+    """GOAWAY: streams up to `last_stream_id` may have been acted on; `text` is for whoever looks for a fault."""
+    return encode_frame(Kind.GOAWAY, 0, 0, struct.pack(">LL", last_stream_id, code) + text)
 
 
 def decode_number(payload: bytes) -> int:

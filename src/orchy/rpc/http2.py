@@ -26,6 +26,7 @@ from orchy.rpc.events import (
     WindowOpened,
 )
 from orchy.rpc.frames import (
+    SETTING_BYTES,
     STREAM_ID_LIMIT,
     WINDOW_BYTES,
     WINDOW_BYTES_LIMIT,
@@ -44,7 +45,7 @@ from orchy.rpc.frames import (
     unpad,
 )
 from orchy.rpc.headers import TABLE_OF_NOTHING, HeaderReader, flaw_of_message
-from orchy.rpc.patience import Patience
+from orchy.rpc.patience import DATA_BYTES_MIN, Patience
 from orchy.rpc.reader import DEPENDS_ON_ITSELF, FrameReader
 from orchy.rpc.settings import PeerSettings, greeting
 from orchy.rpc.streams import ResetStreams, Stream
@@ -92,6 +93,11 @@ class Http2:
             window_bytes=window_bytes,
         )
 
+    @property
+    def begun(self) -> bool:
+        """Whether the peer speaks HTTP/2, as far as a server can know by now."""
+        return self._frames.begun
+
     # Out.
 
     def data_to_send(self) -> bytes:
@@ -136,6 +142,7 @@ class Http2:
             return
         size = len(data)
         self._send_window -= size
+        self._patience.note_data_sent(1 + size // self.peer.frame_bytes)
         self._streams[stream_id].send_window -= size
         self._out += encode_data(stream_id, data, end_stream=end_stream, frame_bytes=self.peer.frame_bytes)
         if end_stream:
@@ -258,7 +265,7 @@ class Http2:
             stream.bytes_expected -= len(data)
             if stream.bytes_expected < 0 or (ended and stream.bytes_expected):
                 raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
-        if not data and not ended:
+        if len(data) < DATA_BYTES_MIN and not ended:
             self._patience.note_idle()
         if ended:
             self._end_there(stream_id, stream)
@@ -308,6 +315,7 @@ class Http2:
     def _open_there(self, stream_id: int) -> Stream | None:
         """A stream that the peer opens; None for one that is not to be heard of any more."""
         if stream_id in self._reset_here:
+            self._patience.note_idle()
             return None
         if not self._is_server and not self._is_idle(stream_id):
             raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS on a stream that is closed")
@@ -348,7 +356,7 @@ class Http2:
                 raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement with settings in it")
             self._patience.note_idle()
             return
-        self._patience.note_settings(len(self._streams))
+        self._patience.note_settings(len(payload) // SETTING_BYTES, len(self._streams))
         more = self.peer.take(payload, of_server=not self._is_server)
         for stream in self._streams.values():
             stream.send_window += more
@@ -380,6 +388,7 @@ class Http2:
     def _take_window_update(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
         if len(payload) != 4:
             raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
+        self._patience.note_window()
         more = decode_number(payload)
         if not stream_id:
             if not more:

@@ -13,6 +13,7 @@ from orchy.rpc.frames import (
     ErrorCode,
     Flag,
     Kind,
+    NotHttp2,
     ProtocolError,
     decode_number,
     unpad,
@@ -22,6 +23,8 @@ from orchy.rpc.headers import HEADER_BYTES_MAX
 #: A header block on the wire, and the frames that it comes in after the first (CVE-2024-27316).
 BLOCK_BYTES_MAX: Final = 2 * HEADER_BYTES_MAX
 CONTINUATIONS_MAX: Final = 8
+#: Of what is no preface, so many bytes are passed on.
+FIRST_BYTES_SHOWN: Final = 64
 #: Told beside the flags of HEADERS, which have 8 bits: its priority makes the stream depend on itself.
 DEPENDS_ON_ITSELF: Final = 0x100
 
@@ -38,6 +41,11 @@ class FrameReader:
         self._block: tuple[int, int, bytearray] | None = None  # flags, stream, what has come of it
         self._continuations = 0
         self._settled = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether the preface has come, if there is to be one."""
+        return not self._preface_left
 
     def read(self, data: bytes | bytearray) -> Iterator[Frame]:
         """The frames that are complete now. Raises ProtocolError; a frame that is too large is known by its head.
@@ -69,7 +77,8 @@ class FrameReader:
         """How much of the preface has come."""
         got = min(len(self._buffer), len(self._preface_left))
         if self._buffer[:got] != self._preface_left[:got]:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
+            begun = PREFACE[: len(PREFACE) - len(self._preface_left)]
+            raise NotHttp2(begun + bytes(self._buffer[:FIRST_BYTES_SHOWN]))
         self._preface_left = self._preface_left[got:]
         return got
 

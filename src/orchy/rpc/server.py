@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 from purerpc import Servicer
@@ -14,6 +15,7 @@ from orchy.rpc import tls
 from orchy.rpc.call import Allowance
 from orchy.rpc.connection import Connection
 from orchy.rpc.services import methods_of
+from orchy.rpc.strangers import FIRST_BYTES_MAX, Stranger, answer_of_tls_port, client_of, turn_away
 from orchy.sockets import PromptStream
 
 CONNECTIONS_MAX = 20_000
@@ -36,7 +38,7 @@ class RpcServer:
         connections_max: int = CONNECTIONS_MAX,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self._methods = methods_of(servicer.service for servicer in servicers)
+        self._methods = methods_of(servicers)
         self._connections: set[Connection] = set()
         self._connections_max = connections_max
         self._context = context
@@ -70,34 +72,44 @@ class RpcServer:
                 nursery.start_soon(_drain_one, connection)
 
     async def _serve_one(self, accepted: trio.SocketStream) -> None:
-        stream = PromptStream(accepted)
+        stream: trio.abc.Stream = accepted
         try:
+            stream = prompt = PromptStream(accepted)
             if self._accepting.cancel_called or self._is_full():
                 return
-            carrier = stream if self._context is None else await self._shake_hands(stream, self._context)
+            carrier = prompt if self._context is None else await self._shake_hands(prompt, self._context)
             if carrier is None or self._accepting.cancel_called:
                 return
+            who = prompt.peer
             connection = Connection(carrier, self._methods, self._allowance)
             self._connections.add(connection)
             try:
                 await connection.serve()
             finally:
                 self._connections.discard(connection)
+                if connection.stranger is not None:
+                    _tell_of_stranger(connection.stranger, who, self._context is not None)
         except* OSError as group:
             log.debug("a worker's connection ended: %s", group.exceptions[0])
         except* Exception:  # one client's connection is not the server's end
             log.exception("an error on a worker's connection that nobody foresaw")
         finally:
-            await trio.aclose_forcefully(stream)
+            with suppress(OSError):  # it is closed then, and more can't be done
+                await trio.aclose_forcefully(stream)
 
-    async def _shake_hands(self, stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.abc.Stream | None:
+    async def _shake_hands(self, stream: PromptStream, context: ssl.SSLContext) -> trio.abc.Stream | None:
         """The stream inside TLS; None for whoever does not get that far, in time."""
         if self._handshakes >= HANDSHAKES_MAX:
             return None
         self._handshakes += 1
         try:
             with trio.move_on_after(HANDSHAKE_SECONDS):
-                return await tls.accept(stream, context)
+                first = await stream.peek(FIRST_BYTES_MAX)
+                stranger = client_of(first)
+                if not first or stranger is Stranger.TLS:
+                    return await tls.accept(stream, context)
+                _tell_of_stranger(stranger, stream.peer, True)
+                await turn_away(stream, answer_of_tls_port(stranger))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("a worker's TLS handshake failed: %s", error.__cause__ or error)
         finally:
@@ -109,6 +121,25 @@ class RpcServer:
         if self._full and not was:
             log.warning("there are %d connections of workers: no more are taken", len(self._connections))
         return self._full
+
+
+def _tell_of_stranger(stranger: Stranger, who: str, has_tls: bool) -> None:
+    """One line, of which a log takes only so many (`logs`)."""
+    if has_tls and stranger is not Stranger.TLS:
+        log.warning(
+            "%s speaks %s without TLS to the port for workers, which has TLS: a worker gives tls=True there;"
+            " REST is at --http-port",
+            who,
+            stranger,
+        )
+    elif stranger is Stranger.TLS:
+        log.warning(
+            "%s speaks TLS to the port for workers, which has none: a worker leaves tls out there, or this node is"
+            " started with --grpc-tls-cert and --grpc-tls-key",
+            who,
+        )
+    else:
+        log.info("%s speaks %s to the port for workers, not gRPC: REST is at --http-port", who, stranger)
 
 
 async def _drain_one(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 from google.protobuf.message import DecodeError
-from purerpc import Service
+from purerpc import Servicer
 from purerpc.rpc import Cardinality
 
 from orchy.rpc.framing import Code, Status
@@ -30,11 +30,16 @@ class Method:
             raise Status(Code.INVALID_ARGUMENT, f"the message is not a {self.request_type.DESCRIPTOR.name}") from None
 
 
-def methods_of(services: Iterable[Service]) -> Mapping[str, Method]:
-    """All methods, by "/Service/Method"."""
+def methods_of(servicers: Iterable[Servicer]) -> Mapping[str, Method]:
+    """All methods that are there, by "/Service/Method": those that a servicer inherits from its generated class, where
+    they only stand to be overridden, are not.
+    """
     methods: dict[str, Method] = {}
-    for service in services:
+    for servicer in servicers:
+        service = servicer.service
         for name, bound in service.methods.items():
+            if _is_a_stub(servicer, name):
+                continue
             cardinality = bound.signature.cardinality
             methods[f"/{service.name}/{name}"] = Method(
                 bound.method_fn,
@@ -43,3 +48,9 @@ def methods_of(services: Iterable[Service]) -> Mapping[str, Method]:
                 cardinality in (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM),
             )
     return methods
+
+
+def _is_a_stub(servicer: Servicer, name: str) -> bool:
+    """Whether a servicer's method is that of the class that the protocol's compiler wrote."""
+    generated = (ancestor for ancestor in type(servicer).__mro__ if Servicer in ancestor.__bases__)
+    return any(vars(ancestor).get(name) is getattr(type(servicer), name) for ancestor in generated)

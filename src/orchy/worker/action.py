@@ -200,10 +200,11 @@ def register(
         raise ValueError(f"action {name!r}: the retry policy {retry_policy!r} is none of {', '.join(policies)}")
     parameters = [
         parameter
-        for parameter in inspect.signature(function).parameters.values()
+        for parameter in _signature_of(function).parameters.values()
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         and (parameter.default is parameter.empty or parameter.annotation in (ActionContext, "ActionContext"))
     ]
+    _check_call(function, name, wants_context=len(parameters) >= 2)
     definition = ActionDefinition(
         name, retry_count, retry_after_seconds, RetryPolicy(retry_policy.upper()), timeout_seconds
     )
@@ -217,3 +218,24 @@ def register(
         len(parameters) >= 2,
         trio.CapacityLimiter(threads),
     )
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """How a function is called; of one that can't tell (some that are written in C): with its data."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.Signature([inspect.Parameter("data", inspect.Parameter.POSITIONAL_ONLY)])
+
+
+def _check_call(function: Callable[..., Any], name: str, *, wants_context: bool) -> None:
+    """That a function can be called with what it will be given. Raises TypeError."""
+    signature = _signature_of(function)
+    try:
+        signature.bind(*[None] * (2 if wants_context else 1))
+    except TypeError as error:
+        called = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(
+            f"the function of the action {name!r} can't be called with its data ({error}): write def {called}(data),"
+            f" or def {called}(data, context); this one is {called}{signature}"
+        ) from None

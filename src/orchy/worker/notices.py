@@ -1,8 +1,9 @@
-"""Log lines that are said once, and again only when there is something else to say."""
+"""Log lines that are said once, and again only when there is something else to say; and where they are to be seen."""
 
 from __future__ import annotations
 
 import logging
+import sys
 
 log = logging.getLogger("orchy.worker")
 
@@ -24,3 +25,14 @@ class Notice:
         if self._said:
             log.info("%s", text)
         self._said = ""
+
+
+def show_log() -> None:
+    """Show what workers log on the standard error, from level info on, if nothing says what is to become of it."""
+    if log.hasHandlers():
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)

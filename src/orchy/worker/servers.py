@@ -45,17 +45,21 @@ class _Server:
 
 
 class Servers:
-    """The live connections. `greet` is called on each new one before it is used; `tls` is how they are secured."""
+    """The live connections. `greet` is called on each new one before it is used; `tls` is how they are secured;
+    `purpose` goes on after "connected to ...".
+    """
 
     def __init__(
         self,
         seeds: Sequence[str],
         greet: Callable[[Channel], Awaitable[None]],
         tls: ssl.SSLContext | None = None,
+        purpose: str = "",
     ) -> None:
         self._seeds = tuple(dict.fromkeys(seeds))
         self._greet = greet
         self._tls = tls
+        self._purpose = purpose
         self._servers: dict[str, _Server] = {}
         self._listed: frozenset[str] = frozenset()
         self._changed = trio.Event()
@@ -147,7 +151,7 @@ class Servers:
                         await self._greet(channel)
                         server.has_streams = await _has_streams(channel)
                     await self._learn(channel, nursery)  # before it is used, so that its share of the work is known
-                    log.info("connected to %s", server.address)
+                    log.info("connected to %s%s", server.address, self._purpose)
                     notice = Notice()
                     backoff_seconds = BACKOFF_MIN_SECONDS
                     server.channel = channel

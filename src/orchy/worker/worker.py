@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -21,10 +21,13 @@ from orchy.rpc.channel import Channel
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.worker.action import RegisteredAction, register
 from orchy.worker.intake import Intake
+from orchy.worker.notices import show_log
 from orchy.worker.results import Results
 from orchy.worker.servers import Servers
 
 GRACE_SECONDS = 30.0
+#: In a log line.
+ACTIONS_SHOWN_MAX = 10
 
 log = logging.getLogger("orchy.worker")
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -79,6 +82,8 @@ class Worker:
         many one poll takes at most; `poll_interval_seconds` how often a server is asked that can't hold a poll, or
         that has no thread waiting for it. Raises ValueError or TypeError for what can't be.
         """
+        if not isinstance(name, str):
+            raise TypeError(_no_name(name))
 
         def keep(function: _F) -> _F:
             if name in self._actions:
@@ -101,9 +106,12 @@ class Worker:
     def run(self) -> None:
         """Work until SIGTERM, SIGINT or `stop`; then finish what is held, and return. A second signal ends at once.
 
-        In another thread than the main one only `stop` ends it: Python gives signals to the main thread.
+        In another thread than the main one only `stop` ends it: Python gives signals to the main thread. What the
+        worker logs (to which servers it is connected, and why not) goes to the standard error where logging was not
+        set up.
         """
         self._check()
+        show_log()
         in_main_thread = threading.current_thread() is threading.main_thread()
         trio.run(self._run_until_signal if in_main_thread else self.run_async)
 
@@ -126,7 +134,7 @@ class Worker:
         """For those on Trio: work until `stop` is set (or `Worker.stop`), then finish what is held. Cancelled: ends."""
         self._check()
         stop = trio.Event() if stop is None else stop
-        servers = Servers(self._seeds, self._register_all, self._tls)
+        servers = Servers(self._seeds, self._register_all, self._tls, f" for {_shown(self._actions)}")
         results = Results(servers)
         self._running = (trio.lowlevel.current_trio_token(), stop)
         try:
@@ -151,6 +159,21 @@ class Worker:
         """Tell a server of the actions; each time it is connected to, since it may have lost them."""
         for action in self._actions.values():
             await channel.call("ActionService/SaveActionDefinition", action.message(), pb.ActionDefinitionSaveResponse)
+
+
+def _shown(actions: Collection[str]) -> str:
+    """Names for a log line, not too many."""
+    left_out = len(actions) - ACTIONS_SHOWN_MAX
+    names = ", ".join(sorted(actions)[:ACTIONS_SHOWN_MAX])
+    return f"the action{'s' * (len(actions) > 1)} {names}{f' and {left_out} more' if left_out > 0 else ''}"
+
+
+def _no_name(given: object) -> str:
+    """What is wrong with something that stands where an action's name should be."""
+    if not callable(given):
+        return f"the name of an action is a text, not {type(given).__name__}"
+    name = getattr(given, "__name__", "name")
+    return f'the decorator needs the action\'s name: write @worker.action("{name}") above {name}, with parentheses'
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event, scope: trio.CancelScope) -> None:

@@ -122,6 +122,8 @@ class Redis:
             if isinstance(outcomes[index], Lost):
                 self._stale = self.is_cluster
                 outcomes[index] = OutcomeUnknown(f"{outcomes[index]} while {script.name} was under way")
+            elif isinstance(outcomes[index], StoreUnavailable):
+                self._stale = self.is_cluster
             elif isinstance(outcomes[index], hiredis.ReplyError):
                 try:
                     outcomes[index] = await self.script(script, *calls[index], safe=False)

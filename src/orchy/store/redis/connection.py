@@ -103,8 +103,8 @@ class Connection:
 
         Raises Lost, or StoreUnavailable when there was no connection in time.
         """
-        while len(self._queued) + len(self._sent) >= COMMANDS_MAX:
-            await self._room.wait()
+        if self._full:
+            await self._wait_for_room()
         call = self._queue(packed)
         await self._wait_for(call)
         return _answer(call)
@@ -114,8 +114,11 @@ class Connection:
 
         They go into the socket with one write as far as it takes them, and their caller is woken once.
         """
-        while len(self._queued) + len(self._sent) >= COMMANDS_MAX:
-            await self._room.wait()
+        if self._full:
+            try:
+                await self._wait_for_room()
+            except StoreUnavailable as error:  # of each: what others of the caller's may be under way elsewhere
+                return [error] * len(packed)
         calls = [self._queue(one, waits=False) for one in packed]
         if calls:
             calls[-1].task = trio.lowlevel.current_task()
@@ -128,6 +131,24 @@ class Connection:
         call.replies = 2
         await self._wait_for(call)
         return _answer(call)
+
+    @property
+    def _full(self) -> bool:
+        return len(self._queued) + len(self._sent) >= COMMANDS_MAX
+
+    async def _wait_for_room(self) -> None:
+        """Raises StoreUnavailable when there is none in time."""
+        with trio.move_on_after(self._settings.command_timeout_seconds) as scope:
+            while self._full:
+                await self._room.wait()
+        if scope.cancelled_caught:
+            raise StoreUnavailable(f"Redis at {self.address} has {COMMANDS_MAX:,} commands to answer already")
+
+    def _make_room(self) -> None:
+        """Commands are gone, answered or not: let others in."""
+        if not self._full and not self._room.is_set():
+            self._room.set()
+            self._room = trio.Event()
 
     def _queue(self, packed: bytes, *, waits: bool = True) -> _Call:
         call = _Call(packed, trio.lowlevel.current_task() if waits else None, trio.current_time())
@@ -151,9 +172,9 @@ class Connection:
         try:
             await trio.lowlevel.wait_task_rescheduled(abort)
         except trio.Cancelled:
-            for call in calls:
-                if call in self._queued:  # not handed to the socket yet, it shall never be
-                    self._queued.remove(call)
+            given_up = set(calls)  # what is not handed to the socket yet shall never be
+            self._queued = deque(call for call in self._queued if call not in given_up)
+            self._make_room()
             raise
 
     def reset(self) -> None:
@@ -196,6 +217,7 @@ class Connection:
                     self._note_down(group.exceptions[0])
                 finally:
                     self._lose_sent()
+                    self._give_up_overdue()  # rather than send it after its time
                     await trio.aclose_forcefully(stream)
 
     async def _connect(self) -> trio.abc.Stream:
@@ -291,21 +313,31 @@ class Connection:
                     self._sent.popleft()
                     call.answer = reply
                     call.wake()
-            if not self._room.is_set() and len(self._queued) + len(self._sent) < COMMANDS_MAX:
-                self._room.set()
-                self._room = trio.Event()
+            self._make_room()
 
     async def _watch(self) -> NoReturn:
         """End what waits for too long: an answer that is overdue, a command that finds no connection."""
         while True:
             await trio.sleep(WATCH_SECONDS)
-            overdue = trio.current_time() - self._settings.command_timeout_seconds
-            if self._sent and self._sent[0].since < overdue:
+            if self._sent and self._sent[0].since < self._overdue:
                 self.reset()
-            while self._queued and self._queued[0].since < overdue:
-                call = self._queued.popleft()
-                call.error = StoreUnavailable(f"Redis at {self.address} is not there: {self._why_down}")
-                call.wake()
+            else:
+                self._give_up_overdue()
+
+    @property
+    def _overdue(self) -> float:
+        """What has waited since then has waited for too long."""
+        return trio.current_time() - self._settings.command_timeout_seconds
+
+    def _give_up_overdue(self) -> None:
+        """Commands that found no connection in time. What was sent before them must be answered or lost by now: the
+        last one of a batch wakes its caller.
+        """
+        while not self._sent and self._queued and self._queued[0].since < self._overdue:
+            call = self._queued.popleft()
+            call.error = StoreUnavailable(f"Redis at {self.address} is not there: {self._why_down}")
+            call.wake()
+        self._make_room()
 
     def _lose_sent(self) -> None:
         while self._sent:

@@ -1,0 +1,142 @@
+"""Texts that look like expressions: each way in which people write them warns, and what is meant literally does not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchy.actions import SYSTEM_ACTIONS
+from orchy.flow.expressions import compile_template, faults_in, literals_of
+from orchy.flow.lookalikes import lookalikes_in
+from orchy.flow.validation import parse_workflow
+
+
+def meant(text: str) -> tuple[str, str] | None:
+    found = [(one.text, one.meant) for one, _ in lookalikes_in(text)]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "token"),
+    [
+        ("${input.userId}", "${input.userId}", "{$.input.userId}"),
+        ("Hi ${input.name}!", "${input.name}", "{$.input.name}"),
+        ("${ input.name }", "${ input.name }", "{$.input.name}"),
+        ("${name}", "${name}", "{$.input.name}"),
+        ("${1.output.x}", "${1.output.x}", "{$.1.output.x}"),
+        ("${a + b}", "${a + b}", "{$.input.NAME}"),
+        ("{{input.userId}}", "{{input.userId}}", "{$.input.userId}"),
+        ("{{ $.input.userId }}", "{{ $.input.userId }}", "{$.input.userId}"),
+        ("{{$.input.userId}}", "{{$.input.userId}}", "{$.input.userId}"),
+        ("Hi {{$1.output.name}}.", "{{$1.output.name}}", "{$.1.output.name}"),
+        ("{{{userId}}}", "{{userId}}", "{$.input.userId}"),
+        ("$.input.userId", "$.input.userId", "{$.input.userId}"),
+        (" $.input.userId ", "$.input.userId", "{$.input.userId}"),
+        ("$.items[0].price", "$.items[0].price", "{$.input.items[0].price}"),
+        ("$['input']['first name']", "$['input']['first name']", "{$.input.NAME}"),
+        ("$['input']", "$['input']", "{$['input']}"),
+        ("$1.output.x", "$1.output.x", "{$.1.output.x}"),
+        ("$input.x", "$input.x", "{$.input.x}"),
+        ("of $.1.output.x and", "$.1.output.x", "{$.1.output.x}"),
+        ("{$.input.a} and $.input.b", "$.input.b", "{$.input.b}"),
+        ("$.input.b and ${input.c}", "$.input.b", "{$.input.b}"),
+        ("${input.c} and $.input.b", "${input.c}", "{$.input.c}"),
+    ],
+)
+def test_what_looks_like_an_expression(text, shown, token):
+    assert meant(text) == (shown, token)
+    assert not list(faults_in(token))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain",
+        "{$.input.userId}",
+        "Hi {$.input.name}, {$1.output.x}",
+        "costs ${$.input.price}",
+        "write {{$.input.x} for a token",
+        "$5 or $.50",
+        "$.50",
+        "$",
+        "US$ input",
+        "a{b}c {} }} {",
+        '{"a": {"b": 1}}',
+        "the $ sign. input",
+        "${}",
+        "{{}}",
+        "US$.input.x",
+        "$inputs.x",
+    ],
+)
+def test_what_is_meant_literally(text):
+    assert meant(text) is None
+
+
+def test_they_are_found_wherever_they_are():
+    value = {"a": ["x", {"b": "${input.x}"}], "c": "$.input.y", "d": 5, "e": None}
+    assert {where: one.meant for one, where in lookalikes_in(value)} == {
+        ("a", 1, "b"): "{$.input.x}",
+        ("c",): "{$.input.y}",
+    }
+
+
+def test_a_long_one_is_shown_in_short():
+    (found,) = [str(one) for one, _ in lookalikes_in("${" + "x" * 150 + "}")]
+    assert len(found) < 350
+    assert "..." in found
+
+
+@given(st.text("${}.inputx1[]' ", max_size=60))
+def test_any_text_has_at_most_one_and_the_same_each_time(text):
+    assert meant(text) == meant(text)
+
+
+@given(st.text("${}.ax ", max_size=40))
+def test_what_is_literal_is_what_a_template_leaves(text):
+    if not list(faults_in(text)) and compile_template(text).constant:
+        value, _ = compile_template(text).resolve(None)  # type: ignore[arg-type]
+        assert value == literals_of(text)
+
+
+@pytest.mark.parametrize("piece", ["${", "{{", "$.input", "$[", "$.a[", "}}", "${a", "$.input.a[b"])
+def test_a_long_text_costs_little(piece):
+    """No way of looking is worse than linear: a second for a million characters would be very slow."""
+    text = piece * (1_000_000 // len(piece))
+    list(lookalikes_in(text if "{$" not in text else text.replace("{$", "{ $")))
+
+
+def test_they_are_warnings_with_their_places():
+    text = json.dumps(
+        {
+            "name": "w",
+            "rootAction": 1,
+            "actions": [
+                {
+                    "id": 1,
+                    "type": "user",
+                    "name": "a",
+                    "parameters": {"to": ["${input.userId}"], "ok": "{$.input.x}"},
+                    "next": {"default": [2]},
+                },
+                {"id": 2, "type": "system", "name": "switch", "expression": "{{input.kind}}", "next": {"default": [3]}},
+                {"id": 3, "type": "system", "name": "javascript", "expression": "$.x = `${$.input.y}`"},
+            ],
+        },
+        indent=1,
+    )
+    validated = parse_workflow(text, SYSTEM_ACTIONS)
+    assert validated.workflow is not None
+    for problem, pointer, line in zip(
+        validated.warnings, ["/actions/0/parameters/to/0", "/actions/1/expression"], ["${input", "{{input"], strict=True
+    ):
+        assert problem.pointer == pointer
+        assert problem.line is not None
+        assert problem.column is not None
+        assert text.splitlines()[problem.line - 1][problem.column :].startswith(line)
+        assert "is taken literally; write {$.input." in problem.message
