@@ -41,6 +41,8 @@ HANDOVER_SECONDS = DEBOUNCE_SECONDS + 0.3
 RELEASED_SECONDS = 2.0
 #: A wake-up must fit into one datagram beside the gossip's own header.
 WAKEUP_BYTES_MAX = 1_000
+#: No timer is further away, about 300,000 years.
+AFTER_MS_MAX = 10**16
 
 log = logging.getLogger(__name__)
 
@@ -181,17 +183,18 @@ class Cluster:
 
     def wake_up(self, message: bytes) -> None:
         """Take in another node's wake-up; what is not one is dropped."""
-        try:
-            partition, action_names, after_ms = msgpack.unpackb(message)
-            if partition in self._holdings.leases:
-                if action_names:
-                    self.on_enqueued(partition, [str(name) for name in action_names])
-                if after_ms is not None:
-                    self.on_timer_set(partition, int(after_ms))
-            elif partition == _ANY and not self._keeper.complete:
-                self._keeper.ask_again()
-        except (ValueError, TypeError, msgpack.UnpackException):
+        wakeup = _read_wakeup(message)
+        if wakeup is None:
             log.debug("dropped a wake-up that is none: %r", message[:100])
+            return
+        partition, action_names, after_ms = wakeup
+        if partition in self._holdings.leases:
+            if action_names:
+                self.on_enqueued(partition, action_names)
+            if after_ms is not None:
+                self.on_timer_set(partition, after_ms)
+        elif partition == _ANY and not self._keeper.complete:
+            self._keeper.ask_again()
 
     def _tell_owner(self, partition: int, message: list[JSON]) -> None:
         if not self._owners or self._owners[partition] == self._node:
@@ -292,6 +295,22 @@ class Cluster:
 
 #: In a wake-up instead of a partition: leases were given up.
 _ANY = -1
+
+
+def _read_wakeup(message: bytes) -> tuple[int, list[str], int | None] | None:
+    """(partition, names, after_ms) of a message, each of the right type; None: it is no wake-up."""
+    try:
+        fields = msgpack.unpackb(message, max_map_len=0, max_ext_len=0)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return None
+    if type(fields) is not list or len(fields) != 3:
+        return None
+    partition, names, after_ms = fields
+    if type(partition) is not int or type(names) is not list or any(type(name) is not str for name in names):
+        return None
+    if after_ms is not None and (type(after_ms) is not int or not -AFTER_MS_MAX <= after_ms <= AFTER_MS_MAX):
+        return None
+    return partition, names, after_ms
 
 
 def _nobody(*_: object) -> None:

@@ -1,0 +1,42 @@
+"""Members that were heard of and that nobody vouches for yet: few, not for long, and never in the table of members.
+
+Whoever can send a packet can invent members. They must not take the turns of real ones to be probed, nor their places
+in the table, so they wait here. What the application then vouches for is let in; the rest is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import attrs
+
+from orchy.swim.messages import Record, State
+from orchy.swim.parameters import STRANGER_SECONDS, STRANGERS_MAX
+
+
+class Strangers:
+    """Records by who they are said to be. Two that claim one name wait beside each other; the oldest gives way."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[Record, tuple[float, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, record: Record, now: float) -> bool:
+        """Let it wait; False: it has been waiting already."""
+        who = attrs.evolve(record, incarnation=0, state=State.ALIVE)
+        since, incarnation = self._waiting.pop(who, (now, -1))
+        self._waiting[who] = since, max(incarnation, record.incarnation)
+        while len(self._waiting) > STRANGERS_MAX:
+            self._waiting.popitem(last=False)
+        return incarnation < 0
+
+    def take(self, now: float) -> list[Record]:
+        """All that have not waited too long; they wait no more, unless they are put again."""
+        waiting, self._waiting = self._waiting, OrderedDict()
+        return [
+            attrs.evolve(who, incarnation=incarnation)
+            for who, (since, incarnation) in waiting.items()
+            if now - since <= STRANGER_SECONDS
+        ]
