@@ -59,6 +59,8 @@ class Member:
     grpc_address: str
     ready: bool
     round_trip_ms: float | None = None
+    #: Whether the store says that it belongs. Who does not is shown, and nothing else.
+    registered: bool = True
 
     @property
     def live(self) -> bool:
@@ -127,8 +129,13 @@ class Cluster:
         return self._served and self._keeper.in_touch and not self._draining
 
     def servers(self) -> list[tuple[str, str]]:
-        """(name, gRPC address) of the live members that work, or of all live ones if none says that it does."""
-        live = [member for member in self._membership.members() if member.live and member.grpc_address]
+        """(name, gRPC address) of the live members that work, or of all live ones if none says that it does.
+
+        Only of those that the store knows.
+        """
+        live = [
+            member for member in self._membership.members() if member.live and member.registered and member.grpc_address
+        ]
         working = [member for member in live if member.ready or (member.name == self._node and self.ready)]
         return [(member.name, member.grpc_address) for member in working or live]
 
@@ -158,6 +165,7 @@ class Cluster:
                     "http": member.http_address,
                     "grpc": member.grpc_address,
                     "ready": member.ready,
+                    "registered": member.registered,
                     "roundTripMs": member.round_trip_ms,
                 }
                 for member in self._membership.members()
@@ -233,7 +241,11 @@ class Cluster:
 
     def _others(self) -> list[str]:
         members = self._membership.members()
-        return [member.name for member in members if member.live and member.ready and member.name != self._node]
+        return [
+            member.name
+            for member in members
+            if member.live and member.registered and member.ready and member.name != self._node
+        ]
 
     def _apply(self) -> None:
         if self._draining:
