@@ -81,7 +81,7 @@ def accept(answer: Answer, has_password: bool) -> tuple[Address, ...]:
 
 
 class _Asked:
-    """What has been answered so far: the first store, which ends the round, or the first reason why there will be none."""
+    """What a round of questions brought: the first store, which ends it, or the first reason why there will be none."""
 
     def __init__(self) -> None:
         self.store: Answer | None = None

@@ -387,8 +387,7 @@ class Simulator:
             epoch=0.0,
         )
         process = Process(name, machine)
-        self.processes[name] = process
-        self._by_address[address] = process
+        self.processes[name] = self._by_address[address] = process
         return process
 
     def _end_when_told(self, process: Process) -> None:
