@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.attacks import gossip as gossip
 from tests.attacks.harness import ATTACKS
 
 __all__ = ["ATTACKS"]
