@@ -140,16 +140,17 @@ async def _ask(envelope: Envelope, seed: HostPort, asked: _Asked) -> None:
     if packet is None:
         log.debug("%s did not say where the store is", seed)
         return
+    mine, theirs = label_of(envelope.seal(b"")), label_of(packet)
     try:
-        match decode(envelope.open(packet)):
-            case [StoreAt(answered, store)] if answered == nonce:
-                asked.store = asked.store or Answer(str(seed), store, near or envelope.encrypts)
-                asked.scope.cancel()
-                return
+        messages = decode(envelope.open_foreign(packet))
     except (Unopened, Malformed):
-        pass
-    try:
-        opened = Refused() in decode(envelope.open_foreign(packet))
-    except (Unopened, Malformed):
-        opened = False
-    asked.refused = asked.refused or refusal(str(seed), label_of(envelope.seal(b"")), label_of(packet), opened)
+        asked.refused = asked.refused or refusal(str(seed), mine, theirs, opened=False)
+        return
+    match messages:
+        case [StoreAt(answered, store)] if answered == nonce and theirs == mine:
+            asked.store = asked.store or Answer(str(seed), store, near or envelope.encrypts)
+            asked.scope.cancel()
+        case [Refused()]:
+            asked.refused = asked.refused or refusal(str(seed), mine, theirs, opened=True)
+        case _:
+            log.debug("%s answered something else than where the store is", seed)

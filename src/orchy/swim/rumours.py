@@ -93,8 +93,9 @@ class Rumours:
 
     def vouch(self, now: float) -> None:
         """Some that were strangers may be so no longer."""
-        for record in self._strangers.take(now):
-            self.alive(record, now)
+        if self._core.vouched is not None:
+            for record in self._strangers.take(self._core.vouched, now):
+                self.alive(record, now)
 
     def suspected(self, heard: Suspect, now: float) -> None:
         """Somebody had no answer from it."""

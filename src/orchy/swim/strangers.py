@@ -7,6 +7,7 @@ in the table, so they wait here. What the application then vouches for is let in
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import attrs
 
@@ -27,16 +28,21 @@ class Strangers:
         """Let it wait; False: it has been waiting already."""
         who = attrs.evolve(record, incarnation=0, state=State.ALIVE)
         since, incarnation = self._waiting.pop(who, (now, -1))
+        if now - since > STRANGER_SECONDS:
+            since, incarnation = now, -1
         self._waiting[who] = since, max(incarnation, record.incarnation)
         while len(self._waiting) > STRANGERS_MAX:
             self._waiting.popitem(last=False)
         return incarnation < 0
 
-    def take(self, now: float) -> list[Record]:
-        """All that have not waited too long; they wait no more, unless they are put again."""
-        waiting, self._waiting = self._waiting, OrderedDict()
-        return [
-            attrs.evolve(who, incarnation=incarnation)
-            for who, (since, incarnation) in waiting.items()
-            if now - since <= STRANGER_SECONDS
-        ]
+    def take(self, vouched: Callable[[Record], bool], now: float) -> list[Record]:
+        """Those that somebody vouches for now; they wait no more, and those that have waited too long neither."""
+        taken = []
+        for who, (since, incarnation) in list(self._waiting.items()):
+            record = attrs.evolve(who, incarnation=incarnation)
+            if now - since > STRANGER_SECONDS:
+                del self._waiting[who]
+            elif vouched(record):
+                del self._waiting[who]
+                taken.append(record)
+        return taken
