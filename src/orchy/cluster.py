@@ -117,6 +117,8 @@ class Cluster:
         self._adopted: dict[int, float] = {}  # partition -> until when
         self._served = False
         self._draining = False
+        #: Messages of other nodes that were no wake-ups.
+        self.wakeups_dropped = 0
         self.on_enqueued: Callable[[int, Sequence[str]], None] = _nobody
         self.on_timer_set: Callable[[int, int], None] = _nobody
 
@@ -193,6 +195,7 @@ class Cluster:
         """Take in another node's wake-up; what is not one is dropped."""
         wakeup = _read_wakeup(message)
         if wakeup is None:
+            self.wakeups_dropped += 1
             log.debug("dropped a wake-up that is none: %r", message[:100])
             return
         partition, action_names, after_ms = wakeup

@@ -49,16 +49,20 @@ def parse_store(node: str, name: str) -> tuple[Address, ...]:
     kind, _, where = name.partition(":")
     if kind == "unix":
         if not Path(where).is_socket():
-            raise StartupError(
-                f"{node} keeps its store in itself, and that can be used on its own host only: start a Redis, and give"
-                " --redis-addr to all nodes"
-            )
+            raise _not_from_here(node)
         return (UnixAddress(where),)
     try:
         addresses = [parse_host_port(part) for part in where.split(",")]
     except ValueError:
         raise StartupError(f"{node} has a store that this version does not know: {name}") from None
     return tuple(TcpAddress(address.host, address.port) for address in addresses)
+
+
+def _not_from_here(node: str) -> StartupError:
+    return StartupError(
+        f"{node} keeps its store in itself, and that can be used on its own host only: start a Redis, and give"
+        " --redis-addr to all nodes"
+    )
 
 
 @attrs.frozen
@@ -77,6 +81,8 @@ def accept(answer: Answer, has_password: bool) -> tuple[Address, ...]:
             f"{answer.node} says that the store is {answer.store}, but nothing proves that it is who it says it is, and"
             " a password is not sent on such a word: give --redis-addr, or the cluster's --gossip-key"
         )
+    if not answer.authentic and answer.store.startswith("unix:"):  # whose socket that may be here, nobody knows
+        raise _not_from_here(answer.node)
     return parse_store(answer.node, answer.store)
 
 

@@ -143,14 +143,23 @@ class GossipMembership:
     def attach(self, driver: Driver) -> None:
         """Speak through this one."""
         self._driver = driver
-        self._registry.on_read = self.on_registry
 
     def vouched(self, record: Record) -> bool:
         """Whether the process that this record is about has been in the store's list of nodes, as it says it is."""
+        if not self._registry.knows(record.name):
+            return False
         profile = unpack_profile(record.meta)
         return self._is_itself(record, profile) and self._registry.vouches(
             record.name, profile.instance, _shown(record.address)
         )
+
+    def join(self, seeds: Sequence[Address]) -> None:
+        """Become a member of the cluster that one of these belongs to; none: be a cluster. Both with those that the
+        store knows.
+        """
+        self._gossip.feed(Join(tuple(seeds)))
+        self._registry.on_read = self.on_registry
+        self.on_registry(self._registry.others)
 
     def on_registry(self, nodes: Sequence[RegisteredNode]) -> None:
         """The store's list of other nodes, read again: strangers may be let in, members may have lost their place."""
@@ -195,10 +204,6 @@ class GossipMembership:
             self._profile = profile
             self._gossip.feed(SetMeta(profile.pack()))
             self._changed()
-
-    def join(self, seeds: Sequence[Address]) -> None:
-        """Become a member of the cluster that one of these belongs to; none: be a cluster."""
-        self._gossip.feed(Join(tuple(seeds)))
 
     def reconnect(self, addresses: Sequence[Address]) -> None:
         """Members may be found there."""
@@ -342,6 +347,12 @@ def gossip_counts(driver: Driver) -> list[tuple[str, str, Callable[[], float]]]:
         ("orchy_gossip_datagrams_sent", "Datagrams of the gossip", lambda: counts["datagrams sent"]),
         ("orchy_gossip_datagrams_received", "Datagrams that came", lambda: counts["datagrams received"]),
         ("orchy_gossip_dropped", "Packets and frames that meant nothing here", dropped),
+        (
+            "orchy_gossip_strangers",
+            "Times that a member was named that the store does not know",
+            lambda: said["strangers"],
+        ),
+        ("orchy_gossip_errors", "Errors that nobody foresaw", lambda: counts["errors"]),
         ("orchy_gossip_failed_probes", "Members that did not answer this node", lambda: said["failed probes"]),
         ("orchy_gossip_refutations", "Suspicions of this node to which it objected", lambda: said["refuted"]),
     ]

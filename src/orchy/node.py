@@ -210,6 +210,7 @@ def _wire(
     )
     for name, help, read in gossip_counts(driver):
         metrics.counter(name, help, read)
+    metrics.counter("orchy_wakeups_dropped", "Wake-ups that were none", lambda: cluster.wakeups_dropped)
     metrics.counter("orchy_redis_commands", "Commands sent to Redis", lambda: redis.commands_total)
     metrics.counter("orchy_redis_reconnects", "Connections to Redis made again", lambda: redis.reconnects_total)
     return _Node(cluster, keeper, timers, holdings, dispatcher, sessions, rpc, app)

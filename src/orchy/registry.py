@@ -73,10 +73,16 @@ class Registry:
         self._known: dict[str, _Registration] = {}
         self._read_at = 0.0
         self._wanted = trio.Event()
-        #: Called with the other nodes each time that the list was read.
+        #: The other nodes, as the list was read last.
+        self.others: Sequence[RegisteredNode] = ()
+        #: Called with them each time that it was read.
         self.on_read: Callable[[Sequence[RegisteredNode]], None] = lambda nodes: None
 
     # What others ask.
+
+    def knows(self, node: str) -> bool:
+        """Whether there was a process of this name in the list."""
+        return node in self._known
 
     def vouches(self, node: str, instance: str, address: str) -> bool:
         """Whether this process is, or was, the last one in the list under this name."""
@@ -163,7 +169,8 @@ class Registry:
             self._known[registered.node] = _Registration(registered.instance, registered.address, self._read_at)
         while len(self._known) > max(REMEMBERED_MAX, len(nodes)):
             del self._known[next(iter(self._known))]
-        self.on_read([registered for registered in nodes if registered.node != self._node])
+        self.others = [registered for registered in nodes if registered.node != self._node]
+        self.on_read(self.others)
 
     def _rival(self, nodes: Sequence[RegisteredNode]) -> RegisteredNode | None:
         return next(

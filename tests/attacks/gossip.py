@@ -262,7 +262,35 @@ def gossip_invented_members(target: Target) -> str:
             looks += 1
         time.sleep(0.2)
     assert servers(target.node) == real
-    return f"{len(packets)} datagrams; no partition moved, no worker was told of one ({looks} looks)"
+    took = _join_under(target, packets)
+    return (
+        f"{len(packets)} datagrams; no partition moved, no worker was told of one ({looks} looks); a node that joined"
+        f" meanwhile had its partitions after {took:.1f} s"
+    )
+
+
+def _join_under(target: Target, packets: list[bytes]) -> float:
+    """How long a node takes to get its partitions, from its readiness on, while the packets come again and again."""
+    flags = ["--node-name", "joiner", "--cluster-address", f"127.0.0.1:{target.node.gossip_port}", *FAST]
+    joiner, stop = OrchyServer(flags, target.folder / "joiner.log"), threading.Event()
+
+    def flood() -> None:
+        while not stop.is_set():
+            for node in target.nodes:
+                send(node, *packets)
+
+    flooding = threading.Thread(target=flood, daemon=True)
+    flooding.start()
+    try:
+        joiner.start()
+        began = time.monotonic()
+        wait_for(target.node, {"node-0", "node-1", "joiner"})
+        return time.monotonic() - began
+    finally:
+        stop.set()
+        flooding.join()
+        if joiner.process is not None and joiner.process.poll() is None:
+            joiner.kill()
 
 
 @attack("gossip: a frame of 8 MB that says it holds 8 million maps", memory_mb_max=60.0)

@@ -185,6 +185,7 @@ async def test_noise_wakes_nobody(autojump_clock, store, nursery, noise):
     await trio.sleep(3)
     cluster.wake_up(noise)
     assert heard == []
+    assert cluster.wakeups_dropped == 1
 
 
 async def test_who_is_not_registered_owns_nothing_and_is_told_to_nobody(autojump_clock, store, nursery):

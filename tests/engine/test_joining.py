@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import trio
 
@@ -10,6 +12,7 @@ from orchy.config import HostPort
 from orchy.errors import ConfigurationError, StartupError
 from orchy.joining import Answer, accept, learn_store
 from orchy.store.redis import TcpAddress
+from orchy.store.redis.settings import UnixAddress
 from orchy.swim.codec import decode, encode, join
 from orchy.swim.envelope import Envelope, Unopened
 from orchy.swim.frames import Budget, read_frame, write_frame
@@ -116,3 +119,12 @@ def test_a_store_that_can_not_be_reached_from_here():
     for store in ("unix:/nowhere/redis.sock", "redis:", "redis:x", "what:ever", "redis:h:99999"):
         with pytest.raises(StartupError):
             accept(Answer("seed:1", store, True), False)
+
+
+def test_a_socket_of_this_host_is_used_on_the_word_of_this_host_only(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "redis.sock"))
+        store = f"unix:{tmp_path}/redis.sock"
+        assert accept(Answer("seed:1", store, True), True) == (UnixAddress(f"{tmp_path}/redis.sock"),)
+        with pytest.raises(StartupError, match="on its own host only"):
+            accept(Answer("seed:1", store, False), False)

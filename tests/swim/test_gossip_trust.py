@@ -114,10 +114,17 @@ def test_two_that_claim_one_name_wait_beside_each_other():
 def test_strangers_are_few_and_forgotten():
     member = Member()
     for number in range(3 * STRANGERS_MAX):
+        member.now += 0.02
         member.hear(Alive(record(f"a{number}", port=number)))
     member.known.update(f"a{number}" for number in range(3 * STRANGERS_MAX))
     member.give(Vouch())
     assert member.names == {"me"} | {f"a{number}" for number in range(2 * STRANGERS_MAX, 3 * STRANGERS_MAX)}
+    crowd = Member()
+    for number in range(3 * STRANGERS_MAX):  # at once: those that come too thick and fast have to say it again
+        crowd.hear(Alive(record(f"a{number}", port=number)))
+    crowd.known = member.known
+    crowd.give(Vouch())
+    assert crowd.names == {"me"} | {f"a{number}" for number in range(STRANGERS_MAX)}
     late = Member()
     late.hear(Alive(record("a")))
     late.now += STRANGER_SECONDS + 1

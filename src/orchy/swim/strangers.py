@@ -20,12 +20,19 @@ class Strangers:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[Record, tuple[float, int]] = OrderedDict()
+        self._second = float("-inf")
+        self._came = 0  # in this second
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, record: Record, now: float) -> bool:
-        """Let it wait; False: it has been waiting already."""
+        """Let it wait; False: it has been waiting already, or so many came within a second that it is one too many."""
+        if now - self._second > 1.0:
+            self._second, self._came = now, 0
+        self._came += 1
+        if self._came > STRANGERS_MAX:
+            return False
         who = attrs.evolve(record, incarnation=0, state=State.ALIVE)
         since, incarnation = self._waiting.pop(who, (now, -1))
         if now - since > STRANGER_SECONDS:

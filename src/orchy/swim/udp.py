@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import math
 import socket
 import time
 from collections import Counter
@@ -45,8 +46,11 @@ from orchy.swim.messages import (
 from orchy.swim.parameters import FRAME_BYTES_MAX
 
 DATAGRAM_BYTES_MAX = 65_535
-#: So many datagrams are taken in before other tasks have their turn.
+#: So many datagrams are taken in, for so long, before other tasks have their turn.
 DRAIN_MAX = 512
+DRAIN_SECONDS = 0.01
+#: A socket that is never empty is a flood: after so long the timers wait no longer.
+FLOOD_SECONDS = 1.0
 RECEIVE_BUFFER_BYTES = 1 << 20
 #: Streams that peers may have open. A sync takes milliseconds; more are closed as they come.
 INBOUND_STREAMS_MAX = 64
@@ -216,15 +220,22 @@ class Driver:
             nursery.start_soon(self._accept)
             nursery.start_soon(self._open_streams)
             task_status.started()
+            full_since = math.inf
             while True:
                 self._sleep = trio.CancelScope(
                     deadline=trio.current_time() + max(0.0, self.machine.deadline - self._clock())
                 )
                 with self._sleep:
                     await self._sockets.readable()
-                if not self._drain():
+                now = trio.current_time()
+                if self._drain():
+                    full_since = math.inf
+                else:
                     await trio.lowlevel.checkpoint()
-                    continue  # there may be more: the timers wait
+                    full_since = min(full_since, now)
+                    if now - full_since < FLOOD_SECONDS:
+                        continue  # there may be more: the timers wait
+                    full_since = now
                 if self.machine.deadline <= self._clock():
                     errors = self.counts["errors"]
                     self.feed(Tick())
@@ -233,7 +244,10 @@ class Driver:
 
     def _drain(self) -> bool:
         """Take in what has come; whether that was all."""
+        until = time.monotonic() + DRAIN_SECONDS
         for _ in range(DRAIN_MAX):
+            if time.monotonic() > until:
+                return False
             try:
                 data, source = self._sockets.receive()
             except BlockingIOError:
