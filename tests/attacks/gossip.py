@@ -8,8 +8,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,7 +22,20 @@ from orchy.registry import new_instance
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.swim.codec import decode, encode, join
 from orchy.swim.envelope import Envelope
-from orchy.swim.messages import Ack, Alive, Dead, Ping, Record, State, Suspect, Sync, Table, User
+from orchy.swim.messages import (
+    Ack,
+    Alive,
+    AskStore,
+    Dead,
+    Ping,
+    Record,
+    State,
+    StoreAt,
+    Suspect,
+    Sync,
+    Table,
+    User,
+)
 from orchy.swim.parameters import FRAME_BYTES_MAX, INCARNATION_MAX
 from tests.attacks.harness import Target, attack
 from tests.conftest import OrchyServer, run_server
@@ -110,28 +124,12 @@ def incarnation_of(node: OrchyServer, name: str) -> int:
     return next(member["incarnation"] for member in node.get("/cluster")["members"] if member["name"] == name)
 
 
-@contextmanager
-def acknowledging(envelope: Envelope) -> Iterator[int]:
-    """A peer that says yes to each ping over TCP; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer() -> None:
-            while True:
-                try:
-                    stream, _ = listener.accept()
-                    with stream:
-                        for message in decode(envelope.open(_read_frame(stream))):
-                            if isinstance(message, Ping):
-                                frame = envelope.seal(join([encode(Ack(message.seq))]))
-                                stream.sendall(len(frame).to_bytes(4, "big") + frame)
-                except ConnectionError:
-                    continue
-                except OSError:
-                    return
-
-        threading.Thread(target=answer, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
+def acknowledge(envelope: Envelope, stream: socket.socket) -> None:
+    """Say yes to a ping over TCP."""
+    for message in decode(envelope.open(_read_frame(stream))):
+        if isinstance(message, Ping):
+            frame = envelope.seal(join([encode(Ack(message.seq))]))
+            stream.sendall(len(frame).to_bytes(4, "big") + frame)
 
 
 @attack("gossip: a wake-up with infinity, NaN, huge numbers, nested lists in each field")
@@ -193,7 +191,7 @@ def gossip_mutations(target: Target) -> str:
 def gossip_own_name(target: Target) -> str:
     """Its name is the node's because the store says so."""
     envelope = envelope_of(target)
-    with acknowledging(envelope) as port:
+    with _listening(partial(acknowledge, envelope)) as port:
         before = incarnation_of(target.node, "node-0")
         for ahead in (0, 1, 50_000, 80_000):
             rival = Record("node-0", before + ahead, State.ALIVE, ("127.0.0.1", port), b"")
@@ -363,3 +361,108 @@ def _start_refused(target: Target) -> str:
             return third.log_path.read_text()
         third.kill()
     raise AssertionError("it was taken")
+
+
+@attack("gossip: a fake member and a fake first node say where the store is to a node that has a password for it")
+def gossip_password(target: Target) -> str:
+    """The store is asked of the node that the operator named; over a network, only with a gossip key."""
+    heard: list[bytes] = []
+    with _listening(lambda stream: heard.append(stream.recv(1_000))) as evil:
+        joined = _start_beside_a_liar(target, evil)
+        address = _own_address()
+        refused = "" if address is None else _start_at_a_liar(target, evil, address)
+    assert heard == [], heard
+    assert joined
+    assert address is None or "a password is not sent on such a word" in refused, refused
+    return "it asked the real node" + (", and refused to send the password on a stranger's word" if refused else "")
+
+
+@contextmanager
+def _listening(serve: Callable[[socket.socket], object], host: str = "127.0.0.1") -> Iterator[int]:
+    """Serves each connection in its turn; the port."""
+    with socket.create_server((host, 0)) as listener:
+
+        def run() -> None:
+            while True:
+                try:
+                    stream, _ = listener.accept()
+                except OSError:
+                    return
+                with stream, suppress(OSError):
+                    serve(stream)
+
+        threading.Thread(target=run, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _start_beside_a_liar(target: Target, evil: int) -> bool:
+    """Whether a node joins another one that has a Redis with a password, while a fake member names another Redis."""
+    folder = target.folder / "with-password"
+    folder.mkdir()
+    with run_server(folder, cluster=False) as port:
+        with closing(redis.Redis(port=port)) as client:
+            client.config_set("requirepass", "secret")
+        password = ["--redis-password", "secret"]
+        first = OrchyServer(["--node-name", "a", "--redis-addr", f"127.0.0.1:{port}", *password], folder / "a.log")
+        second = OrchyServer(
+            ["--node-name", "b", "--cluster-address", f"127.0.0.1:{first.gossip_port}", *password], folder / "b.log"
+        )
+        stop = threading.Event()
+        with closing(redis.Redis(port=port, password="secret")) as client:
+            try:
+                first.start()
+                identity = client.hget("{orchy}:settings", "identity")
+                assert isinstance(identity, bytes)
+                envelopes = [Envelope(f"orchy/64/1{rest}") for rest in ("", "/", f"/{identity.decode()}")]
+                meta = msgpack.packb([True, "", "", f"redis:127.0.0.1:{evil}"])
+                liar = Record("a-liar", int(time.time()), State.ALIVE, ("127.0.0.1", 9), meta)
+                packets = [envelope.seal(join([encode(Alive(liar))])) for envelope in envelopes]
+
+                def lie() -> None:
+                    while not stop.wait(0.01):
+                        for node in (first, second):
+                            send(node, *packets)
+
+                threading.Thread(target=lie, daemon=True).start()
+                second.start()
+                return "a" in {member["name"] for member in second.get("/cluster")["members"]}
+            finally:
+                stop.set()
+                for node in (first, second):
+                    if node.process is not None and node.process.poll() is None:
+                        node.kill()
+
+
+def _start_at_a_liar(target: Target, evil: int, address: str) -> str:
+    """What a node says whose first node, over the network, is none."""
+    door = Envelope(cluster_label("orchy", 64, 1, ""))
+
+    def lie(stream: socket.socket) -> None:
+        (question,) = decode(door.open(_read_frame(stream)))
+        assert isinstance(question, AskStore)
+        frame = door.seal(join([encode(StoreAt(question.nonce, f"redis:127.0.0.1:{evil}"))]))
+        stream.sendall(len(frame).to_bytes(4, "big") + frame)
+
+    with _listening(lie, address) as port:
+        flags = ["--node-name", "c", "--cluster-address", f"{address}:{port}", "--redis-password", "secret"]
+        victim = OrchyServer(flags, target.folder / "c.log")
+        try:
+            victim.start()
+        except AssertionError:
+            assert victim.process is not None
+            assert victim.process.wait(10) == 1
+            return victim.log_path.read_text()
+        victim.kill()
+    raise AssertionError("it took the word of a stranger")
+
+
+def _own_address() -> str | None:
+    """An address of this host that is not loopback; None: there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent
+            address: str = probe.getsockname()[0]
+        except OSError:
+            return None
+    return None if address.startswith(("127.", "0.")) else address
