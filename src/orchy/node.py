@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import NoReturn
 
 import attrs
 import trio
@@ -52,6 +53,7 @@ from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddr
 from orchy.store.redis.checks import check_servers
 from orchy.store.redis.embedded import open_embedded_redis
 from orchy.store.redis.place import place_of
+from orchy.store.redis.settings import UnixAddress
 from orchy.swim.core import Door
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
@@ -63,6 +65,8 @@ from orchy.tasks import open_service_nursery
 #: Raised with each change of what the store holds that an older version can't read.
 FORMAT_VERSION = 1
 IDENTITY_BYTES = 8
+#: How often the settings are looked after.
+SETTINGS_SECONDS = 10.0
 #: How long the first leases may take; without them the node starts too, and takes them when it can.
 FIRST_LEASES_SECONDS = 3.0
 
@@ -113,6 +117,7 @@ async def run_node(
                     loops.start_soon(node.cluster.run)
                     loops.start_soon(node.timers.run)
                     loops.start_soon(run_retention, opened.store, node.holdings)
+                    loops.start_soon(_keep_settings, opened, config)
                     with trio.move_on_after(FIRST_LEASES_SECONDS):
                         await loops.start(node.keeper.run)
                     async with open_service_nursery() as doors:
@@ -269,11 +274,12 @@ def _door(config: Config) -> Envelope:
 
 @attrs.frozen
 class _Opened:
-    """A store that was opened, checked, and is for this node."""
+    """A store that was opened, checked, and is for this node. `place`: of its data, if that is known."""
 
     redis: Redis
     store: RedisStore
     addresses: tuple[Address, ...]
+    place: str
     identity: str
 
 
@@ -295,7 +301,7 @@ async def _open_store(config: Config) -> AsyncIterator[_Opened]:
                 store = RedisStore(redis, config.namespace)
                 identity = await _agree_on_settings(store, config, place)
                 started = True
-                yield _Opened(redis, store, addresses, identity)
+                yield _Opened(redis, store, addresses, place, identity)
         except StoreError as error:
             if started:
                 raise
@@ -312,6 +318,8 @@ async def _open_addresses(config: Config) -> AsyncIterator[tuple[tuple[Address, 
     has_password = config.redis_password is not None
     learned = await learn_store(_door(config), config.cluster_address, mine, has_password)
     if learned is not None:
+        if (config.data_dir / "appendonlydir").exists() and not isinstance(learned[0], UnixAddress):
+            log.warning("the store in the data directory %s is not used: the cluster has another", config.data_dir)
         yield learned, ""
     else:
         async with open_embedded_redis(config.data_dir) as address:
@@ -344,3 +352,19 @@ async def _agree_on_settings(store: RedisStore, config: Config, place: str) -> s
             f" reads {FORMAT_VERSION}: use the version that wrote it, or another --namespace"
         )
     return settings.identity
+
+
+async def _keep_settings(opened: _Opened, config: Config) -> NoReturn:
+    """Write the settings again where the store has lost them, so that other nodes still find the cluster's identity."""
+    settings = NamespaceSettings(config.partitions, FORMAT_VERSION, opened.identity)
+    said = False
+    while True:
+        await trio.sleep(SETTINGS_SECONDS)
+        try:
+            found = await opened.store.settings(settings, opened.place)
+        except StoreError as error:
+            log.debug("can't look after the settings: %s", error)
+            continue
+        if not said and (found.partitions, found.identity) != (settings.partitions, settings.identity):
+            said = True
+            log.error("the store was replaced by another one: its settings are not those that this node started with")
