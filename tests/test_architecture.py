@@ -55,8 +55,8 @@ MAY_IMPORT = {
     "orchy.partition": ["store.base", "errors"],
     "orchy.cluster": ["partition", "store.base", "flow", "errors"],
     "orchy.registry": ["store.base", "errors"],
-    "orchy.membership": ["cluster", "swim", "errors"],
-    "orchy.joining": ["membership", "config", "store.redis", "errors"],
+    "orchy.membership": ["cluster", "registry", "store.base", "swim", "errors"],
+    "orchy.joining": ["membership", "config", "store.redis", "swim", "errors"],
     "orchy.rpc": ["orchestrator", "catalog", "dispatch", "demand", "store.base", "flow", "errors", "sockets", "tasks"],
     "orchy.rest": ["starts", "orchestrator", "queries", "catalog", "flow", "errors", "sockets", "openfiles"],
     "orchy.worker": [

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import trio
 
@@ -70,15 +71,17 @@ def configure(argv: Sequence[str]) -> Config:
 
 
 async def _serve(config: Config) -> None:
-    from orchy.node import Addresses, run_node
-
-    shutdown = trio.Event()
+    shutdown, started = trio.Event(), trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        from orchy.node import Addresses, run_node  # takes a while: a signal meanwhile is heard
+
         async with trio.open_nursery() as nursery:
 
             async def stop_on_signal() -> None:
                 async for _ in signals:
-                    if shutdown.is_set():  # asked twice: now
+                    if not started.is_set():
+                        log.info("stopping: it had not started to serve")
+                    if shutdown.is_set() or not started.is_set():  # asked twice, or nothing to drain: now
                         nursery.cancel_scope.cancel()
                     shutdown.set()
 
@@ -88,6 +91,7 @@ async def _serve(config: Config) -> None:
 
             nursery.start_soon(stop_on_signal)
             addresses: Addresses = await nursery.start(run)
+            started.set()
             _calm_garbage_collector()
             log.info(
                 "node %s serves REST on http://%s and workers on %s", config.node_name, addresses.http, addresses.grpc
@@ -107,16 +111,22 @@ def _calm_garbage_collector() -> None:
 
 def serve(argv: Sequence[str]) -> int:
     """Be a server; the exit code."""
-    try:
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:  # from here on a signal ends it with 0; the event loop, once it runs, hears them by itself
         config = configure(argv)
-    except ConfigurationError as error:
-        return _complain(error, EXIT_USAGE)
-    set_up(config.log_level, config.log_format)
-    try:
+        set_up(config.log_level, config.log_format)
         trio.run(_serve, config)
     except BaseException as raised:
         return _exit_code(first_error(raised) if isinstance(raised, BaseExceptionGroup) else raised)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return EXIT_OK
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    """A signal before there is anything to stop."""
+    sys.exit(EXIT_OK)
 
 
 def _exit_code(error: BaseException) -> int:
@@ -125,6 +135,8 @@ def _exit_code(error: BaseException) -> int:
         return _complain(error, EXIT_USAGE)
     if isinstance(error, StartupError | StoreError):
         return _complain(error, EXIT_FAILURE)
+    if isinstance(error, SystemExit):  # by `_leave`, or by the parser of the command line
+        return error.code if isinstance(error.code, int) else EXIT_OK
     if not isinstance(error, KeyboardInterrupt):
         log.critical("an error that nobody foresaw", exc_info=error)
     return EXIT_FAILURE

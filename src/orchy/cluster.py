@@ -41,6 +41,8 @@ HANDOVER_SECONDS = DEBOUNCE_SECONDS + 0.3
 RELEASED_SECONDS = 2.0
 #: A wake-up must fit into one datagram beside the gossip's own header.
 WAKEUP_BYTES_MAX = 1_000
+#: No timer is further away, about 300,000 years.
+AFTER_MS_MAX = 10**16
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class Member:
     grpc_address: str
     ready: bool
     round_trip_ms: float | None = None
+    #: Whether the store says that it belongs. Who does not is shown, and nothing else.
+    registered: bool = True
 
     @property
     def live(self) -> bool:
@@ -113,6 +117,8 @@ class Cluster:
         self._adopted: dict[int, float] = {}  # partition -> until when
         self._served = False
         self._draining = False
+        #: Messages of other nodes that were no wake-ups.
+        self.wakeups_dropped = 0
         self.on_enqueued: Callable[[int, Sequence[str]], None] = _nobody
         self.on_timer_set: Callable[[int, int], None] = _nobody
 
@@ -125,8 +131,13 @@ class Cluster:
         return self._served and self._keeper.in_touch and not self._draining
 
     def servers(self) -> list[tuple[str, str]]:
-        """(name, gRPC address) of the live members that work, or of all live ones if none says that it does."""
-        live = [member for member in self._membership.members() if member.live and member.grpc_address]
+        """(name, gRPC address) of the live members that work, or of all live ones if none says that it does.
+
+        Only of those that the store knows.
+        """
+        live = [
+            member for member in self._membership.members() if member.live and member.registered and member.grpc_address
+        ]
         working = [member for member in live if member.ready or (member.name == self._node and self.ready)]
         return [(member.name, member.grpc_address) for member in working or live]
 
@@ -156,6 +167,7 @@ class Cluster:
                     "http": member.http_address,
                     "grpc": member.grpc_address,
                     "ready": member.ready,
+                    "registered": member.registered,
                     "roundTripMs": member.round_trip_ms,
                 }
                 for member in self._membership.members()
@@ -181,17 +193,19 @@ class Cluster:
 
     def wake_up(self, message: bytes) -> None:
         """Take in another node's wake-up; what is not one is dropped."""
-        try:
-            partition, action_names, after_ms = msgpack.unpackb(message)
-            if partition in self._holdings.leases:
-                if action_names:
-                    self.on_enqueued(partition, [str(name) for name in action_names])
-                if after_ms is not None:
-                    self.on_timer_set(partition, int(after_ms))
-            elif partition == _ANY and not self._keeper.complete:
-                self._keeper.ask_again()
-        except (ValueError, TypeError, msgpack.UnpackException):
+        wakeup = _read_wakeup(message)
+        if wakeup is None:
+            self.wakeups_dropped += 1
             log.debug("dropped a wake-up that is none: %r", message[:100])
+            return
+        partition, action_names, after_ms = wakeup
+        if partition in self._holdings.leases:
+            if action_names:
+                self.on_enqueued(partition, action_names)
+            if after_ms is not None:
+                self.on_timer_set(partition, after_ms)
+        elif partition == _ANY and not self._keeper.complete:
+            self._keeper.ask_again()
 
     def _tell_owner(self, partition: int, message: list[JSON]) -> None:
         if not self._owners or self._owners[partition] == self._node:
@@ -230,7 +244,11 @@ class Cluster:
 
     def _others(self) -> list[str]:
         members = self._membership.members()
-        return [member.name for member in members if member.live and member.ready and member.name != self._node]
+        return [
+            member.name
+            for member in members
+            if member.live and member.registered and member.ready and member.name != self._node
+        ]
 
     def _apply(self) -> None:
         if self._draining:
@@ -292,6 +310,22 @@ class Cluster:
 
 #: In a wake-up instead of a partition: leases were given up.
 _ANY = -1
+
+
+def _read_wakeup(message: bytes) -> tuple[int, list[str], int | None] | None:
+    """(partition, names, after_ms) of a message, each of the right type; None: it is no wake-up."""
+    try:
+        fields = msgpack.unpackb(message, max_map_len=0, max_ext_len=0)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return None
+    if type(fields) is not list or len(fields) != 3:
+        return None
+    partition, names, after_ms = fields
+    if type(partition) is not int or type(names) is not list or any(type(name) is not str for name in names):
+        return None
+    if after_ms is not None and (type(after_ms) is not int or not -AFTER_MS_MAX <= after_ms <= AFTER_MS_MAX):
+        return None
+    return partition, names, after_ms
 
 
 def _nobody(*_: object) -> None:

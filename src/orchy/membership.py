@@ -1,13 +1,14 @@
 """The gossip as Orchy uses it: members with addresses and readiness, one line in the log for whatever happens to one.
 
-What a node says about itself is its metadata, a msgpack array: ready, gRPC address, HTTP address, store. A node that
-joins and was told of no store takes the one that the others name: their Redis, or the embedded store of a node on the
-same host.
+What a node says about itself is its metadata, a msgpack array: ready, gRPC address, HTTP address, instance. The gossip
+says who is alive, the store who belongs: a process that is not in the store's list of nodes, with this instance and
+these addresses, is not let in, whatever the packets say.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -17,71 +18,121 @@ import trio
 
 from orchy.cluster import Member
 from orchy.errors import ConfigurationError, OrchyError, StartupError
+from orchy.registry import Registry, is_instance_of
+from orchy.store.base import RegisteredNode
 from orchy.swim.messages import (
     Address,
     AliveAgain,
     Changed,
     Died,
     Event,
+    Implausible,
     Join,
     Joined,
     JoinRefused,
+    JoinUnanswered,
     Leave,
     Left,
+    NameClaimed,
     NameTaken,
     Reconnect,
     Record,
     SetMeta,
     State,
+    Stranger,
     Suspected,
     Tell,
     Told,
+    Vouch,
 )
 from orchy.swim.udp import Driver
 
+#: How long the start waits for the first answer to a join: one that refuses it is better heard before the doors open.
+FIRST_JOIN_SECONDS = 1.0
+FIRST_JOIN_LOOK_SECONDS = 0.02
 #: How long a goodbye may take to be told.
 FAREWELL_SECONDS = 2.0
 FAREWELL_LOOK_SECONDS = 0.05
+#: What packets of others can bring about again and again is logged at most so often.
+LOG_AGAIN_SECONDS = 60.0
+
+_PLAIN = re.compile(r"[!-~]{0,300}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 log = logging.getLogger(__name__)
 
 
 @attrs.frozen
 class Profile:
-    """What a node says about itself. `store` is "redis:HOST:PORT,..." or "unix:PATH", empty before it has one."""
+    """What a node says about itself. `instance` is what the process is known by in the store, see `registry`."""
 
     ready: bool = False
     grpc_address: str = ""
     http_address: str = ""
-    store: str = ""
+    instance: str = ""
 
     def pack(self) -> bytes:
         """As metadata."""
-        packed: bytes = msgpack.packb([self.ready, self.grpc_address, self.http_address, self.store])
+        packed: bytes = msgpack.packb([self.ready, self.grpc_address, self.http_address, self.instance])
         return packed
 
 
 def unpack_profile(meta: bytes) -> Profile:
     """What a member says about itself; nothing, if it says it in a way that this version does not know."""
     try:
-        ready, grpc_address, http_address, store, *_ = msgpack.unpackb(meta)
+        ready, *texts = msgpack.unpackb(meta, max_map_len=0, max_ext_len=0)[:4]
     except (ValueError, TypeError, msgpack.UnpackException):
         return Profile()
-    return Profile(bool(ready), str(grpc_address), str(http_address), str(store))
+    if type(ready) is not bool or len(texts) != 3:
+        return Profile()
+    if any(type(text) is not str or _PLAIN.fullmatch(text) is None for text in texts):
+        return Profile()
+    return Profile(ready, *texts)
 
 
-def cluster_label(namespace: str, partitions: int, format_version: int) -> str:
-    """What tells this cluster from others: its packets mean nothing to a node that has another one."""
-    return f"{namespace}/{partitions}/{format_version}"
+def cluster_label(namespace: str, partitions: int, format_version: int, identity: str) -> str:
+    """What tells this cluster from others: its packets mean nothing to a node that has another one.
+
+    With an empty `identity`, the store's, it is what those say who have no store yet, and what may be told to anybody.
+    """
+    return f"{namespace}/{partitions}/{format_version}/{identity}"
+
+
+def refusal(address: str, mine: str, theirs: str, opened: bool) -> OrchyError:
+    """Why a cluster does not take this node, by the labels of both. `opened`: its answer was sealed as ours are."""
+    ours, parts = mine.split("/"), theirs.split("/")
+    if len(parts) != 4 or not _NAME.fullmatch(parts[0]) or not (parts[1] + parts[2]).isdecimal():
+        return StartupError(f"at {address} there is something else than a node of Orchy")
+    if ours[0] != parts[0]:
+        return ConfigurationError(
+            f"the cluster at {address} serves the namespace {parts[0]!r}, this node {ours[0]!r}: give"
+            f" --namespace {parts[0]}, or another --cluster-address"
+        )
+    if ours[1] != parts[1]:
+        return ConfigurationError(
+            f"the cluster at {address} has {parts[1]} partitions, this node was told {ours[1]}: give"
+            f" --partitions {parts[1]}, or another --namespace"
+        )
+    if ours[2] != parts[2]:
+        return StartupError(f"the cluster at {address} keeps format {parts[2]}, this version of Orchy {ours[2]}")
+    if not opened:
+        return StartupError(f"the cluster at {address} does not take this node's packets: is --gossip-key the same?")
+    return StartupError(
+        f"the cluster at {address} has another store than this node, perhaps one of which this node's is a copy: give"
+        " the cluster's with --redis-addr, or another --cluster-address"
+    )
 
 
 class GossipMembership:
     """A `Membership` on a gossip driver. Make it first, then give `on_event` to the driver, then `attach` that."""
 
-    def __init__(self, node: str, label: str) -> None:
+    def __init__(self, node: str, label: str, registry: Registry, profile: Profile) -> None:
         self._node = node
         self._label = label
-        self._profile = Profile()
+        self._registry = registry
+        self._profile = profile
+        self._logged_at: dict[str, float] = {}
+        self._names: frozenset[str] = frozenset()
         self._driver: Driver | None = None
         self._change = trio.Event()
         self._failure: OrchyError | None = None
@@ -92,6 +143,32 @@ class GossipMembership:
     def attach(self, driver: Driver) -> None:
         """Speak through this one."""
         self._driver = driver
+
+    def vouched(self, record: Record) -> bool:
+        """Whether the process that this record is about has been in the store's list of nodes, as it says it is."""
+        if not self._registry.knows(record.name):
+            return False
+        profile = unpack_profile(record.meta)
+        return self._is_itself(record, profile) and self._registry.vouches(
+            record.name, profile.instance, _shown(record.address)
+        )
+
+    def join(self, seeds: Sequence[Address]) -> None:
+        """Become a member of the cluster that one of these belongs to; none: be a cluster. Both with those that the
+        store knows.
+        """
+        self._gossip.feed(Join(tuple(seeds)))
+        self._registry.on_read = self.on_registry
+        self.on_registry(self._registry.others)
+
+    def on_registry(self, nodes: Sequence[RegisteredNode]) -> None:
+        """The store's list of other nodes, read again: strangers may be let in, members may have lost their place."""
+        self._gossip.feed(Vouch())
+        self.reconnect([address for node in nodes if (address := parse_shown(node.address)) is not None])
+        names = frozenset(member.name for member in self.members() if member.registered)
+        if names != self._names:
+            self._names = names
+            self._changed()
 
     # The port.
 
@@ -128,10 +205,6 @@ class GossipMembership:
             self._gossip.feed(SetMeta(profile.pack()))
             self._changed()
 
-    def join(self, seeds: Sequence[Address]) -> None:
-        """Become a member of the cluster that one of these belongs to; none: be a cluster."""
-        self._gossip.feed(Join(tuple(seeds)))
-
     def reconnect(self, addresses: Sequence[Address]) -> None:
         """Members may be found there."""
         self._gossip.feed(Reconnect(tuple(addresses)))
@@ -141,13 +214,11 @@ class GossipMembership:
         """Whether it has joined what it was told to."""
         return self._gossip.machine.joined
 
-    def stores(self) -> list[tuple[str, str]]:
-        """(node, store) of the other live members that name one."""
-        return [
-            (record.name, profile.store)
-            for record in self._gossip.machine.members
-            if record.name != self._node and record.state.live and (profile := unpack_profile(record.meta)).store
-        ]
+    async def announced(self) -> None:
+        """Returns when this node is of a cluster, its own or another; or after a second: it goes on trying."""
+        with trio.move_on_after(FIRST_JOIN_SECONDS):
+            while self._gossip.machine.get(self._node) is None:
+                await trio.sleep(FIRST_JOIN_LOOK_SECONDS)
 
     async def leave(self) -> None:
         """Say goodbye; returns when enough have heard it, or after two seconds."""
@@ -184,16 +255,49 @@ class GossipMembership:
             case Told(_, payload):
                 self.on_message(payload)
                 return None
-            case NameTaken(address):
-                self._fail_with(
-                    StartupError(
-                        f"there is a live node named {self._node} already, at {_shown(address)}: give this one another"
-                        " --node-name"
-                    )
+            case Stranger(member):
+                self._registry.read_soon()
+                log.debug("%s at %s is not registered in the store", member.name, _shown(member.address))
+                return None
+            case JoinRefused(address, label, opened):
+                self._refused(refusal(_shown(address), self._label, label, opened))
+                return None
+            case JoinUnanswered(address):
+                return self._log_seldom(
+                    "unanswered",
+                    f"the node at {_shown(address)} does not take this node's packets: it has another --gossip-key,"
+                    " --namespace, --partitions or store, or is busy; trying again",
                 )
-            case JoinRefused(address, label):
-                self._fail_with(self._refusal(_shown(address), label))
+            case NameClaimed(address):
+                return self._log_seldom(
+                    "claimed",
+                    f"somebody at {_shown(address)} is said to have this node's name; the store says that it is"
+                    " this node's",
+                )
+            case Implausible(name, incarnation):
+                return self._log_seldom(
+                    "implausible",
+                    f"dropped: incarnation {incarnation} of {name}: are the clocks of all hosts right?",
+                )
+            case NameTaken():
+                raise AssertionError("this node holds its name in the store, and does not yield")
         return self._changed()
+
+    def _refused(self, error: OrchyError) -> None:
+        """A node of which the operator said that it is of this cluster says it is not.
+
+        Who is a cluster already, with itself as its first node, goes on being one.
+        """
+        if self._gossip.machine.get(self._node) is None:
+            self._fail_with(error)
+        else:
+            self._log_seldom("refused", str(error))
+
+    def _log_seldom(self, kind: str, message: str) -> None:
+        now = trio.current_time()
+        if now - self._logged_at.get(kind, -LOG_AGAIN_SECONDS) >= LOG_AGAIN_SECONDS:
+            self._logged_at[kind] = now
+            log.warning("%s", message)
 
     def _note(self) -> None:
         """Seen by who asks, but nothing follows from it."""
@@ -206,30 +310,14 @@ class GossipMembership:
         self._failure = self._failure or error
         self._failed.set()
 
-    def _refusal(self, address: str, label: str) -> OrchyError:
-        mine, theirs = self._label.rsplit("/", 2), label.rsplit("/", 2)
-        if label == self._label:
-            return StartupError(
-                f"the cluster at {address} does not take this node's packets: is --gossip-key the same?"
-            )
-        if len(theirs) != 3:
-            return StartupError(f"at {address} there is something else than a node of Orchy")
-        if mine[0] != theirs[0]:
-            return ConfigurationError(
-                f"the cluster at {address} serves the namespace {theirs[0]!r}, this node {mine[0]!r}: give"
-                f" --namespace {theirs[0]}, or another --cluster-address"
-            )
-        if mine[1] != theirs[1]:
-            return ConfigurationError(
-                f"the cluster at {address} has {theirs[1]} partitions, this node was told {mine[1]}: give"
-                f" --partitions {theirs[1]}, or another --namespace"
-            )
-        return StartupError(f"the cluster at {address} keeps format {theirs[2]}, this version of Orchy {mine[2]}")
-
     @property
     def _gossip(self) -> Driver:
         assert self._driver is not None, "attach() comes first"
         return self._driver
+
+    def _is_itself(self, record: Record, profile: Profile) -> bool:
+        """Whether the addresses are those for which the instance was made."""
+        return is_instance_of(profile.instance, _shown(record.address), profile.grpc_address, profile.http_address)
 
     def _member(self, record: Record) -> Member:
         profile = self._profile if record.name == self._node else unpack_profile(record.meta)
@@ -243,6 +331,8 @@ class GossipMembership:
             grpc_address=profile.grpc_address,
             ready=profile.ready and record.state.live,
             round_trip_ms=None if round_trip is None else round(round_trip * 1000, 3),
+            registered=self._is_itself(record, profile)
+            and self._registry.registered(record.name, profile.instance, _shown(record.address)),
         )
 
 
@@ -257,6 +347,12 @@ def gossip_counts(driver: Driver) -> list[tuple[str, str, Callable[[], float]]]:
         ("orchy_gossip_datagrams_sent", "Datagrams of the gossip", lambda: counts["datagrams sent"]),
         ("orchy_gossip_datagrams_received", "Datagrams that came", lambda: counts["datagrams received"]),
         ("orchy_gossip_dropped", "Packets and frames that meant nothing here", dropped),
+        (
+            "orchy_gossip_strangers",
+            "Times that a member was named that the store does not know",
+            lambda: said["strangers"],
+        ),
+        ("orchy_gossip_errors", "Errors that nobody foresaw", lambda: counts["errors"]),
         ("orchy_gossip_failed_probes", "Members that did not answer this node", lambda: said["failed probes"]),
         ("orchy_gossip_refutations", "Suspicions of this node to which it objected", lambda: said["refuted"]),
     ]

@@ -1,9 +1,10 @@
 """The composition root: opens the store, wires the ports to their adapters, owns the root nursery, and drains.
 
-Start: the gossip, which may have to tell where the store is; the store, its checks, the namespace's settings; then
-leases and loops; then the doors (gRPC, REST), so that nobody is let in before there is somebody to serve. Stop is the
-same backwards: the partitions are handed over, polls that wait are answered, calls under way may end, the store is
-closed, the gossip says goodbye.
+Start: the store, its checks, the namespace's settings and identity (where the store is may have to be asked of the
+cluster); this process's name in the store's list of nodes; the gossip, which lets only those in that are in that list;
+then leases and loops; then the doors (gRPC, REST), so that nobody is let in before there is somebody to serve. Stop is
+the same backwards: the partitions are handed over, polls that wait are answered, calls under way may end, the gossip
+says goodbye, the name is given up, the store is closed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import logging
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import NoReturn
@@ -28,7 +30,7 @@ from orchy.config import Config, HostPort
 from orchy.dispatch import Dispatcher
 from orchy.errors import ConfigurationError, StartupError, StoreError
 from orchy.joining import learn_store, name_store
-from orchy.membership import GossipMembership, cluster_label, gossip_counts, parse_shown
+from orchy.membership import GossipMembership, Profile, cluster_label, gossip_counts
 from orchy.metrics import Metrics
 from orchy.openfiles import raise_limit, share_of_door
 from orchy.orchestrator import Orchestrator
@@ -37,7 +39,7 @@ from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.queries import Queries
-from orchy.registry import stay_registered
+from orchy.registry import Registry, new_instance
 from orchy.rest import Guard, RestServer, Services, create_app
 from orchy.ring import owners, partition_of, successors
 from orchy.rpc.convert import encode_action
@@ -45,22 +47,27 @@ from orchy.rpc.server import CONNECTIONS_MAX, RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
 from orchy.rpc.tls import server_context
 from orchy.rpc.work import WorkSessions
-from orchy.store.base import NamespaceSettings, RegisteredNode
+from orchy.store.base import NamespaceSettings
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
 from orchy.store.redis.checks import check_rights, check_servers
 from orchy.store.redis.embedded import open_embedded_redis
+from orchy.store.redis.place import place_of
+from orchy.store.redis.settings import UnixAddress
+from orchy.swim.core import Door
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
+from orchy.swim.messages import Address as SwimAddress
 from orchy.swim.parameters import PROFILES
-from orchy.swim.udp import Driver, boottime, open_sockets, resolve
+from orchy.swim.udp import Driver, Sockets, boottime, open_sockets, resolve
 from orchy.tasks import open_service_nursery
 
 #: Raised with each change of what the store holds that an older version can't read.
 FORMAT_VERSION = 1
+IDENTITY_BYTES = 8
+#: How often the settings are looked after.
+SETTINGS_SECONDS = 10.0
 #: How long the first leases may take; without them the node starts too, and takes them when it can.
 FIRST_LEASES_SECONDS = 3.0
-#: Between two tries to write the settings of a store that has lost them.
-MEND_AGAIN_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -85,67 +92,51 @@ async def run_node(
     rpc_tls = None
     if config.grpc_tls_cert and config.grpc_tls_key:
         rpc_tls = server_context(config.grpc_tls_cert, config.grpc_tls_key)
-    async with _open_gossip(config) as (membership, driver):
-        async with _open_store(config, membership) as (redis, store), _open_engine(config) as engine:
-            await _agree_on_settings(store, config)
-            host = config.bind_addr.host
-            rpc_listeners, grpc_port = await open_listeners(host, config.grpc_port, "--grpc-port")
-            rest_listeners, http_port = await open_listeners(host, config.http_port, "--http-port")
-            gossip_host = driver.machine.me.address[0]
-            addresses = Addresses(
-                http=str(HostPort(gossip_host, http_port)),
-                grpc=str(HostPort(gossip_host, grpc_port)),
-                gossip=str(HostPort(*driver.machine.me.address)),
-            )
-            node = _wire(config, store, redis, engine, membership, driver, rpc_tls)
-            async with open_service_nursery() as loops:
-                await loops.start(
-                    stay_registered,
-                    store,
-                    config.node_name,
-                    secrets.token_hex(8),
-                    addresses.gossip,
-                    partial(_reconnect, membership),
-                )
-                membership.describe(
-                    attrs.evolve(membership.profile, grpc_address=addresses.grpc, http_address=addresses.http)
-                )
-                loops.start_soon(_mend, node, store, config)
-                loops.start_soon(node.cluster.run)
-                loops.start_soon(node.timers.run)
-                loops.start_soon(run_retention, store, node.holdings)
-                with trio.move_on_after(FIRST_LEASES_SECONDS):
-                    await loops.start(node.keeper.run)
-                async with open_service_nursery() as doors:
-                    stop_rest = trio.Event()
-                    await loops.start(node.sessions.run)
-                    loops.start_soon(node.rpc.serve, rpc_listeners)
-                    doors.start_soon(node.rest.serve, rest_listeners, stop_rest, config.drain_seconds)
-                    task_status.started(addresses)
-                    await shutdown.wait()
-                    log.info("stopping: calls under way have %g s", config.drain_seconds)
-                    await node.cluster.hand_over()
-                    node.dispatcher.close()
-                    stop_rest.set()
-                    with trio.move_on_after(config.drain_seconds):
-                        await node.rpc.drain()
-                loops.cancel_scope.cancel()
-        await membership.leave()
+    async with (
+        _open_sockets(config) as (sockets, gossip_address),
+        _open_store(config) as opened,
+        _open_engine(config) as engine,
+    ):
+        host = config.bind_addr.host
+        rpc_listeners, grpc_port = await open_listeners(host, config.grpc_port, "--grpc-port")
+        rest_listeners, http_port = await open_listeners(host, config.http_port, "--http-port")
+        addresses = Addresses(
+            http=str(HostPort(gossip_address[0], http_port)),
+            grpc=str(HostPort(gossip_address[0], grpc_port)),
+            gossip=str(HostPort(*gossip_address)),
+        )
+        instance = new_instance(addresses.gossip, addresses.grpc, addresses.http)
+        profile = Profile(grpc_address=addresses.grpc, http_address=addresses.http, instance=instance)
+        registry = Registry(opened.store, config.node_name, instance, addresses.gossip)
+        async with open_service_nursery() as belonging:
+            await belonging.start(registry.run)
+            async with _open_gossip(config, sockets, gossip_address, registry, profile, opened) as gossip:
+                membership, driver = gossip
+                node = _wire(config, opened.store, opened.redis, engine, membership, driver, rpc_tls)
+                async with open_service_nursery() as loops:
+                    loops.start_soon(node.cluster.run)
+                    loops.start_soon(node.timers.run)
+                    loops.start_soon(run_retention, opened.store, node.holdings)
+                    loops.start_soon(_keep_settings, node, opened, config)
+                    with trio.move_on_after(FIRST_LEASES_SECONDS):
+                        await loops.start(node.keeper.run)
+                    async with open_service_nursery() as doors:
+                        stop_rest = trio.Event()
+                        await loops.start(node.sessions.run)
+                        loops.start_soon(node.rpc.serve, rpc_listeners)
+                        doors.start_soon(node.rest.serve, rest_listeners, stop_rest, config.drain_seconds)
+                        task_status.started(addresses)
+                        await shutdown.wait()
+                        log.info("stopping: calls under way have %g s", config.drain_seconds)
+                        await node.cluster.hand_over()
+                        node.dispatcher.close()
+                        stop_rest.set()
+                        with trio.move_on_after(config.drain_seconds):
+                            await node.rpc.drain()
+                    loops.cancel_scope.cancel()
+                await membership.leave()
+            belonging.cancel_scope.cancel()
     log.info("stopped")
-
-
-async def _mend(node: _Node, store: RedisStore, config: Config) -> NoReturn:
-    """Whenever the store has lost what it had: trust nothing that was read before, write the settings again."""
-    while True:
-        await node.keeper.went_back()
-        node.orchestrator.forget()
-        while True:
-            try:
-                await _agree_on_settings(store, config)
-                break
-            except StoreError as error:
-                log.warning("can't write the namespace's settings again: %s", error)
-                await trio.sleep(MEND_AGAIN_SECONDS)
 
 
 @attrs.frozen
@@ -232,6 +223,7 @@ def _wire(
     )
     for name, help, read in gossip_counts(driver):
         metrics.counter(name, help, read)
+    metrics.counter("orchy_wakeups_dropped", "Wake-ups that were none", lambda: cluster.wakeups_dropped)
     metrics.counter("orchy_redis_commands", "Commands sent to Redis", lambda: redis.commands_total)
     metrics.counter("orchy_store_losses", "How often the store had lost what it had", lambda: keeper.losses)
     metrics.counter("orchy_store_clock_jumps", "Jumps of the store's clock", lambda: timers.clock_watch.jumps)
@@ -246,45 +238,71 @@ def _http_hosts(config: Config) -> list[str]:
 
 
 @asynccontextmanager
-async def _open_gossip(config: Config) -> AsyncIterator[tuple[GossipMembership, Driver]]:
-    """This node as a member, or on its way to be one. Raises StartupError, also later: see GossipMembership.fail."""
+async def _open_sockets(config: Config) -> AsyncIterator[tuple[Sockets, SwimAddress]]:
+    """The gossip's sockets, and the address that others are told. Nobody is answered yet. Raises StartupError."""
     sockets = await open_sockets(config.bind_addr.host, config.bind_addr.port)
     try:
         advertised = config.advertise_addr or HostPort(*sockets.address)
-        address = await resolve(advertised.host, advertised.port or sockets.address[1])
-        label = cluster_label(config.namespace, config.partitions, FORMAT_VERSION)
-        membership = GossipMembership(config.node_name, label)
-        machine = Swim(
-            name=config.node_name,
-            address=address,
-            now=boottime(),
-            envelope=Envelope(label, config.gossip_key),
-            meta=membership.profile.pack(),
-            parameters=PROFILES[config.gossip_profile],
-        )
-        driver = Driver(machine, sockets, membership.on_event)
-        membership.attach(driver)
-        async with open_service_nursery() as nursery:
-            await nursery.start(driver.run)
-            nursery.start_soon(membership.fail)
-            membership.join([(seed.host, seed.port) for seed in config.cluster_address])
-            yield membership, driver
-            nursery.cancel_scope.cancel()
+        yield sockets, await resolve(advertised.host, advertised.port or sockets.address[1])
     finally:
         with trio.CancelScope(shield=True):
             await sockets.aclose()
 
 
-def _reconnect(membership: GossipMembership, nodes: Sequence[RegisteredNode]) -> None:
-    """Nodes that the store knows, and the gossip perhaps does not."""
-    membership.reconnect([address for node in nodes if (address := parse_shown(node.address)) is not None])
+@asynccontextmanager
+async def _open_gossip(
+    config: Config, sockets: Sockets, address: SwimAddress, registry: Registry, profile: Profile, opened: _Opened
+) -> AsyncIterator[tuple[GossipMembership, Driver]]:
+    """This node as a member, or on its way to be one. Raises StartupError, also later: see GossipMembership.fail."""
+    label = _label(config, opened.identity)
+    membership = GossipMembership(config.node_name, label, registry, profile)
+    machine = Swim(
+        name=config.node_name,
+        address=address,
+        now=boottime(),
+        envelope=Envelope(label, config.gossip_key),
+        meta=profile.pack(),
+        parameters=PROFILES[config.gossip_profile],
+        epoch=time.time() - boottime(),
+        vouched=membership.vouched,
+        yields=False,  # the name is this node's: the store says so
+        door=Door(_door(config), name_store(opened.addresses)),
+    )
+    driver = Driver(machine, sockets, membership.on_event)
+    membership.attach(driver)
+    async with open_service_nursery() as nursery:
+        await nursery.start(driver.run)
+        nursery.start_soon(membership.fail)
+        membership.join([(seed.host, seed.port) for seed in config.cluster_address])
+        await membership.announced()
+        yield membership, driver
+        nursery.cancel_scope.cancel()
+
+
+def _label(config: Config, identity: str) -> str:
+    return cluster_label(config.namespace, config.partitions, FORMAT_VERSION, identity)
+
+
+def _door(config: Config) -> Envelope:
+    """What those seal with who have no store yet."""
+    return Envelope(_label(config, ""), config.gossip_key)
+
+
+@attrs.frozen
+class _Opened:
+    """A store that was opened, checked, and is for this node. `place`: of its data, if that is known."""
+
+    redis: Redis
+    store: RedisStore
+    addresses: tuple[Address, ...]
+    place: str
+    identity: str
 
 
 @asynccontextmanager
-async def _open_store(config: Config, membership: GossipMembership) -> AsyncIterator[tuple[Redis, RedisStore]]:
+async def _open_store(config: Config) -> AsyncIterator[_Opened]:
     """The store that the configuration asks for, or that the cluster has, checked. Raises StartupError."""
-    async with _open_addresses(config, membership) as addresses:
-        membership.describe(attrs.evolve(membership.profile, store=name_store(addresses)))
+    async with _open_addresses(config) as (addresses, place):
         settings = RedisSettings(
             addresses,
             username=config.redis_username,
@@ -297,8 +315,10 @@ async def _open_store(config: Config, membership: GossipMembership) -> AsyncIter
                 report = await check_servers(redis)
                 await check_rights(redis, config.namespace, config.partitions)
                 log.info("store: %s; %s", report.server, "; ".join(report.promises))
+                store = RedisStore(redis, config.namespace)
+                identity = await _agree_on_settings(store, config, place)
                 started = True
-                yield redis, RedisStore(redis, config.namespace)
+                yield _Opened(redis, store, addresses, place, identity)
         except StoreError as error:
             if started:
                 raise
@@ -306,26 +326,38 @@ async def _open_store(config: Config, membership: GossipMembership) -> AsyncIter
 
 
 @asynccontextmanager
-async def _open_addresses(config: Config, membership: GossipMembership) -> AsyncIterator[tuple[Address, ...]]:
+async def _open_addresses(config: Config) -> AsyncIterator[tuple[tuple[Address, ...], str]]:
+    """Where the store is, and the place of its data if that is known."""
     if config.redis_addr:
-        yield tuple(TcpAddress(address.host, address.port) for address in config.redis_addr)
+        yield tuple(TcpAddress(address.host, address.port) for address in config.redis_addr), ""
         return
     mine = config.advertise_addr or config.bind_addr
-    learned = await learn_store(membership, config.cluster_address, mine) if config.cluster_address else None
+    has_password = config.redis_password is not None
+    learned = await learn_store(_door(config), config.cluster_address, mine, has_password)
     if learned is not None:
-        yield learned
+        if (config.data_dir / "appendonlydir").exists() and not isinstance(learned[0], UnixAddress):
+            log.warning("the store in the data directory %s is not used: the cluster has another", config.data_dir)
+        yield learned, ""
     else:
         async with open_embedded_redis(config.data_dir) as address:
-            yield (address,)
+            yield (address,), place_of(config.data_dir)
 
 
 def _open_engine(config: Config) -> AbstractAsyncContextManager[JavaScriptEngine]:
     return open_pool(config.javascript_engine, config.javascript_workers, config.javascript_time_limit_seconds)
 
 
-async def _agree_on_settings(store: RedisStore, config: Config) -> None:
-    """The namespace must have been made for what this node is. Raises ConfigurationError."""
-    settings = await store.settings(NamespaceSettings(config.partitions, FORMAT_VERSION))
+async def _agree_on_settings(store: RedisStore, config: Config, place: str) -> str:
+    """The namespace must have been made for what this node is; answers its identity. Raises ConfigurationError."""
+    wanted = NamespaceSettings(config.partitions, FORMAT_VERSION, secrets.token_hex(IDENTITY_BYTES))
+    settings = await store.settings(wanted, place)
+    if settings.renewed:
+        log.warning(
+            "the data directory %s was copied or moved: its namespace %r has a new identity, and is not of the cluster"
+            " that it was copied from",
+            config.data_dir,
+            config.namespace,
+        )
     if settings.partitions != config.partitions:
         raise ConfigurationError(
             f"the namespace {config.namespace!r} has {settings.partitions} partitions, this node was told"
@@ -336,3 +368,28 @@ async def _agree_on_settings(store: RedisStore, config: Config) -> None:
             f"the namespace {config.namespace!r} is kept in format {settings.format_version}, this version of Orchy"
             f" reads {FORMAT_VERSION}: use the version that wrote it, or another --namespace"
         )
+    return settings.identity
+
+
+async def _keep_settings(node: _Node, opened: _Opened, config: Config) -> NoReturn:
+    """Write the settings again where the store has lost them, so that other nodes still find the cluster's identity.
+
+    Whenever the store turns out to have lost what it had, what was read before is forgotten.
+    """
+    settings = NamespaceSettings(config.partitions, FORMAT_VERSION, opened.identity)
+    said, losses = False, 0
+    while True:
+        with trio.move_on_after(SETTINGS_SECONDS):
+            if node.keeper.losses == losses:
+                await node.keeper.went_back()
+        if node.keeper.losses > losses:
+            losses = node.keeper.losses
+            node.orchestrator.forget()
+        try:
+            found = await opened.store.settings(settings, opened.place)
+        except StoreError as error:
+            log.debug("can't look after the settings: %s", error)
+            continue
+        if not said and (found.partitions, found.identity) != (settings.partitions, settings.identity):
+            said = True
+            log.error("the store was replaced by another one: its settings are not those that this node started with")

@@ -149,14 +149,59 @@ async def test_a_partition_of_another_node_is_woken_there(autojump_clock, store,
 
 
 @pytest.mark.parametrize(
-    "noise", [b"", b"\xc1", msgpack.packb(5), msgpack.packb([[], [], []]), msgpack.packb([0, 5, "x"])]
+    "noise",
+    [
+        b"",
+        b"\xc1",
+        *map(
+            msgpack.packb,
+            [
+                5,
+                {},
+                [[], [], []],
+                [0, 5, "x"],
+                [0, "a", 5],
+                [0, [5], 5],
+                [0, ["a"], float("inf")],
+                [0, ["a"], float("nan")],
+                [0, ["a"], 2**64 - 1],
+                [0, ["a"], True],
+                [0, ["a"], msgpack.Timestamp(1)],
+                [True, ["a"], 5],
+                [0.0, ["a"], 5],
+                [0, ["a"], 5, 5],
+                [0, [{}], 5],
+            ],
+        ),
+    ],
 )
 async def test_noise_wakes_nobody(autojump_clock, store, nursery, noise):
     cluster, keeper, _ = make(store, Alone("one", "g", "h", "r"))
+    heard = []
+    cluster.on_enqueued = lambda *what: heard.append(what)
+    cluster.on_timer_set = lambda *what: heard.append(what)
     nursery.start_soon(cluster.run)
     nursery.start_soon(keeper.run)
     await trio.sleep(3)
     cluster.wake_up(noise)
+    assert heard == []
+    assert cluster.wakeups_dropped == 1
+
+
+async def test_who_is_not_registered_owns_nothing_and_is_told_to_nobody(autojump_clock, store, nursery):
+    members = Members("one", "two", "three")
+    members.list[2] = attrs.evolve(members.list[2], registered=False)
+    cluster, keeper, holdings = make(store, members)
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    assert len(holdings.leases) == 4
+    assert [name for name, _ in cluster.servers()] == ["one", "two"]
+    assert [member["registered"] for member in (await cluster.describe())["members"]] == [True, True, False]
+    members.set([attrs.evolve(member, registered=True) for member in members.list])
+    await trio.sleep(5)
+    assert len(holdings.leases) < 4
+    assert [name for name, _ in cluster.servers()] == ["one", "two", "three"]
 
 
 async def test_a_node_without_a_partition_works_all_the_same(autojump_clock, store, nursery):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +102,55 @@ def test_a_stop_drains(orchy_server):
     server = orchy_server().start()
     assert server.stop() == 0
     assert "stopped" in server.log_path.read_text()
+
+
+def wait_for_line(server, line, wait_for):
+    wait_for(lambda: line in server.log_path.read_text(), what=server.log_path)
+
+
+def begin(server):
+    """Start it without waiting until it serves."""
+    command = [sys.executable, "-m", "orchy", "--bind-addr", f"127.0.0.1:{server.gossip_port}"]
+    command += ["--http-port", str(server.http_port), "--grpc-port", str(server.grpc_port), *server.flags]
+    with server.log_path.open("ab") as log:
+        server.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_node_that_waits_for_its_cluster(orchy_server, wait_for, number):
+    server = orchy_server("--cluster-address", "127.0.0.1:1", "--log-level", "debug")
+    begin(server)
+    wait_for_line(server, "was not asked for the store", wait_for)
+    server.process.send_signal(number)
+    assert server.process.wait(10) == 0
+    assert "Traceback" not in server.log_path.read_text()
+
+
+def test_a_signal_ends_a_node_that_waits_for_its_name(orchy_server, wait_for, valkey_port):
+    flags = ("--redis-addr", f"127.0.0.1:{valkey_port}", "--namespace", f"names-{os.getpid()}", "--node-name", "a")
+    orchy_server(*flags).start().kill()
+    server = orchy_server(*flags)
+    begin(server)
+    wait_for_line(server, "waiting to see whether it lives", wait_for)
+    server.process.terminate()
+    assert server.process.wait(10) == 0
+    assert "Traceback" not in server.log_path.read_text()
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4, 0.8])
+def test_a_signal_ends_a_node_in_the_middle_of_its_start(orchy_server, wait_for, seconds):
+    """From the moment at which the program itself runs: an interpreter that is just starting ends by the signal."""
+    server = orchy_server("--log-level", "debug")
+    begin(server)
+    wait_for(lambda: signal.SIGTERM in caught_signals(server.process.pid))
+    time.sleep(seconds)
+    server.process.terminate()
+    assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log_path.read_text()
+
+
+def caught_signals(pid):
+    """Those for which a process has a handler."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return {number for number in signal.valid_signals() if mask >> (number - 1) & 1}

@@ -11,6 +11,21 @@ async def test_the_first_settings_count(store):
     assert await store.settings(NamespaceSettings(32, 2)) == first
 
 
+async def test_the_first_identity_stays(store):
+    assert await store.settings(NamespaceSettings(64, 1)) == NamespaceSettings(64, 1)  # as an older version left it
+    assert (await store.settings(NamespaceSettings(64, 1, "a"))).identity == "a"
+    assert (await store.settings(NamespaceSettings(64, 1, "b"))).identity == "a"
+    assert await store.settings(NamespaceSettings(64, 1)) == NamespaceSettings(64, 1, "a")
+
+
+async def test_data_at_another_place_get_a_new_identity(store):
+    assert await store.settings(NamespaceSettings(64, 1, "a"), "here") == NamespaceSettings(64, 1, "a")
+    assert await store.settings(NamespaceSettings(64, 1, "b"), "here") == NamespaceSettings(64, 1, "a")
+    assert await store.settings(NamespaceSettings(64, 1, "b")) == NamespaceSettings(64, 1, "a")  # who does not know
+    assert await store.settings(NamespaceSettings(64, 1, "c"), "there") == NamespaceSettings(64, 1, "c", True)
+    assert await store.settings(NamespaceSettings(64, 1, "d"), "there") == NamespaceSettings(64, 1, "c")
+
+
 async def test_each_text_that_differs_is_a_version(store):
     assert await store.save_workflow("orders", b"one") == (1, True)
     assert await store.save_workflow("orders", b"one") == (1, False)

@@ -29,6 +29,7 @@ from orchy.swim.messages import (
     SetMeta,
     State,
     Suspect,
+    Sync,
     Table,
     Tell,
     Tick,
@@ -275,6 +276,9 @@ def test_a_ping_for_another_node_is_not_answered(lone):
 def test_a_table_that_calls_a_member_dead_makes_it_suspected(lone):
     dead = Record("a", 5, State.DEAD, ("10.0.0.1", 1))
     frame = lone.envelope.seal(join([encode(Table((dead,)))]))
+    lone.machine.handle(0.0, Request(1, frame))  # from one that has not asked first: none is wanted
+    assert lone.machine.get("a").state is State.ALIVE
+    lone.machine.handle(0.0, Request(1, lone.envelope.seal(join([encode(Sync(0, False, "b"))]))))
     lone.machine.handle(0.0, Request(1, frame))
     assert lone.machine.get("a").state is State.SUSPECT
 

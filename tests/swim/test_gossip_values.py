@@ -6,27 +6,39 @@ import contextlib
 import itertools
 import math
 import random
+import tracemalloc
 from collections import Counter
+from unittest import mock
 
+import attrs
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchy.swim.broadcast import Broadcasts
 from orchy.swim.codec import Malformed, decode, encode, join
+from orchy.swim.core import Door
 from orchy.swim.envelope import Envelope, Unopened
-from orchy.swim.members import Members, Snapshot
+from orchy.swim.machine import Swim
+from orchy.swim.members import Members, Snapshot, snapshot
 from orchy.swim.messages import (
     Ack,
     Alive,
+    Answer,
+    AskStore,
+    Datagram,
     Dead,
     IndirectPing,
     Nack,
+    Output,
     Ping,
     Record,
     Refused,
+    Request,
     Same,
     State,
+    StoreAt,
     Suspect,
     Sync,
     Table,
@@ -37,7 +49,7 @@ from orchy.swim.order import Order
 from orchy.swim.suspicion import Suspicion
 
 KEY_1, KEY_2 = b"1" * 16, b"2" * 32
-NAMES = st.text(min_size=1, max_size=10)
+NAMES = st.text([chr(code) for code in range(33, 127)], min_size=1, max_size=10)
 ADDRESSES = st.tuples(st.sampled_from(["10.0.0.1", "::1"]), st.integers(0, 65_535))
 RECORDS = st.builds(
     Record, st.just("a"), st.integers(0, 4), st.sampled_from(list(State)), ADDRESSES, st.binary(max_size=8)
@@ -59,6 +71,8 @@ MESSAGES = st.one_of(
     st.just(Same()),
     st.builds(Table, st.lists(ANY_RECORDS, max_size=4).map(tuple)),
     st.just(Refused()),
+    st.builds(AskStore, st.integers(0, 2**64 - 1)),
+    st.builds(StoreAt, st.integers(0, 2**64 - 1), NAMES),
 )
 
 
@@ -72,6 +86,117 @@ def test_beliefs_merge_in_any_order(one, two, three):
 @given(st.lists(MESSAGES, max_size=20))
 def test_what_is_encoded_is_decoded(messages):
     assert decode(join(map(encode, messages))) == messages
+
+
+@given(st.lists(MESSAGES, max_size=20), st.data())
+def test_a_large_body_is_read_as_a_small_one(messages, data):
+    """Row by row: the same messages, also those that this version does not know; and the same damage is found."""
+    packed = [*map(encode, messages), msgpack.packb([99, 1, "new"])]
+    body = join(packed)
+    with mock.patch("orchy.swim.codec.SMALL_BYTES", 0):
+        assert decode(body) == messages
+        for damaged in (body[: data.draw(st.integers(0, len(body) - 1))], body + b"\xc0"):
+            with pytest.raises(Malformed):
+                decode(damaged)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"\xdd\x00\x10\x00\x00" + b"\x80" * 2**20, b"\x91" * 2**20, b"\x91\x92\x0b\xdd\x00\x00\x40\x00" + b"\x90" * 2**20,
+     b"\x91\x92\x0b\x91\xdd\x00\x10\x00\x00" + b"\x80" * 2**20, b"\x91\xdd\x00\x10\x00\x00\x0b" + b"\x80" * 2**20,
+     b"\x92" + b"\x9f" * 2**20, b"\x91\x92\x0b" + b"\xdf\xff\xff\xff\xff" * 2**18],
+    ids=["maps", "deep", "rows of nothing", "one long row", "one long message", "deep and wide", "long maps"],
+)  # fmt: skip
+def test_what_a_frame_says_of_its_sizes_costs_nothing(value):
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed):
+            decode(value)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(value)
+
+
+#: One of each type that msgpack has, and the ends of their ranges.
+STRANGE = [
+    None, True, -1, 2**63, 2**64 - 1, -(2**63), 0.5, float("inf"), float("-inf"), float("nan"), "", "x" * 2_000, "a b",
+    "a\nb", "\x1b[31m", "\u202e", "\udc80", b"", b"x" * 1_000, [], [[]], [1] * 50, {}, {"a": 1}, {b"": [None]},
+    msgpack.ExtType(5, b"x"), msgpack.Timestamp(2**33, 1), msgpack.ExtType(127, b""), "1.2.3.4", 5,
+]  # fmt: skip
+
+
+def mangled(message):
+    """The message with each of its fields, one after the other, replaced by each strange value; and shortened."""
+    fields = msgpack.unpackb(encode(message))
+    for place in range(len(fields)):
+        yield fields[:place]
+        for value in STRANGE:
+            yield [*fields[:place], value, *fields[place + 1 :]]
+    if isinstance(message, Table):
+        for row in mangled_rows(fields[1][0]):
+            yield [fields[0], [row]]
+
+
+def mangled_rows(row):
+    for place in range(len(row)):
+        yield row[:place]
+        for value in STRANGE:
+            yield [*row[:place], value, *row[place + 1 :]]
+
+
+RECORD = Record("a", 7, State.ALIVE, ("10.0.0.1", 1), b"m")
+EACH = [
+    Ping(1, "me", "a"), Ack(1), Nack(1), IndirectPing(1, "a", ("10.0.0.1", 1), "b"), Alive(RECORD),
+    Suspect("a", 7, "b"),
+    Dead("a", 7, "b"), User("a", b"x"), Sync(1, False, "a"), Same(), Table((RECORD,)), Refused(), AskStore(1),
+    StoreAt(1, "redis:h:1"),
+]  # fmt: skip
+
+
+def pack_strange(fields):
+    try:
+        return msgpack.packb(fields, unicode_errors="surrogatepass")
+    except (OverflowError, ValueError):
+        return None
+
+
+@pytest.mark.parametrize("message", EACH, ids=lambda message: type(message).__name__)
+def test_each_field_of_each_message_with_each_type_is_taken_or_dropped(message):
+    """Through the whole machine, as packet, question and answer. What it keeps can be shown and sent on."""
+    envelope = Envelope("t")
+    machine = Swim(
+        name="me",
+        address=("10.0.0.9", 1),
+        now=0.0,
+        envelope=envelope,
+        choose=random.Random(1),
+        base=snapshot([attrs.evolve(RECORD, name=name) for name in ("me", "a", "b")]),
+        door=Door(Envelope("d"), "redis:h:1"),
+    )
+    taken = 0
+    for fields in mangled(message):
+        packed = pack_strange(fields)
+        if packed is None:
+            continue
+        for seal in (envelope.seal, Envelope("d").seal):
+            packet = seal(b"\x91" + packed)
+            for item in (
+                Datagram(("10.0.0.1", 1), packet),
+                Request(1, packet),
+                Request(1, packet, True),
+                Answer(1, packet),
+            ):
+                taken += 1
+                for output in machine.handle(taken * 1e-5, item):
+                    assert isinstance(output, Output)
+    assert taken > 0
+    for record in machine.members:
+        assert record.name.isascii()
+        assert record.name.isprintable()
+        assert decode(join([encode(Table((record,)))])) == [Table((record,))]
+    assert machine.counts["dropped: malformed"] > 0
+    assert len(machine.counts) < 30
 
 
 @given(st.lists(MESSAGES, min_size=1, max_size=4), st.data())

@@ -207,10 +207,15 @@ class PartitionLook(Struct, frozen=True):
 
 
 class NamespaceSettings(Struct, frozen=True):
-    """What is fixed when a namespace is first used."""
+    """What is fixed when a namespace is first used. `identity` tells its data from all others, also from copies of it.
+
+    `renewed`: the data were found at another place than before, so the identity is a new one.
+    """
 
     partitions: int
     format_version: int
+    identity: str = ""
+    renewed: bool = False
 
 
 class StoredWorkflow(Struct, frozen=True):
@@ -340,8 +345,12 @@ class NodeStore(Protocol):
 class DefinitionStore(Protocol):
     """Workflows, actions and the namespace's own settings: keys that belong to no partition."""
 
-    async def settings(self, wanted: NamespaceSettings) -> NamespaceSettings:
-        """The namespace's settings; the first caller's `wanted` become them."""
+    async def settings(self, wanted: NamespaceSettings, place: str = "") -> NamespaceSettings:
+        """The namespace's settings; the first caller's `wanted` become them, and its identity where there is none.
+
+        `place` says where the data are, if the caller knows. When it is not where they were by the last call that
+        said so, they were copied or moved, and the identity that is wanted becomes theirs.
+        """
         ...
 
     async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:

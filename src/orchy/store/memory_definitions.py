@@ -26,6 +26,7 @@ class MemoryDefinitions:
         self._workflows: dict[str, _Workflow] = {}
         self._actions: dict[str, bytes] = {}
         self._settings: NamespaceSettings | None = None
+        self._place = ""
         self._nodes: dict[str, tuple[str, str, int]] = {}
 
     def _now_ms(self) -> int:
@@ -51,11 +52,15 @@ class MemoryDefinitions:
 
     # Definitions.
 
-    async def settings(self, wanted: NamespaceSettings) -> NamespaceSettings:
+    async def settings(self, wanted: NamespaceSettings, place: str = "") -> NamespaceSettings:
         """See the port."""
         await trio.lowlevel.checkpoint()
-        self._settings = self._settings or wanted
-        return self._settings
+        known = self._settings or wanted
+        renewed = bool(place and self._place and place != self._place)
+        self._place = place or self._place
+        identity = wanted.identity if renewed or not known.identity else known.identity
+        self._settings = NamespaceSettings(known.partitions, known.format_version, identity)
+        return NamespaceSettings(known.partitions, known.format_version, identity, renewed)
 
     async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
         """See the port."""

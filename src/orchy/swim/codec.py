@@ -1,10 +1,13 @@
 """Messages <-> bytes. A body is a msgpack array of messages, a message an array `[type, ...]`.
 
-What comes in is checked field by field here and nowhere else: behind this file every message is well-formed.
+What comes in is checked field by field here and nowhere else: behind this file every message is well-formed, and every
+name and host is short, printable ASCII, so that it may stand in a log. A frame of megabytes is read row by row, so that
+what it says about its own sizes costs nothing: a byte of msgpack can stand for an object of 64 bytes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +16,7 @@ import msgpack
 from orchy.swim.messages import (
     Ack,
     Alive,
+    AskStore,
     Dead,
     IndirectPing,
     Message,
@@ -22,17 +26,33 @@ from orchy.swim.messages import (
     Refused,
     Same,
     State,
+    StoreAt,
     Suspect,
     Sync,
     Table,
     User,
 )
-from orchy.swim.parameters import HOST_BYTES_MAX, INCARNATION_MAX, MEMBERS_MAX, META_BYTES_MAX, NAME_BYTES_MAX
+from orchy.swim.parameters import (
+    HOST_BYTES_MAX,
+    INCARNATION_MAX,
+    MEMBERS_MAX,
+    META_BYTES_MAX,
+    NAME_BYTES_MAX,
+    STORE_BYTES_MAX,
+)
 
-PING, ACK, NACK, INDIRECT, ALIVE, SUSPECT, DEAD, USER, SYNC, SAME, TABLE, REFUSED = range(1, 13)
+PING, ACK, NACK, INDIRECT, ALIVE, SUSPECT, DEAD, USER, SYNC, SAME, TABLE, REFUSED, ASK_STORE, STORE_AT = range(1, 15)
 SEQ_MAX = 2**32 - 1
+NONCE_MAX = 2**64 - 1
 #: More messages than fit into one datagram: nothing honest has them.
 MESSAGES_MAX = 1_024
+#: A message of a later version may have more fields than ours, but not many.
+FIELDS_MAX = 32
+#: Bodies up to this size, all datagrams among them, are unpacked in one call: they can't hold more objects than bytes.
+SMALL_BYTES = 2_048
+_NAME = re.compile(rf"[!-~]{{1,{NAME_BYTES_MAX}}}")
+_HOST = re.compile(rf"[0-9A-Za-z.:%_-]{{0,{HOST_BYTES_MAX}}}")
+_STORE = re.compile(rf"[ -~]{{1,{STORE_BYTES_MAX}}}")
 
 _pack = msgpack.Packer(use_bin_type=True).pack
 
@@ -68,6 +88,10 @@ def encode(message: Message) -> bytes:
             packed = _pack((TABLE, [_fields(record) for record in records]))
         case Refused():
             packed = _pack((REFUSED,))
+        case AskStore(nonce):
+            packed = _pack((ASK_STORE, nonce))
+        case StoreAt(nonce, store):
+            packed = _pack((STORE_AT, nonce, store))
     return packed
 
 
@@ -84,7 +108,9 @@ def join(messages: Iterable[bytes]) -> bytes:
 def decode(body: bytes) -> list[Message]:
     """The messages of a body, without those of unknown types. Raises Malformed."""
     try:
-        items = msgpack.unpackb(body, use_list=True, strict_map_key=False)
+        items = _unpack(body) if len(body) <= SMALL_BYTES else _unpack_rows(body)
+    except Malformed:
+        raise
     except Exception as error:  # msgpack raises many things at bytes that are none of its own
         raise Malformed(f"not msgpack: {error!r}") from None
     if type(items) is not list or len(items) > MESSAGES_MAX:
@@ -100,6 +126,35 @@ def decode(body: bytes) -> list[Message]:
             except (IndexError, TypeError, ValueError) as error:
                 raise Malformed(f"message of type {item[0]}: {error}") from None
     return messages
+
+
+def _unpack(body: bytes) -> Any:
+    return msgpack.unpackb(body, use_list=True, max_map_len=0, max_ext_len=0)
+
+
+def _unpack_rows(body: bytes) -> list[list[Any]]:
+    """As `_unpack`, for a body of any size: no more objects are made than the messages of this version may have."""
+    unpacker = msgpack.Unpacker(use_list=True, max_buffer_size=len(body), max_array_len=0, max_map_len=0, max_ext_len=0)
+    unpacker.feed(body)
+    items: list[list[Any]] = []
+    for _ in range(_length(unpacker, MESSAGES_MAX)):
+        fields = _length(unpacker, FIELDS_MAX)
+        item: list[Any] = [unpacker.unpack() for _ in range(min(fields, 1))]
+        if item == [TABLE] and fields > 1:
+            rows = _length(unpacker, MEMBERS_MAX)
+            item.append([[unpacker.unpack() for _ in range(_length(unpacker, FIELDS_MAX))] for _ in range(rows)])
+        item.extend(unpacker.unpack() for _ in range(fields - len(item)))
+        items.append(item)
+    if unpacker.tell() != len(body):
+        raise Malformed("bytes behind the last message")
+    return items
+
+
+def _length(unpacker: msgpack.Unpacker, most: int) -> int:
+    length: int = unpacker.read_array_header()
+    if length > most:
+        raise Malformed(f"an array of {length}, where at most {most} may be")
+    return length
 
 
 def _fields(record: Record) -> tuple[object, ...]:
@@ -141,12 +196,14 @@ def _table(item: list[Any]) -> Table:
 def _sync(item: list[Any]) -> Sync:
     if type(item[2]) is not bool:
         raise ValueError("joining is a boolean")
-    return Sync(_whole(item[1], 2**64 - 1), item[2], _name(item[3]))
+    return Sync(_whole(item[1], NONCE_MAX), item[2], _name(item[3]))
 
 
 def _record(row: list[Any]) -> Record:
     if type(row) is not list:
         raise ValueError("a record is a list")
+    if not 6 <= len(row) <= FIELDS_MAX:
+        raise ValueError("a record has six fields")
     name, incarnation, state, host, port, meta = row[:6]
     return Record(_name(name), _whole(incarnation, INCARNATION_MAX), State(state), _address(host, port), _meta(meta))
 
@@ -158,13 +215,13 @@ def _whole(value: Any, most: int) -> int:
 
 
 def _name(value: Any) -> str:
-    if type(value) is not str or not 0 < len(value) <= NAME_BYTES_MAX:
+    if type(value) is not str or _NAME.fullmatch(value) is None:
         raise ValueError("a name")
     return value
 
 
 def _address(host: Any, port: Any) -> tuple[str, int]:
-    if type(host) is not str or len(host) > HOST_BYTES_MAX:
+    if type(host) is not str or _HOST.fullmatch(host) is None:
         raise ValueError("a host")
     return host, _whole(port, 65_535)
 
@@ -172,6 +229,12 @@ def _address(host: Any, port: Any) -> tuple[str, int]:
 def _meta(value: Any) -> bytes:
     if type(value) is not bytes or len(value) > META_BYTES_MAX:
         raise ValueError(f"metadata of at most {META_BYTES_MAX} bytes")
+    return value
+
+
+def _store(value: Any) -> str:
+    if type(value) is not str or _STORE.fullmatch(value) is None:
+        raise ValueError("where a store is")
     return value
 
 
@@ -194,4 +257,6 @@ _DECODERS: dict[int, Callable[[list[Any]], Message]] = {
     SAME: lambda item: Same(),
     TABLE: _table,
     REFUSED: lambda item: Refused(),
+    ASK_STORE: lambda item: AskStore(_whole(item[1], NONCE_MAX)),
+    STORE_AT: lambda item: StoreAt(_whole(item[1], NONCE_MAX), _store(item[2])),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import attrs
 
@@ -17,6 +18,7 @@ from orchy.swim.messages import (
     Alive,
     Connect,
     Dead,
+    Implausible,
     Message,
     Output,
     Record,
@@ -24,11 +26,29 @@ from orchy.swim.messages import (
     State,
     Suspect,
 )
-from orchy.swim.parameters import FRAME_BYTES_MAX, META_BYTES_MAX, NAME_BYTES_MAX, Parameters
+from orchy.swim.parameters import (
+    FRAME_BYTES_MAX,
+    INCARNATION_AHEAD_MAX,
+    INCARNATION_MAX,
+    META_BYTES_MAX,
+    NAME_BYTES_MAX,
+    Parameters,
+)
 
 NEVER = float("inf")
 #: Head of the array of messages in a packet.
 _ARRAY_BYTES = 3
+
+
+@attrs.frozen
+class Door:
+    """How this member answers those that are no members: sealed by a label that anybody may know.
+
+    It says where the store is, to whoever can seal for the door, and what cluster this is, to whoever can't.
+    """
+
+    envelope: Envelope
+    store: str
 
 
 class Core:
@@ -44,6 +64,11 @@ class Core:
         envelope: Envelope,
         choose: random.Random,
         base: Snapshot,
+        now: float = 0.0,
+        epoch: float | None = None,
+        vouched: Callable[[Record], bool] | None = None,
+        yields: bool = True,
+        door: Door | None = None,
     ) -> None:
         if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
             raise ValueError(f"a member's name has 1 to {NAME_BYTES_MAX} bytes")
@@ -59,7 +84,12 @@ class Core:
         self.outputs: list[Output] = []
         #: Where the packet came from that is being taken in.
         self.sender: Address | None = None
-        self.me = self.members.get(name) or Record(name, 1, State.ALIVE, address, check_meta(meta))
+        self.vouched = vouched
+        self.yields = yields
+        self.door = door
+        self._epoch = epoch
+        first = 1 if epoch is None else max(1, min(int(epoch + now), INCARNATION_MAX))
+        self.me = self.members.get(name) or Record(name, first, State.ALIVE, address, check_meta(meta))
         self._room = parameters.packet_bytes - envelope.overhead_bytes - _ARRAY_BYTES
         self._streams = 0
         self._seq = choose.randrange(SEQ_MAX)
@@ -68,6 +98,14 @@ class Core:
     def live(self) -> int:
         """Live members, this one among them."""
         return max(1, self.members.live)
+
+    def plausible(self, name: str, incarnation: int, now: float) -> bool:
+        """Whether a member may have come so far by now. If not, it is counted and the application is told."""
+        if self._epoch is None or incarnation <= self._epoch + now + INCARNATION_AHEAD_MAX:
+            return True
+        self.counts["dropped: implausible"] += 1
+        self.outputs.append(Implausible(name, incarnation))
+        return False
 
     def send(self, address: Address, *messages: bytes) -> None:
         """A packet with these messages, and as much news as fit beside them."""

@@ -60,10 +60,29 @@ class Envelope:
         """The body of a packet. Raises Unopened."""
         if not packet.startswith(self._header):
             raise Unopened(self._why_foreign(packet))
-        start = len(self._header)
+        return self._opened(packet, self._header, self._header_crc)
+
+    def open_foreign(self, packet: bytes) -> bytes:
+        """The body of a packet under whatever label it has, sealed with one of these keys. Raises Unopened."""
+        if len(packet) < HEADER_BYTES or len(packet) < HEADER_BYTES + packet[2]:
+            raise Unopened("truncated")
+        if packet[0] != VERSION:
+            raise Unopened("wrong version")
+        if packet[1] != self._header[1]:
+            raise Unopened("wrong key")  # one of the two has keys and the other has none
+        header = packet[: HEADER_BYTES + packet[2]]
+        return self._opened(packet, header, zlib.crc32(header))
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether what it opens can only have been sealed by one that has a key."""
+        return bool(self._ciphers)
+
+    def _opened(self, packet: bytes, header: bytes, header_crc: int) -> bytes:
+        start = len(header)
         if not self._ciphers:
             body = packet[start + CRC_BYTES :]
-            if packet[start : start + CRC_BYTES] != zlib.crc32(body, self._header_crc).to_bytes(CRC_BYTES, "big"):
+            if packet[start : start + CRC_BYTES] != zlib.crc32(body, header_crc).to_bytes(CRC_BYTES, "big"):
                 raise Unopened("damaged")
             return body
         nonce, sealed = packet[start : start + NONCE_BYTES], packet[start + NONCE_BYTES :]
@@ -71,7 +90,7 @@ class Envelope:
             raise Unopened("truncated")
         for cipher in self._ciphers:
             try:
-                return cipher.decrypt(nonce, sealed, self._header)
+                return cipher.decrypt(nonce, sealed, header)
             except InvalidTag:
                 continue
         raise Unopened("wrong key")

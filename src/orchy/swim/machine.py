@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import assert_never
 
 import attrs
 
-from orchy.swim.codec import Malformed, decode, encode
-from orchy.swim.core import NEVER, Core, check_meta
+from orchy.swim.codec import Malformed, decode, encode, join
+from orchy.swim.core import NEVER, Core, Door, check_meta
 from orchy.swim.envelope import Envelope, Unopened
 from orchy.swim.members import Snapshot
 from orchy.swim.messages import (
@@ -27,6 +27,7 @@ from orchy.swim.messages import (
     Address,
     Alive,
     Answer,
+    AskStore,
     Datagram,
     Dead,
     IndirectPing,
@@ -45,6 +46,7 @@ from orchy.swim.messages import (
     Same,
     SetMeta,
     State,
+    StoreAt,
     StreamFailed,
     Suspect,
     Sync,
@@ -53,6 +55,7 @@ from orchy.swim.messages import (
     Tick,
     Told,
     User,
+    Vouch,
 )
 from orchy.swim.parameters import PROFILES, Parameters
 from orchy.swim.probe import Prober, Relays
@@ -77,8 +80,17 @@ class Swim:
         parameters: Parameters = PROFILES["default"],
         choose: random.Random | None = None,
         base: Snapshot | None = None,
+        epoch: float | None = None,
+        vouched: Callable[[Record], bool] | None = None,
+        yields: bool = True,
+        door: Door | None = None,
     ) -> None:
         """`address` is what others are told. With `base`, a table that names this member, it is in from the start.
+
+        `epoch` is the time of day when `now` was 0, in seconds: incarnations begin at the time of day then, and what
+        is far ahead of it is not believed. Only members whom `vouched` accepts are let into the table (None: all);
+        `Vouch` says that its answers may have changed. `yields`: a joiner whose name a live member has gives way;
+        if not, the name is this member's. `door`: how those are answered that are no members.
 
         Raises ValueError if the name or the metadata are too long.
         """
@@ -91,6 +103,11 @@ class Swim:
             envelope=envelope,
             choose=choose,
             base=base or Snapshot(),
+            now=now,
+            epoch=epoch,
+            vouched=vouched,
+            yields=yields,
+            door=door,
         )
         self._rumours = Rumours(core)
         first_probe_at = now + choose.random() * parameters.probe_interval_seconds
@@ -164,13 +181,13 @@ class Swim:
                 self._datagram(source, data, now)
             case Tick():
                 self._tick(now)
-            case Request(stream, data):
-                self._request(stream, data, now)
+            case Request():
+                self._request(input, now)
             case Answer(stream, data):
                 self._answer(stream, data, now)
-            case StreamFailed(stream):
+            case StreamFailed(stream, hung_up):
                 if not self._prober.stream_failed(stream) and not self._rumours.rival_answered(stream, False, now):
-                    self._sync.failed(stream)
+                    self._sync.failed(stream, hung_up)
             case Join(seeds):
                 self._join(seeds, now)
             case Reconnect(addresses):
@@ -179,6 +196,8 @@ class Swim:
                 self._leave(now)
             case SetMeta(meta):
                 self._set_meta(meta, now)
+            case Vouch():
+                self._rumours.vouch(now)
             case Tell(name, payload):
                 member = core.members.get(name)
                 if member is not None and member.state.live:
@@ -254,11 +273,16 @@ class Swim:
 
     # Streams.
 
-    def _request(self, stream: int, data: bytes, now: float) -> None:
-        core = self._core
-        messages = self._opened(data)
-        if not messages:
-            core.outputs.append(Respond(stream, core.frame(Refused())))
+    def _request(self, request: Request, now: float) -> None:
+        core, stream = self._core, request.stream
+        try:
+            messages = decode(core.envelope.open(request.data))
+        except Unopened as error:
+            self._at_the_door(request, error.reason)
+            return
+        except Malformed:
+            core.counts["dropped: malformed"] += 1
+            return
         for message in messages:
             match message:
                 case Ping(seq, target, _) if target == core.name:
@@ -266,10 +290,33 @@ class Swim:
                 case Sync():
                     self._sync.asked(stream, message)
                 case Table():
-                    self._sync.told(message, now)
+                    self._sync.told(stream, message, now)
                 case _:
                     core.counts["dropped: not for a stream"] += 1
-                    core.outputs.append(Respond(stream, core.frame(Refused())))
+
+    def _at_the_door(self, request: Request, reason: str) -> None:
+        """No frame of a member. One that asks for the store is told; one that may be an operator's mistake is told
+        which cluster this is, if it comes from this host or has this cluster's key; all else gets no answer.
+        """
+        core = self._core
+        door = core.door.envelope if core.door is not None else core.envelope
+        if core.door is not None:
+            try:
+                match decode(door.open(request.data)):
+                    case [AskStore(nonce)]:
+                        answer = door.seal(join([encode(StoreAt(nonce, core.door.store))]))
+                        core.outputs.append(Respond(request.stream, answer))
+                        return
+            except (Unopened, Malformed):
+                pass
+        core.counts[f"dropped: {reason}"] += 1
+        try:
+            core.envelope.open_foreign(request.data)
+            told = request.near or core.envelope.encrypts
+        except Unopened as error:
+            told = request.near and error.reason == "wrong key"
+        if told:
+            core.outputs.append(Respond(request.stream, door.seal(join([encode(Refused())]))))
 
     def _answer(self, stream: int, data: bytes, now: float) -> None:
         messages = self._opened(data)

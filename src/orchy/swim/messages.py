@@ -6,50 +6,12 @@ passed over, and so are messages of an unknown type: a newer version may add bot
 
 from __future__ import annotations
 
-import enum
-
 import attrs
 
-#: (host, port). A host is an IP address, but in the seeds of a join, where a name is resolved at each try.
-Address = tuple[str, int]
-
-
-class State(enum.IntEnum):
-    """What is believed of a member. The order is the order in which one belief beats another of one incarnation."""
-
-    ALIVE = 0
-    SUSPECT = 1
-    DEAD = 2
-    LEFT = 3
-
-    @property
-    def live(self) -> bool:
-        """Whether it counts as there: a suspicion changes nothing yet."""
-        return self < State.DEAD
-
-
-@attrs.frozen
-class Record:
-    """All that is known of a member. `meta` is opaque and at most 512 bytes."""
-
-    name: str
-    incarnation: int
-    state: State
-    address: Address
-    meta: bytes = b""
-
-    def beats(self, other: Record) -> bool:
-        """Whether this is newer. A total order, so that merging commutes, associates and repeats without harm."""
-        return self._rank() > other._rank()
-
-    def _rank(self) -> tuple[object, ...]:
-        return self.incarnation, self.state, self.address, self.meta
-
-
-def merge(one: Record, other: Record) -> Record:
-    """The newer of two beliefs about one member."""
-    return other if other.beats(one) else one
-
+from orchy.swim.records import Address as Address
+from orchy.swim.records import Record as Record
+from orchy.swim.records import State as State
+from orchy.swim.records import merge as merge
 
 # Messages. The numbers are the wire's.
 
@@ -146,7 +108,37 @@ class Refused:
     """I do not talk with you; the envelope says who I am."""
 
 
-Message = Ping | Ack | Nack | IndirectPing | Alive | Suspect | Dead | User | Sync | Same | Table | Refused
+@attrs.frozen
+class AskStore:
+    """Over a stream, by one who has no store yet: where is yours? Sealed for the door, see `Door`."""
+
+    nonce: int
+
+
+@attrs.frozen
+class StoreAt:
+    """There. `nonce` is the question's."""
+
+    nonce: int
+    store: str
+
+
+Message = (
+    Ping
+    | Ack
+    | Nack
+    | IndirectPing
+    | Alive
+    | Suspect
+    | Dead
+    | User
+    | Sync
+    | Same
+    | Table
+    | Refused
+    | AskStore
+    | StoreAt
+)
 
 
 # Inputs of the machine.
@@ -162,10 +154,11 @@ class Datagram:
 
 @attrs.frozen
 class Request:
-    """A frame came on a stream that a peer opened; `stream` is the driver's number for it."""
+    """A frame came on a stream that a peer opened; `stream` is the driver's number for it. `near`: from this host."""
 
     stream: int
     data: bytes
+    near: bool = False
 
 
 @attrs.frozen
@@ -178,9 +171,13 @@ class Answer:
 
 @attrs.frozen
 class StreamFailed:
-    """A stream that this machine asked for could not be opened, or ended without an answer in time."""
+    """A stream that this machine asked for could not be opened, or ended without an answer in time.
+
+    `hung_up`: it was opened, and the peer ended it.
+    """
 
     stream: int
+    hung_up: bool = False
 
 
 @attrs.frozen
@@ -215,6 +212,11 @@ class SetMeta:
 
 
 @attrs.frozen
+class Vouch:
+    """What the machine's `vouched` says may have changed: ask it again about those that wait for it."""
+
+
+@attrs.frozen
 class Tell:
     """Send a message of the application to a member, one datagram, best effort."""
 
@@ -222,7 +224,7 @@ class Tell:
     payload: bytes
 
 
-Input = Datagram | Request | Answer | StreamFailed | Tick | Join | Reconnect | Leave | SetMeta | Tell
+Input = Datagram | Request | Answer | StreamFailed | Tick | Join | Reconnect | Leave | SetMeta | Tell | Vouch
 
 
 # Outputs of the machine.
@@ -255,10 +257,11 @@ class Finish:
 
 @attrs.frozen
 class Respond:
-    """Write a frame on a peer's stream."""
+    """Write a frame on a peer's stream. `more`: the peer may send one more frame, a table."""
 
     stream: int
     data: bytes
+    more: bool = False
 
 
 # Events, outputs for the application.
@@ -317,10 +320,43 @@ class NameTaken:
 
 @attrs.frozen
 class JoinRefused:
-    """Who answers at `address` is no member of this cluster: `label` is what it calls its own."""
+    """Who answers at `address` is no member of this cluster: `label` is what it calls its own.
+
+    `opened`: its answer was sealed as this member seals; if not, it has other keys, or is something else.
+    """
 
     address: Address
     label: str
+    opened: bool = False
+
+
+@attrs.frozen
+class JoinUnanswered:
+    """Who listens at `address` ended the stream without a word: other keys, another cluster, or too busy."""
+
+    address: Address
+
+
+@attrs.frozen
+class NameClaimed:
+    """Somebody at `address` is said to have this member's name, which this member holds: it outbids that."""
+
+    address: Address
+
+
+@attrs.frozen
+class Stranger:
+    """Nobody vouches for this one yet: it waits."""
+
+    member: Record
+
+
+@attrs.frozen
+class Implausible:
+    """What was said about a member has an incarnation that its clock can't have given it: dropped."""
+
+    name: str
+    incarnation: int
 
 
 @attrs.frozen
@@ -331,5 +367,19 @@ class Told:
     payload: bytes
 
 
-Event = Joined | Changed | Suspected | AliveAgain | Died | Left | NameTaken | JoinRefused | Told
+Event = (
+    Joined
+    | Changed
+    | Suspected
+    | AliveAgain
+    | Died
+    | Left
+    | NameTaken
+    | JoinRefused
+    | JoinUnanswered
+    | NameClaimed
+    | Stranger
+    | Implausible
+    | Told
+)
 Output = Send | Connect | Finish | Respond | Event

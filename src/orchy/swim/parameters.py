@@ -89,5 +89,12 @@ NAME_BYTES_MAX = 255
 HOST_BYTES_MAX = 255
 LABEL_BYTES_MAX = 255
 INCARNATION_MAX = 2**32 - 1
+#: Incarnations begin at the time of day in seconds. What is further ahead than this of a member's own clock is not
+#: believed, so that nobody can take a name's future away; the clocks of all hosts must agree to within as much.
+INCARNATION_AHEAD_MAX = 24 * 3600
+#: Members that nobody vouches for yet wait so many at a time, each so long. They are no members meanwhile.
+STRANGERS_MAX = 64
+STRANGER_SECONDS = 30.0
+STORE_BYTES_MAX = 1_024
 RELAYS_MAX = 1_024
 FRAME_BYTES_MAX = 8 * 2**20

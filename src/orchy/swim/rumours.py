@@ -1,7 +1,7 @@
 """What is said about members: alive, suspect, dead; what is believed of it, and passed on (SWIM, sections 4.1, 4.2).
 
     heard                 of this member itself                of another one
-    alive   (name, i)     refute, if it is another's past      believe what is newer
+    alive   (name, i)     refute, if it is another's past      believe what is newer, of those vouched for
     suspect (name, i)     refute, unless it is old             suspect it, or count one more accuser
     dead    (name, i)     refute, unless it is old             believe it, unless it is old
 
@@ -25,14 +25,17 @@ from orchy.swim.messages import (
     Died,
     Joined,
     Left,
+    NameClaimed,
     NameTaken,
     Ping,
     Record,
     State,
+    Stranger,
     Suspect,
     Suspected,
 )
 from orchy.swim.parameters import INCARNATION_MAX
+from orchy.swim.strangers import Strangers
 from orchy.swim.suspicion import Suspicion
 
 
@@ -45,6 +48,7 @@ class Rumours:
         self._ends: list[tuple[float, str]] = []  # a heap of when to look at which
         self._rival: Record | None = None
         self._rival_stream = 0
+        self._strangers = Strangers()
         #: This member has joined a cluster, or had none to join. Until then it yields if its name is taken.
         self.settled = False
         #: This member has said goodbye.
@@ -60,8 +64,15 @@ class Rumours:
     def alive(self, record: Record, now: float) -> None:
         """A member lives, or is said to."""
         core = self._core
+        if not core.plausible(record.name, record.incarnation, now):
+            return
         if record.name == core.name:
             self._alive_myself(record, now)
+            return
+        if core.vouched is not None and not core.vouched(record):
+            core.counts["strangers"] += 1
+            if self._strangers.put(record, now):
+                core.outputs.append(Stranger(record))
             return
         known = core.members.get(record.name)
         if known is None and core.members.full:
@@ -80,9 +91,17 @@ class Rumours:
             if (known.meta, known.address) != (record.meta, record.address):
                 core.outputs.append(Changed(record))
 
+    def vouch(self, now: float) -> None:
+        """Some that were strangers may be so no longer."""
+        if self._core.vouched is not None:
+            for record in self._strangers.take(self._core.vouched, now):
+                self.alive(record, now)
+
     def suspected(self, heard: Suspect, now: float) -> None:
         """Somebody had no answer from it."""
         core = self._core
+        if not core.plausible(heard.name, heard.incarnation, now):
+            return
         if heard.name == core.name:
             self._refute(heard.incarnation, now)
             return
@@ -92,7 +111,7 @@ class Rumours:
             return
         suspicion = self._suspicions.get(heard.name)
         if suspicion is not None and heard.incarnation == known.incarnation:
-            if core.parameters.lifeguard and suspicion.confirm(heard.source):
+            if core.parameters.lifeguard and self._is_member(heard.source) and suspicion.confirm(heard.source):
                 core.broadcasts.put(heard.name, encode(heard))
                 self._watch(heard.name, suspicion, now)
             return
@@ -107,6 +126,8 @@ class Rumours:
     def dead(self, heard: Dead, now: float) -> None:
         """Somebody is sure of it, or it is the member itself that leaves."""
         core = self._core
+        if not core.plausible(heard.name, heard.incarnation, now):
+            return
         if heard.name == core.name:
             self._refute(heard.incarnation, now)
             return
@@ -114,7 +135,8 @@ class Rumours:
         known = core.members.get(heard.name)
         if known is None:
             # A goodbye may be heard before the member was: kept, so that the older news of it stay old.
-            if state is State.LEFT and not core.members.full:
+            # Where strangers need somebody to vouch for them, nobody does so for one that left.
+            if state is State.LEFT and core.vouched is None and not core.members.full:
                 core.members.put(Record(heard.name, heard.incarnation, state, ("", 0)), now)
             return
         record = attrs.evolve(known, incarnation=heard.incarnation, state=state)
@@ -173,6 +195,10 @@ class Rumours:
             return
         if record.address == me.address:
             self._refute(record.incarnation, now)  # this node's past, before its restart
+        elif not self._core.yields:
+            self._core.counts["name claimed"] += 1
+            self._core.outputs.append(NameClaimed(record.address))
+            self.outbid(record.incarnation, now)
         elif self._rival is None:
             self.check_rival(record)
 
@@ -188,7 +214,7 @@ class Rumours:
         if rival is None or stream != self._rival_stream:
             return False
         self._rival = None
-        if lives and (not self.settled or rival.beats(core.me)):
+        if lives and not self.settled:
             self.refused = True
             core.outputs.append(NameTaken(rival.address))
         else:
@@ -204,6 +230,11 @@ class Rumours:
             core.me = attrs.evolve(core.me, incarnation=_above(incarnation))
         else:
             core.renew(_above(incarnation), now)
+
+    def _is_member(self, name: str) -> bool:
+        """Whether its word counts as one of its own; where nobody vouches for any, everybody's does."""
+        core = self._core
+        return core.vouched is None or name == core.name or core.members.get(name) is not None
 
     @property
     def rival(self) -> bool:

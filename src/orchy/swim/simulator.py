@@ -345,7 +345,7 @@ class Simulator:
         self._streams[number] = (asker, output.stream, asked)
         took = self._segments(SYN_TIMEOUT_SECONDS, 2) + self._segments(SEGMENT_TIMEOUT_SECONDS, 1)
         if self._passes(asker, asked) and took < timeout:
-            self._push(self.now + took, asked, Request(number, output.data))
+            self._push(self.now + took, asked, Request(number, output.data, near=True))
 
         def time_out() -> None:
             if self._streams.pop(number, None) is not None:
@@ -384,10 +384,10 @@ class Simulator:
             parameters=self.parameters,
             choose=random.Random(self.choose.getrandbits(64)),
             base=base,
+            epoch=0.0,
         )
         process = Process(name, machine)
-        self.processes[name] = process
-        self._by_address[address] = process
+        self.processes[name] = self._by_address[address] = process
         return process
 
     def _end_when_told(self, process: Process) -> None:

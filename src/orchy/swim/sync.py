@@ -3,7 +3,7 @@
     asker                               asked
     Sync(digest of my table)     ->
                                  <-     Same, or its Table
-    my Table, unless I join      ->
+    my Table, unless I join      ->     (taken from nobody else than who has just asked)
 
 Equal tables cost two small frames. What a table calls dead is only suspected here, so that the member can object. After
 a split each side thinks the other one dead; the first exchange makes the members of each side object, the second one,
@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import attrs
 
+from orchy.swim.codec import Malformed, decode
 from orchy.swim.core import NEVER, Core
-from orchy.swim.envelope import label_of
+from orchy.swim.envelope import Unopened, label_of
 from orchy.swim.messages import (
     Address,
     Finish,
     JoinRefused,
+    JoinUnanswered,
     Message,
     Record,
+    Refused,
     Respond,
     Same,
     State,
@@ -34,6 +37,8 @@ from orchy.swim.rumours import Rumours
 EXCHANGES_MAX = 64
 #: Addresses of the registry to be called.
 CANDIDATES_MAX = 64
+#: Peers that asked and may send their table; their streams last seconds, the oldest is forgotten.
+OWED_TABLES_MAX = 128
 
 
 @attrs.frozen
@@ -61,6 +66,7 @@ class Synchroniser:
         self._heal_at = NEVER
         self._heal: _Exchange | None = None
         self._candidates: dict[Address, None] = {}
+        self._owed: dict[int, None] = {}  # streams on which a peer's table may come
         # Joining: empty when there is nothing to be joined.
         self._seeds: tuple[Address, ...] = ()
         self._join_at = NEVER
@@ -108,8 +114,8 @@ class Synchroniser:
         core = self._core
         settled = self._rumours.settled
         mine = next((record for record in table.records if record.name == core.name), None)
-        if mine is not None and not settled:
-            if mine.state.live and mine.address != core.me.address:
+        if mine is not None and not settled and core.plausible(mine.name, mine.incarnation, now):
+            if core.yields and mine.state.live and mine.address != core.me.address:
                 if not self._rumours.rival:
                     self._rumours.check_rival(mine)
                 return  # the next attempt finds what came of it: the name is free, or this member has stopped
@@ -125,12 +131,23 @@ class Synchroniser:
     # Reconnecting.
 
     def offer(self, addresses: tuple[Address, ...], now: float) -> None:
-        """Addresses that may belong to members whom nobody here knows. Who knows nobody at all calls at once."""
-        known = {record.address for record in self._core.members if record.state.live}
+        """Addresses that may belong to members whom nobody here knows.
+
+        Those that were never heard of are called at once, some of them; by who knows nobody at all, one in any case.
+        """
+        core = self._core
+        live = {record.address for record in core.members if record.state.live}
+        heard_of = {record.address for record in core.members}
         for address in addresses:
-            if address not in known and len(self._candidates) < CANDIDATES_MAX:
+            if address not in live and len(self._candidates) < CANDIDATES_MAX:
                 self._candidates[address] = None
-        if self._candidates and self._core.live == 1:
+        new = [address for address in self._candidates if address not in heard_of and address != core.me.address]
+        busy = {exchange.address for exchange in self._exchanges.values()}
+        for address in new[: core.parameters.indirect_members]:
+            del self._candidates[address]
+            if address not in busy:
+                self._begin(address)
+        if self._candidates and not new and core.live == 1:
             self._reconnect_at = now
             self._reckon()
 
@@ -157,10 +174,19 @@ class Synchroniser:
         core = self._core
         same = message.digest == core.members.digest and not message.joining
         answer: Message = Same() if same else self._table()
-        core.outputs.append(Respond(stream, core.frame(answer)))
+        more = not same and not message.joining
+        if more:
+            self._owed[stream] = None
+            if len(self._owed) > OWED_TABLES_MAX:
+                del self._owed[next(iter(self._owed))]
+        core.outputs.append(Respond(stream, core.frame(answer), more))
 
-    def told(self, table: Table, now: float) -> None:
-        """The asker's own table."""
+    def told(self, stream: int, table: Table, now: float) -> None:
+        """The asker's own table; from others none is taken."""
+        if stream not in self._owed:
+            self._core.counts["dropped: not for a stream"] += 1
+            return
+        del self._owed[stream]
         self._rumours.table(table.records, now)
 
     def answered(self, stream: int, messages: list[Message], now: float) -> None:
@@ -183,14 +209,22 @@ class Synchroniser:
 
     def refused(self, stream: int, packet: bytes) -> None:
         """The peer's frame could not be opened, or says that ours could not."""
+        core = self._core
         exchange = self._exchanges.pop(stream, None)
         if exchange is not None and exchange.joining and not self._rumours.settled:
-            self._core.outputs.append(JoinRefused(exchange.address, label_of(packet)))
+            try:
+                opened = Refused() in decode(core.envelope.open_foreign(packet))
+            except (Unopened, Malformed):
+                opened = False
+            core.outputs.append(JoinRefused(exchange.address, label_of(packet), opened))
 
-    def failed(self, stream: int) -> None:
+    def failed(self, stream: int, hung_up: bool) -> None:
         """There was no answer: the next attempt is another's."""
-        if self._exchanges.pop(stream, None) is not None:
+        exchange = self._exchanges.pop(stream, None)
+        if exchange is not None:
             self._core.counts["syncs failed"] += 1
+            if hung_up and exchange.joining and not self._rumours.settled:
+                self._core.outputs.append(JoinUnanswered(exchange.address))
 
     def _reckon(self) -> None:
         self.deadline = min(self._sync_at, self._reconnect_at, self._heal_at, self._join_at)

@@ -6,6 +6,9 @@ while the computer sleeps, so that whoever wakes knows how long it was gone.
 
 Whatever is sent is sent at once and without waiting; a datagram that the kernel has no room for is lost, as on the
 network. Streams have tasks of their own, bounded in number, bytes and time.
+
+An error that nobody foresaw, in what came in or in what the application makes of an event, ends that datagram, stream
+or event: it is counted, and logged at most once a minute.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import math
 import socket
 import time
 from collections import Counter
@@ -22,6 +26,7 @@ from typing import NoReturn
 import trio
 
 from orchy.errors import StartupError
+from orchy.swim.frames import Budget, is_near, read_frame, write_frame
 from orchy.swim.machine import Swim
 from orchy.swim.messages import (
     Address,
@@ -31,6 +36,7 @@ from orchy.swim.messages import (
     Event,
     Finish,
     Input,
+    Output,
     Request,
     Respond,
     Send,
@@ -40,8 +46,11 @@ from orchy.swim.messages import (
 from orchy.swim.parameters import FRAME_BYTES_MAX
 
 DATAGRAM_BYTES_MAX = 65_535
-#: So many datagrams are taken in before other tasks have their turn.
+#: So many datagrams are taken in, for so long, before other tasks have their turn.
 DRAIN_MAX = 512
+DRAIN_SECONDS = 0.01
+#: A socket that is never empty is a flood: after so long the timers wait no longer.
+FLOOD_SECONDS = 1.0
 RECEIVE_BUFFER_BYTES = 1 << 20
 #: Streams that peers may have open. A sync takes milliseconds; more are closed as they come.
 INBOUND_STREAMS_MAX = 64
@@ -49,7 +58,13 @@ INBOUND_STREAMS_MAX = 64
 OUTBOUND_STREAMS_MAX = 128
 #: The first frame of a peer is a question; only who asked well may send a whole table.
 FIRST_FRAME_BYTES_MAX = 2_048
-LENGTH_BYTES = 4
+#: Frames that are coming in, all together; a stream that would need more is ended.
+FRAMES_BYTES_MAX = 4 * FRAME_BYTES_MAX
+#: What came from outside: an error in it is not the caller's.
+_FROM_OUTSIDE = (Datagram, Request, Answer, StreamFailed, Tick)
+ERRORS_LOG_SECONDS = 60.0
+#: After an error in a timer, so that one which fails each time does not keep the process busy.
+ERROR_PAUSE_SECONDS = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -148,34 +163,56 @@ class Driver:
         self._on_event = on_event
         self._clock = clock
         self._sleep = trio.CancelScope()
-        self._responses: dict[int, bytes] = {}
+        self._error_logged_at = -ERRORS_LOG_SECONDS
+        self._responses: dict[int, Respond] = {}
         self._finishes: dict[int, bytes] = {}
         self._inbound = 0
+        self._budget = Budget(FRAMES_BYTES_MAX)
         self._stream_numbers = 0
         self._connects, self._to_connect = trio.open_memory_channel[Connect](OUTBOUND_STREAMS_MAX)
 
     def feed(self, input: Input) -> None:
-        """Let the machine take something in, and do what it says."""
+        """Let the machine take something in, and do what it says. Raises only for what the application wants."""
         now = self._clock()
-        for output in self.machine.handle(now, input):
-            match output:
-                case Send(address, data):
-                    self._send(address, data)
-                case Connect(stream):
-                    try:
-                        self._connects.send_nowait(output)
-                    except trio.WouldBlock:
-                        self.counts["streams not opened"] += 1
-                        self.feed(StreamFailed(stream))
-                case Respond(stream, data):
-                    self._responses[stream] = data
-                case Finish(stream, data):
-                    self._finishes[stream] = data
-                case _:
-                    self._on_event(output)
+        outputs: list[Output] = []
+        try:
+            outputs = self.machine.handle(now, input)
+        except Exception as error:
+            if not isinstance(input, _FROM_OUTSIDE):
+                raise
+            self._unforeseen(error, input)
+        for output in outputs:
+            try:
+                self._carry_out(output)
+            except Exception as error:
+                self._unforeseen(error, output)
         wake_at = trio.current_time() + max(0.0, self.machine.deadline - now)
         if wake_at < self._sleep.deadline:
             self._sleep.deadline = wake_at
+
+    def _carry_out(self, output: Output) -> None:
+        match output:
+            case Send(address, data):
+                self._send(address, data)
+            case Connect(stream):
+                try:
+                    self._connects.send_nowait(output)
+                except trio.WouldBlock:
+                    self.counts["streams not opened"] += 1
+                    self.feed(StreamFailed(stream))
+            case Respond(stream):
+                self._responses[stream] = output
+            case Finish(stream, data):
+                self._finishes[stream] = data
+            case _:
+                self._on_event(output)
+
+    def _unforeseen(self, error: Exception, about: object) -> None:
+        self.counts["errors"] += 1
+        now = trio.current_time()
+        if now - self._error_logged_at >= ERRORS_LOG_SECONDS:
+            self._error_logged_at = now
+            log.error("an error that nobody foresaw, at %.300r; the gossip goes on", about, exc_info=error)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Be a member until cancelled."""
@@ -183,21 +220,34 @@ class Driver:
             nursery.start_soon(self._accept)
             nursery.start_soon(self._open_streams)
             task_status.started()
+            full_since = math.inf
             while True:
                 self._sleep = trio.CancelScope(
                     deadline=trio.current_time() + max(0.0, self.machine.deadline - self._clock())
                 )
                 with self._sleep:
                     await self._sockets.readable()
-                if not self._drain():
+                now = trio.current_time()
+                if self._drain():
+                    full_since = math.inf
+                else:
                     await trio.lowlevel.checkpoint()
-                    continue  # there may be more: the timers wait
+                    full_since = min(full_since, now)
+                    if now - full_since < FLOOD_SECONDS:
+                        continue  # there may be more: the timers wait
+                    full_since = now
                 if self.machine.deadline <= self._clock():
+                    errors = self.counts["errors"]
                     self.feed(Tick())
+                    if self.counts["errors"] > errors:
+                        await trio.sleep(ERROR_PAUSE_SECONDS)
 
     def _drain(self) -> bool:
         """Take in what has come; whether that was all."""
+        until = time.monotonic() + DRAIN_SECONDS
         for _ in range(DRAIN_MAX):
+            if time.monotonic() > until:
+                return False
             try:
                 data, source = self._sockets.receive()
             except BlockingIOError:
@@ -227,20 +277,25 @@ class Driver:
     async def _exchange(self, connect: Connect) -> None:
         self.counts["streams opened"] += 1
         answer: bytes | None = None
+        hung_up = False
         with trio.move_on_after(self._timeout_seconds):
             try:
                 async with await self._sockets.connect(connect.address) as stream:
-                    await _write(stream, connect.data)
-                    answer = await _read(stream, FRAME_BYTES_MAX)
+                    await write_frame(stream, connect.data)
+                    answer = await read_frame(stream, FRAME_BYTES_MAX, self._budget)
+                    hung_up = answer is None
                     if answer is not None:
                         self.feed(Answer(connect.stream, answer))
                         last = self._finishes.pop(connect.stream, None)
                         if last is not None:
-                            await _write(stream, last)
+                            await write_frame(stream, last)
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 log.debug("no exchange with %s:%d: %s", *connect.address, error)
+            except Exception as error:  # such as a host name that can't be encoded
+                self._unforeseen(error, connect)
+        self._finishes.pop(connect.stream, None)
         if answer is None:
-            self.feed(StreamFailed(connect.stream))
+            self.feed(StreamFailed(connect.stream, hung_up))
 
     async def _accept(self) -> NoReturn:
         async with trio.open_nursery() as nursery:
@@ -264,16 +319,22 @@ class Driver:
         try:
             with trio.move_on_after(self._timeout_seconds):
                 async with stream:
+                    near = is_near(stream)
                     for limit in (FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX):
-                        frame = await _read(stream, limit)
+                        frame = await read_frame(stream, limit, self._budget)
                         if frame is None:
                             return
-                        self.feed(Request(number, frame))
+                        self.feed(Request(number, frame, near))
                         response = self._responses.pop(number, None)
-                        if response is not None:
-                            await _write(stream, response)
+                        if response is None:
+                            return
+                        await write_frame(stream, response.data)
+                        if not response.more:
+                            return
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("a gossip stream ended: %s", error)
+        except Exception as error:
+            self._unforeseen(error, "a stream of a peer")
         finally:
             self._inbound -= 1
             self._responses.pop(number, None)
@@ -282,23 +343,3 @@ class Driver:
     def _timeout_seconds(self) -> float:
         """How long one exchange may take, in seconds."""
         return self.machine.parameters.stream_timeout_seconds
-
-
-async def _write(stream: trio.SocketStream, frame: bytes) -> None:
-    await stream.send_all(len(frame).to_bytes(LENGTH_BYTES, "big") + frame)
-
-
-async def _read(stream: trio.SocketStream, limit_bytes: int) -> bytes | None:
-    """A frame; None: the stream ended, or the frame is larger than it may be."""
-    data = bytearray()
-    wanted = LENGTH_BYTES
-    while len(data) < wanted:
-        more = await stream.receive_some(min(65_536, wanted - len(data)))
-        if not more:
-            return None
-        data += more
-        if wanted == LENGTH_BYTES == len(data):
-            wanted += int.from_bytes(data, "big")
-            if not LENGTH_BYTES < wanted <= LENGTH_BYTES + limit_bytes:
-                return None
-    return bytes(data[LENGTH_BYTES:])

@@ -49,7 +49,7 @@ class Keys:
         return self.partition(partition) + b"own"
 
     def settings(self) -> bytes:
-        """Hash: what is fixed when the namespace is first used."""
+        """Hash: what is fixed when the namespace is first used, its data's identity and where they were last."""
         return f"{{{self._namespace}}}:settings".encode()
 
     def nodes(self) -> bytes:

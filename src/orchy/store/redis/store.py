@@ -259,11 +259,13 @@ class RedisStore:
 
     # Definitions.
 
-    async def settings(self, wanted: NamespaceSettings) -> NamespaceSettings:
+    async def settings(self, wanted: NamespaceSettings, place: str = "") -> NamespaceSettings:
         """See the port."""
-        args: list[Part] = [wanted.partitions, wanted.format_version]
-        partitions, version = await self._redis.script(scripts.SETTINGS, [self._keys.settings()], args, safe=True)
-        return NamespaceSettings(int(partitions), int(version))
+        args: list[Part] = [wanted.partitions, wanted.format_version, wanted.identity, place]
+        # Safe: the second time it finds all as it was made; `renewed` may be told too modestly.
+        reply = await self._redis.script(scripts.SETTINGS, [self._keys.settings()], args, safe=True)
+        partitions, version, identity, renewed = reply
+        return NamespaceSettings(int(partitions), int(version), identity.decode(), bool(renewed))
 
     async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
         """See the port."""
