@@ -19,6 +19,7 @@ from orchy.swim.members import Members, Snapshot
 from orchy.swim.messages import (
     Ack,
     Alive,
+    Closed,
     Dead,
     IndirectPing,
     Nack,
@@ -53,7 +54,8 @@ MESSAGES = st.one_of(
     st.builds(IndirectPing, SEQS, NAMES, ADDRESSES, NAMES),
     st.builds(Alive, ANY_RECORDS.filter(lambda record: record.state is State.ALIVE)),
     st.builds(Suspect, NAMES, SEQS, NAMES),
-    st.builds(Dead, NAMES, SEQS, NAMES),
+    st.builds(Dead, NAMES, SEQS, NAMES, st.booleans()),
+    st.builds(Closed, NAMES, SEQS, NAMES, st.booleans()),
     st.builds(User, NAMES, st.binary(max_size=100)),
     st.builds(Sync, st.integers(0, 2**64 - 1), st.booleans(), NAMES),
     st.just(Same()),

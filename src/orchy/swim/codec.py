@@ -13,6 +13,7 @@ import msgpack
 from orchy.swim.messages import (
     Ack,
     Alive,
+    Closed,
     Dead,
     IndirectPing,
     Message,
@@ -30,6 +31,7 @@ from orchy.swim.messages import (
 from orchy.swim.parameters import HOST_BYTES_MAX, INCARNATION_MAX, MEMBERS_MAX, META_BYTES_MAX, NAME_BYTES_MAX
 
 PING, ACK, NACK, INDIRECT, ALIVE, SUSPECT, DEAD, USER, SYNC, SAME, TABLE, REFUSED = range(1, 13)
+CLOSED = 14
 SEQ_MAX = 2**32 - 1
 #: More messages than fit into one datagram: nothing honest has them.
 MESSAGES_MAX = 1_024
@@ -56,8 +58,10 @@ def encode(message: Message) -> bytes:
             packed = _pack((ALIVE, *_fields(record)))
         case Suspect(name, incarnation, source):
             packed = _pack((SUSPECT, name, incarnation, source))
-        case Dead(name, incarnation, source):
-            packed = _pack((DEAD, name, incarnation, source))
+        case Dead(name, incarnation, source, refused):
+            packed = _pack((DEAD, name, incarnation, source, *((True,) if refused else ())))
+        case Closed(name, incarnation, source, sure):
+            packed = _pack((CLOSED, name, incarnation, source, sure))
         case User(source, payload):
             packed = _pack((USER, source, payload))
         case Sync(digest, joining, source):
@@ -121,7 +125,14 @@ def _suspect(item: list[Any]) -> Suspect:
 
 
 def _dead(item: list[Any]) -> Dead:
-    return Dead(_name(item[1]), _whole(item[2], INCARNATION_MAX), _name(item[3]))
+    refused = len(item) > 4 and item[4] is True
+    return Dead(_name(item[1]), _whole(item[2], INCARNATION_MAX), _name(item[3]), refused)
+
+
+def _closed(item: list[Any]) -> Closed:
+    if type(item[4]) is not bool:
+        raise ValueError("sure is a boolean")
+    return Closed(_name(item[1]), _whole(item[2], INCARNATION_MAX), _name(item[3]), item[4])
 
 
 def _alive(item: list[Any]) -> Alive:
@@ -189,6 +200,7 @@ _DECODERS: dict[int, Callable[[list[Any]], Message]] = {
     ALIVE: _alive,
     SUSPECT: _suspect,
     DEAD: _dead,
+    CLOSED: _closed,
     USER: lambda item: User(_name(item[1]), _payload(item[2])),
     SYNC: _sync,
     SAME: lambda item: Same(),

@@ -105,11 +105,22 @@ class Suspect:
 
 @attrs.frozen
 class Dead:
-    """`name` is dead; if it says so itself, it left."""
+    """`name` is dead; if it says so itself, it left. `refused`: its host says that there is no such process."""
 
     name: str
     incarnation: int
     source: str
+    refused: bool = False
+
+
+@attrs.frozen
+class Closed:
+    """The host of `name` refuses what `source` sends there: look for yourself. `sure`: for long, and over TCP too."""
+
+    name: str
+    incarnation: int
+    source: str
+    sure: bool
 
 
 @attrs.frozen
@@ -146,7 +157,7 @@ class Refused:
     """I do not talk with you; the envelope says who I am."""
 
 
-Message = Ping | Ack | Nack | IndirectPing | Alive | Suspect | Dead | User | Sync | Same | Table | Refused
+Message = Ping | Ack | Nack | IndirectPing | Alive | Suspect | Dead | Closed | User | Sync | Same | Table | Refused
 
 
 # Inputs of the machine.
@@ -178,9 +189,20 @@ class Answer:
 
 @attrs.frozen
 class StreamFailed:
-    """A stream that this machine asked for could not be opened, or ended without an answer in time."""
+    """A stream that this machine asked for could not be opened, or ended without an answer in time.
+
+    `refused`: the host answered that nobody listens on that port.
+    """
 
     stream: int
+    refused: bool = False
+
+
+@attrs.frozen
+class Unreachable:
+    """A host answered to a datagram of this machine that nobody listens on that port (ICMP port unreachable)."""
+
+    address: Address
 
 
 @attrs.frozen
@@ -222,7 +244,7 @@ class Tell:
     payload: bytes
 
 
-Input = Datagram | Request | Answer | StreamFailed | Tick | Join | Reconnect | Leave | SetMeta | Tell
+Input = Datagram | Request | Answer | StreamFailed | Unreachable | Tick | Join | Reconnect | Leave | SetMeta | Tell
 
 
 # Outputs of the machine.
@@ -295,10 +317,18 @@ class AliveAgain:
 
 @attrs.frozen
 class Died:
-    """A member is dead, `source` was the first to say so."""
+    """A member is dead, `source` was the first to say so. `witnessed`: by evidence that this member has seen itself."""
 
     member: Record
     source: str
+    witnessed: bool = False
+
+
+@attrs.frozen
+class Witnessed:
+    """What was only heard before: a member is dead, and by now this one has seen the evidence itself."""
+
+    member: Record
 
 
 @attrs.frozen
@@ -331,5 +361,5 @@ class Told:
     payload: bytes
 
 
-Event = Joined | Changed | Suspected | AliveAgain | Died | Left | NameTaken | JoinRefused | Told
+Event = Joined | Changed | Suspected | AliveAgain | Died | Witnessed | Left | NameTaken | JoinRefused | Told
 Output = Send | Connect | Finish | Respond | Event
