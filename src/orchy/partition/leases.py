@@ -19,6 +19,8 @@ from orchy.store.base import Lease, LeaseStore
 
 #: How long the store may be silent before this node says that it can't work.
 SILENCE_MAX_SECONDS = 5.0
+#: After a change, what is missing is asked for again so soon, then after longer and longer pauses.
+ASK_AGAIN_FIRST_SECONDS = 0.1
 RELEASE_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class LeaseTimes:
-    """How long a lease lasts, how often it is prolonged, how soon one that is missing is asked for again."""
+    """How long a lease lasts, how often it is prolonged, how often one that is missing is asked for at least."""
 
     lease_ms: int = 10_000
     renew_seconds: float = 2.5
@@ -48,14 +50,20 @@ class LeaseKeeper:
         self._times = times
         self._holdings = holdings
         self._wanted: frozenset[int] = frozenset()
+        self._gone: dict[str, float] = {}  # nodes whose leases are taken -> until when
         self._given_up: list[Lease] = []  # not held any more, but the store may not know it yet
         self._changed = trio.Event()
         self._round = trio.Event()
         self._answered_at = float("-inf")
 
-    def want(self, partitions: Collection[int]) -> None:
-        """Own exactly these from now on."""
+    def want(self, partitions: Collection[int], gone: Collection[str] = ()) -> None:
+        """Own exactly these from now on. What a node that is `gone` holds of them is taken, not waited for.
+
+        Only for as long as such a lease may last: after that it is free anyway, or held by one that has come back.
+        """
         self._wanted = frozenset(partitions)
+        until = trio.current_time() + self._times.lease_ms / 1000
+        self._gone = {name: self._gone.get(name, until) for name in gone}
         self._changed.set()
 
     @property
@@ -86,6 +94,7 @@ class LeaseKeeper:
         """Keep the leases until cancelled, and give them up then. Started when the first round is done."""
         started = False
         renew_at = trio.current_time() + self._times.renew_seconds
+        pause_seconds = ASK_AGAIN_FIRST_SECONDS
         try:
             while True:
                 self._changed = trio.Event()
@@ -105,9 +114,11 @@ class LeaseKeeper:
                     task_status.started()
                 again_at = renew_at
                 if not self.complete:
-                    again_at = min(again_at, trio.current_time() + self._times.ask_again_seconds)
+                    again_at = min(again_at, trio.current_time() + pause_seconds)
+                    pause_seconds = min(2 * pause_seconds, self._times.ask_again_seconds)
                 with trio.move_on_at(again_at):
                     await self._changed.wait()
+                    pause_seconds = ASK_AGAIN_FIRST_SECONDS
         finally:
             with trio.move_on_after(RELEASE_SECONDS, shield=True):
                 try:
@@ -117,7 +128,8 @@ class LeaseKeeper:
 
     async def _acquire(self, partitions: Collection[int]) -> None:
         if partitions:
-            acquired = await self._store.acquire(sorted(partitions), self._node, self._times.lease_ms)
+            gone = sorted(name for name, until in self._gone.items() if until > trio.current_time())
+            acquired = await self._store.acquire(sorted(partitions), self._node, self._times.lease_ms, gone)
             self._answered_at = trio.current_time()
             self._holdings.add(acquired)
 
