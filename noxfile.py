@@ -74,7 +74,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The standard work on real processes, beside its goals and Celery; draws plots. `-- NAME ...`, `-- --help`."""
+    """The standard work on real processes, beside goals and Celery; plots. `-- --against COMMIT`, `-- --help`."""
     _install(session, "bench")
     session.run("python", "bench/run.py", *session.posargs, env={"CELERY_PYTHON": _celery(session)})
 

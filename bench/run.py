@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
+import against
 import burst
 import chain
 import commit
@@ -85,10 +86,17 @@ def main() -> int:
     flows = Options().flows
     parser.add_argument("--flows", type=int, default=flows, metavar="N", help=f"flows of *million* ({flows:,})")
     parser.add_argument("--quick", action="store_true", help="small counts: a look, not figures to publish")
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="the same there and here in pairs, and the ratios of figures"
+    )
+    parser.add_argument("--pairs", type=int, default=against.PAIRS, metavar="N", help=f"of --against ({against.PAIRS})")
     parser.add_argument("--profile", action="store_true", help="a flame graph of each server into bench/profiles/")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in NAMES]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    if arguments.against:
+        flags = ["--appendfsync", arguments.appendfsync, *(["--quick"] if arguments.quick else [])]
+        return against.run(arguments.against, arguments.names or ["three", "burst"], arguments.pairs, flags)
     names = arguments.names or [name for name in NAMES if name not in NOT_BY_DEFAULT]
     options = Options(arguments.appendfsync, arguments.flows, arguments.quick)
     kept = results.Results(keep_others=bool(arguments.names))

@@ -49,6 +49,11 @@ class Catalog:
         self._actions_lock = trio.Lock()
         self._newest: Together[str, int | None] = Together(self._ask_newest)
 
+    def forget(self) -> None:
+        """Read each definition anew: the store is not what it was."""
+        self._graphs.clear()
+        self._actions_until = float("-inf")
+
     # Workflows.
 
     async def save_workflow(self, source: bytes) -> SavedWorkflow:

@@ -64,6 +64,12 @@ class FlowCache:
         while self._bytes > self._bytes_max or len(self._flows) > self._flows_max:
             self.drop(next(iter(self._flows)))
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._flows.clear()
+        self._seen_at.clear()
+        self._bytes = 0
+
     def drop(self, flow_id: str) -> None:
         """Forget a flow; it may not be here."""
         cached = self._flows.pop(flow_id, None)

@@ -371,6 +371,10 @@ class Mover:
             self._wakeups.timer_set(commit.partition, min(timer.after_ms for timer in commit.set_timers))
         return now
 
+    def forget(self) -> None:
+        """Load each flow anew: the store is not what it was."""
+        self._cache.clear()
+
     async def flow(self, flow_id: str, *, seen: bool = True) -> CachedFlow:
         """A flow as this node saw it last, if it did (or `seen` is False), or as the store has it. Raises NotFound."""
         cached = self._cache.get(flow_id) if seen else None

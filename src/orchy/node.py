@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import NoReturn
 
 import attrs
 import trio
@@ -47,7 +48,7 @@ from orchy.rpc.tls import server_context
 from orchy.rpc.work import WorkSessions
 from orchy.store.base import NamespaceSettings, RegisteredNode
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
-from orchy.store.redis.checks import check_servers
+from orchy.store.redis.checks import check_rights, check_servers
 from orchy.store.redis.embedded import open_embedded_redis
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
@@ -59,6 +60,8 @@ from orchy.tasks import open_service_nursery
 FORMAT_VERSION = 1
 #: How long the first leases may take; without them the node starts too, and takes them when it can.
 FIRST_LEASES_SECONDS = 3.0
+#: Between two tries to write the settings of a store that has lost them.
+MEND_AGAIN_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +110,7 @@ async def run_node(
                 membership.describe(
                     attrs.evolve(membership.profile, grpc_address=addresses.grpc, http_address=addresses.http)
                 )
+                loops.start_soon(_mend, node, store, config)
                 loops.start_soon(node.cluster.run)
                 loops.start_soon(node.timers.run)
                 loops.start_soon(run_retention, store, node.holdings)
@@ -130,11 +134,26 @@ async def run_node(
     log.info("stopped")
 
 
+async def _mend(node: _Node, store: RedisStore, config: Config) -> NoReturn:
+    """Whenever the store has lost what it had: trust nothing that was read before, write the settings again."""
+    while True:
+        await node.keeper.went_back()
+        node.orchestrator.forget()
+        while True:
+            try:
+                await _agree_on_settings(store, config)
+                break
+            except StoreError as error:
+                log.warning("can't write the namespace's settings again: %s", error)
+                await trio.sleep(MEND_AGAIN_SECONDS)
+
+
 @attrs.frozen
 class _Node:
     """The parts that have tasks of their own, or are told of the stop."""
 
     cluster: Cluster
+    orchestrator: Orchestrator
     keeper: LeaseKeeper
     timers: TimerLoop
     holdings: Holdings
@@ -207,8 +226,10 @@ def _wire(
     for name, help, read in gossip_counts(driver):
         metrics.counter(name, help, read)
     metrics.counter("orchy_redis_commands", "Commands sent to Redis", lambda: redis.commands_total)
+    metrics.counter("orchy_store_losses", "How often the store had lost what it had", lambda: keeper.losses)
+    metrics.counter("orchy_store_clock_jumps", "Jumps of the store's clock", lambda: timers.clock_watch.jumps)
     metrics.counter("orchy_redis_reconnects", "Connections to Redis made again", lambda: redis.reconnects_total)
-    return _Node(cluster, keeper, timers, holdings, dispatcher, sessions, rpc, app)
+    return _Node(cluster, orchestrator, keeper, timers, holdings, dispatcher, sessions, rpc, app)
 
 
 @asynccontextmanager
@@ -261,6 +282,7 @@ async def _open_store(config: Config, membership: GossipMembership) -> AsyncIter
         try:
             async with open_redis(settings) as redis:
                 report = await check_servers(redis)
+                await check_rights(redis, config.namespace, config.partitions)
                 log.info("store: %s; %s", report.server, "; ".join(report.promises))
                 started = True
                 yield redis, RedisStore(redis, config.namespace)

@@ -82,6 +82,11 @@ class Orchestrator:
             batch_size=batch_size,
         )
 
+    def forget(self) -> None:
+        """Trust nothing that was read before: the store is not what it was."""
+        self._mover.forget()
+        self._catalog.forget()
+
     # What users ask for.
 
     async def execute(self, name: str, input: JSON, version: int | None = None, flow_id: str | None = None) -> str:

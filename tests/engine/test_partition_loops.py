@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 import trio.lowlevel
+from msgspec.structs import replace
 
 from orchy.errors import StoreUnavailable
 from orchy.flow.events import TimerKind
@@ -206,3 +207,64 @@ async def test_a_store_that_is_down_is_asked_again_and_not_hammered(autojump_clo
     before = len(looks.came)
     await trio.sleep(2 * LOOK_SECONDS)
     assert len(looks.came) > before
+
+
+async def test_a_jump_of_the_stores_clock_is_told(autojump_clock, nursery, caplog):
+    class Jumping(Looks):
+        async def look(self, leases, limit, lease_ms):
+            answers = await super().look(leases, limit, lease_ms)
+            shown_ms = round(trio.current_time() * 1000) + (25_000 if trio.current_time() > began + 3 else 0)
+            return [replace(answer, time_ms=shown_ms) for answer in answers]
+
+    async def fire(due):
+        """Nothing is due."""
+
+    began = trio.current_time()
+    holdings = Holdings()
+    holdings.add([Lease(0, 1)])
+    loop = TimerLoop(
+        Jumping(), holdings, fire, lambda *_: None, lambda _: None, clock=lambda: trio.current_time() * 1000
+    )
+    nursery.start_soon(loop.run)
+    await trio.sleep(10)
+    assert loop.clock_watch.jumps == 1
+    assert "the store's clock has jumped forward by 2" in caplog.text
+
+
+async def test_a_store_that_lost_its_data_is_told_as_that_and_the_leases_are_taken_again(autojump_clock, store, caplog):
+    holdings = Holdings()
+    keeper = LeaseKeeper(store, "one", holdings)
+    keeper.want([0, 1])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.run)
+        with trio.fail_after(20):
+            nursery.start_soon(lose_all_after, store, 5)
+            await keeper.went_back()
+        await trio.sleep(5)
+        assert sorted(holdings.leases) == [0, 1]
+        assert keeper.losses == 1
+        assert "LOST DATA" in caplog.text
+        assert "somebody else has taken them" not in caplog.text
+        nursery.cancel_scope.cancel()
+
+
+async def lose_all_after(store, seconds):
+    await trio.sleep(seconds)
+    store._partitions.clear()
+
+
+async def test_an_epoch_that_does_not_rise_says_that_the_store_lost_data(autojump_clock, store, caplog):
+    """As when the look, which comes each second, lets the partitions go before they are renewed."""
+    holdings = Holdings()
+    keeper = LeaseKeeper(store, "one", holdings)
+    keeper.want([0, 1])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.run)
+        store._partitions.clear()
+        holdings.remove([0, 1])
+        keeper.ask_again()
+        await trio.sleep(1)
+        assert sorted(holdings.leases) == [0, 1]
+        assert keeper.losses == 1
+        assert "LOST DATA" in caplog.text
+        nursery.cancel_scope.cancel()

@@ -7,12 +7,15 @@ servers live for the whole session; each test has a namespace of its own.
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import redis
 import trio
 
 from orchy.store.base import (
@@ -42,10 +45,28 @@ STORES = [
 ]
 
 
+STORAGE_PAGE = Path(__file__).parents[2] / "docs" / "storage.md"
+
+
+def acl_rules(namespaces: str) -> list[str]:
+    """What docs/storage.md gives the user of a namespace, for those that the pattern matches."""
+    (line,) = re.findall(r"^ACL SETUSER orchy on >PASSWORD (.*)$", STORAGE_PAGE.read_text(), re.MULTILINE)
+    return [rule.replace("orchy", namespaces) for rule in line.split()]
+
+
+def make_user(port: int, name: str, rules: Sequence[str]) -> None:
+    """A user of a server with just these rights; its password is its name."""
+    with redis.Redis(port=port) as client:
+        client.execute_command("ACL SETUSER", name, "reset", "on", f">{name}", *rules)
+
+
 def redis_settings(kind: str, request: pytest.FixtureRequest) -> RedisSettings:
-    """How to reach the server or the cluster."""
+    """How to reach the server or the cluster, as a user that has no rights but those which the documents give it."""
     ports = [request.getfixturevalue("valkey_port")] if kind == "redis" else request.getfixturevalue("cluster_ports")
-    return RedisSettings(addresses=tuple(TcpAddress("127.0.0.1", port) for port in ports))
+    for port in ports:
+        make_user(port, "documented", acl_rules("test-*"))
+    addresses = tuple(TcpAddress("127.0.0.1", port) for port in ports)
+    return RedisSettings(addresses, username="documented", password="documented")
 
 
 @pytest.fixture

@@ -356,3 +356,46 @@ async def test_a_data_directory_that_can_not_be_made(tmp_path):
     with pytest.raises(StartupError, match="data-dir"):
         async with open_embedded_redis(tmp_path / "file" / "data"):
             pass
+
+
+async def test_a_second_node_on_a_data_directory_is_refused_at_once_and_the_first_notices_nothing(tmp_path):
+    async with open_embedded_redis(tmp_path / "data") as address, open_redis(RedisSettings((address,))) as redis:
+        began = trio.current_time()
+        with pytest.raises(StartupError, match="another node uses the data directory"):
+            async with open_embedded_redis(tmp_path / "data"):
+                pass
+        assert trio.current_time() - began < 8  # not the time that is given to the server of a node that is gone
+        async with open_redis(RedisSettings((address,))) as late:  # the socket is where it was
+            assert await late.execute("PING", safe=True) == b"PONG"
+        assert await redis.execute("PING", safe=True) == b"PONG"
+
+
+async def test_nobody_else_can_look_into_the_data_directory(tmp_path):
+    async with open_embedded_redis(tmp_path / "a" / "data") as address, open_redis(RedisSettings((address,))) as redis:
+        await redis.execute("SET", "key", "value", safe=False)
+    for path in (tmp_path / "a" / "data", *(tmp_path / "a" / "data").rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+async def test_a_data_directory_of_an_earlier_version_is_closed_to_others(tmp_path):
+    data = tmp_path / "data"
+    (data / "appendonlydir").mkdir(parents=True)
+    for file in (data / "lock", data / "appendonlydir" / "kept"):
+        file.write_text("")
+        file.chmod(0o644)
+    data.chmod(0o755)
+    async with open_embedded_redis(data):
+        pass
+    for path in (data, *data.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+async def test_a_directory_with_other_things_in_it_is_left_as_it_is(tmp_path, caplog):
+    tmp_path.chmod(0o755)
+    (tmp_path / "mine.txt").write_text("")
+    mode = (tmp_path / "mine.txt").stat().st_mode
+    async with open_embedded_redis(tmp_path):
+        pass
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "mine.txt").stat().st_mode == mode
+    assert "chmod 700" in caplog.text

@@ -2,12 +2,15 @@
 
 A lease that is not prolonged runs out and is free for the next owner. Losing one costs nothing
 but the labour: every transition is checked by the store, whoever makes it.
+
+Epochs only rise. One that does not, or a lease that is not there any more, says that the store has lost what it had: it
+was flushed, restored from a backup, or a replica took over that had not got everything.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 import attrs
@@ -55,6 +58,14 @@ class LeaseKeeper:
         self._changed = trio.Event()
         self._round = trio.Event()
         self._answered_at = float("-inf")
+        self._epochs: dict[int, int] = {}  # the highest that this node has had of each partition
+        self._went_back = trio.Event()
+        #: How often the store turned out to have lost what it had.
+        self.losses = 0
+
+    async def went_back(self) -> None:
+        """Returns when the store turns out to have lost what it had."""
+        await self._went_back.wait()
 
     def want(self, partitions: Collection[int], gone: Collection[str] = ()) -> None:
         """Own exactly these from now on. What a node that is `gone` holds of them is taken, not waited for.
@@ -131,6 +142,10 @@ class LeaseKeeper:
             gone = sorted(name for name, until in self._gone.items() if until > trio.current_time())
             acquired = await self._store.acquire(sorted(partitions), self._node, self._times.lease_ms, gone)
             self._answered_at = trio.current_time()
+            older = [one.partition for one in acquired if one.epoch <= self._epochs.get(one.partition, 0)]
+            self._epochs |= {one.partition: one.epoch for one in acquired}
+            if older:
+                self._note_loss(older)
             self._holdings.add(acquired)
 
     async def _renew(self) -> None:
@@ -140,11 +155,30 @@ class LeaseKeeper:
             self._answered_at = trio.current_time()
             lost = [lease.partition for lease in held if lease.partition not in kept]
             if lost:
-                log.warning("lost partitions %s: somebody else has taken them", lost)
                 self._holdings.remove(lost)
+                known = {owner.partition for owner in await self._store.owners(lost)}
+                taken = [partition for partition in lost if partition in known]
+                if taken:
+                    log.warning("lost partitions %s: somebody else has taken them", taken)
+                if len(taken) < len(lost):
+                    self._note_loss([partition for partition in lost if partition not in known])
         else:  # nothing to prolong: is the store there?
             await self._store.owners([0])
             self._answered_at = trio.current_time()
+
+    def _note_loss(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:  # told once: what is taken from now on begins anew
+            self._epochs.pop(partition, None)
+        self.losses += 1
+        log.error(
+            "the store has LOST DATA: the leases of %d partitions (%s ...) are older than this node's, or gone. It was"
+            " flushed, restored from a backup, or a replica took over that lagged; flows and definitions of that time"
+            " are lost, or are what they were before. `python -m orchy verify` says what does not add up",
+            len(partitions),
+            ", ".join(map(str, partitions[:5])),
+        )
+        self._went_back.set()
+        self._went_back = trio.Event()
 
     async def _release(self, partitions: Collection[int]) -> None:
         """The loops stop working on the partitions first, then the leases are free."""

@@ -3,6 +3,8 @@
 It sleeps until the next timer that it knows of. A commit on this node, or a wake-up from another, tells it of an
 earlier one (`hint`); a look that comes each second anyway finds what nobody told of, and work for the polls too.
 
+Each look also shows the store's clock, which is watched for jumps (`clock`).
+
 The store moves a timer that it hands out forward by LEASE_MS; the commit that handles it removes it. So a crash
 in between only makes it late.
 """
@@ -10,12 +12,14 @@ in between only makes it late.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NoReturn
 
 import trio
 
 from orchy.errors import OrchyError, StoreError
+from orchy.partition.clock import ClockWatch
 from orchy.partition.holdings import Holdings
 from orchy.store.base import DueTimer, FlowStore, Lease, PartitionLook
 
@@ -33,6 +37,11 @@ _SOON_SECONDS = 0.001
 log = logging.getLogger(__name__)
 
 
+def _steady_ms() -> float:
+    """Since the start of the computer, with the time in which it slept: nobody sets this clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
+
+
 class TimerLoop:
     """The timers of the owned partitions."""
 
@@ -44,6 +53,7 @@ class TimerLoop:
         ready: Callable[[int, Sequence[str]], None],
         observe: Callable[[int], None],
         batch_size: int = TIMERS_PER_LOOK,
+        clock: Callable[[], float] = _steady_ms,
     ) -> None:
         self._store = store
         self._holdings = holdings
@@ -51,6 +61,9 @@ class TimerLoop:
         self._ready = ready
         self._observe = observe
         self._timers_per_look = min(batch_size, TIMERS_PER_LOOK)
+        self._clock = clock
+        #: How the store's clock goes, compared with this node's.
+        self.clock_watch = ClockWatch()
         self._due_at: dict[int, float] = {}  # when to look at a partition, at the latest at the next full look
         self._next_at = float("-inf")
         self._earlier = trio.Event()
@@ -109,7 +122,10 @@ class TimerLoop:
     async def _look(self, asked: Sequence[Lease], nursery: trio.Nursery) -> None:
         for lease in asked:
             self._due_at.pop(lease.partition, None)  # a hint that comes while the store is asked shall stay
-        for look in await self._store.look(asked, self._timers_per_look, LEASE_MS):
+        asked_ms = self._clock()
+        looks = await self._store.look(asked, self._timers_per_look, LEASE_MS)
+        self._watch_clock(looks, asked_ms)
+        for look in looks:
             if look.lost:
                 self._holdings.remove([look.partition])
                 continue
@@ -117,6 +133,20 @@ class TimerLoop:
             for due in look.due:
                 await self._firing.acquire()
                 nursery.start_soon(self._handle, due)
+
+    def _watch_clock(self, looks: Sequence[PartitionLook], asked_ms: float) -> None:
+        shown_ms = max((look.time_ms for look in looks), default=0)  # servers of a cluster have a clock each
+        if not shown_ms:
+            return
+        jump_ms = self.clock_watch.note(shown_ms, asked_ms, self._clock())
+        if jump_ms is not None:
+            log.error(
+                "the store's clock has jumped %s by %.1f s: delays, timeouts and retries that were set before end that"
+                " much %s; set the clock of its host slowly (slew), never at once",
+                "forward" if jump_ms > 0 else "back",
+                abs(jump_ms) / 1000,
+                "early" if jump_ms > 0 else "late",
+            )
 
     def _note(self, look: PartitionLook) -> None:
         if look.next_due_in_ms is not None:

@@ -195,6 +195,7 @@ class PartitionLook(Struct, frozen=True):
 
     `next_due_in_ms` is the time until the next timer (None: there is none; <= 0: more are due now).
     `ready` names the actions with a queue that is not empty. `lost`: the lease is somebody else's, nothing was taken.
+    `time_ms` is the store's clock (0: it was not told).
     """
 
     partition: int
@@ -202,6 +203,7 @@ class PartitionLook(Struct, frozen=True):
     next_due_in_ms: int | None
     ready: Sequence[str]
     lost: bool = False
+    time_ms: int = 0
 
 
 class NamespaceSettings(Struct, frozen=True):

@@ -284,6 +284,7 @@ class MemoryStore(MemoryDefinitions):
             due,
             None if next_due_ms is None else next_due_ms - now_ms,
             sorted(partition.queues),
+            time_ms=now_ms,
         )
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:

@@ -8,11 +8,15 @@ from collections.abc import Mapping
 import attrs
 
 from orchy.errors import StartupError, StoreRefused
+from orchy.store.redis import scripts
 from orchy.store.redis.client import Redis
+from orchy.store.redis.keys import Keys
 from orchy.store.redis.settings import Address
 
 REDIS_MIN = (7, 0)
 VALKEY_MIN = (7, 2)
+#: So many partitions are asked at most: in a cluster they are on all masters, with luck.
+RIGHTS_PARTITIONS_MAX = 64
 
 
 @attrs.frozen
@@ -33,6 +37,25 @@ async def check_servers(redis: Redis) -> Report:
         for promise in await _promises(redis, address, info):
             promises[promise] = None
     return Report(f"{server}{', a cluster' if redis.is_cluster else ''}", tuple(promises))
+
+
+async def check_rights(redis: Redis, namespace: str, partitions: int) -> None:
+    """See whether the Redis user may do all that scripts do. Raises StartupError that names what it may not."""
+    keys = Keys(namespace)
+    advice = "give it the rights that docs/storage.md lists"
+    refused: dict[str, str] = {}
+    for partition in range(min(partitions, RIGHTS_PARTITIONS_MAX) if redis.is_cluster else 1):
+        try:
+            # Safe: it leaves nothing behind.
+            reply = await redis.script(scripts.RIGHTS, [keys.partition(partition)], [], safe=True)
+        except StoreRefused as error:
+            raise StartupError(
+                f"no script can be run on keys of the namespace {namespace!r}: {error}; {advice}"
+            ) from None
+        refused |= {name.decode(): why.decode() for name, why in zip(reply[::2], reply[1::2], strict=True)}
+    if refused:
+        names, why = ", ".join(sorted(refused)), next(iter(refused.values()))
+        raise StartupError(f"the Redis user may not run {names} in scripts ({why}): {advice}")
 
 
 def check_info(info: Mapping[str, str], address: Address) -> str:

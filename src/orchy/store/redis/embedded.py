@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import PIPE
 
 import trio
 
@@ -42,13 +42,7 @@ async def open_embedded_redis(data_dir: Path) -> AsyncIterator[UnixAddress]:
     Raises StartupError when it can't be started: no binary, another node on the same directory, a damaged file.
     """
     binary = find_binary()
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartupError(
-            f"the data directory {data_dir} can't be made: {error.strerror}; choose another with --data-dir"
-        ) from None
-    data_dir = data_dir.resolve()
+    data_dir = _make_data_dir(data_dir)
     with _socket_folder(data_dir) as folder:
         address = UnixAddress(str(folder / "redis.sock"))
         async with open_service_nursery() as nursery:
@@ -56,6 +50,34 @@ async def open_embedded_redis(data_dir: Path) -> AsyncIterator[UnixAddress]:
             nursery.start_soon(_keep_running, process, binary, data_dir, address, nursery)
             yield address
             nursery.cancel_scope.cancel()
+
+
+def _make_data_dir(data_dir: Path) -> Path:
+    """The directory, which only its user may look into. Raises StartupError."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data_dir = data_dir.resolve()
+        _close_to_others(data_dir)
+    except OSError as error:
+        raise StartupError(
+            f"the data directory {data_dir} can't be made: {error.strerror}; choose another with --data-dir"
+        ) from None
+    return data_dir
+
+
+def _close_to_others(data_dir: Path) -> None:
+    """A directory of an earlier version is closed to others. One that holds other things too is the operator's."""
+    if not data_dir.stat().st_mode & 0o077:
+        return
+    if data_dir.stat().st_uid == os.geteuid() and (data_dir / "lock").is_file():
+        for path in (data_dir, *data_dir.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o700 if path.is_dir() else path.stat().st_mode & 0o700)
+        log.info("closed the data directory %s to other users", data_dir)
+    elif any(data_dir.iterdir()):
+        log.warning("other users can look into the data directory %s: chmod 700 it if it is for Orchy only", data_dir)
+    else:
+        data_dir.chmod(0o700)
 
 
 @contextmanager
@@ -85,11 +107,10 @@ def find_binary() -> Path:
 
 
 async def _start(binary: Path, data_dir: Path, address: UnixAddress, nursery: trio.Nursery) -> trio.Process:
-    Path(address.path).unlink(missing_ok=True)
     process = await trio.lowlevel.open_process(
         [sys.executable, "-S", launcher.__file__, str(binary), str(data_dir), address.path],
         stdin=PIPE,
-        stdout=DEVNULL,
+        stdout=PIPE,
         stderr=PIPE,
         start_new_session=True,  # a Ctrl-C at the terminal is for the node, which then stops it in its turn
     )
@@ -97,7 +118,9 @@ async def _start(binary: Path, data_dir: Path, address: UnixAddress, nursery: tr
     nursery.start_soon(_read_lines, process, said)
     try:
         with trio.move_on_after(LOADING_MAX_SECONDS):
-            while not await _answers(address):
+            assert process.stdout is not None
+            has_directory = await process.stdout.receive_some(1) == launcher.LOCKED  # else it has ended
+            while not (has_directory and await _answers(address)):
                 if process.poll() is not None:
                     await trio.sleep(AGAIN_SECONDS)  # for its last words
                     raise StartupError(_why_not(process.returncode, data_dir, said))

@@ -379,4 +379,5 @@ def _parse_look(partition: int, reply: Any) -> PartitionLook:
         DueTimer(partition, TimerKey.parse(member.decode()), int(now) - int(due_ms))
         for member, due_ms in zip(due[::2], due[1::2], strict=True)
     ]
-    return PartitionLook(partition, timers, int(next_due) if next_due else None, [name.decode() for name in ready])
+    names = [name.decode() for name in ready]
+    return PartitionLook(partition, timers, int(next_due) if next_due else None, names, time_ms=int(now))
