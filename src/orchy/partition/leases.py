@@ -73,9 +73,12 @@ class LeaseKeeper:
         Only for as long as such a lease may last: after that it is free anyway, or held by one that has come back.
         """
         self._wanted = frozenset(partitions)
-        until = trio.current_time() + self._times.lease_ms / 1000
-        self._gone = {name: self._gone.get(name, until) for name in gone}
+        self._gone = {name: self._gone.get(name) or self._run_out() for name in gone}
         self._changed.set()
+
+    def _run_out(self) -> float:
+        """When a lease that was renewed just now runs out."""
+        return trio.current_time() + self._times.lease_ms / 1000
 
     @property
     def wanted(self) -> frozenset[int]:
