@@ -31,7 +31,7 @@ class Bench:
         self.accusations: dict[float, float] = {}
 
     def detections(self) -> list[Row]:
-        """A crash, until the first member knows and until all do."""
+        """A host that is gone, until the first member knows and until all do."""
         rows: list[Row] = []
         for profile, goal in (("default", 7.5), ("fast", 4.0)):
             for members in (3, 5, 10, 32, 100, 316, 1_024):
@@ -41,9 +41,35 @@ class Bench:
                 spread = max(run.spread_seconds for run in runs)
                 self.detection.setdefault(profile, {})[members] = first, spread
                 bound = f"<= {goal:g} s" if members <= 10 else "-"
-                name = f"crash noticed, {profile}, n = {members}, mean of {seeds}"
+                name = f"host without power noticed, {profile}, n = {members}, mean of {seeds}"
                 rows.append((name, f"{first:.2f} s", bound, members > 10 or first <= goal))
                 rows.append((f"then known by all, {profile}, n = {members}", f"{spread:.2f} s", "<= 1 s", spread <= 1))
+        return rows
+
+    def kills(self) -> list[Row]:
+        """A process that ends in a quiet cluster, while its host answers."""
+        rows: list[Row] = []
+        for members in (2, 3, 5, 10, 32):
+            seeds = 30 if self.quick else 60
+            run = partial(scenarios.detection, members=members, profile="default", killed=True)
+            runs = list(self.pool.map(run, range(seeds)))
+            first = sorted(run.first_seconds for run in runs)
+            spread = max(run.spread_seconds for run in runs)
+            good = statistics.mean(first) <= 2
+            shown = f"{statistics.mean(first):.2f} s, longest {first[-1]:.2f} s"
+            rows.append((f"killed process noticed, n = {members}, mean of {seeds}", shown, "mean <= 2 s", good))
+            rows.append((f"then known by all, n = {members}", f"{spread:.2f} s", "<= 1 s", spread <= 1))
+        return rows
+
+    def quick_restarts(self) -> list[Row]:
+        """Processes that are there again within a second."""
+        rows: list[Row] = []
+        for loss in (0.0, 0.1):
+            run = partial(scenarios.quick_restarts, members=5, count=10 if self.quick else 50, loss=loss)
+            runs = list(self.pool.map(run, range(2 if self.quick else 8)))
+            count, false = sum(run.restarts for run in runs), sum(run.false_deaths for run in runs)
+            name = f"false deaths in {count} restarts within a second, {loss:.0%} loss"
+            rows.append((name, f"{false}, {sum(run.deaths for run in runs)} true ones", "0", false == 0))
         return rows
 
     def messages(self) -> list[Row]:
@@ -120,14 +146,18 @@ class Bench:
     def real(self) -> list[Row]:
         """Real processes on loopback, beside the simulator."""
         rows: list[Row] = []
-        for members, kills in ((10, 5 if self.quick else 15), (30, 3 if self.quick else 10)):
-            measured = gossip_processes.measure(members, "fast", kills, 10)
-            seconds = statistics.mean(measured.first_seconds)
+        for members, times in ((10, 5 if self.quick else 15), (30, 3 if self.quick else 10)):
+            measured = gossip_processes.measure(members, "fast", times, 10)
+            seconds = statistics.mean(measured.stopped_seconds)
             runs = self.pool.map(partial(scenarios.detection, members=members, profile="fast"), range(60))
             simulated = statistics.mean(run.first_seconds for run in runs)
             off = seconds / simulated - 1
-            name = f"crash noticed, fast, {members} processes, mean of {kills}"
+            name = f"stopped process noticed, fast, {members} processes, mean of {times}"
             rows.append((name, f"{seconds:.2f} s, {off:+.0%} of the simulator", "within 15 %", abs(off) <= 0.15))
+            seconds = statistics.mean(measured.killed_seconds)
+            shown = f"{seconds:.2f} s, longest {max(measured.killed_seconds):.2f} s"
+            name = f"killed process noticed, fast, {members} processes, mean of {times}"
+            rows.append((name, shown, "mean <= 2 s", seconds <= 2))
             rows.append(
                 (f"core of a member, {members} processes, fast", f"{measured.core:.2%}", "< 1 %", measured.core < 0.01)
             )
@@ -162,7 +192,19 @@ def main() -> int:
     """1 if a goal was missed."""
     bench_of: dict[str, Callable[[Bench], list[Row]]] = {
         name: getattr(Bench, name)
-        for name in ("detections", "messages", "losses", "stalls", "starved", "heals", "restarts", "speed", "real")
+        for name in (
+            "detections",
+            "kills",
+            "quick_restarts",
+            "messages",
+            "losses",
+            "stalls",
+            "starved",
+            "heals",
+            "restarts",
+            "speed",
+            "real",
+        )
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer seeds: a look, not a figure to publish")

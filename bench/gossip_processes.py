@@ -1,10 +1,11 @@
-"""Real members on loopback: how soon a killed one is noticed, and what a quiet one costs."""
+"""Real members on loopback: how soon a stopped and a killed one are noticed, and what a quiet one costs."""
 
 from __future__ import annotations
 
 import json
 import queue
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -38,14 +39,18 @@ class Member:
 
 @attrs.frozen
 class Measured:
-    """Seconds to notice, for each kill; the part of a core that a quiet member takes."""
+    """Seconds to notice one that is stopped (SIGSTOP), and one that is killed; the part of a core of a quiet member.
 
-    first_seconds: list[float]
+    A stopped process stands for a host that answers nothing: nobody is told that it is gone.
+    """
+
+    stopped_seconds: list[float]
+    killed_seconds: list[float]
     core: float
 
 
-def measure(members: int, profile: str, kills: int, quiet_seconds: float, seed: int = 1) -> Measured:
-    """Start so many, watch them being quiet, then kill one after the other, each started again."""
+def measure(members: int, profile: str, times: int, quiet_seconds: float, seed: int = 1) -> Measured:
+    """Start so many, watch them being quiet, then stop and kill one after the other, each started again."""
     choose = random.Random(seed)
     said: queue.Queue[tuple[str, dict[str, object]]] = queue.Queue()
     with ExitStack() as stack:
@@ -70,19 +75,20 @@ def measure(members: int, profile: str, kills: int, quiet_seconds: float, seed: 
         before, began = sum(member.cpu_seconds() for member in cluster), time.monotonic()
         time.sleep(quiet_seconds)
         core = (sum(member.cpu_seconds() for member in cluster) - before) / members / (time.monotonic() - began)
-        seconds = []
-        for _ in range(kills):
+        seconds: dict[signal.Signals, list[float]] = {signal.SIGSTOP: [], signal.SIGKILL: []}
+        for how in list(seconds) * times:
             number = choose.randrange(1, members)
             victim = cluster[number]
             time.sleep(choose.random() * 2)
-            killed_at = boottime()
+            ended_at = boottime()
+            victim.process.send_signal(how)
+            seconds[how].append(_await_death(said, victim.name) - ended_at)
             victim.process.kill()
             victim.process.wait()
-            seconds.append(_await_death(said, victim.name) - killed_at)
             time.sleep(2)
             cluster[number] = start(victim.name, victim.port, ports[:1])
             _await_joins(said, members - 1 + members - 1)
-    return Measured(seconds, core)
+    return Measured(seconds[signal.SIGSTOP], seconds[signal.SIGKILL], core)
 
 
 def _await_joins(said: queue.Queue[tuple[str, dict[str, object]]], count: int) -> None:

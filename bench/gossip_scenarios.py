@@ -7,7 +7,7 @@ import time
 
 import attrs
 
-from orchy.swim.messages import Died
+from orchy.swim.messages import Died, Tell
 from orchy.swim.parameters import PROFILES
 from orchy.swim.simulator import Happened, Network, Simulator
 
@@ -17,14 +17,14 @@ DETECTION_MAX_SECONDS = 120.0
 
 @attrs.frozen
 class Detection:
-    """Seconds from a crash to the first member that knew, and from then to the last one."""
+    """Seconds from a death to the first member that knew, and from then to the last one."""
 
     first_seconds: float
     spread_seconds: float
 
 
-def detection(seed: int, members: int, profile: str) -> Detection:
-    """One member is killed."""
+def detection(seed: int, members: int, profile: str, killed: bool = False) -> Detection:
+    """One member's host loses its power; `killed`: its process ends, and the host says so."""
     simulator = Simulator(seed, parameters=PROFILES[profile])
     names = simulator.form(members)
     simulator.run(SETTLE_SECONDS + simulator.choose.random())
@@ -38,7 +38,10 @@ def detection(seed: int, members: int, profile: str) -> Detection:
 
     simulator.on_event = note
     crashed_at = simulator.now
-    simulator.crash(victim)
+    if killed:
+        simulator.crash(victim)
+    else:
+        simulator.power_off(victim)
     known_by_all = simulator.run_until(lambda: len(knew) == members - 1, DETECTION_MAX_SECONDS)
     assert known_by_all, f"not all of {members} knew after {DETECTION_MAX_SECONDS} s (seed {seed})"
     first = min(knew.values())
@@ -64,8 +67,9 @@ class Accusations:
 
 
 def _declared(simulator: Simulator) -> int:
-    """How many times a member's suspicion of another ended with a death."""
-    return sum(process.machine.counts["declared dead"] for process in simulator.processes.values())
+    """How many times a member's suspicion of another ended with a death, or there was evidence of one."""
+    counts = [process.machine.counts for process in simulator.processes.values()]
+    return sum(count["declared dead"] + count["dead by evidence"] for count in counts)
 
 
 def deaths_by_loss(seed: int, loss: float, members: int, seconds: float, lifeguard: bool = True) -> Accusations:
@@ -175,6 +179,55 @@ def restarts(seed: int, members: int, count: int) -> Restarts:
             ghosts += 1
         simulator.run(simulator.choose.random() * 10)
     return Restarts(count, refused, ghosts)
+
+
+@attrs.frozen
+class QuickRestarts:
+    """In so many restarts within a second: deaths while the process was gone, and deaths of one that was back."""
+
+    restarts: int
+    deaths: int
+    false_deaths: int
+
+
+def quick_restarts(seed: int, members: int, count: int, loss: float) -> QuickRestarts:
+    """A process ends and is there again within a second, at its address, while the others have things to tell it.
+
+    It may be dead by evidence before it is back; a death that is declared after that is false, and so is any one of
+    its new incarnation.
+    """
+    simulator = Simulator(seed, Network(loss=loss))
+    names = simulator.form(members)
+    name = names[-1]
+    deaths = false_deaths = 0
+    back_at = 0.0
+
+    def note(happened: Happened) -> None:
+        nonlocal deaths, false_deaths
+        event = happened.event
+        if not isinstance(event, Died):
+            return
+        process = simulator.processes[name]
+        new = process.machine.joined and event.member.incarnation >= process.machine.me.incarnation
+        is_false = not process.down and (new or (event.witnessed and happened.at > back_at + UNDER_WAY_SECONDS))
+        deaths += not is_false
+        false_deaths += is_false
+
+    simulator.on_event = note
+    for _ in range(count):
+        simulator.run(SETTLE_SECONDS + simulator.choose.random())
+        simulator.crash(name)
+        for other in names[:-1]:
+            simulator.take(simulator.processes[other], Tell(name, b"wake up"))
+        simulator.run(simulator.choose.random())
+        simulator.start(name, [names[0]])
+        back_at = simulator.now
+        assert simulator.run_until(simulator.agree, 60, check_every=10), f"not one cluster after 60 s (seed {seed})"
+    return QuickRestarts(count, deaths, false_deaths)
+
+
+#: What a host said just before a process was back may be on its way.
+UNDER_WAY_SECONDS = 0.05
 
 
 @attrs.frozen

@@ -2,7 +2,8 @@
 
 Who is a member is told by a `Membership`; which of the ready ones owns which partition is the ring's to say,
 the same on every node. A change counts after a debounce, so that a burst of joins moves partitions once. The
-lease keeper then takes or gives up what changed.
+lease keeper then takes or gives up what changed. Only a node that is known to be gone is not waited for: neither for
+others that might follow it, nor for its leases to run out.
 
 A partition whose owner is there but does not take its lease is adopted by the next in line, for a while. A node
 that stops says so first: the others take over while it still serves, and are told when a lease is free.
@@ -49,7 +50,10 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class Member:
-    """A node as this node sees it. `state` is alive, suspect, dead or left; addresses are "host:port"."""
+    """A node as this node sees it. `state` is alive, suspect, dead or left; addresses are "host:port".
+
+    `gone`: it is dead, and its host says that there is no such process.
+    """
 
     name: str
     state: str
@@ -61,6 +65,7 @@ class Member:
     round_trip_ms: float | None = None
     #: Whether the store says that it belongs. Who does not is shown, and nothing else.
     registered: bool = True
+    gone: bool = False
 
     @property
     def live(self) -> bool:
@@ -113,6 +118,7 @@ class Cluster:
         self._store = store
         self._owners: Sequence[str] = ()
         self._working: frozenset[str] = frozenset()
+        self._gone: frozenset[str] = frozenset()
         self._unheld: dict[int, int] = {}  # partition -> how many looks found that nobody holds it
         self._adopted: dict[int, float] = {}  # partition -> until when
         self._served = False
@@ -225,7 +231,7 @@ class Cluster:
                 self._apply()
                 with trio.move_on_after(LOOK_SECONDS):
                     await self._membership.changed()
-                    await trio.sleep(DEBOUNCE_SECONDS)
+                    await self._settle()
 
     async def hand_over(self) -> None:
         """Be ready for nothing more, give the partitions to the others; returns when that is done, or can't be."""
@@ -242,6 +248,15 @@ class Cluster:
             for name in others:
                 self._membership.send(name, free)
 
+    async def _settle(self) -> None:
+        """Let a burst of changes pass. A node that is gone, or that was and has come back, ends it."""
+        with trio.move_on_after(DEBOUNCE_SECONDS):
+            while self._gone_now() == self._gone:
+                await self._membership.changed()
+
+    def _gone_now(self) -> frozenset[str]:
+        return frozenset(member.name for member in self._membership.members() if member.gone)
+
     def _others(self) -> list[str]:
         members = self._membership.members()
         return [
@@ -256,7 +271,11 @@ class Cluster:
         # This node counts itself in: whether the store answers shows when the leases are taken.
         working = frozenset({*self._others(), self._node})
         owners = self._owners_of(working, self._partitions)
+        gone, gone_before = self._gone_now(), self._gone
+        self._gone = gone
         if tuple(owners) == tuple(self._owners):
+            if gone != gone_before:
+                self._want()
             return
         mine = [partition for partition, owner in enumerate(owners) if owner == self._node]
         if self._owners:
@@ -271,7 +290,7 @@ class Cluster:
 
     def _want(self) -> None:
         mine = {partition for partition, owner in enumerate(self._owners) if owner == self._node}
-        self._keeper.want(mine | self._adopted.keys())
+        self._keeper.want(mine | self._adopted.keys(), self._gone)
 
     async def _adopt(self) -> NoReturn:
         """Look for leases that nobody renews, and take those for which this node is the next in line."""

@@ -44,6 +44,7 @@ from orchy.swim.messages import (
     Tell,
     Told,
     Vouch,
+    Witnessed,
 )
 from orchy.swim.udp import Driver
 
@@ -134,6 +135,7 @@ class GossipMembership:
         self._logged_at: dict[str, float] = {}
         self._names: frozenset[str] = frozenset()
         self._driver: Driver | None = None
+        self._gone: dict[str, int] = {}  # name -> the incarnation whose end was witnessed
         self._change = trio.Event()
         self._failure: OrchyError | None = None
         self._failed = trio.Event()
@@ -248,8 +250,12 @@ class GossipMembership:
             case AliveAgain(member):
                 log.info("%s lives: it objected to the suspicion", member.name)
                 return self._note()
-            case Died(member, source):
+            case Died(member, source, witnessed):
                 log.warning("%s is dead, says %s", member.name, source)
+                if witnessed:
+                    self._is_gone(member)
+            case Witnessed(member):
+                self._is_gone(member)
             case Left(member):
                 log.info("%s left", member.name)
             case Told(_, payload):
@@ -302,6 +308,17 @@ class GossipMembership:
     def _note(self) -> None:
         """Seen by who asks, but nothing follows from it."""
 
+    def _is_gone(self, member: Record) -> None:
+        log.warning("%s: its host says that nothing listens at %s any more", member.name, _shown(member.address))
+        self._gone[member.name] = member.incarnation
+        for name in [name for name in self._gone if not self._ended(name)]:
+            del self._gone[name]
+
+    def _ended(self, name: str) -> bool:
+        """Whether what is dead now is what was seen to have ended."""
+        known = self._gossip.machine.get(name)
+        return known is not None and known.state is State.DEAD and known.incarnation == self._gone.get(name)
+
     def _changed(self) -> None:
         self._change.set()
         self._change = trio.Event()
@@ -333,6 +350,7 @@ class GossipMembership:
             round_trip_ms=None if round_trip is None else round(round_trip * 1000, 3),
             registered=self._is_itself(record, profile)
             and self._registry.registered(record.name, profile.instance, _shown(record.address)),
+            gone=self._ended(record.name),
         )
 
 

@@ -256,3 +256,52 @@ async def test_what_somebody_else_took_faster_is_not_wanted_any_more(autojump_cl
     await trio.sleep(10)
     assert keeper.wanted == mine.keys()
     assert keeper.complete
+
+
+async def test_partitions_of_a_node_that_is_gone_are_taken_at_once(autojump_clock, store, nursery):
+    """Its lease lasts an hour, and nobody waits for it, nor for others that might follow."""
+    members = Members("one", "two")
+    cluster, keeper, holdings = make(store, members)
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    mine = set(holdings.leases)
+    await store.acquire(sorted(set(range(8)) - mine), "two", 3_600_000)
+    one, two = members.list
+    members.set([one, attrs.evolve(two, state="dead", gone=True)])
+    await trio.sleep(0.1)
+    assert len(holdings.leases) == 8
+
+
+async def test_a_node_that_is_dead_without_evidence_keeps_its_lease_until_it_runs_out(autojump_clock, store, nursery):
+    members = Members("one", "two")
+    cluster, keeper, holdings = make(store, members)
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    await store.acquire(sorted(set(range(8)) - holdings.leases.keys()), "two", 20_000)
+    one, two = members.list
+    members.set([one, attrs.evolve(two, state="dead")])
+    await trio.sleep(10)
+    assert len(holdings.leases) == 4
+    members.set([one, attrs.evolve(two, state="dead", gone=True)])  # the evidence may come after the death
+    await trio.sleep(0.1)
+    assert len(holdings.leases) == 8
+
+
+async def test_a_node_that_came_back_is_not_taken_for_gone(autojump_clock, store, nursery):
+    members = Members("one", "two")
+    cluster, keeper, holdings = make(store, members)
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+    theirs = sorted(set(range(8)) - holdings.leases.keys())
+    one, two = members.list
+    members.set([one, attrs.evolve(two, state="dead", gone=True)])
+    await trio.sleep(0.1)
+    members.set([one, attrs.evolve(two, incarnation=2, ready=False)])  # started again, not ready yet
+    await trio.sleep(0.1)
+    await store.release([lease for lease in holdings.leases.values() if lease.partition in theirs], "one")
+    assert len(await store.acquire(theirs, "two", 3_600_000)) == 4  # early, as it may be
+    await trio.sleep(20)
+    assert sorted(set(range(8)) - holdings.leases.keys()) == theirs

@@ -268,3 +268,30 @@ async def test_an_epoch_that_does_not_rise_says_that_the_store_lost_data(autojum
         assert keeper.losses == 1
         assert "LOST DATA" in caplog.text
         nursery.cancel_scope.cancel()
+
+
+async def test_a_node_that_is_gone_is_named_for_as_long_as_its_lease_may_last(autojump_clock, store, nursery):
+    """After that, whoever holds a lease under its name has come back."""
+    holdings = Holdings()
+    keeper = LeaseKeeper(store, "one", holdings)
+    nursery.start_soon(keeper.run)
+    await store.acquire([0, 1], "two", 3_600_000)
+    keeper.want([0], gone=["two"])
+    await trio.sleep(0.1)
+    assert set(holdings.leases) == {0}
+    await trio.sleep(10)
+    keeper.want([0, 1], gone=["two"])
+    await trio.sleep(10)
+    assert set(holdings.leases) == {0}
+
+
+async def test_what_is_missing_is_asked_for_soon_and_then_more_seldom(autojump_clock, store, nursery):
+    holdings = Holdings()
+    keeper = LeaseKeeper(store, "one", holdings)
+    (lease,) = await store.acquire([0], "two", 3_600_000)
+    nursery.start_soon(keeper.run)
+    keeper.want([0])
+    await trio.sleep(0.05)
+    await store.release([lease], "two")
+    await trio.sleep(0.1)
+    assert set(holdings.leases) == {0}

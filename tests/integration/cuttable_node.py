@@ -1,6 +1,7 @@
 """`python -m orchy` whose gossip can be cut from others while it runs: `python cuttable_node.py CUT_FILE FLAGS...`.
 
 The file holds the gossip ports from and to which nothing passes, one a line with a direction: `in 8401`, `out 8401`.
+A cut network refuses nothing: what is sent into it has no answer.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ class CuttableSockets(udp.Sockets):
         if not is_cut("out", address[1]):
             super().send(data, address)
 
+    def refusals(self):
+        return [address for address in super().refusals() if not is_cut("in", address[1])]
+
     async def connect(self, address):
         if is_cut("out", address[1]) or is_cut("in", address[1]):
-            raise ConnectionRefusedError("cut")
+            raise TimeoutError("cut")
         return await super().connect(address)
 
 

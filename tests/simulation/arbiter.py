@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from orchy.store.base import (
@@ -73,10 +73,12 @@ class Arbiter:
             self._checker.expired([lease.partition for lease in leases])
         return removed
 
-    async def acquire(self, partitions: Sequence[int], node: str, lease_ms: int) -> list[Lease]:
+    async def acquire(
+        self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
+    ) -> list[Lease]:
         """Leases for a node."""
-        leases = await self._store.acquire(partitions, node, lease_ms)
-        self._checker.acquired(leases, node, lease_ms)
+        leases = await self._store.acquire(partitions, node, lease_ms, instead_of)
+        self._checker.acquired(leases, node, lease_ms, instead_of)
         return leases
 
     async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:

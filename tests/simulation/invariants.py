@@ -7,7 +7,7 @@ was asked and what it answered, and looks into the store only to see that nothin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -250,14 +250,14 @@ class Checker:
                 self._world.note(f"p{due.partition} timer {due.key} is due")
                 self._world.count("timers taken")
 
-    def acquired(self, leases: Sequence[Lease], node: str, lease_ms: int) -> None:
-        """A node was given leases."""
+    def acquired(self, leases: Sequence[Lease], node: str, lease_ms: int, instead_of: Collection[str]) -> None:
+        """A node was given leases; it named nodes that it knows to be gone."""
         now = trio.current_time()
         for lease in leases:
             before = self._holders.get(lease.partition)
             if before is not None:
                 require(lease.epoch > before.epoch, "epochs rise", f"{lease} after {before}")
-                free = before.node == node or before.until <= now + _LEASE_ROUNDING_SECONDS
+                free = before.node in (node, *instead_of) or before.until <= now + _LEASE_ROUNDING_SECONDS
                 require(free, "a partition has one holder", f"{node} got {lease}, held: {before}")
             self._holders[lease.partition] = _Holder(node, lease.epoch, now, now + lease_ms / 1000)
             self._world.note(f"p{lease.partition} goes to {node}, epoch {lease.epoch}")

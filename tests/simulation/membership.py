@@ -1,7 +1,9 @@
 """Who each node believes to be there: views that are late, one-sided and sometimes wrong, as gossip gives them.
 
 This stands for `orchy.swim` behind the port `orchy.cluster.Membership`. A node's view of another follows the truth
-after a while; silence makes it suspect and then dead, after times that each observer draws for itself.
+after a while; silence makes it suspect and then dead, after times that each observer draws for itself. Half of those
+whose process has ended, and half of those that are wrongly taken for dead, are taken for gone: there is evidence, true
+or forged, and their partitions are taken from them at once.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class _Truth:
     ready: bool = False
     frozen: bool = False
     left: bool = False
+    ended: bool = False
 
 
 class Gossip:
@@ -53,6 +56,7 @@ class Gossip:
     def gone(self, name: str, *, left: bool) -> None:
         """It is not there any more; `left` says that it has told the others."""
         self._truths[name].left = left
+        self._truths[name].ended = not left
         self._truths[name].frozen = True
 
     def frozen(self, name: str, frozen: bool) -> None:
@@ -146,7 +150,7 @@ class SimulatedMembership:
                 continue
             state = gossip.false_views.get((self._name, name))
             if state is not None and name in self._view:
-                self._see(attrs.evolve(self._view[name], state=state))
+                self._see(attrs.evolve(self._view[name], state=state, gone=self._gone(name, state)))
             elif gossip.heard(name, self._name):
                 self._silent_since.pop(name, None)
                 self._see(_member(name, "alive", truth.incarnation, truth.ready))
@@ -154,9 +158,19 @@ class SimulatedMembership:
                 if name not in self._silent_since:
                     self._silent_since[name] = now
                     self._dead_after[name] = gossip.chance.uniform(*DEAD_AFTER_SECONDS)
+                    if truth.ended and (name, self._name) not in gossip.cuts and gossip.chance.random() < 0.5:
+                        self._dead_after[name] = 0.0
                 silent = now - self._silent_since[name]
-                state = "suspect" if silent < self._dead_after[name] else "dead"
-                self._see(attrs.evolve(self._view[name], state="left" if truth.left else state))
+                state = "left" if truth.left else "suspect" if silent < self._dead_after[name] else "dead"
+                gone = state == "dead" and self._dead_after[name] == 0.0
+                self._see(attrs.evolve(self._view[name], state=state, gone=gone))
+
+    def _gone(self, name: str, state: str) -> bool:
+        """Whether one that is wrongly taken for dead is taken for gone: drawn when it dies."""
+        before = self._view[name]
+        if state != "dead" or before.state == "dead":
+            return state == "dead" and before.gone
+        return self._gossip.chance.random() < 0.5
 
     def _see(self, member: Member) -> None:
         before = self._view.get(member.name)

@@ -146,12 +146,12 @@ def leases_are_taken_while_held() -> AbstractContextManager[None]:
     """A node takes what another still holds."""
     acquire = MemoryStore.acquire
 
-    async def mutated(self: Any, partitions: Any, node: str, lease_ms: int) -> Any:
+    async def mutated(self: Any, partitions: Any, node: str, lease_ms: int, instead_of: Any = ()) -> Any:
         for number in partitions:
             holder = self._partition(number).holder
             if holder:
                 holder.until_ms = None
-        return await acquire(self, partitions, node, lease_ms)
+        return await acquire(self, partitions, node, lease_ms, instead_of)
 
     return _replaced(MemoryStore, "acquire", mutated)
 
@@ -160,8 +160,8 @@ def epochs_do_not_rise() -> AbstractContextManager[None]:
     """A lease that changes hands keeps its epoch."""
     acquire = MemoryStore.acquire
 
-    async def mutated(self: Any, partitions: Any, node: str, lease_ms: int) -> Any:
-        taken = await acquire(self, partitions, node, lease_ms)
+    async def mutated(self: Any, partitions: Any, node: str, lease_ms: int, instead_of: Any = ()) -> Any:
+        taken = await acquire(self, partitions, node, lease_ms, instead_of)
         for lease in taken:
             self._partition(lease.partition).holder.epoch = 1
         return [replace(lease, epoch=1) for lease in taken]

@@ -84,3 +84,13 @@ async def test_many_partitions_are_answered_in_the_order_asked(store):
     assert await store.renew(leases, "node-1", HOUR_MS) == leases
     await store.release(leases, "node-1")
     assert len(await store.acquire(wanted, "node-2", HOUR_MS)) == 300
+
+
+async def test_what_a_node_that_is_named_holds_is_taken(store):
+    await store.acquire([0, 1], "node-1", HOUR_MS)
+    await store.acquire([2], "node-2", HOUR_MS)
+    taken = await store.acquire([0, 1, 2, 3], "node-3", HOUR_MS, ["node-1", "nobody"])
+    assert taken == [Lease(0, 2), Lease(1, 2), Lease(3, 1)]
+    assert await store.renew([Lease(0, 1), Lease(1, 1)], "node-1", HOUR_MS) == []
+    assert await store.acquire([0, 1], "node-1", HOUR_MS, ["node-2"]) == []
+    assert [owner.node for owner in await store.owners([0, 1, 2, 3])] == ["node-3", "node-3", "node-2", "node-3"]

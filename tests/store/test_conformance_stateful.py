@@ -258,11 +258,11 @@ class SideBySide(RuleBasedStateMachine):
             return
         assert self.on_reference("give_back", reference) == given_back
 
-    @rule(asked=partitions, node=st.sampled_from(NODES), lease_ms=durations)
-    def acquire(self, asked: list[int], node: str, lease_ms: int) -> None:
-        real = self.on_real("acquire", asked, node, lease_ms)
+    @rule(asked=partitions, node=st.sampled_from(NODES), lease_ms=durations, gone=st.lists(st.sampled_from(NODES)))
+    def acquire(self, asked: list[int], node: str, lease_ms: int, gone: list[str]) -> None:
+        real = self.on_real("acquire", asked, node, lease_ms, gone)
         self.follow_clock()
-        assert self.on_reference("acquire", asked, node, lease_ms) == real
+        assert self.on_reference("acquire", asked, node, lease_ms, gone) == real
 
     leases = st.lists(st.builds(Lease, st.sampled_from(PARTITIONS), st.integers(1, 4)), max_size=3)
 

@@ -22,6 +22,8 @@ from orchy.store.base import Lease, LeaseStore
 
 #: How long the store may be silent before this node says that it can't work.
 SILENCE_MAX_SECONDS = 5.0
+#: After a change, what is missing is asked for again so soon, then after longer and longer pauses.
+ASK_AGAIN_FIRST_SECONDS = 0.1
 RELEASE_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class LeaseTimes:
-    """How long a lease lasts, how often it is prolonged, how soon one that is missing is asked for again."""
+    """How long a lease lasts, how often it is prolonged, how often one that is missing is asked for at least."""
 
     lease_ms: int = 10_000
     renew_seconds: float = 2.5
@@ -51,6 +53,7 @@ class LeaseKeeper:
         self._times = times
         self._holdings = holdings
         self._wanted: frozenset[int] = frozenset()
+        self._gone: dict[str, float] = {}  # nodes whose leases are taken -> until when
         self._given_up: list[Lease] = []  # not held any more, but the store may not know it yet
         self._changed = trio.Event()
         self._round = trio.Event()
@@ -64,10 +67,18 @@ class LeaseKeeper:
         """Returns when the store turns out to have lost what it had."""
         await self._went_back.wait()
 
-    def want(self, partitions: Collection[int]) -> None:
-        """Own exactly these from now on."""
+    def want(self, partitions: Collection[int], gone: Collection[str] = ()) -> None:
+        """Own exactly these from now on. What a node that is `gone` holds of them is taken, not waited for.
+
+        Only for as long as such a lease may last: after that it is free anyway, or held by one that has come back.
+        """
         self._wanted = frozenset(partitions)
+        self._gone = {name: self._gone.get(name) or self._run_out() for name in gone}
         self._changed.set()
+
+    def _run_out(self) -> float:
+        """When a lease that was renewed just now runs out."""
+        return trio.current_time() + self._times.lease_ms / 1000
 
     @property
     def wanted(self) -> frozenset[int]:
@@ -97,6 +108,7 @@ class LeaseKeeper:
         """Keep the leases until cancelled, and give them up then. Started when the first round is done."""
         started = False
         renew_at = trio.current_time() + self._times.renew_seconds
+        pause_seconds = ASK_AGAIN_FIRST_SECONDS
         try:
             while True:
                 self._changed = trio.Event()
@@ -116,9 +128,11 @@ class LeaseKeeper:
                     task_status.started()
                 again_at = renew_at
                 if not self.complete:
-                    again_at = min(again_at, trio.current_time() + self._times.ask_again_seconds)
+                    again_at = min(again_at, trio.current_time() + pause_seconds)
+                    pause_seconds = min(2 * pause_seconds, self._times.ask_again_seconds)
                 with trio.move_on_at(again_at):
                     await self._changed.wait()
+                    pause_seconds = ASK_AGAIN_FIRST_SECONDS
         finally:
             with trio.move_on_after(RELEASE_SECONDS, shield=True):
                 try:
@@ -128,7 +142,8 @@ class LeaseKeeper:
 
     async def _acquire(self, partitions: Collection[int]) -> None:
         if partitions:
-            acquired = await self._store.acquire(sorted(partitions), self._node, self._times.lease_ms)
+            gone = sorted(name for name, until in self._gone.items() if until > trio.current_time())
+            acquired = await self._store.acquire(sorted(partitions), self._node, self._times.lease_ms, gone)
             self._answered_at = trio.current_time()
             older = [one.partition for one in acquired if one.epoch <= self._epochs.get(one.partition, 0)]
             self._epochs |= {one.partition: one.epoch for one in acquired}

@@ -13,7 +13,7 @@ Rules every store keeps:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -298,10 +298,13 @@ class FlowStore(Protocol):
 class LeaseStore(Protocol):
     """Who owns which partition."""
 
-    async def acquire(self, partitions: Sequence[int], node: str, lease_ms: int) -> list[Lease]:
+    async def acquire(
+        self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
+    ) -> list[Lease]:
         """Take the leases that are free, expired, released or already the node's, each with its epoch raised by one.
 
-        Those that somebody else still holds are left out of the answer.
+        `instead_of` names nodes that are known to be gone: what one of them still holds is taken as well. Those that
+        somebody else still holds are left out of the answer.
         """
         ...
 

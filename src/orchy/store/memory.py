@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import attrs
 import trio
@@ -344,7 +344,9 @@ class MemoryStore(MemoryDefinitions):
         holder = self._partition(lease.partition).holder
         return holder is not None and holder.epoch == lease.epoch
 
-    async def acquire(self, partitions: Sequence[int], node: str, lease_ms: int) -> list[Lease]:
+    async def acquire(
+        self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
+    ) -> list[Lease]:
         """See the port."""
         await trio.lowlevel.checkpoint()
         now_ms = self._now_ms()
@@ -352,7 +354,8 @@ class MemoryStore(MemoryDefinitions):
         for number in partitions:
             partition = self._partition(number)
             holder = partition.holder
-            if holder and holder.node != node and holder.until_ms is not None and holder.until_ms > now_ms:
+            is_held = holder is not None and holder.until_ms is not None and holder.until_ms > now_ms
+            if holder and is_held and holder.node != node and holder.node not in instead_of:
                 continue
             partition.holder = _Holder(node, holder.epoch + 1 if holder else 1, now_ms + lease_ms)
             leases.append(Lease(number, partition.holder.epoch))

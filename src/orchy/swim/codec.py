@@ -17,6 +17,7 @@ from orchy.swim.messages import (
     Ack,
     Alive,
     AskStore,
+    Closed,
     Dead,
     IndirectPing,
     Message,
@@ -42,6 +43,7 @@ from orchy.swim.parameters import (
 )
 
 PING, ACK, NACK, INDIRECT, ALIVE, SUSPECT, DEAD, USER, SYNC, SAME, TABLE, REFUSED, ASK_STORE, STORE_AT = range(1, 15)
+CLOSED = 15
 SEQ_MAX = 2**32 - 1
 NONCE_MAX = 2**64 - 1
 #: More messages than fit into one datagram: nothing honest has them.
@@ -76,8 +78,10 @@ def encode(message: Message) -> bytes:
             packed = _pack((ALIVE, *_fields(record)))
         case Suspect(name, incarnation, source):
             packed = _pack((SUSPECT, name, incarnation, source))
-        case Dead(name, incarnation, source):
-            packed = _pack((DEAD, name, incarnation, source))
+        case Dead(name, incarnation, source, refused):
+            packed = _pack((DEAD, name, incarnation, source, *((True,) if refused else ())))
+        case Closed(name, incarnation, source, sure):
+            packed = _pack((CLOSED, name, incarnation, source, sure))
         case User(source, payload):
             packed = _pack((USER, source, payload))
         case Sync(digest, joining, source):
@@ -176,7 +180,14 @@ def _suspect(item: list[Any]) -> Suspect:
 
 
 def _dead(item: list[Any]) -> Dead:
-    return Dead(_name(item[1]), _whole(item[2], INCARNATION_MAX), _name(item[3]))
+    refused = len(item) > 4 and item[4] is True
+    return Dead(_name(item[1]), _whole(item[2], INCARNATION_MAX), _name(item[3]), refused)
+
+
+def _closed(item: list[Any]) -> Closed:
+    if type(item[4]) is not bool:
+        raise ValueError("sure is a boolean")
+    return Closed(_name(item[1]), _whole(item[2], INCARNATION_MAX), _name(item[3]), item[4])
 
 
 def _alive(item: list[Any]) -> Alive:
@@ -252,6 +263,7 @@ _DECODERS: dict[int, Callable[[list[Any]], Message]] = {
     ALIVE: _alive,
     SUSPECT: _suspect,
     DEAD: _dead,
+    CLOSED: _closed,
     USER: lambda item: User(_name(item[1]), _payload(item[2])),
     SYNC: _sync,
     SAME: lambda item: Same(),

@@ -2,11 +2,12 @@
 
     Datagram  -> open the envelope -> decode -> prober (acks), relays (pings for others), rumours (what is said)
     streams   -> sync: whole tables, joining; prober: a ping over a stream
+    Unreachable -> evidence: what a host says of a process that is gone
     Tick      -> whichever part's deadline is over
     and after each: gossip, if there is news and its interval is over
 
-The parts: `core` (who I am, the table, the outbox), `rumours` (beliefs, suspicions), `probe`, `sync`. SWIM (Das, Gupta,
-Motivala 2002) with the extensions of Lifeguard (Dadgar, Phillips, Currey 2018).
+The parts: `core` (who I am, the table, the outbox), `rumours` (beliefs, suspicions), `probe`, `evidence`, `sync`. SWIM
+(Das, Gupta, Motivala 2002) with the extensions of Lifeguard (Dadgar, Phillips, Currey 2018).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import attrs
 from orchy.swim.codec import Malformed, decode, encode, join
 from orchy.swim.core import NEVER, Core, Door, check_meta
 from orchy.swim.envelope import Envelope, Unopened
+from orchy.swim.evidence import Evidence
 from orchy.swim.members import Snapshot
 from orchy.swim.messages import (
     Ack,
@@ -28,6 +30,7 @@ from orchy.swim.messages import (
     Alive,
     Answer,
     AskStore,
+    Closed,
     Datagram,
     Dead,
     IndirectPing,
@@ -54,6 +57,7 @@ from orchy.swim.messages import (
     Tell,
     Tick,
     Told,
+    Unreachable,
     User,
     Vouch,
 )
@@ -113,6 +117,7 @@ class Swim:
         first_probe_at = now + choose.random() * parameters.probe_interval_seconds
         self._prober = Prober(core, self._rumours, first_probe_at)
         self._relays = Relays(core)
+        self._evidence = Evidence(core, self._rumours)
         self._sync = Synchroniser(core, self._rumours, now)
         self._gossiped_at = -NEVER
         #: When it wants a Tick at the latest.
@@ -185,9 +190,10 @@ class Swim:
                 self._request(input, now)
             case Answer(stream, data):
                 self._answer(stream, data, now)
-            case StreamFailed(stream, hung_up):
-                if not self._prober.stream_failed(stream) and not self._rumours.rival_answered(stream, False, now):
-                    self._sync.failed(stream, hung_up)
+            case StreamFailed():
+                self._stream_failed(input, now)
+            case Unreachable(address):
+                self._evidence.refused(address, now)
             case Join(seeds):
                 self._join(seeds, now)
             case Reconnect(addresses):
@@ -200,7 +206,8 @@ class Swim:
                 self._rumours.vouch(now)
             case Tell(name, payload):
                 member = core.members.get(name)
-                if member is not None and member.state.live:
+                # Who is refused would only use up the few refusals a second that its host gives.
+                if member is not None and member.state.live and not self._evidence.against(name):
                     core.send(member.address, encode(User(core.name, payload)))
             case _:
                 assert_never(input)
@@ -214,6 +221,7 @@ class Swim:
             return NEVER
         core = self._core
         deadline = min(self._prober.deadline, self._sync.deadline, self._rumours.deadline, self._relays.deadline)
+        deadline = min(deadline, self._evidence.deadline)
         if not core.broadcasts:
             return deadline
         gossip_at = self._gossiped_at + core.parameters.gossip_interval_seconds
@@ -227,12 +235,15 @@ class Swim:
             counts["dropped: too large"] += 1
             return
         self._core.sender = source
-        for message in self._opened(data):
+        messages = self._opened(data)
+        if messages:
+            self._evidence.heard_from(source)
+        for message in messages:
             match message:
                 case Ping(seq, target, asker):
                     self._pinged(source, seq, target, asker)
                 case Ack(seq):
-                    if not self._relays.acked(seq):
+                    if not self._relays.acked(seq) and not self._evidence.acked(seq):
                         self._prober.acked(seq, now)
                 case Nack(seq):
                     self._prober.nacked(seq)
@@ -243,7 +254,11 @@ class Swim:
                 case Suspect():
                     self._rumours.suspected(message, now)
                 case Dead():
+                    if message.refused:
+                        self._evidence.told(Closed(message.name, message.incarnation, message.source, True), now)
                     self._rumours.dead(message, now)
+                case Closed():
+                    self._evidence.told(message, now)
                 case User(teller, payload):
                     self._core.outputs.append(Told(teller, payload))
                 case _:
@@ -265,6 +280,7 @@ class Swim:
         if target != core.name:  # meant for another node that had this address
             core.counts["dropped: wrong node"] += 1
             return
+        self._evidence.asked_by(asker)
         known = core.members.get(asker)
         if known is not None and known.state is State.DEAD:  # it is not: let it hear, and object
             core.send(source, encode(Ack(seq)), encode(core.news(known)))
@@ -323,12 +339,21 @@ class Swim:
         acked = any(isinstance(message, Ack) for message in messages)
         if self._rumours.rival_answered(stream, acked, now):
             return
+        if self._evidence.stream_ended(stream, False, now):
+            return
         if acked and self._prober.stream_answered(stream):
             return
         if any(isinstance(message, (Table, Same)) for message in messages):
             self._sync.answered(stream, messages, now)
         else:
             self._sync.refused(stream, data)
+
+    def _stream_failed(self, failed: StreamFailed, now: float) -> None:
+        stream = failed.stream
+        if self._evidence.stream_ended(stream, failed.refused, now) or self._prober.stream_failed(stream):
+            return
+        if not self._rumours.rival_answered(stream, False, now):
+            self._sync.failed(stream, failed.hung_up)
 
     # What the application asks for.
 
@@ -346,6 +371,7 @@ class Swim:
             return
         self._rumours.leaving = True
         self._prober.stop()
+        self._evidence.stop()
         core.believe(attrs.evolve(core.me, state=State.LEFT), now)
         goodbye = encode(core.news(core.me))
         for member in core.members.sample(GOODBYES_MAX, lambda record: True):
@@ -368,6 +394,7 @@ class Swim:
             self._core.counts["late ticks"] += 1
             self._core.awareness.add(1)
         self._relays.tick(now)
+        self._evidence.tick(now)
         self._rumours.tick(now)
         if self._sync.deadline <= now:
             self._sync.tick(now)

@@ -67,11 +67,22 @@ class Suspect:
 
 @attrs.frozen
 class Dead:
-    """`name` is dead; if it says so itself, it left."""
+    """`name` is dead; if it says so itself, it left. `refused`: its host says that there is no such process."""
 
     name: str
     incarnation: int
     source: str
+    refused: bool = False
+
+
+@attrs.frozen
+class Closed:
+    """The host of `name` refuses what `source` sends there: look for yourself. `sure`: for long, and over TCP too."""
+
+    name: str
+    incarnation: int
+    source: str
+    sure: bool
 
 
 @attrs.frozen
@@ -131,6 +142,7 @@ Message = (
     | Alive
     | Suspect
     | Dead
+    | Closed
     | User
     | Sync
     | Same
@@ -173,11 +185,19 @@ class Answer:
 class StreamFailed:
     """A stream that this machine asked for could not be opened, or ended without an answer in time.
 
-    `hung_up`: it was opened, and the peer ended it.
+    `refused`: the host answered that nobody listens on that port. `hung_up`: it was opened, and the peer ended it.
     """
 
     stream: int
+    refused: bool = False
     hung_up: bool = False
+
+
+@attrs.frozen
+class Unreachable:
+    """A host answered to a datagram of this machine that nobody listens on that port (ICMP port unreachable)."""
+
+    address: Address
 
 
 @attrs.frozen
@@ -224,7 +244,9 @@ class Tell:
     payload: bytes
 
 
-Input = Datagram | Request | Answer | StreamFailed | Tick | Join | Reconnect | Leave | SetMeta | Tell | Vouch
+Input = (
+    Datagram | Request | Answer | StreamFailed | Unreachable | Tick | Join | Reconnect | Leave | SetMeta | Tell | Vouch
+)
 
 
 # Outputs of the machine.
@@ -298,10 +320,18 @@ class AliveAgain:
 
 @attrs.frozen
 class Died:
-    """A member is dead, `source` was the first to say so."""
+    """A member is dead, `source` was the first to say so. `witnessed`: by evidence that this member has seen itself."""
 
     member: Record
     source: str
+    witnessed: bool = False
+
+
+@attrs.frozen
+class Witnessed:
+    """What was only heard before: a member is dead, and by now this one has seen the evidence itself."""
+
+    member: Record
 
 
 @attrs.frozen
@@ -373,6 +403,7 @@ Event = (
     | Suspected
     | AliveAgain
     | Died
+    | Witnessed
     | Left
     | NameTaken
     | JoinRefused

@@ -53,6 +53,13 @@ class Parameters:
     awareness_max: int = 7
     #: A timer that fires so much too late means that this process is slow itself.
     lag_seconds: float = 0.25
+    #: A member whose host refuses is pinged again so often, and must have been refused over so long to count as dead.
+    refusal_probe_seconds: float = 0.25
+    refusal_seconds: float = 0.5
+    #: Evidence that has not led to a death by then is dropped; the usual probes have gone on beside it.
+    refusal_case_seconds: float = 3.0
+    #: So many members at a time are told that one is refused, so that they look for themselves.
+    refusal_members: int = 8
     #: Largest datagram, with its envelope.
     packet_bytes: int = 1_200
     #: False: SWIM as of 2002, without local health, nacks, buddies and suspicions that adapt. To compare with.
@@ -97,4 +104,6 @@ STRANGERS_MAX = 64
 STRANGER_SECONDS = 30.0
 STORE_BYTES_MAX = 1_024
 RELAYS_MAX = 1_024
+#: Members whose refusals are looked into at the same time; the others are left to the usual probes.
+REFUSAL_CASES_MAX = 64
 FRAME_BYTES_MAX = 8 * 2**20

@@ -123,8 +123,8 @@ class Rumours:
         self._suspicions[heard.name] = suspicion
         self._watch(heard.name, suspicion, now)
 
-    def dead(self, heard: Dead, now: float) -> None:
-        """Somebody is sure of it, or it is the member itself that leaves."""
+    def dead(self, heard: Dead, now: float, witnessed: bool = False) -> None:
+        """Somebody is sure of it, or it is the member itself that leaves. `witnessed`: see `Died`."""
         core = self._core
         if not core.plausible(heard.name, heard.incarnation, now):
             return
@@ -145,8 +145,10 @@ class Rumours:
             return
         self._suspicions.pop(heard.name, None)
         core.believe(record, now)
+        if heard.refused:
+            core.broadcasts.put(heard.name, encode(heard))  # with the reason, so that others look for themselves
         if known.state.live:
-            core.outputs.append(Left(record) if state is State.LEFT else Died(record, heard.source))
+            core.outputs.append(Left(record) if state is State.LEFT else Died(record, heard.source, witnessed))
 
     def table(self, records: tuple[Record, ...], now: float) -> bool:
         """A peer's whole table. Whether one of the two tables calls dead whom the other one calls alive."""

@@ -1,9 +1,9 @@
 """A whole cluster in virtual time: the production machines on a network that loses, delays, doubles and reorders.
 
 Everything follows from the seed. What a network can do to datagrams stands in `Network`; streams are modelled as TCP
-on the same network: a lost segment costs its retransmission time-out, a dead process refuses at once, a cut or a
-stalled one answers nothing. A stalled process does nothing and its datagrams wait in a socket buffer; when it goes on,
-it takes those first and then sees that its timers are late, as the driver does.
+on the same network: a lost segment costs its retransmission time-out, the host of a dead process refuses, a cut, a
+stalled one and a host without power answer nothing. A stalled process does nothing and its datagrams wait in a socket
+buffer; when it goes on, it takes those first and then sees that its timers are late, as the driver does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import heapq
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import attrs
 
@@ -37,7 +37,9 @@ from orchy.swim.messages import (
     State,
     StreamFailed,
     Tick,
+    Unreachable,
 )
+from orchy.swim.network import Network as Network
 from orchy.swim.parameters import PROFILES, Parameters
 
 #: What a socket buffer of 208 KiB holds of small datagrams, as Linux accounts for them.
@@ -47,33 +49,10 @@ SYN_TIMEOUT_SECONDS, SEGMENT_TIMEOUT_SECONDS = 1.0, 0.2
 PORT = 8400
 
 
-@attrs.define
-class Network:
-    """Chances are from 0 to 1. One way takes `delay_seconds` and an exponential rest of mean `jitter_seconds`."""
-
-    loss: float = 0.0
-    duplication: float = 0.0
-    delay_seconds: float = 0.0002
-    jitter_seconds: float = 0.0003
-    #: Chance that a datagram is held back for up to `reorder_seconds`.
-    reordering: float = 0.0
-    reorder_seconds: float = 0.05
-    #: (source, target) hosts between which nothing passes, for each direction.
-    cuts: set[tuple[str, str]] = attrs.field(factory=set)
-
-    def cut(self, sources: Iterable[str], targets: Collection[str]) -> None:
-        """Nothing passes from these to those. One way."""
-        self.cuts |= {(source, target) for source in sources for target in targets if source != target}
-
-    def heal(self) -> None:
-        """All cuts are mended."""
-        self.cuts.clear()
-
-
 @attrs.define(eq=False)
 class Process:
-    """A member's process. `down`: it was killed. `stalled_until`: it does nothing; `starved_until`: its timers run,
-    but nothing gets in or out.
+    """A member's process. `down`: it ended; `silent`: with its host. `stalled_until`: it does nothing;
+    `starved_until`: its timers run, but nothing gets in or out.
     """
 
     name: str
@@ -82,6 +61,7 @@ class Process:
     stalled_until: float = 0.0
     starved_until: float = 0.0
     down: bool = False
+    silent: bool = False
     inbox: deque[Input] = attrs.field(factory=deque)
     outbox: deque[Output] = attrs.field(factory=deque)
 
@@ -153,10 +133,15 @@ class Simulator:
         return process
 
     def crash(self, name: str) -> None:
-        """kill -9."""
+        """kill -9. Its host refuses from now on what is sent there."""
         process = self.processes[name]
         process.down = True
         process.inbox.clear()
+
+    def power_off(self, name: str) -> None:
+        """Its host is gone, and answers nothing."""
+        self.crash(name)
+        self.processes[name].silent = True
 
     def stall(self, name: str, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after a while."""
@@ -311,7 +296,15 @@ class Simulator:
             delay = self._delay()
             if network.reordering and choose.random() < network.reordering:
                 delay += choose.random() * network.reorder_seconds
-            self._push(self.now + delay, target, Datagram(source.machine.me.address, data))
+            if target.down:
+                self._refuse(source, target, delay)
+            else:
+                self._push(self.now + delay, target, Datagram(source.machine.me.address, data))
+
+    def _refuse(self, source: Process, target: Process, delay: float) -> None:
+        lost = self.network.loss and self.choose.random() < self.network.loss
+        if not target.silent and not lost and self._passes(source, target):
+            self._push(self.now + delay + self._delay(), source, Unreachable(target.machine.me.address))
 
     def _delay(self) -> float:
         return self.network.delay_seconds - math.log(1.0 - self.choose.random()) * self.network.jitter_seconds
@@ -339,12 +332,16 @@ class Simulator:
         self._stream_numbers += 1
         number = self._stream_numbers
         failed = StreamFailed(output.stream)
-        if asked is None or asked.down:
+        if asked is not None and asked.down and not asked.silent and self._passes(asker, asked):
+            refused = attrs.evolve(failed, refused=True)
+            self._push(self.now + self._segments(SYN_TIMEOUT_SECONDS, 2), asker, refused)
+            return
+        if asked is None:  # an address that is none
             self._push(self.now + 2 * self._delay(), asker, failed)
             return
         self._streams[number] = (asker, output.stream, asked)
         took = self._segments(SYN_TIMEOUT_SECONDS, 2) + self._segments(SEGMENT_TIMEOUT_SECONDS, 1)
-        if self._passes(asker, asked) and took < timeout:
+        if self._passes(asker, asked) and took < timeout and not asked.down:
             self._push(self.now + took, asked, Request(number, output.data, near=True))
 
         def time_out() -> None:

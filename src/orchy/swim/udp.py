@@ -5,7 +5,8 @@ timers fire: what has arrived in time must not be late because this process was.
 while the computer sleeps, so that whoever wakes knows how long it was gone.
 
 Whatever is sent is sent at once and without waiting; a datagram that the kernel has no room for is lost, as on the
-network. Streams have tasks of their own, bounded in number, bytes and time.
+network. Where the system can tell (Linux: IP_RECVERR), so are the refusals taken in: at which address a host says that
+nobody listens. Streams have tasks of their own, bounded in number, bytes and time.
 
 An error that nobody foresaw, in what came in or in what the application makes of an event, ends that datagram, stream
 or event: it is counted, and logged at most once a minute.
@@ -18,9 +19,12 @@ import ipaddress
 import logging
 import math
 import socket
+import struct
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 import trio
@@ -42,6 +46,7 @@ from orchy.swim.messages import (
     Send,
     StreamFailed,
     Tick,
+    Unreachable,
 )
 from orchy.swim.parameters import FRAME_BYTES_MAX
 
@@ -61,10 +66,21 @@ FIRST_FRAME_BYTES_MAX = 2_048
 #: Frames that are coming in, all together; a stream that would need more is ended.
 FRAMES_BYTES_MAX = 4 * FRAME_BYTES_MAX
 #: What came from outside: an error in it is not the caller's.
-_FROM_OUTSIDE = (Datagram, Request, Answer, StreamFailed, Tick)
+_FROM_OUTSIDE = (Datagram, Request, Answer, StreamFailed, Unreachable, Tick)
 ERRORS_LOG_SECONDS = 60.0
 #: After an error in a timer, so that one which fails each time does not keep the process busy.
 ERROR_PAUSE_SECONDS = 0.1
+LENGTH_BYTES = 4
+#: Refusals that are read at a time.
+REFUSALS_MAX = 64
+
+#: (level, option) that keeps ICMP errors for a socket, by family: IP_RECVERR, IPV6_RECVERR, which Python 3.11 lacks.
+_RECEIVE_ERRORS = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+#: Of struct sock_extended_err (ip(7)): errno, origin, type, code.
+_ERROR = struct.Struct("=IBBB")
+#: (origin, type, code) of "port unreachable": ICMP's and ICMPv6's.
+_PORT_UNREACHABLE = {(2, 3, 3), (3, 1, 4)}
+_ERROR_LEVELS = frozenset(_RECEIVE_ERRORS.values())
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +107,33 @@ class Sockets:
         data, source = self._udp.recvfrom(DATAGRAM_BYTES_MAX)
         return data, source[:2]
 
+    def refusals(self) -> list[Address]:
+        """Where hosts have said that nobody listens, each once; at most REFUSALS_MAX. Empty where unsupported."""
+        refused: list[Address] = []
+        if sys.platform != "linux":
+            return refused
+        for _ in range(REFUSALS_MAX):
+            try:
+                _, ancillary, _, target = self._udp.recvmsg(1, 256, socket.MSG_ERRQUEUE)
+            except OSError:  # that was all
+                break
+            if any(_is_port_unreachable(data) for level, kind, data in ancillary if (level, kind) in _ERROR_LEVELS):
+                refused.append(target[:2])
+        return refused
+
     def send(self, data: bytes, address: Address) -> None:
-        """A datagram. Raises OSError."""
+        """A datagram. Raises OSError, also for an earlier datagram: nothing was sent then."""
         self._udp.sendto(data, address)
 
     async def connect(self, address: Address) -> trio.SocketStream:
-        """A stream. Raises OSError."""
-        return await trio.open_tcp_stream(*address)
+        """A stream. Raises OSError; ConnectionRefusedError only if that is what the host said."""
+        try:
+            return await trio.open_tcp_stream(*address)
+        except OSError as error:  # a group of one error for each address of a name
+            causes = error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else ()
+            if causes and all(isinstance(cause, ConnectionRefusedError) for cause in causes):
+                raise ConnectionRefusedError(errno.ECONNREFUSED, str(error)) from None
+            raise
 
     async def aclose(self) -> None:
         """Close both."""
@@ -115,6 +151,7 @@ async def open_sockets(host: str, port: int, flag: str = "--bind-addr") -> Socke
                 udp.setblocking(False)
                 udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
                 udp.bind(resolved)
+                _keep_errors(udp)
                 name = udp.getsockname()
                 tcp = trio.socket.socket(family, socket.SOCK_STREAM)
                 try:
@@ -136,6 +173,21 @@ async def open_sockets(host: str, port: int, flag: str = "--bind-addr") -> Socke
     except OSError as error:
         what = "is taken" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror or error}"
         raise StartupError(f"the gossip address {host}:{port} {what}; give another with {flag}") from None
+
+
+def _keep_errors(udp: socket.socket) -> None:
+    """Let the kernel keep what hosts answer to datagrams. Where it can't, there is just no such evidence."""
+    level_and_option = _RECEIVE_ERRORS.get(udp.family)
+    if sys.platform == "linux" and level_and_option is not None:
+        with suppress(OSError):
+            udp.setsockopt(*level_and_option, 1)
+
+
+def _is_port_unreachable(data: bytes) -> bool:
+    if len(data) < _ERROR.size:
+        return False
+    _, origin, kind, code = _ERROR.unpack_from(data)
+    return (origin, kind, code) in _PORT_UNREACHABLE
 
 
 async def resolve(host: str, port: int) -> Address:
@@ -245,24 +297,38 @@ class Driver:
     def _drain(self) -> bool:
         """Take in what has come; whether that was all."""
         until = time.monotonic() + DRAIN_SECONDS
-        for _ in range(DRAIN_MAX):
+        for number in range(DRAIN_MAX):
             if time.monotonic() > until:
                 return False
             try:
                 data, source = self._sockets.receive()
             except BlockingIOError:
+                if number == 0:  # what woke this task was no datagram
+                    self._take_refusals()
                 return True
             except OSError:  # such as an earlier datagram that was refused
                 self.counts["socket errors"] += 1
+                self._take_refusals()
                 continue
             self.counts["datagrams received"] += 1
             self.feed(Datagram(source, data))
         return False
 
+    def _take_refusals(self) -> None:
+        """They are kept until they are read, and the socket is never quiet before."""
+        for address in self._sockets.refusals():
+            self.counts["datagrams refused"] += 1
+            self.feed(Unreachable(address))
+
     def _send(self, address: Address, data: bytes) -> None:
         try:
             ipaddress.ip_address(address[0].partition("%")[0])  # a name would be looked up, and stop everything
-            self._sockets.send(data, address)
+            try:
+                self._sockets.send(data, address)
+            except BlockingIOError:
+                raise
+            except OSError:  # perhaps of an earlier datagram: it is said once, in place of sending this one
+                self._sockets.send(data, address)
             self.counts["datagrams sent"] += 1
         except (OSError, ValueError, OverflowError):
             self.counts["datagrams not sent"] += 1
@@ -277,7 +343,7 @@ class Driver:
     async def _exchange(self, connect: Connect) -> None:
         self.counts["streams opened"] += 1
         answer: bytes | None = None
-        hung_up = False
+        refused = hung_up = False
         with trio.move_on_after(self._timeout_seconds):
             try:
                 async with await self._sockets.connect(connect.address) as stream:
@@ -290,12 +356,13 @@ class Driver:
                         if last is not None:
                             await write_frame(stream, last)
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                refused = isinstance(error, ConnectionRefusedError)
                 log.debug("no exchange with %s:%d: %s", *connect.address, error)
             except Exception as error:  # such as a host name that can't be encoded
                 self._unforeseen(error, connect)
         self._finishes.pop(connect.stream, None)
         if answer is None:
-            self.feed(StreamFailed(connect.stream, hung_up))
+            self.feed(StreamFailed(connect.stream, refused, hung_up))
 
     async def _accept(self) -> NoReturn:
         async with trio.open_nursery() as nursery:

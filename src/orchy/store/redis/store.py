@@ -9,7 +9,7 @@ Each call says whether it may be sent again when its answer is lost (`safe`), an
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from orchy.errors import StoreError, VersionConflict
@@ -217,11 +217,14 @@ class RedisStore:
 
     # Leases.
 
-    async def acquire(self, partitions: Sequence[int], node: str, lease_ms: int) -> list[Lease]:
+    async def acquire(
+        self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
+    ) -> list[Lease]:
         """See the port."""
         wanted = [Lease(partition, 0) for partition in partitions]
         # Safe: the second time it takes what it has, with a higher epoch.
-        epochs = await self._for_leases(scripts.ACQUIRE, wanted, [node, lease_ms], safe=True, epochs=False)
+        args: list[Part] = [node, lease_ms, *instead_of]
+        epochs = await self._for_leases(scripts.ACQUIRE, wanted, args, safe=True, epochs=False)
         return [Lease(partition, int(epoch)) for partition, epoch in zip(partitions, epochs, strict=True) if epoch]
 
     async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:

@@ -1,0 +1,30 @@
+"""What the network of the simulator does to datagrams."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import attrs
+
+
+@attrs.define
+class Network:
+    """Chances are from 0 to 1. One way takes `delay_seconds` and an exponential rest of mean `jitter_seconds`."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    delay_seconds: float = 0.0002
+    jitter_seconds: float = 0.0003
+    #: Chance that a datagram is held back for up to `reorder_seconds`.
+    reordering: float = 0.0
+    reorder_seconds: float = 0.05
+    #: (source, target) hosts between which nothing passes, for each direction.
+    cuts: set[tuple[str, str]] = attrs.field(factory=set)
+
+    def cut(self, sources: Iterable[str], targets: Collection[str]) -> None:
+        """Nothing passes from these to those. One way."""
+        self.cuts |= {(source, target) for source in sources for target in targets if source != target}
+
+    def heal(self) -> None:
+        """All cuts are mended."""
+        self.cuts.clear()
