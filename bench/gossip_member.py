@@ -9,7 +9,12 @@ import trio
 
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
-from orchy.swim.messages import Died, Event, Join, Joined
+from orchy.swim.messages import Join
+from orchy.swim.notifications import (
+    Died,
+    Event,
+    Joined,
+)
 from orchy.swim.parameters import PROFILES
 from orchy.swim.udp import Driver, boottime, open_sockets
 

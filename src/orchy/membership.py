@@ -22,28 +22,30 @@ from orchy.registry import Registry, is_instance_of
 from orchy.store.base import RegisteredNode
 from orchy.swim.messages import (
     Address,
+    Join,
+    Leave,
+    Reconnect,
+    Record,
+    SetMeta,
+    State,
+    Tell,
+    Vouch,
+)
+from orchy.swim.notifications import (
     AliveAgain,
     Changed,
     Died,
     Event,
     Implausible,
-    Join,
     Joined,
     JoinRefused,
     JoinUnanswered,
-    Leave,
     Left,
     NameClaimed,
     NameTaken,
-    Reconnect,
-    Record,
-    SetMeta,
-    State,
     Stranger,
     Suspected,
-    Tell,
     Told,
-    Vouch,
     Witnessed,
 )
 from orchy.swim.udp import Driver

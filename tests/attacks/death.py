@@ -6,10 +6,9 @@ import socket
 import time
 import urllib.request
 
-from orchy.membership import cluster_label
 from orchy.swim.codec import encode, join
-from orchy.swim.envelope import Envelope
 from orchy.swim.messages import Closed, Dead, Message
+from tests.attacks.gossip import envelope_of
 from tests.attacks.harness import Target, attack
 from tests.conftest import OrchyServer
 
@@ -45,7 +44,7 @@ def _dropped(node: OrchyServer) -> float:
 
 def _send(target: Target, messages: list[Message]) -> None:
     """To every node, from a port that is no member's."""
-    envelope = Envelope(cluster_label("orchy", 64, 1))
+    envelope = envelope_of(target)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for node in target.nodes:
             for message in messages:

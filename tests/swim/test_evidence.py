@@ -22,9 +22,7 @@ from orchy.swim.messages import (
     Connect,
     Datagram,
     Dead,
-    Died,
     Leave,
-    Left,
     Ping,
     Record,
     Send,
@@ -34,6 +32,10 @@ from orchy.swim.messages import (
     Tell,
     Tick,
     Unreachable,
+)
+from orchy.swim.notifications import (
+    Died,
+    Left,
     Witnessed,
 )
 from orchy.swim.parameters import PROFILES, REFUSAL_CASES_MAX

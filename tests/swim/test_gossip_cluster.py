@@ -14,14 +14,9 @@ from orchy.swim.members import snapshot
 from orchy.swim.messages import (
     Alive,
     Answer,
-    Changed,
     Datagram,
     Dead,
-    Died,
     IndirectPing,
-    JoinRefused,
-    Left,
-    NameTaken,
     Ping,
     Record,
     Request,
@@ -33,6 +28,13 @@ from orchy.swim.messages import (
     Table,
     Tell,
     Tick,
+)
+from orchy.swim.notifications import (
+    Changed,
+    Died,
+    JoinRefused,
+    Left,
+    NameTaken,
     Told,
 )
 from orchy.swim.parameters import PROFILES, RELAYS_MAX

@@ -19,12 +19,7 @@ from orchy.swim.messages import (
     AskStore,
     Datagram,
     Dead,
-    Implausible,
     Join,
-    Joined,
-    JoinRefused,
-    JoinUnanswered,
-    NameClaimed,
     Ping,
     Reconnect,
     Record,
@@ -33,17 +28,24 @@ from orchy.swim.messages import (
     Respond,
     State,
     StoreAt,
-    Stranger,
     StreamFailed,
     Suspect,
     Sync,
     Table,
     Tick,
-    Told,
     User,
     Vouch,
 )
 from orchy.swim.messages import Connect as Opened
+from orchy.swim.notifications import (
+    Implausible,
+    Joined,
+    JoinRefused,
+    JoinUnanswered,
+    NameClaimed,
+    Stranger,
+    Told,
+)
 from orchy.swim.parameters import INCARNATION_AHEAD_MAX, INCARNATION_MAX, STRANGER_SECONDS, STRANGERS_MAX
 from orchy.swim.udp import Driver, boottime, open_sockets
 

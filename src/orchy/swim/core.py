@@ -18,13 +18,15 @@ from orchy.swim.messages import (
     Alive,
     Connect,
     Dead,
-    Implausible,
     Message,
     Output,
     Record,
     Send,
     State,
     Suspect,
+)
+from orchy.swim.notifications import (
+    Implausible,
 )
 from orchy.swim.parameters import (
     FRAME_BYTES_MAX,

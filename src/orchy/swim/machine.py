@@ -19,8 +19,9 @@ from typing import assert_never
 
 import attrs
 
-from orchy.swim.codec import Malformed, decode, encode, join
+from orchy.swim.codec import Malformed, decode, encode
 from orchy.swim.core import NEVER, Core, Door, check_meta
+from orchy.swim.doorkeeper import answer_stranger
 from orchy.swim.envelope import Envelope, Unopened
 from orchy.swim.evidence import Evidence
 from orchy.swim.members import Snapshot
@@ -29,7 +30,6 @@ from orchy.swim.messages import (
     Address,
     Alive,
     Answer,
-    AskStore,
     Closed,
     Datagram,
     Dead,
@@ -43,23 +43,23 @@ from orchy.swim.messages import (
     Ping,
     Reconnect,
     Record,
-    Refused,
     Request,
     Respond,
     Same,
     SetMeta,
     State,
-    StoreAt,
     StreamFailed,
     Suspect,
     Sync,
     Table,
     Tell,
     Tick,
-    Told,
     Unreachable,
     User,
     Vouch,
+)
+from orchy.swim.notifications import (
+    Told,
 )
 from orchy.swim.parameters import PROFILES, Parameters
 from orchy.swim.probe import Prober, Relays
@@ -294,7 +294,7 @@ class Swim:
         try:
             messages = decode(core.envelope.open(request.data))
         except Unopened as error:
-            self._at_the_door(request, error.reason)
+            answer_stranger(core, request, error.reason)
             return
         except Malformed:
             core.counts["dropped: malformed"] += 1
@@ -309,30 +309,6 @@ class Swim:
                     self._sync.told(stream, message, now)
                 case _:
                     core.counts["dropped: not for a stream"] += 1
-
-    def _at_the_door(self, request: Request, reason: str) -> None:
-        """No frame of a member. One that asks for the store is told; one that may be an operator's mistake is told
-        which cluster this is, if it comes from this host or has this cluster's key; all else gets no answer.
-        """
-        core = self._core
-        door = core.door.envelope if core.door is not None else core.envelope
-        if core.door is not None:
-            try:
-                match decode(door.open(request.data)):
-                    case [AskStore(nonce)]:
-                        answer = door.seal(join([encode(StoreAt(nonce, core.door.store))]))
-                        core.outputs.append(Respond(request.stream, answer))
-                        return
-            except (Unopened, Malformed):
-                pass
-        core.counts[f"dropped: {reason}"] += 1
-        try:
-            core.envelope.open_foreign(request.data)
-            told = request.near or core.envelope.encrypts
-        except Unopened as error:
-            told = request.near and error.reason == "wrong key"
-        if told:
-            core.outputs.append(Respond(request.stream, door.seal(join([encode(Refused())]))))
 
     def _answer(self, stream: int, data: bytes, now: float) -> None:
         messages = self._opened(data)

@@ -19,19 +19,21 @@ import attrs
 from orchy.swim.codec import encode
 from orchy.swim.core import NEVER, Core
 from orchy.swim.messages import (
+    Dead,
+    Ping,
+    Record,
+    State,
+    Suspect,
+)
+from orchy.swim.notifications import (
     AliveAgain,
     Changed,
-    Dead,
     Died,
     Joined,
     Left,
     NameClaimed,
     NameTaken,
-    Ping,
-    Record,
-    State,
     Stranger,
-    Suspect,
     Suspected,
 )
 from orchy.swim.parameters import INCARNATION_MAX

@@ -20,8 +20,6 @@ from orchy.swim.envelope import Unopened, label_of
 from orchy.swim.messages import (
     Address,
     Finish,
-    JoinRefused,
-    JoinUnanswered,
     Message,
     Record,
     Refused,
@@ -30,6 +28,10 @@ from orchy.swim.messages import (
     State,
     Sync,
     Table,
+)
+from orchy.swim.notifications import (
+    JoinRefused,
+    JoinUnanswered,
 )
 from orchy.swim.rumours import Rumours
 

@@ -19,12 +19,9 @@ import ipaddress
 import logging
 import math
 import socket
-import struct
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NoReturn
 
 import trio
@@ -37,7 +34,6 @@ from orchy.swim.messages import (
     Answer,
     Connect,
     Datagram,
-    Event,
     Finish,
     Input,
     Output,
@@ -48,7 +44,11 @@ from orchy.swim.messages import (
     Tick,
     Unreachable,
 )
+from orchy.swim.notifications import (
+    Event,
+)
 from orchy.swim.parameters import FRAME_BYTES_MAX
+from orchy.swim.refusals import keep_refusals, read_refusals
 
 DATAGRAM_BYTES_MAX = 65_535
 #: So many datagrams are taken in, for so long, before other tasks have their turn.
@@ -70,17 +70,6 @@ _FROM_OUTSIDE = (Datagram, Request, Answer, StreamFailed, Unreachable, Tick)
 ERRORS_LOG_SECONDS = 60.0
 #: After an error in a timer, so that one which fails each time does not keep the process busy.
 ERROR_PAUSE_SECONDS = 0.1
-LENGTH_BYTES = 4
-#: Refusals that are read at a time.
-REFUSALS_MAX = 64
-
-#: (level, option) that keeps ICMP errors for a socket, by family: IP_RECVERR, IPV6_RECVERR, which Python 3.11 lacks.
-_RECEIVE_ERRORS = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
-#: Of struct sock_extended_err (ip(7)): errno, origin, type, code.
-_ERROR = struct.Struct("=IBBB")
-#: (origin, type, code) of "port unreachable": ICMP's and ICMPv6's.
-_PORT_UNREACHABLE = {(2, 3, 3), (3, 1, 4)}
-_ERROR_LEVELS = frozenset(_RECEIVE_ERRORS.values())
 
 log = logging.getLogger(__name__)
 
@@ -108,18 +97,8 @@ class Sockets:
         return data, source[:2]
 
     def refusals(self) -> list[Address]:
-        """Where hosts have said that nobody listens, each once; at most REFUSALS_MAX. Empty where unsupported."""
-        refused: list[Address] = []
-        if sys.platform != "linux":
-            return refused
-        for _ in range(REFUSALS_MAX):
-            try:
-                _, ancillary, _, target = self._udp.recvmsg(1, 256, socket.MSG_ERRQUEUE)
-            except OSError:  # that was all
-                break
-            if any(_is_port_unreachable(data) for level, kind, data in ancillary if (level, kind) in _ERROR_LEVELS):
-                refused.append(target[:2])
-        return refused
+        """Where hosts have said that nobody listens, each once; empty where unsupported."""
+        return read_refusals(self._udp)
 
     def send(self, data: bytes, address: Address) -> None:
         """A datagram. Raises OSError, also for an earlier datagram: nothing was sent then."""
@@ -151,7 +130,7 @@ async def open_sockets(host: str, port: int, flag: str = "--bind-addr") -> Socke
                 udp.setblocking(False)
                 udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
                 udp.bind(resolved)
-                _keep_errors(udp)
+                keep_refusals(udp)
                 name = udp.getsockname()
                 tcp = trio.socket.socket(family, socket.SOCK_STREAM)
                 try:
@@ -173,21 +152,6 @@ async def open_sockets(host: str, port: int, flag: str = "--bind-addr") -> Socke
     except OSError as error:
         what = "is taken" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror or error}"
         raise StartupError(f"the gossip address {host}:{port} {what}; give another with {flag}") from None
-
-
-def _keep_errors(udp: socket.socket) -> None:
-    """Let the kernel keep what hosts answer to datagrams. Where it can't, there is just no such evidence."""
-    level_and_option = _RECEIVE_ERRORS.get(udp.family)
-    if sys.platform == "linux" and level_and_option is not None:
-        with suppress(OSError):
-            udp.setsockopt(*level_and_option, 1)
-
-
-def _is_port_unreachable(data: bytes) -> bool:
-    if len(data) < _ERROR.size:
-        return False
-    _, origin, kind, code = _ERROR.unpack_from(data)
-    return (origin, kind, code) in _PORT_UNREACHABLE
 
 
 async def resolve(host: str, port: int) -> Address:
