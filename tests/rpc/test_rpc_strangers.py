@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from orchy.rpc import strangers
 from orchy.rpc.channel import Channel, ConnectionLost, open_channel
+from orchy.rpc.framing import Status
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.server import RpcServer, open_listeners
 from orchy.rpc.strangers import Stranger, client_of
 from orchy.rpc.tls import server_context
 from tests.certificates import make_certificate
+from tests.rpc import wire
 from tests.rpc.conftest import services_of
 from tests.rpc.wire import PREFACE, frames_of
 
@@ -173,6 +175,19 @@ async def test_a_worker_is_told_what_is_there(open_saying, text, words):
     for word in words:
         assert word in said
     assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_worker_at_a_web_server_of_http2(nursery, ended):
+    """One that answers as web servers do, with a page or without."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    channel = Channel(ours, "a:1")
+    nursery.start_soon(channel.run)
+    fields = {":status": "404", "content-type": "text/html"}
+    await theirs.send_all(wire.settings() + wire.headers(1, fields, end=ended))
+    with trio.fail_after(HANG_SECONDS), pytest.raises(Status) as caught:
+        await channel.call("ActionService/GetServers", pb.GetServersRequest(), pb.GetServersResponse)
+    assert "speaks HTTP/2 but not gRPC (it answered 404): workers connect to" in caught.value.message
 
 
 async def test_a_plain_worker_on_a_tls_port(open_server, files):

@@ -16,7 +16,7 @@ import attrs
 import trio
 from google.protobuf.message import DecodeError
 
-from orchy.rpc import tls
+from orchy.rpc import strangers, tls
 from orchy.rpc.events import (
     DataReceived,
     Event,
@@ -32,7 +32,6 @@ from orchy.rpc.framing import PREFIX_BYTES, Code, Status, decode_message, frame,
 from orchy.rpc.headers import encode_block
 from orchy.rpc.http2 import Http2
 from orchy.rpc.outbox import Outbox
-from orchy.rpc.strangers import FIRST_BYTES_MAX, SPEAKS_NO_HTTP2, SPEAKS_NO_TLS, read_for, server_of
 from orchy.sockets import PromptStream
 from orchy.tasks import open_service_nursery
 
@@ -221,7 +220,7 @@ class Channel:
                 self._heard_at = trio.current_time()
                 self._pinged = False
                 if first is not None:
-                    first += data[:FIRST_BYTES_MAX]
+                    first += data[: strangers.FIRST_BYTES_MAX]
                 for event in self._http.receive(data):
                     self._take(event)
                     first = None
@@ -231,9 +230,9 @@ class Channel:
             pass
         except ProtocolError:  # whoever that is, it is no gRPC server
             if first:
-                first += await read_for(WORDS_SECONDS, self._stream)
+                first += await strangers.read_for(WORDS_SECONDS, self._stream)
         if first is not None:
-            self._fate = server_of(first)
+            self._fate = strangers.server_of(first)
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Ask a server that says nothing whether it is there; end the connection when it does not answer."""
@@ -264,6 +263,9 @@ class Channel:
                 call = self._calls.get(stream_id)
                 if call and ended:
                     call.end(_status_of(headers.fields))
+                elif call and not headers.fields.get("content-type", "").startswith("application/grpc"):
+                    call.end(_not_grpc(headers.fields))
+                    self._reset(stream_id)
             case StreamReset(stream_id):
                 if call := self._calls.get(stream_id):
                     call.end(_status_of({}))
@@ -340,12 +342,18 @@ def _parse(reply_type: Any, framed: bytearray) -> Any:
         raise Status(Code.INTERNAL, "the server's answer can't be read") from None
 
 
+def _not_grpc(fields: Mapping[str, str]) -> Status:
+    """Of an answer that is some other HTTP/2 server's."""
+    return Status(Code.UNAVAILABLE, f"it {strangers.answered_in_http2(fields.get(':status', ''))}")
+
+
 def _status_of(fields: Mapping[str, str]) -> Status | None:
     """What the headers that ended a call say; None: all is well."""
     code, message = fields.get("grpc-status"), fields.get("grpc-message", "")
     if code is None:
-        what = f" but {fields[':status']}" if fields.get(":status", "200") != "200" else ""
-        return Status(Code.UNAVAILABLE, f"the server ended the call without a status{what}")
+        if fields.get(":status", "200") != "200":
+            return _not_grpc(fields)
+        return Status(Code.UNAVAILABLE, "the server ended the call without a status")
     number = int(code) if code.isascii() and code.isdigit() else int(Code.UNKNOWN)
     if number == Code.OK:
         return None
@@ -383,10 +391,11 @@ async def _shake_hands(socket: trio.abc.Stream, context: ssl.SSLContext, host: s
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         reason = error.__cause__ or "it does not answer"
         if isinstance(reason, ssl.SSLError) and reason.reason in _NOT_TLS:
-            raise ConnectionLost(f"{address} {SPEAKS_NO_TLS}") from None
-        raise ConnectionLost(f"there is no TLS with {address}: {reason}") from None
+            raise ConnectionLost(f"{address} {strangers.SPEAKS_NO_TLS}") from None
+        hint = "" if isinstance(reason, ssl.SSLCertVerificationError) else f"; {strangers.WORKERS_PORT}"
+        raise ConnectionLost(f"there is no TLS with {address}: {reason}{hint}") from None
     if stream is None:
-        raise ConnectionLost(f"{address} {SPEAKS_NO_HTTP2}")
+        raise ConnectionLost(f"{address} {strangers.SPEAKS_NO_HTTP2}")
     return stream
 
 

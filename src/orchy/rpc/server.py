@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
 
 import trio
 from purerpc import Servicer
@@ -72,30 +71,34 @@ class RpcServer:
                 nursery.start_soon(_drain_one, connection)
 
     async def _serve_one(self, accepted: trio.SocketStream) -> None:
-        stream: trio.abc.Stream = accepted
+        """The border of one connection: whatever goes wrong inside is its own end, and not the server's."""
         try:
-            stream = prompt = PromptStream(accepted)
-            if self._accepting.cancel_called or self._is_full():
-                return
-            carrier = prompt if self._context is None else await self._shake_hands(prompt, self._context)
-            if carrier is None or self._accepting.cancel_called:
-                return
-            who = prompt.peer
-            connection = Connection(carrier, self._methods, self._allowance)
-            self._connections.add(connection)
+            stream: trio.abc.Stream = accepted
             try:
-                await connection.serve()
+                stream = prompt = PromptStream(accepted)
+                await self._attend(prompt)
             finally:
-                self._connections.discard(connection)
-                if connection.stranger is not None:
-                    _tell_of_stranger(connection.stranger, who, self._context is not None)
+                await trio.aclose_forcefully(stream)
         except* OSError as group:
             log.debug("a worker's connection ended: %s", group.exceptions[0])
-        except* Exception:  # one client's connection is not the server's end
+        except* Exception:
             log.exception("an error on a worker's connection that nobody foresaw")
+
+    async def _attend(self, stream: PromptStream) -> None:
+        if self._accepting.cancel_called or self._is_full():
+            return
+        carrier = stream if self._context is None else await self._shake_hands(stream, self._context)
+        if carrier is None or self._accepting.cancel_called:
+            return
+        who = stream.peer
+        connection = Connection(carrier, self._methods, self._allowance)
+        self._connections.add(connection)
+        try:
+            await connection.serve()
         finally:
-            with suppress(OSError):  # it is closed then, and more can't be done
-                await trio.aclose_forcefully(stream)
+            self._connections.discard(connection)
+            if connection.stranger is not None:
+                _tell_of_stranger(connection.stranger, who, self._context is not None)
 
     async def _shake_hands(self, stream: PromptStream, context: ssl.SSLContext) -> trio.abc.Stream | None:
         """The stream inside TLS; None for whoever does not get that far, in time."""

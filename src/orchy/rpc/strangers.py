@@ -23,7 +23,8 @@ DISCARD_SECONDS: Final = 1.0
 #: Of what a server said in words, so many characters are shown.
 _SAID_CHARACTERS_MAX = 200
 
-_WORKERS_PORT = "workers connect to the port of --grpc-port (8099 by default)"
+#: The end of many a sentence to a worker.
+WORKERS_PORT: Final = "workers connect to the port of --grpc-port (8099 by default)"
 _HTTP1_REQUEST = re.compile(rb"[A-Z]{1,16}(?: |$)")
 _HTTP1_RESPONSE = re.compile(rb"HTTP/1\.")
 #: A record of a handshake or an alert, in any version (RFC 8446, section 5.1).
@@ -103,16 +104,21 @@ async def read_for(seconds: float, stream: trio.abc.Stream) -> bytes:
 def server_of(first: bytes) -> str:
     """What a server is that is no gRPC server, by what it says first, and what to do; goes on after its address."""
     if not first:
-        return f"closed the connection without a word: does it speak TLS, or is it another port? {_WORKERS_PORT}"
+        return f"closed the connection without a word: does it speak TLS, or is it another port? {WORKERS_PORT}"
     if _TLS_RECORD.match(first) or _WANTS_TLS.match(first):
         return SPEAKS_TLS
     if _HTTP1_RESPONSE.match(first):
         said = _words_of(first)
         return (
             "speaks HTTP/1.1 and not gRPC: that is probably Orchy's REST port, or its gossip port;"
-            f" {_WORKERS_PORT}{f'. It said: {said}' if said else ''}"
+            f" {WORKERS_PORT}{f'. It said: {said}' if said else ''}"
         )
-    return f"does not speak gRPC: {_WORKERS_PORT}"
+    return f"does not speak gRPC: {WORKERS_PORT}"
+
+
+def answered_in_http2(status: str) -> str:
+    """What a server is that speaks HTTP/2 but no gRPC, by the HTTP status of its answer."""
+    return f"speaks HTTP/2 but not gRPC (it answered {status or 'nothing'}): {WORKERS_PORT}"
 
 
 #: Of a server that wants TLS where the worker has none, after its address.
@@ -120,10 +126,10 @@ SPEAKS_TLS: Final = "speaks TLS and this worker does not: give Worker(..., tls=T
 #: Of a server that has no TLS where the worker wants it, after its address.
 SPEAKS_NO_TLS: Final = (
     "does not speak TLS: leave tls out of Worker(...), or start the server with --grpc-tls-cert and --grpc-tls-key;"
-    f" or it is another port: {_WORKERS_PORT}"
+    f" or it is another port: {WORKERS_PORT}"
 )
 #: Of a server that has TLS and no HTTP/2, after its address.
-SPEAKS_NO_HTTP2: Final = f"does not speak HTTP/2, though it has TLS, so it is no port for workers: {_WORKERS_PORT}"
+SPEAKS_NO_HTTP2: Final = f"does not speak HTTP/2, though it has TLS, so it is no port for workers: {WORKERS_PORT}"
 
 
 def _words_of(first: bytes) -> str:
