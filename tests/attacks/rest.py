@@ -210,6 +210,22 @@ def rest_tiny_chunks(target: Target) -> str:
     return "each refused"
 
 
+@attack("bodies of 10 MB that are millions of values, sound and broken")
+def rest_many_values(target: Target) -> str:
+    many = [b"[],", b"{},", b"1,", b'"",', b'"a",[1],', b'{"a":1},']
+    bodies = [
+        b'{"name": "w", "input": [' + part * (9_900_000 // len(part)) + end for part in many for end in (b"1]}", b"x")
+    ]
+    headers = {"Host": "localhost", "Content_Type": "application/json"}
+    for body in bodies:
+        for path in ("/flow/execute", "/workflow/validate"):
+            status, _ = ask(target.node, "POST", path, body, **headers)
+            assert status == 413, f"{path} {body[:40]!r}: {status}"
+    text = json.dumps({"name": "w", "input": "a, b, [c]; " * 800_000}).encode()
+    assert ask(target.node, "POST", "/flow/execute", text, **headers)[0] == 404  # long, and let in
+    return f"{2 * len(bodies)} refused before they were read"
+
+
 @attack("60 request heads that dribble, a byte each 0.3 s")
 def rest_dribbled_heads(target: Target) -> str:
     began = time.monotonic()

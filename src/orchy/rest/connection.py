@@ -23,6 +23,7 @@ import h11
 import trio
 
 from orchy.rest.answers import encode, error_body, headers_of
+from orchy.rest.bodies import VALUES_MAX, has_too_many_values
 from orchy.rest.boundedlog import BoundedLog
 from orchy.rest.guard import Guard, path_of
 from orchy.rest.refusal import Refusal, shown
@@ -285,6 +286,8 @@ class Connection:
                 if parts % PARTS_IN_A_ROW == 0:
                     await trio.lowlevel.checkpoint()
             elif isinstance(event, h11.EndOfMessage):
+                if has_too_many_values(body):
+                    raise _Refused(Refusal(413, "values", f"the body has more than {VALUES_MAX:,} values"))
                 return bytes(body)
             else:
                 raise h11.RemoteProtocolError("the body does not end")
