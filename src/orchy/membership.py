@@ -213,11 +213,6 @@ class GossipMembership:
         """Members may be found there."""
         self._gossip.feed(Reconnect(tuple(addresses)))
 
-    @property
-    def joined(self) -> bool:
-        """Whether it has joined what it was told to."""
-        return self._gossip.machine.joined
-
     async def announced(self) -> None:
         """Returns when this node is of a cluster, its own or another; or after a second: it goes on trying."""
         with trio.move_on_after(FIRST_JOIN_SECONDS):
@@ -244,8 +239,10 @@ class GossipMembership:
         match event:
             case Joined(member):
                 log.info("%s joined, at %s", member.name, _shown(member.address))
+                self._look_up(member)
             case Changed(member):
                 log.debug("%s says: %s", member.name, unpack_profile(member.meta))
+                self._look_up(member)
             case Suspected(member, source):
                 log.warning("%s is suspected: it did not answer %s", member.name, source)
                 return self._note()
@@ -290,6 +287,11 @@ class GossipMembership:
             case NameTaken():
                 raise AssertionError("this node holds its name in the store, and does not yield")
         return self._changed()
+
+    def _look_up(self, record: Record) -> None:
+        """A member whose registration is over, as it could not renew it for a while, may be back."""
+        if not self._member(record).registered:
+            self._registry.read_soon()
 
     def _refused(self, error: OrchyError) -> None:
         """A node of which the operator said that it is of this cluster says it is not.

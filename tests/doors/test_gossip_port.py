@@ -15,6 +15,7 @@ from orchy.swim.machine import Swim
 from orchy.swim.messages import Dead, Join, Ping, Suspect
 from orchy.swim.parameters import PROFILES
 from orchy.swim.udp import FIRST_FRAME_BYTES_MAX, INBOUND_STREAMS_MAX, Driver, boottime, open_sockets
+from tests.swim.test_gossip_values import EACH, mangled, pack_strange
 
 HANG_SECONDS = 30
 PACKETS = 3_000
@@ -90,6 +91,28 @@ async def test_random_and_damaged_datagrams(two, seed):
     assert sum(count for what, count in counts.items() if what.startswith("dropped")) > PACKETS / 2
     assert len(counts) < 30
     await two.wait_for(lambda: two.quiet)
+
+
+async def test_each_field_of_each_message_with_each_type(two):
+    """As packets and as frames, sealed as a member's are."""
+    envelope, driver = Envelope("doors"), two.drivers[0]
+    bodies = [packed for message in EACH for fields in mangled(message) if (packed := pack_strange(fields)) is not None]
+    packets = [packet for body in bodies if len(packet := envelope.seal(b"\x91" + body)) <= 1_200]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number, packet in enumerate(packets):
+            sender.sendto(packet, ("127.0.0.1", two.ports[0]))
+            if number % 50 == 0:
+                await trio.sleep(0.005)
+    for packet in packets[::20]:
+        with trio.fail_after(HANG_SECONDS):
+            async with await trio.open_tcp_stream("127.0.0.1", two.ports[0]) as stream:
+                await stream.send_all(len(packet).to_bytes(4, "big") + packet)
+                await stream.send_eof()
+                while await stream.receive_some(65_536):
+                    pass
+    assert len(packets) > 1_000
+    await two.wait_for(lambda: two.machines[0].counts["dropped: malformed"] > len(packets) / 2)
+    assert driver.counts["errors"] == 0
 
 
 @pytest.mark.parametrize(

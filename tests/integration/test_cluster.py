@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import redis
 
 pytestmark = pytest.mark.real
 
@@ -155,6 +156,30 @@ def test_a_second_terminal_joins_the_embedded_store(orchy_server, wait_for):
 def test_nodes_of_one_store_find_each_other(orchy_server, redis_flags, wait_for):
     nodes = [orchy_server(*redis_flags, "--node-name", name).start() for name in ("a", "b")]
     wait_for(lambda: all(even(node, ["a", "b"]) for node in nodes))
+
+
+def test_settings_that_the_store_lost_are_written_again(cluster, redis_flags, orchy_server, valkey_port, wait_for):
+    (first,) = cluster(1)
+    key = f"{{{redis_flags[-1]}}}:settings"
+    with redis.Redis(port=valkey_port) as client:
+        identity = client.hget(key, "identity")
+        client.delete(key)
+        wait_for(lambda: client.hget(key, "identity") == identity)
+    join = ["--cluster-address", f"127.0.0.1:{first.gossip_port}"]
+    second = orchy_server(*redis_flags, *join, "--node-name", "second").start()
+    wait_for(lambda: even(second, ["node-0", "second"]))
+
+
+def test_another_store_is_refused(cluster, orchy_server, redis_flags):
+    (first,) = cluster(1)
+    join = ["--cluster-address", f"127.0.0.1:{first.gossip_port}", "--node-name", "b"]
+    own = orchy_server(*join, "--namespace", redis_flags[-1])
+    own.start()  # it asks where the store is, and has it
+    assert own.stop() == 0
+    other = [*redis_flags[:-1], redis_flags[-1] + "-other"]
+    said = refused(orchy_server(*other, *join), 2)  # the same Redis, and another namespace in it
+    assert "--namespace" in said
+    assert states(first)["b"] == "left"
 
 
 def test_a_killed_node_is_not_missed(cluster, start_worker, wait_for):
