@@ -23,6 +23,7 @@ from orchy.flow import draft, machine
 from orchy.flow.effects import CancelTimer
 from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
+from orchy.flow.recent import RecentEvents
 from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
 from orchy.rpc.work import _Session
@@ -236,7 +237,7 @@ def events_sent_again_count_again() -> AbstractContextManager[None]:
     numbers = count()
 
     def mutated(made: Any, event: EventReceived) -> Any:
-        made.recent_event_ids = ()
+        made.recent_events = RecentEvents()
         again = replace(event, event_id=f"{event.event_id}{next(numbers)}")
         return take_event(made, again)
 
