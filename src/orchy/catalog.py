@@ -14,7 +14,7 @@ import attrs
 import msgspec
 import trio
 
-from orchy.errors import InvalidInput, NotFound, OrchyError, Problem
+from orchy.errors import DefinitionMissing, InvalidInput, NotFound, OrchyError, Problem
 from orchy.flow.definition import ActionDefinition, Workflow
 from orchy.flow.graph import Graph
 from orchy.flow.system import SystemAction
@@ -124,6 +124,16 @@ class Catalog:
             return self._compile(stored)
         self._graphs.move_to_end(key)
         return graph
+
+    async def graph_of_flow(self, name: str, version: int) -> Graph:
+        """The compiled workflow that a flow runs on. Raises DefinitionMissing."""
+        try:
+            return await self.graph(name, version)
+        except NotFound as missing:
+            raise DefinitionMissing(
+                f"{missing}, and flows run on it: the store has lost it, or was restored without it; put it back into"
+                " the store, and they go on"
+            ) from None
 
     def compiled(self, name: str, version: int) -> Graph | None:
         """What `graph` gives, if it is at hand."""

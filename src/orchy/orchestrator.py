@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID, uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.catalog import Catalog
@@ -16,12 +17,14 @@ from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS, JSON
 from orchy.flow.events import Cancel, Completed, EventReceived, Failed, Pause, Resume, TimerFired, TimerKind
 from orchy.flow.execution import Flow, Phase
 from orchy.flow.graph import Graph
+from orchy.flow.limits import EVENT_ID_CHARS_MAX, USUAL, Limits
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.mailbox import Letter
 from orchy.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE, Mover
 from orchy.ports import NoTakers, Observer, Takers, Wakeups
 from orchy.queries import FlowView, view_of
+from orchy.starting import Begun, Wanted, same_start
 from orchy.store.base import BATCH_MAX, DueTimer, FlowStore, TimerKey, TimerSetting
 from orchy.tasks import Together, gather
 from orchy.transition import EncodeAction
@@ -38,6 +41,17 @@ class Result(Struct, frozen=True):
     output: JSON = None
     error: str | None = None
     worker: str = ""
+
+
+class Delivery(Struct, frozen=True):
+    """What became of an event; true if a wait took it, else it is kept for one to come. `duplicate`: its id had been
+    there before, and this is what was answered then."""
+
+    delivered: bool
+    duplicate: bool = False
+
+    def __bool__(self) -> bool:
+        return self.delivered
 
 
 class Orchestrator:
@@ -59,6 +73,7 @@ class Orchestrator:
         default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         batch_size: int = BATCH_MAX,
         new_uuid: Callable[[], UUID] = uuid4,
+        limits: Limits = USUAL,
     ) -> None:
         self._store = store
         self._catalog = catalog
@@ -66,7 +81,7 @@ class Orchestrator:
         self._observer = observer
         self._default_timeout_seconds = default_timeout_seconds
         self._new_uuid = new_uuid
-        self._starts: Together[tuple[Graph, JSON, str | None], str] = Together(self.start_all)
+        self._starts: Together[Wanted, Begun] = Together(self.start_all)
         self._mover = Mover(
             store=store,
             catalog=catalog,
@@ -80,49 +95,71 @@ class Orchestrator:
             retain_ms=round(retention_seconds * 1000),
             default_timeout_seconds=default_timeout_seconds,
             batch_size=batch_size,
+            limits=limits,
         )
 
     # What users ask for.
 
     async def execute(self, name: str, input: JSON, version: int | None = None, flow_id: str | None = None) -> str:
-        """Start a flow and answer its id; it is durable then. A `flow_id` that exists starts nothing.
+        """The id alone of what `begin` answers."""
+        return (await self.begin(name, input, version, flow_id)).flow_id
 
-        Raises NotFound (workflow or version), InvalidInput (`flow_id`), and what the store raises.
+    async def begin(self, name: str, input: JSON, version: int | None = None, flow_id: str | None = None) -> Begun:
+        """Start a flow; it is durable then. A `flow_id` that exists starts nothing, and is answered as not created.
+
+        Raises NotFound (workflow or version), InvalidInput (`flow_id`), WrongState (the `flow_id` is that of another
+        workflow, another version than the one given here, or another input), and what the store raises.
         """
-        return await self.start(await self._catalog.graph_to_start(name, version), input, flow_id)
+        graph = await self._catalog.graph_to_start(name, version)
+        return await self._starts.do(Wanted(graph, input, flow_id, version is not None))
 
-    async def start(self, graph: Graph, input: JSON, flow_id: str | None = None) -> str:
-        """The same on a workflow that the caller has looked up."""
-        return await self._starts.do((graph, input, flow_id))
-
-    async def start_all(self, wanted: Sequence[tuple[Graph, JSON, str | None]]) -> list[str | OrchyError]:
-        """Many of these, side by side: the id of each, or why it was not started, in their order."""
-        outcomes: list[str | OrchyError] = []
-        flows: dict[str, tuple[Graph, Flow]] = {}  # of several with one id, the first
-        for graph, input, flow_id in wanted:
+    async def start_all(self, wanted: Sequence[Wanted]) -> list[Begun | OrchyError]:
+        """Many of these, side by side: of each what `begin` would answer or raise, in their order."""
+        outcomes: dict[int, Begun | OrchyError] = {}
+        firsts: dict[str, int] = {}  # of several with one id, the first
+        again: list[int] = []
+        flows: dict[int, tuple[Graph, Flow, bool]] = {}
+        for index, (graph, input, flow_id, version_given) in enumerate(wanted):
             try:
                 flow = self._new_flow(graph, input, flow_id)
             except InvalidInput as error:
-                outcomes.append(error)
-            else:
-                outcomes.append(flow.id)
-                flows.setdefault(flow.id, (graph, flow))
+                outcomes[index] = error
+                continue
+            flows[index] = (graph, flow, version_given)
+            if firsts.setdefault(flow.id, index) != index:
+                again.append(index)
+        outcomes.update(await self._start_in_groups({index: flows[index] for index in firsts.values()}))
+        for index in again:
+            _, flow, version_given = flows[index]
+            first = outcomes[firsts[flow.id]]
+            _, there, _ = flows[firsts[flow.id]]
+            outcomes[index] = first
+            try:
+                if isinstance(first, Begun):
+                    there = replace(there, workflow_version=first.version)
+                    outcomes[index] = same_start(there, flow, version_given=version_given)
+                elif isinstance(first, WrongState):  # which this one may fit
+                    outcomes[index] = await self._mover.start(*flows[index][:2], version_given=version_given)
+            except OrchyError as error:
+                outcomes[index] = error
+        return [outcomes[index] for index in range(len(wanted))]
+
+    async def _start_in_groups(self, flows: Mapping[int, tuple[Graph, Flow, bool]]) -> dict[int, Begun | OrchyError]:
         left = list(flows.values())
         groups = [left[first : first + FLOWS_AT_ONCE] for first in range(0, len(left), FLOWS_AT_ONCE)]
         unreached = False
 
-        async def start(group: Sequence[tuple[Graph, Flow]]) -> Sequence[OrchyError | None]:
+        async def start(group: Sequence[tuple[Graph, Flow, bool]]) -> Sequence[Begun | OrchyError]:
             nonlocal unreached
             if unreached:
                 not_begun = "not begun, as the store was not reached for another start of the batch"
                 return [StoreUnavailable(not_begun)] * len(group)
-            errors = await self._mover.start_all(group)
-            unreached = any(isinstance(error, StoreUnavailable | OutcomeUnknown) for error in errors)
-            return errors
+            outcomes = await self._mover.start_all(group)
+            unreached = any(isinstance(outcome, StoreUnavailable | OutcomeUnknown) for outcome in outcomes)
+            return outcomes
 
-        reasons = [reason for group in await gather(start, groups, GROUPS_AT_ONCE) for reason in group]
-        refused = {flow_id: reason for flow_id, reason in zip(flows, reasons, strict=True) if reason is not None}
-        return [outcome if isinstance(outcome, OrchyError) else refused.get(outcome, outcome) for outcome in outcomes]
+        started = [outcome for group in await gather(start, groups, GROUPS_AT_ONCE) for outcome in group]
+        return dict(zip(flows, started, strict=True))
 
     def _new_flow(self, graph: Graph, input: JSON, flow_id: str | None) -> Flow:
         if flow_id is not None:
@@ -132,8 +169,8 @@ class Orchestrator:
     async def push(self, result: Result) -> Verdict | None:
         """Take a worker's result in. None: there is no such flow (it may have been removed after its end).
 
-        Raises InvalidInput for an action that the flow does not have, and what the store raises; then the
-        result may be pushed again.
+        Raises InvalidInput for an action that the flow does not have, and what the store raises (DefinitionMissing
+        too); then the result may be pushed again.
         """
         try:
             verdict = (await self._mover.post(result.flow_id, Letter(_event_of(result))))[0]
@@ -169,7 +206,7 @@ class Orchestrator:
             flow = (await self._mover.flow(flow_id)).flow
             if not _is_with_workers(flow, action_id, attempt):  # as this node saw it last: another one may know better
                 flow = (await self._mover.flow(flow_id, seen=False)).flow
-            graph = await self._catalog.graph(flow.workflow, flow.workflow_version)
+            graph = await self._catalog.graph_of_flow(flow.workflow, flow.workflow_version)
         except NotFound:
             return False
         if not _is_with_workers(flow, action_id, attempt):
@@ -179,16 +216,20 @@ class Orchestrator:
         timer = TimerSetting(TimerKey(TimerKind.TIMEOUT, action_id, attempt, flow_id), math.ceil(seconds * 1000))
         return await self._store.extend(self._partition_of(flow_id), timer)
 
-    async def deliver(self, name: str, flow_id: str, event: str, data: JSON) -> bool:
-        """Give a flow an event: True if a wait took it, False if it is kept for one to come.
+    async def deliver(self, name: str, flow_id: str, event: str, data: JSON, event_id: str | None = None) -> Delivery:
+        """Give a flow an event. The same `event_id` again changes nothing, up to RECENT_EVENTS_MAX later events.
 
-        Raises NotFound, WrongState (the flow is over), InvalidInput (too many are kept).
+        Raises NotFound, WrongState (the flow is over), LimitReached (a WrongState: too many are kept), TooLarge,
+        InvalidInput (`event_id`).
         """
-        letter = Letter(EventReceived(event, data, self._new_uuid().hex[:16]), name)
+        if event_id is not None and not (0 < len(event_id) <= EVENT_ID_CHARS_MAX and event_id.isprintable()):
+            raise InvalidInput(f"an event's id is 1 to {EVENT_ID_CHARS_MAX} printable characters")
+        letter = Letter(EventReceived(event, data, event_id or self._new_uuid().hex[:16]), name)
         verdict, cached = await self._mover.post(flow_id, letter)
         if verdict is Verdict.REFUSED:
             raise WrongState(f"flow {flow_id} is {cached.flow.state} and takes no events")
-        return verdict is not Verdict.KEPT
+        again = verdict in (Verdict.DUPLICATE, Verdict.KEPT_BEFORE)
+        return Delivery(verdict in (Verdict.APPLIED, Verdict.DUPLICATE), again and not letter.unsure)
 
     async def pause(self, name: str, flow_id: str) -> FlowView:
         """Start nothing new. Pausing twice is as good as once. Raises NotFound, WrongState (it is over)."""
@@ -203,7 +244,10 @@ class Orchestrator:
         return await self._command(name, flow_id, Cancel(), "cancelled")
 
     async def fire(self, due: DueTimer) -> None:
-        """Handle a timer that is due. If it can't be (an error is raised), the store brings it back."""
+        """Handle a timer that is due. If it can't be (an error is raised), the store brings it back.
+
+        It is forgotten when its attempt is over, or the flow itself is gone, and for no other reason.
+        """
         key = due.key
         try:
             verdict, _ = await self._mover.post(key.flow_id, Letter(TimerFired(key.kind, key.action_id, key.attempt)))

@@ -21,7 +21,7 @@ from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Finished, Flow, KeptEvent, Phase, Running, State
 from orchy.flow.expressions import FlowContext
 from orchy.flow.graph import Graph
-from orchy.flow.limits import Limits, shortened
+from orchy.flow.limits import USUAL, Limits, shortened
 from orchy.flow.system import Await, Fail, Finish, Script, Sleep, SystemAction
 
 #: An evaluation that a crash cut off is begun again after this long.
@@ -59,7 +59,7 @@ class Rules:
     system_actions: Mapping[str, SystemAction]
     action_definitions: Mapping[str, ActionDefinition]
     default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
-    limits: Limits = Limits()
+    limits: Limits = USUAL
 
 
 class Changes(Struct, frozen=True):

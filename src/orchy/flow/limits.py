@@ -33,6 +33,10 @@ class Limits:
     flow_bytes_max: int = FLOW_BYTES_MAX
 
 
+#: Where nobody set others.
+USUAL = Limits()
+
+
 def shortened(text: str, chars_max: int = ERROR_CHARS_MAX) -> str:
     """The text, cut to its first `chars_max` characters with a note of how many there were."""
     return text if len(text) <= chars_max else f"{text[:chars_max]} ... (cut, it has {len(text):,} characters)"
