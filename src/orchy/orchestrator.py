@@ -111,7 +111,11 @@ class Orchestrator:
         workflow, another version than the one given here, or another input), and what the store raises.
         """
         graph = await self._catalog.graph_to_start(name, version)
-        return await self._starts.do(Wanted(graph, input, flow_id, version is not None))
+        return await self.start(Wanted(graph, input, flow_id, version is not None))
+
+    async def start(self, wanted: Wanted) -> Begun:
+        """The same on a workflow that the caller has looked up."""
+        return await self._starts.do(wanted)
 
     async def start_all(self, wanted: Sequence[Wanted]) -> list[Begun | OrchyError]:
         """Many of these, side by side: of each what `begin` would answer or raise, in their order."""

@@ -47,9 +47,9 @@ def same_start(there: Flow, wanted: Flow, *, version_given: bool, created: bool 
     if _encode(there.input) != _encode(wanted.input):
         differences.append(Problem("its input is another one", "/input"))
     if differences:
+        what = f"workflow {there.workflow!r} in version {there.workflow_version}"
         raise WrongState(
-            f"flow {there.id} is there already, and is another one: it runs {there.workflow!r} in version"
-            f" {there.workflow_version}; take another flowId",
-            differences,
+            f"flow {there.id} is there already and is another one, of {what}; take another flowId",
+            [Problem(f"flow {there.id} is of {what}", "/flowId"), *differences],
         )
     return Begun(there.id, created, there.workflow_version)

@@ -65,7 +65,11 @@ class Moved:
 
     def outgrown(self, commit: Commit, size_bytes: int, bytes_max: int) -> Moved:
         """The same flow on another way, to its failure: with the outputs of `commit` it would be larger than it may."""
-        outputs = {name: len(value) for name, value in commit.fields.items() if name.startswith(_OUTPUT_PREFIX)}
+        outputs = {
+            name: len(value) - value.index(b":") - 1
+            for name, value in commit.fields.items()
+            if name.startswith(_OUTPUT_PREFIX)
+        }
         largest = max(outputs, key=outputs.__getitem__)
         action_id = int(largest.removeprefix(_OUTPUT_PREFIX))
         other = Moved(self._graph, self.before, self._rules)

@@ -333,7 +333,8 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(autojump_clock, eng
     (a,) = await engine.poll("a")
     with trio.CancelScope() as scope:
         scope.cancel()
-        await engine.finish(a)
+        await engine.finish(a)  # what is on its way to the store is seen through
+        await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert await engine.finish(a) in (Verdict.APPLIED, Verdict.DUPLICATE)
     assert len(await engine.poll("b", wait_seconds=2)) == 1
