@@ -322,7 +322,7 @@ class Mover:
             if script is None:
                 return
             context = FlowContext(moved.flow.input, moved.flow.finished).as_json()
-            answer = await self._engine.evaluate(script.expression, context)
+            answer = await self._engine.evaluate(script.expression, context, moved.flow.workflow)
             if isinstance(answer, Evaluation):
                 moved.take(Evaluated(script.action_id, script.attempt, answer.output))
             else:

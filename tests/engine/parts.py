@@ -31,7 +31,7 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self.evaluated: list[str] = []
 
-    async def evaluate(self, expression: str, context: Any) -> Evaluation | ScriptFailure:
+    async def evaluate(self, expression: str, context: Any, workflow: str = "") -> Evaluation | ScriptFailure:
         await trio.lowlevel.checkpoint()
         self.evaluated.append(expression)
         verb, _, word = expression.partition(" ")
