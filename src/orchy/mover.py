@@ -29,9 +29,7 @@ from orchy.errors import (
 )
 from orchy.flow.draft import Rules
 from orchy.flow.events import Evaluated, EvaluationFailed, Started
-from orchy.flow.execution import Flow
 from orchy.flow.expressions import FlowContext
-from orchy.flow.graph import Graph
 from orchy.flow.limits import USUAL, Limits
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
@@ -39,7 +37,7 @@ from orchy.flowcache import CachedFlow, FlowCache
 from orchy.mailbox import Letter, Mailbox, Mailboxes
 from orchy.ports import Observer, Takers, Wakeups
 from orchy.queries import load_flow
-from orchy.starting import Begun, same_start
+from orchy.starting import Begun, NewFlow, same_start
 from orchy.store.base import Committed, FlowStore
 from orchy.tasks import gather
 from orchy.transition import EncodeAction, Moved
@@ -98,15 +96,18 @@ class Mover:
 
     # Starts.
 
-    async def start(self, graph: Graph, flow: Flow, *, version_given: bool = False, unsure: bool = False) -> Begun:
+    async def start(self, new: NewFlow) -> Begun:
         """Make a flow; it is durable then. One whose id exists is left as it is.
 
-        Raises WrongState if that one is another flow (see `same_start`), and what the store raises. `unsure`: it may
-        have been made by this very start, whose answer was lost; a flow that is found then counts as made by it.
+        Raises WrongState if that one is another flow (see `same_start`), and what the store raises. After a try whose
+        answer was lost, a flow that is found counts as made by it.
         """
+        flow, unsure = new.flow, isinstance(new.first_try, OutcomeUnknown)
+        if isinstance(new.first_try, VersionConflict):
+            return await self._started_before(new, unsure)
         rules = await self._rules()
         for _ in range(TRIES_MAX):
-            moved = Moved(graph, flow, rules)
+            moved = Moved(new.graph, flow, rules)
             moved.take(Started())
             await self._evaluate(moved)
             prepared = self._commits.prepare(moved, expected_version=0)
@@ -114,11 +115,11 @@ class Mover:
             try:
                 committed = await self._commit(prepared)
             except VersionConflict:
-                return await self._started_before(flow, version_given, unsure)
+                return await self._started_before(new, unsure)
             except OutcomeUnknown as unknown:
                 unsure = True
                 try:
-                    there = await self._there(flow, version_given, unsure)
+                    there = await self._there(new, unsure)
                 except StoreError:
                     raise OutcomeUnknown(f"flow {flow.id} may have been started: {unknown}") from None
                 if there is not None:
@@ -127,34 +128,33 @@ class Mover:
             return self._started(prepared, committed)
         raise StoreUnavailable(f"flow {flow.id} could not be started: the store lost its answer {TRIES_MAX} times")
 
-    async def _started_before(self, flow: Flow, version_given: bool, created: bool) -> Begun:
+    async def _started_before(self, new: NewFlow, created: bool) -> Begun:
         # What is not there any more was removed a short while ago; nobody knows what it was.
-        return await self._there(flow, version_given, created) or Begun(flow.id, created, flow.workflow_version)
+        return await self._there(new, created) or Begun(new.flow.id, created, new.flow.workflow_version)
 
-    async def _there(self, flow: Flow, version_given: bool, created: bool) -> Begun | None:
+    async def _there(self, new: NewFlow, created: bool) -> Begun | None:
         try:
-            there = await load_flow(self._store, self._partition_of(flow.id), flow.id)
+            there = await load_flow(self._store, self._partition_of(new.flow.id), new.flow.id)
         except NotFound:
             return None
-        return same_start(there.flow, flow, version_given=version_given, created=created)
+        return same_start(there.flow, new.flow, version_given=new.version_given, created=created)
 
     def _started(self, prepared: Prepared, committed: Committed) -> Begun:
         self._observer.flow_started()
         flow = self._after(prepared, committed).flow
         return Begun(flow.id, True, flow.workflow_version)
 
-    async def start_all(self, flows: Sequence[tuple[Graph, Flow, bool]]) -> list[Begun | OrchyError]:
-        """Make flows whose commits leave together (callers keep to FLOWS_AT_ONCE): of each what `start` answers, or
-        raises. The third part of each says whether the caller named the version."""
+    async def start_all(self, flows: Sequence[NewFlow]) -> list[Begun | OrchyError | NewFlow]:
+        """Make flows whose commits leave together (callers keep to FLOWS_AT_ONCE): of each what `start` answers or
+        raises, or itself where more is to be done than one commit: `start` does it."""
         rules = await self._rules()
-        outcomes: dict[int, Begun | OrchyError] = {}
-        long_way: dict[int, StoreError | None] = {}  # with what came of a first try
+        outcomes: dict[int, Begun | OrchyError | NewFlow] = {}
         prepared: dict[int, Prepared] = {}
-        for index, (graph, flow, _) in enumerate(flows):
-            moved = Moved(graph, flow, rules)
+        for index, new in enumerate(flows):
+            moved = Moved(new.graph, new.flow, rules)
             moved.take(Started())
             if moved.has_scripts:
-                long_way[index] = None
+                outcomes[index] = new
             else:
                 one = self._commits.prepare(moved, expected_version=0)
                 assert one is not None
@@ -163,22 +163,9 @@ class Mover:
             if isinstance(outcome, Committed):
                 outcomes[index] = self._started(prepared[index], outcome)
             elif isinstance(outcome, VersionConflict | OutcomeUnknown):
-                long_way[index] = outcome
+                outcomes[index] = flows[index]._replace(first_try=outcome)
             else:
                 outcomes[index] = outcome
-
-        async def start(index: int) -> None:
-            graph, flow, version_given = flows[index]
-            try:
-                if isinstance(long_way[index], VersionConflict):
-                    outcomes[index] = await self._started_before(flow, version_given, created=False)
-                    return
-                unsure = long_way[index] is not None
-                outcomes[index] = await self.start(graph, flow, version_given=version_given, unsure=unsure)
-            except OrchyError as error:
-                outcomes[index] = error
-
-        await gather(start, long_way)
         return [outcomes[index] for index in range(len(flows))]
 
     # Events.

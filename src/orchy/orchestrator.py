@@ -16,7 +16,6 @@ from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, Sto
 from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS, JSON
 from orchy.flow.events import Cancel, Completed, EventReceived, Failed, Pause, Resume, TimerFired, TimerKind
 from orchy.flow.execution import Flow, Phase
-from orchy.flow.graph import Graph
 from orchy.flow.limits import EVENT_ID_CHARS_MAX, USUAL, Limits
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
@@ -24,12 +23,13 @@ from orchy.mailbox import Letter
 from orchy.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE, Mover
 from orchy.ports import NoTakers, Observer, Takers, Wakeups
 from orchy.queries import FlowView, view_of
-from orchy.starting import Begun, Wanted, same_start
+from orchy.starting import Begun, NewFlow, Wanted, same_start
 from orchy.store.base import BATCH_MAX, DueTimer, FlowStore, TimerKey, TimerSetting
 from orchy.tasks import Together, gather
 from orchy.transition import EncodeAction
 
 _FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_FLOW_ID_RULE = "a flowId is 1 to 128 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit"
 
 
 class Result(Struct, frozen=True):
@@ -81,7 +81,7 @@ class Orchestrator:
         self._observer = observer
         self._default_timeout_seconds = default_timeout_seconds
         self._new_uuid = new_uuid
-        self._starts: Together[Wanted, Begun] = Together(self.start_all)
+        self._starts: Together[Wanted, Begun | NewFlow] = Together(self._start_together)
         self._mover = Mover(
             store=store,
             catalog=catalog,
@@ -115,60 +115,69 @@ class Orchestrator:
 
     async def start(self, wanted: Wanted) -> Begun:
         """The same on a workflow that the caller has looked up."""
-        return await self._starts.do(wanted)
+        outcome = await self._starts.do(wanted)
+        # A script, or a second try, is the business of this caller: the others of the turn have their answers.
+        return await self._mover.start(outcome) if isinstance(outcome, NewFlow) else outcome
 
     async def start_all(self, wanted: Sequence[Wanted]) -> list[Begun | OrchyError]:
         """Many of these, side by side: of each what `begin` would answer or raise, in their order."""
-        outcomes: dict[int, Begun | OrchyError] = {}
+        outcomes = await self._start_together(wanted)
+        left: dict[str, list[int]] = {}
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, NewFlow):
+                left.setdefault(outcome.flow.id, []).append(index)
+
+        async def finish(indexes: Sequence[int]) -> None:  # those of one id in their order
+            for index in indexes:
+                outcome = outcomes[index]
+                assert isinstance(outcome, NewFlow)
+                try:
+                    outcomes[index] = await self._mover.start(outcome)
+                except OrchyError as error:
+                    outcomes[index] = error
+
+        await gather(finish, left.values())
+        return [outcome for outcome in outcomes if not isinstance(outcome, NewFlow)]
+
+    async def _start_together(self, wanted: Sequence[Wanted]) -> list[Begun | OrchyError | NewFlow]:
+        """As far as one commit for each goes: what is left is given back as a flow to be made."""
+        outcomes: dict[int, Begun | OrchyError | NewFlow] = {}
+        flows: dict[int, NewFlow] = {}
         firsts: dict[str, int] = {}  # of several with one id, the first
-        again: list[int] = []
-        flows: dict[int, tuple[Graph, Flow, bool]] = {}
-        for index, (graph, input, flow_id, version_given) in enumerate(wanted):
-            try:
-                flow = self._new_flow(graph, input, flow_id)
-            except InvalidInput as error:
-                outcomes[index] = error
+        for index, one in enumerate(wanted):
+            if one.flow_id is not None and not _FLOW_ID.fullmatch(one.flow_id):
+                outcomes[index] = InvalidInput(_FLOW_ID_RULE)
                 continue
-            flows[index] = (graph, flow, version_given)
-            if firsts.setdefault(flow.id, index) != index:
-                again.append(index)
+            workflow = one.graph.workflow
+            flow = Flow(one.flow_id or str(self._new_uuid()), workflow.name, workflow.version, one.input)
+            flows[index] = NewFlow(one.graph, flow, one.version_given)
+            firsts.setdefault(flow.id, index)
         outcomes.update(await self._start_in_groups({index: flows[index] for index in firsts.values()}))
-        for index in again:
-            _, flow, version_given = flows[index]
-            first = outcomes[firsts[flow.id]]
-            _, there, _ = flows[firsts[flow.id]]
-            outcomes[index] = first
-            try:
-                if isinstance(first, Begun):
-                    there = replace(there, workflow_version=first.version)
-                    outcomes[index] = same_start(there, flow, version_given=version_given)
-                elif isinstance(first, WrongState):  # which this one may fit
-                    outcomes[index] = await self._mover.start(*flows[index][:2], version_given=version_given)
-            except OrchyError as error:
-                outcomes[index] = error
+        for index, new in flows.items():
+            first = firsts[new.flow.id]
+            if index != first:
+                outcomes[index] = _again(new, flows[first], outcomes[first])
         return [outcomes[index] for index in range(len(wanted))]
 
-    async def _start_in_groups(self, flows: Mapping[int, tuple[Graph, Flow, bool]]) -> dict[int, Begun | OrchyError]:
+    async def _start_in_groups(self, flows: Mapping[int, NewFlow]) -> dict[int, Begun | OrchyError | NewFlow]:
         left = list(flows.values())
         groups = [left[first : first + FLOWS_AT_ONCE] for first in range(0, len(left), FLOWS_AT_ONCE)]
         unreached = False
 
-        async def start(group: Sequence[tuple[Graph, Flow, bool]]) -> Sequence[Begun | OrchyError]:
+        async def start(group: Sequence[NewFlow]) -> Sequence[Begun | OrchyError | NewFlow]:
             nonlocal unreached
             if unreached:
                 not_begun = "not begun, as the store was not reached for another start of the batch"
                 return [StoreUnavailable(not_begun)] * len(group)
             outcomes = await self._mover.start_all(group)
-            unreached = any(isinstance(outcome, StoreUnavailable | OutcomeUnknown) for outcome in outcomes)
+            unreached = any(
+                isinstance(one.first_try if isinstance(one, NewFlow) else one, StoreUnavailable | OutcomeUnknown)
+                for one in outcomes
+            )
             return outcomes
 
         started = [outcome for group in await gather(start, groups, GROUPS_AT_ONCE) for outcome in group]
         return dict(zip(flows, started, strict=True))
-
-    def _new_flow(self, graph: Graph, input: JSON, flow_id: str | None) -> Flow:
-        if flow_id is not None:
-            check_flow_id(flow_id)
-        return Flow(flow_id or str(self._new_uuid()), graph.workflow.name, graph.workflow.version, input)
 
     async def push(self, result: Result) -> Verdict | None:
         """Take a worker's result in. None: there is no such flow (it may have been removed after its end).
@@ -278,9 +287,13 @@ def _event_of(result: Result) -> Completed | Failed:
     return Failed(result.action_id, result.attempt, result.error, result.worker)
 
 
-def check_flow_id(flow_id: str) -> None:
-    """Raises InvalidInput unless it is 1-128 of A-Z a-z 0-9 . _ - and begins with a letter or digit."""
-    if not _FLOW_ID.fullmatch(flow_id):
-        raise InvalidInput(
-            "a flowId is 1 to 128 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit"
-        )
+def _again(new: NewFlow, first: NewFlow, outcome: Begun | OrchyError | NewFlow) -> Begun | OrchyError | NewFlow:
+    """What comes of a start whose id an earlier one has that is asked for at the same time, and came to `outcome`."""
+    if isinstance(outcome, Begun):
+        there = replace(first.flow, workflow_version=outcome.version)
+        try:
+            return same_start(there, new.flow, version_given=new.version_given)
+        except WrongState as another:
+            return another
+    # Where the earlier one is another flow than the one that is there, this may be the same; else they fail together.
+    return new if isinstance(outcome, NewFlow | WrongState) else outcome

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from orchy.errors import Problem, WrongState
+from orchy.errors import Problem, StoreError, WrongState
 from orchy.flow.definition import JSON
 from orchy.flow.execution import Flow
 from orchy.flow.graph import Graph
@@ -22,6 +22,15 @@ class Wanted(NamedTuple):
     input: JSON
     flow_id: str | None = None
     version_given: bool = False
+
+
+class NewFlow(NamedTuple):
+    """A flow that is to be made. `first_try`: what came of a commit, where one was tried and did not settle it."""
+
+    graph: Graph
+    flow: Flow
+    version_given: bool = False
+    first_try: StoreError | None = None
 
 
 class Begun(Struct, frozen=True):

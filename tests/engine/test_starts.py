@@ -418,3 +418,48 @@ async def test_rest_says_what_is_there(autojump_clock, watched, client, user):
     assert status == 409
     assert answer["details"][0] == {"message": "flow f is of workflow 'w' in version 1", "pointer": "/flowId"}
     assert answer["details"][1] == {"message": "its input is another one", "pointer": "/input"}
+
+
+async def test_a_start_does_not_wait_for_the_scripts_of_another(autojump_clock, engine, user, monkeypatch):
+    script = {"id": 1, "type": "system", "name": "javascript", "expression": "set x"}
+    await engine.save(script, name="slow")
+    await engine.save(user(1, "a"))
+    evaluate = engine.scripts.evaluate
+
+    async def slowly(*args):
+        await trio.sleep(20)
+        return await evaluate(*args)
+
+    monkeypatch.setattr(engine.scripts, "evaluate", slowly)
+    times = {}
+
+    async def begin(name, flow_id):
+        assert await engine.orchestrator.begin(name, {}, flow_id=flow_id) == Begun(flow_id, True, 1)
+        times[flow_id] = trio.current_time()
+
+    began = trio.current_time()
+    async with trio.open_nursery() as clients:
+        for number in range(5):
+            clients.start_soon(begin, "slow", f"slow-{number}")
+            clients.start_soon(begin, "w", f"quick-{number}")
+    assert {flow_id: round(at - began) for flow_id, at in times.items()} == {
+        **{f"slow-{number}": 20 for number in range(5)},
+        **{f"quick-{number}": 0 for number in range(5)},
+    }
+
+
+async def test_a_start_whose_client_leaves_does_not_hold_up_the_others_of_its_turn(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    await watched.catalog.newest_version("w")
+    begun = []
+
+    async def begin(number, seconds):
+        with trio.move_on_after(seconds):
+            begun.append(await watched.orchestrator.begin("w", {}, flow_id=f"f-{number}"))
+
+    async with trio.open_nursery() as clients:
+        for number in range(10):
+            clients.start_soon(begin, number, 0.5 if number < 3 else 30)
+    assert {one.flow_id for one in begun} >= {f"f-{number}" for number in range(3, 10)}
+    assert all(one.created for one in begun)
+    assert len(await ids(watched)) == watched.observer.started == 10

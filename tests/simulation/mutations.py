@@ -274,10 +274,11 @@ def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
     """A start whose answer was lost is answered as if it had been made."""
     start = Mover.start
 
-    async def mutated(self: Any, graph: Any, flow: Any, **more: Any) -> Begun:
-        with suppress(OutcomeUnknown):
-            return await start(_Once(self), graph, flow, **more)  # type: ignore[arg-type]
-        return Begun(flow.id, True, flow.workflow_version)
+    async def mutated(self: Any, new: Any) -> Begun:
+        if not isinstance(new.first_try, OutcomeUnknown):
+            with suppress(OutcomeUnknown):
+                return await start(_Once(self), new)  # type: ignore[arg-type]
+        return Begun(new.flow.id, True, new.flow.workflow_version)
 
     return _replaced(Mover, "start", mutated)
 
