@@ -177,14 +177,15 @@ class Mover:
         """
         prepared = self._prepare_at_once(flow_id, [letter], await self._rules())
         if prepared is None or await self._commit_prepared([prepared]):
-            await self._wait_in_line(flow_id, letter)
+            await self.wait_in_line(flow_id, letter)
         if isinstance(letter.answer, OrchyError):
             raise letter.answer
         assert letter.answer is not None
         assert letter.flow is not None
         return letter.answer, letter.flow
 
-    async def _wait_in_line(self, flow_id: str, letter: Letter) -> None:
+    async def wait_in_line(self, flow_id: str, letter: Letter) -> None:
+        """Have an event taken in, after and with what waits for the flow already; the letter has its answer then."""
         with self._mailboxes.of(flow_id) as mailbox:
             mailbox.letters.append(letter)
             try:
@@ -198,6 +199,15 @@ class Mover:
 
     async def post_all(self, letters: Mapping[str, Sequence[Letter]]) -> None:
         """Have the events of many flows taken in; the letters have their answers then."""
+        left = await self.post_at_once(letters)
+
+        async def finish(item: tuple[str, Letter]) -> None:
+            await self.wait_in_line(*item)
+
+        await gather(finish, [(flow_id, letter) for flow_id in left for letter in letters[flow_id]])
+
+    async def post_at_once(self, letters: Mapping[str, Sequence[Letter]]) -> list[str]:
+        """The same as far as one commit for each flow goes; the flows whose letters are to wait in line then."""
         flow_ids = list(letters)
         rules = await self._rules()
 
@@ -212,12 +222,8 @@ class Mover:
                     prepared.append(one)
             return left + await self._commit_prepared(prepared)
 
-        async def wait_in_line(item: tuple[str, Letter]) -> None:
-            await self._wait_in_line(*item)
-
         groups = [flow_ids[first : first + FLOWS_AT_ONCE] for first in range(0, len(flow_ids), FLOWS_AT_ONCE)]
-        long_way = [flow_id for left in await gather(take, groups, GROUPS_AT_ONCE) for flow_id in left]
-        await gather(wait_in_line, [(flow_id, letter) for flow_id in long_way for letter in letters[flow_id]])
+        return [flow_id for left in await gather(take, groups, GROUPS_AT_ONCE) for flow_id in left]
 
     def _prepare_at_once(self, flow_id: str, letters: Sequence[Letter], rules: Rules) -> Prepared | None:
         """What the events of a flow come to, if that can be had without waiting; nothing has happened otherwise."""

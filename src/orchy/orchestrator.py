@@ -81,6 +81,7 @@ class Orchestrator:
         self._observer = observer
         self._default_timeout_seconds = default_timeout_seconds
         self._new_uuid = new_uuid
+        self._pushes: Together[Result, Letter] = Together(self._push_at_once)
         self._starts: Together[Wanted, Begun | NewFlow] = Together(self._start_together)
         self._mover = Mover(
             store=store,
@@ -185,30 +186,30 @@ class Orchestrator:
         Raises InvalidInput for an action that the flow does not have, and what the store raises (DefinitionMissing
         too); then the result may be pushed again.
         """
-        try:
-            verdict = (await self._mover.post(result.flow_id, Letter(_event_of(result))))[0]
-        except NotFound:
-            self._observer.result_taken("unknown")
-            return None
-        self._observer.result_taken(verdict)
-        return verdict
+        letter = await self._pushes.do(result)
+        if letter.answer is None:  # scripts, or a second try: the others of the turn have their answers
+            await self._mover.wait_in_line(result.flow_id, letter)
+        answer = self._answer_of(letter)
+        if isinstance(answer, OrchyError):
+            raise answer
+        return answer
 
     async def push_all(self, results: Sequence[Result]) -> list[Verdict | OrchyError | None]:
         """Take in many of these, side by side: what `push` would answer or raise, in their order."""
-        letters: dict[str, list[Letter]] = {}
-        in_order: list[Letter] = []
-        for result in results:
-            letter = Letter(_event_of(result))
-            in_order.append(letter)
-            letters.setdefault(result.flow_id, []).append(letter)
+        in_order, letters = _letters_of(results)
         await self._mover.post_all(letters)
-        answers: list[Verdict | OrchyError | None] = []
-        for letter in in_order:
-            answer = None if isinstance(letter.answer, NotFound) else letter.answer
-            if not isinstance(answer, OrchyError):
-                self._observer.result_taken("unknown" if answer is None else answer)
-            answers.append(answer)
-        return answers
+        return [self._answer_of(letter) for letter in in_order]
+
+    async def _push_at_once(self, results: Sequence[Result]) -> list[Letter]:
+        in_order, letters = _letters_of(results)
+        await self._mover.post_at_once(letters)
+        return in_order
+
+    def _answer_of(self, letter: Letter) -> Verdict | OrchyError | None:
+        answer = None if isinstance(letter.answer, NotFound) else letter.answer
+        if not isinstance(answer, OrchyError):
+            self._observer.result_taken("unknown" if answer is None else answer)
+        return answer
 
     async def extend(self, flow_id: str, action_id: int, attempt: int) -> bool:
         """Let an attempt that was handed out have its whole time again, from now on; False if it is over.
@@ -279,6 +280,17 @@ class Orchestrator:
 def _is_with_workers(flow: Flow, action_id: int, attempt: int) -> bool:
     running = flow.running.get(action_id)
     return running is not None and running.attempt == attempt and running.phase is Phase.QUEUED
+
+
+def _letters_of(results: Sequence[Result]) -> tuple[list[Letter], dict[str, list[Letter]]]:
+    """One for each result, in their order, and by flow."""
+    in_order: list[Letter] = []
+    by_flow: dict[str, list[Letter]] = {}
+    for result in results:
+        letter = Letter(_event_of(result))
+        in_order.append(letter)
+        by_flow.setdefault(result.flow_id, []).append(letter)
+    return in_order, by_flow
 
 
 def _event_of(result: Result) -> Completed | Failed:

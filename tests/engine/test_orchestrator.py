@@ -419,3 +419,31 @@ async def test_a_timer_is_not_forgotten_because_a_node_saw_the_flow_before_it_wa
     key = TimerKey(TimerKind.DELAY, 2, 1, flow_id)
     await one.orchestrator.fire(DueTimer(partition_of(flow_id, 4), key, 0))
     assert (await one.queries.flow(flow_id)).state is State.COMPLETED
+
+
+async def test_a_result_does_not_wait_for_the_scripts_of_another_flow(autojump_clock, engine, user, monkeypatch):
+    script = {"id": 2, "type": "system", "name": "javascript", "expression": "set x"}
+    await engine.save(user(1, "a", [2]), script, name="slow")
+    await engine.save(user(1, "a"))
+    for number in range(5):
+        await engine.orchestrator.execute("slow", {}, flow_id=f"slow-{number}")
+        await engine.orchestrator.execute("w", {}, flow_id=f"quick-{number}")
+    evaluate = engine.scripts.evaluate
+
+    async def slowly(*args):
+        await trio.sleep(20)
+        return await evaluate(*args)
+
+    monkeypatch.setattr(engine.scripts, "evaluate", slowly)
+    times = {}
+    began = trio.current_time()
+
+    async def push(action):
+        assert await engine.finish(action) is Verdict.APPLIED
+        times[action["flow_id"]] = round(trio.current_time() - began)
+
+    async with trio.open_nursery() as workers:
+        for action in await engine.poll("a", limit=100):
+            workers.start_soon(push, action)
+    assert len(times) == 10
+    assert all(seconds == (20 if flow_id.startswith("slow") else 0) for flow_id, seconds in times.items())
