@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
 from orchy.catalog import Catalog
 from orchy.commits import Commits, Prepared, step_letter
@@ -141,21 +143,20 @@ class Mover:
 
     def _started(self, prepared: Prepared, committed: Committed) -> Begun:
         self._observer.flow_started()
-        flow = self._after(prepared, committed).flow
+        self._after(prepared, committed)
+        flow = prepared.moved.flow
         return Begun(flow.id, True, flow.workflow_version)
 
     async def start_all(self, flows: Sequence[NewFlow]) -> list[Begun | OrchyError | NewFlow]:
         """Make flows whose commits leave together (callers keep to FLOWS_AT_ONCE): of each what `start` answers or
         raises, or itself where more is to be done than one commit: `start` does it."""
         rules = await self._rules()
-        outcomes: dict[int, Begun | OrchyError | NewFlow] = {}
+        outcomes: list[Begun | OrchyError | NewFlow] = list(flows)
         prepared: dict[int, Prepared] = {}
         for index, new in enumerate(flows):
             moved = Moved(new.graph, new.flow, rules)
             moved.take(Started())
-            if moved.has_scripts:
-                outcomes[index] = new
-            else:
+            if not moved.has_scripts:
                 one = self._commits.prepare(moved, expected_version=0)
                 assert one is not None
                 prepared[index] = one
@@ -163,10 +164,10 @@ class Mover:
             if isinstance(outcome, Committed):
                 outcomes[index] = self._started(prepared[index], outcome)
             elif isinstance(outcome, VersionConflict | OutcomeUnknown):
-                outcomes[index] = flows[index]._replace(first_try=outcome)
+                outcomes[index] = replace(flows[index], first_try=outcome)
             else:
                 outcomes[index] = outcome
-        return [outcomes[index] for index in range(len(flows))]
+        return outcomes
 
     # Events.
 

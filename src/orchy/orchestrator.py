@@ -122,7 +122,7 @@ class Orchestrator:
 
     async def start_all(self, wanted: Sequence[Wanted]) -> list[Begun | OrchyError]:
         """Many of these, side by side: of each what `begin` would answer or raise, in their order."""
-        outcomes = await self._start_together(wanted)
+        outcomes = list(await self._start_together(wanted))
         left: dict[str, list[int]] = {}
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, NewFlow):
@@ -140,29 +140,42 @@ class Orchestrator:
         await gather(finish, left.values())
         return [outcome for outcome in outcomes if not isinstance(outcome, NewFlow)]
 
-    async def _start_together(self, wanted: Sequence[Wanted]) -> list[Begun | OrchyError | NewFlow]:
+    async def _start_together(self, wanted: Sequence[Wanted]) -> Sequence[Begun | OrchyError | NewFlow]:
         """As far as one commit for each goes: what is left is given back as a flow to be made."""
         outcomes: dict[int, Begun | OrchyError | NewFlow] = {}
-        flows: dict[int, NewFlow] = {}
-        firsts: dict[str, int] = {}  # of several with one id, the first
+        firsts: dict[str, NewFlow] = {}  # of several with one id, the first
+        again: list[tuple[int, NewFlow]] = []
+        places: dict[str, int] = {}
         for index, one in enumerate(wanted):
-            if one.flow_id is not None and not _FLOW_ID.fullmatch(one.flow_id):
-                outcomes[index] = InvalidInput(_FLOW_ID_RULE)
-                continue
-            workflow = one.graph.workflow
-            flow = Flow(one.flow_id or str(self._new_uuid()), workflow.name, workflow.version, one.input)
-            flows[index] = NewFlow(one.graph, flow, one.version_given)
-            firsts.setdefault(flow.id, index)
-        outcomes.update(await self._start_in_groups({index: flows[index] for index in firsts.values()}))
-        for index, new in flows.items():
-            first = firsts[new.flow.id]
-            if index != first:
-                outcomes[index] = _again(new, flows[first], outcomes[first])
+            new = self._new_flow(one)
+            if isinstance(new, InvalidInput):
+                outcomes[index] = new
+            elif new.flow.id in firsts:
+                again.append((index, new))
+            else:
+                firsts[new.flow.id] = new
+                places[new.flow.id] = index
+        started = await self._start_in_groups(list(firsts.values()))
+        if len(started) == len(wanted):  # nearly always
+            return started
+        outcomes.update(zip(places.values(), started, strict=True))
+        for index, new in again:
+            outcomes[index] = _again(new, firsts[new.flow.id], outcomes[places[new.flow.id]])
         return [outcomes[index] for index in range(len(wanted))]
 
-    async def _start_in_groups(self, flows: Mapping[int, NewFlow]) -> dict[int, Begun | OrchyError | NewFlow]:
-        left = list(flows.values())
-        groups = [left[first : first + FLOWS_AT_ONCE] for first in range(0, len(left), FLOWS_AT_ONCE)]
+    def _new_flow(self, wanted: Wanted) -> NewFlow | InvalidInput:
+        flow_id, workflow = wanted.flow_id, wanted.graph.workflow
+        if flow_id is None:
+            flow_id = str(self._new_uuid())
+        elif not _FLOW_ID.fullmatch(flow_id):
+            return InvalidInput(_FLOW_ID_RULE)
+        flow = Flow(flow_id, workflow.name, workflow.version, wanted.input)
+        return NewFlow(wanted.graph, flow, wanted.version_given)
+
+    async def _start_in_groups(self, flows: Sequence[NewFlow]) -> Sequence[Begun | OrchyError | NewFlow]:
+        if len(flows) <= FLOWS_AT_ONCE:
+            return await self._mover.start_all(flows)
+        groups = [flows[first : first + FLOWS_AT_ONCE] for first in range(0, len(flows), FLOWS_AT_ONCE)]
         unreached = False
 
         async def start(group: Sequence[NewFlow]) -> Sequence[Begun | OrchyError | NewFlow]:
@@ -177,8 +190,7 @@ class Orchestrator:
             )
             return outcomes
 
-        started = [outcome for group in await gather(start, groups, GROUPS_AT_ONCE) for outcome in group]
-        return dict(zip(flows, started, strict=True))
+        return [outcome for group in await gather(start, groups, GROUPS_AT_ONCE) for outcome in group]
 
     async def push(self, result: Result) -> Verdict | None:
         """Take a worker's result in. None: there is no such flow (it may have been removed after its end).

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 from msgspec import Struct
 
@@ -15,7 +13,7 @@ from orchy.flow.graph import Graph
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Wanted(NamedTuple):
+class Wanted(Struct, frozen=True):
     """A flow to be started. `flow_id` None: an id that nobody has; `version_given`: the caller named the version."""
 
     graph: Graph
@@ -24,7 +22,7 @@ class Wanted(NamedTuple):
     version_given: bool = False
 
 
-class NewFlow(NamedTuple):
+class NewFlow(Struct, frozen=True):
     """A flow that is to be made. `first_try`: what came of a commit, where one was tried and did not settle it."""
 
     graph: Graph
