@@ -127,4 +127,4 @@ def step_letter(moved: Moved, letter: Letter) -> Verdict | OrchyError:
     try:
         return moved.take(letter.event)
     except (InvalidInput, WrongState) as error:
-        return error
+        return error.with_traceback(None)  # else it would hold the flow, and itself, until the garbage is collected

@@ -179,11 +179,16 @@ class Mover:
         prepared = self._prepare_at_once(flow_id, [letter], await self._rules())
         if prepared is None or await self._commit_prepared([prepared]):
             await self.wait_in_line(flow_id, letter)
-        if isinstance(letter.answer, OrchyError):
-            raise letter.answer
-        assert letter.answer is not None
-        assert letter.flow is not None
-        return letter.answer, letter.flow
+        answer, flow = letter.answer, letter.flow
+        if isinstance(answer, OrchyError):
+            letter.answer = letter.flow = flow = None
+            try:
+                raise answer
+            finally:
+                del answer  # its traceback has this frame
+        assert answer is not None
+        assert flow is not None
+        return answer, flow
 
     async def wait_in_line(self, flow_id: str, letter: Letter) -> None:
         """Have an event taken in, after and with what waits for the flow already; the letter has its answer then."""
@@ -270,7 +275,7 @@ class Mover:
             await self._move(flow_id, letters)
         except OrchyError as error:
             for letter in letters:
-                letter.answer = letter.answer or error
+                letter.answer = letter.answer or error.with_traceback(None)
         finally:
             # Cancelled before the commit was sent: whoever waits next begins again with them.
             mailbox.letters.extendleft(

@@ -203,7 +203,11 @@ class Orchestrator:
             await self._mover.wait_in_line(result.flow_id, letter)
         answer = self._answer_of(letter)
         if isinstance(answer, OrchyError):
-            raise answer
+            letter.answer = letter.flow = None
+            try:
+                raise answer
+            finally:
+                del answer  # its traceback has this frame
         return answer
 
     async def push_all(self, results: Sequence[Result]) -> list[Verdict | OrchyError | None]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import suppress
+
 import pytest
 import trio
 
-from orchy.errors import InvalidInput, LimitReached, OutcomeUnknown, TooLarge, WrongState
-from orchy.flow.execution import State
+from orchy.errors import InvalidInput, LimitReached, NotFound, OutcomeUnknown, TooLarge, WrongState
+from orchy.flow.execution import Flow, State
 from orchy.flow.limits import KEPT_EVENT_BYTES_MAX, KEPT_EVENTS_MAX, RECENT_EVENTS_MAX, Limits
-from orchy.orchestrator import Delivery
+from orchy.flow.machine import Verdict
+from orchy.mailbox import Letter
+from orchy.orchestrator import Delivery, Result
 from orchy.store.memory import outcome_of
 
 WAITS = 60
@@ -288,3 +293,25 @@ async def test_a_start_whose_scripts_make_too_much_fails(autojump_clock, store, 
     view = await engine.queries.flow(await engine.orchestrator.execute("w", {}))
     assert view.state is State.FAILED
     assert "its output is" in view.error
+
+
+async def test_what_is_refused_leaves_no_garbage_that_holds_the_flow(autojump_clock, engine, user):
+    """An error whose traceback holds the caller's frame, which holds the error, would keep a large flow in memory."""
+    await engine.save(user(1, "a"))
+    flow_id = await engine.orchestrator.execute("w", {})
+    (a,) = await engine.poll("a")
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(20):
+            with suppress(TooLarge):
+                await engine.orchestrator.deliver("w", flow_id, "go", "x" * (KEPT_EVENT_BYTES_MAX + number))
+            with suppress(NotFound):
+                await engine.orchestrator.deliver("w", "nobody", "go", number)
+            with suppress(InvalidInput):
+                await engine.orchestrator.push(Result(flow_id, 7, 1))
+        left = [one for one in gc.get_objects() if isinstance(one, Letter | Flow)]
+    finally:
+        gc.enable()
+    assert len(left) <= 5
+    assert await engine.finish(a) is Verdict.APPLIED
