@@ -14,13 +14,14 @@ import attrs
 import msgspec
 import trio
 
-from orchy.errors import InvalidInput, NotFound, OrchyError, Problem, StoreError
+from orchy.errors import DefinitionMissing, InvalidInput, NotFound, OrchyError, Problem, StoreError
 from orchy.flow.definition import ActionDefinition, Workflow
 from orchy.flow.graph import Graph
 from orchy.flow.suggestions import Suggestions
 from orchy.flow.system import SystemAction
 from orchy.flow.validation import Validated, parse_action_definition, parse_workflow
 from orchy.store.base import DefinitionStore, StoredWorkflow
+from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 from orchy.tasks import Together, gather
 
 #: How many compiled versions are kept in memory.
@@ -43,12 +44,19 @@ class SavedWorkflow:
 class Catalog:
     """The definitions of one namespace, as this node sees them."""
 
-    def __init__(self, store: DefinitionStore, system_actions: Mapping[str, SystemAction]) -> None:
+    def __init__(
+        self,
+        store: DefinitionStore,
+        system_actions: Mapping[str, SystemAction],
+        limits: DefinitionLimits = USUAL_LIMITS,
+    ) -> None:
         self._store = store
+        self._limits = limits
         self._system_actions = system_actions
         self._graphs: OrderedDict[tuple[str, int], Graph] = OrderedDict()
         self._names: dict[str, None] = {}  # of workflows that there are, as far as this node has seen
         self._actions: dict[str, ActionDefinition] = {}
+        self._action_sources: dict[str, bytes] = {}
         self._actions_until = float("-inf")
         self._actions_lock = trio.Lock()
         self._newest: Together[str, int | None] = Together(self._ask_newest)
@@ -63,7 +71,7 @@ class Catalog:
     async def save_workflow(self, source: bytes) -> SavedWorkflow:
         """Keep a definition, in a new version if its content differs from the newest one's.
 
-        Raises InvalidInput with all problems. Content is compared without regard to the order of keys.
+        Content is compared without regard to the order of keys. Raises InvalidInput with all problems, LimitReached.
         """
         validated = await self._validate(source)
         workflow = validated.workflow
@@ -73,7 +81,7 @@ class Catalog:
                 f"the workflow definition has {count} problem{'s' if count > 1 else ''}", validated.errors
             )
         text = msgspec.json.encode(workflow.source, order="deterministic")
-        version, created = await self._store.save_workflow(workflow.name, text)
+        version, created = await self._store.save_workflow(workflow.name, text, self._limits)
         self._remember(workflow.name)
         return SavedWorkflow(workflow.name, version, created, validated.warnings)
 
@@ -151,6 +159,16 @@ class Catalog:
         self._graphs.move_to_end(key)
         return graph
 
+    async def graph_of_flow(self, name: str, version: int) -> Graph:
+        """The compiled workflow that a flow runs on. Raises DefinitionMissing."""
+        try:
+            return await self.graph(name, version)
+        except NotFound as missing:
+            raise DefinitionMissing(
+                f"{missing}, and flows run on it: the store has lost it, or was restored without it; put it back into"
+                " the store, and they go on"
+            ) from None
+
     def compiled(self, name: str, version: int) -> Graph | None:
         """What `graph` gives, if it is at hand."""
         return self._graphs.get((name, version))
@@ -179,12 +197,20 @@ class Catalog:
                 if trio.current_time() >= self._actions_until:
                     asked_at = trio.current_time()
                     stored = await self._store.actions()
-                    self._actions = {name: parse_action_definition(source) for name, source in stored.items()}
+                    known, parsed = self._action_sources, self._actions
+                    self._actions = {
+                        name: parsed[name] if known.get(name) == source else parse_action_definition(source)
+                        for name, source in stored.items()
+                    }
+                    self._action_sources = stored
                     self._actions_until = asked_at + ACTIONS_FRESH_SECONDS
         return self._actions
 
     async def save_action(self, definition: ActionDefinition) -> bool:
-        """Keep what a worker says of an action, instead of what was said before; True if nothing was."""
+        """Keep what a worker says of an action, instead of what was said before; True if nothing was.
+
+        Raises LimitReached.
+        """
         text = msgspec.json.encode(
             {
                 "name": definition.name,
@@ -194,7 +220,7 @@ class Catalog:
                 "timeout_seconds": definition.timeout_seconds,
             }
         )
-        created = await self._store.save_action(definition.name, text)
+        created = await self._store.save_action(definition.name, text, self._limits)
         self._actions_until = float("-inf")
         return created
 

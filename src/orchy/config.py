@@ -65,6 +65,10 @@ class Config:
     retention_seconds: float
     default_timeout_seconds: float
     body_limit_bytes: int
+    flow_limit_bytes: int
+    workflow_limit: int
+    workflow_version_limit: int
+    action_limit: int
     drain_seconds: float
 
 
@@ -279,6 +283,16 @@ SETTINGS: tuple[Setting, ...] = (
         "how long an attempt may take whose action says nothing else",
         "engine",
     ),
+    Setting(
+        "flow-limit-bytes",
+        _whole(1_000, 2**30),
+        str(32 * 2**20),
+        "most that a flow holds, input, outputs and kept events together: an output that makes it more fails the flow",
+        "engine",
+    ),
+    Setting("workflow-limit", _whole(1, 10**6), "10000", "most workflows, with those that were deleted", "engine"),
+    Setting("workflow-version-limit", _whole(1, 10**6), "1000", "most versions of a workflow", "engine"),
+    Setting("action-limit", _whole(1, 10**5), "5000", "most action definitions", "engine"),
     Setting(
         "javascript-engine", _choice("quickjs", "v8"), "quickjs", "quickjs, or v8 for heavy computing", "engine", "NAME"
     ),

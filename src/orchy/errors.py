@@ -11,12 +11,14 @@ its own. A bug of ours is an `AssertionError`, never one of these.
     │   └── TooLarge            the caller's; over a limit, nothing changed    413
     ├── NotFound                the caller's; nothing changed                  404
     ├── WrongState              the caller's; nothing changed                  409
+    │   └── LimitReached        the caller's; no more of it is kept            409
     ├── Overloaded              ours for now; nothing changed: try again later  503
     ├── StartupError            the operator's; the server did not start       exit 1
     │   └── ConfigurationError  the operator's; command line or settings       exit 2
     └── StoreError              the store's or the network's                   503
         ├── StoreUnavailable    nothing was changed: safe to try again
         ├── StoreRefused        the store said no (memory, rights, read-only); nothing was changed
+        ├── DefinitionMissing   what a flow runs on is not there: try again when it is
         ├── OutcomeUnknown      may or may not have been applied: look before trying again
         ├── VersionConflict     somebody else moved the flow first; nothing was changed
         └── LeaseLost           the partition is owned by somebody else; nothing was changed
@@ -70,7 +72,15 @@ class NotFound(OrchyError):
 
 
 class WrongState(OrchyError):
-    """What the caller names can't do that in its present state. Nothing was changed."""
+    """What the caller names can't do that in its present state; `problems` say what is there. Nothing was changed."""
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class LimitReached(WrongState):
+    """What the caller names has as much of this already as it may have. Nothing was changed."""
 
 
 class Overloaded(OrchyError):
@@ -95,6 +105,11 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """The store was reached and said no: out of memory, read-only, no permission. Nothing was changed."""
+
+
+class DefinitionMissing(StoreError):
+    """The store has a flow, and not the definition that it runs on. Nothing was changed, and nothing may be forgotten:
+    the same call may be made again."""
 
 
 class OutcomeUnknown(StoreError):

@@ -7,9 +7,7 @@ those of a claim do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
-import trio
 from msgspec.structs import replace
 
 from orchy.ports import Taker, Takers
@@ -26,11 +24,6 @@ def keep_places(takers: Takers, commit: Commit) -> tuple[Commit, Sequence[Taker]
         for entry, taker in zip(commit.enqueue, kept, strict=True)
     ]
     return replace(commit, enqueue=enqueue), [taker for taker in kept if taker]
-
-
-def shielded(hands_out: bool) -> AbstractContextManager[object]:
-    """What is handed out is not let go of: a caller that leaves now would take it along."""
-    return trio.CancelScope(shield=True) if hands_out else nullcontext()
 
 
 def tell(kept: Sequence[Taker], commit: Commit, outcome: object) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 import trio
@@ -21,6 +23,12 @@ class Letter:
     workflow: str | None = None  # the name that the caller gave, to be checked
     answer: Verdict | OrchyError | None = None
     flow: CachedFlow | None = None
+    unsure: bool = False  # a commit with it may have been made: nobody had the store's answer
+    withdrawn: bool = False  # its caller has left
+
+    def note_unsure(self, verdict: Verdict | OrchyError) -> None:
+        """The answer to a commit was lost in which it had this verdict."""
+        self.unsure = self.unsure or verdict in (Verdict.APPLIED, Verdict.KEPT)
 
 
 @attrs.define(eq=False)
@@ -30,3 +38,37 @@ class Mailbox:
     letters: deque[Letter] = attrs.field(factory=deque)
     lock: trio.Lock = attrs.field(factory=trio.Lock)
     users: int = 0
+
+
+class Mailboxes:
+    """Those that somebody uses, by flow."""
+
+    def __init__(self) -> None:
+        self._boxes: dict[str, Mailbox] = {}
+
+    def __len__(self) -> int:
+        return len(self._boxes)
+
+    def __contains__(self, flow_id: str) -> bool:
+        return flow_id in self._boxes
+
+    @contextmanager
+    def of(self, flow_id: str) -> Iterator[Mailbox]:
+        """The mailbox of a flow; it is there as long as somebody uses it."""
+        mailbox = self.enter(flow_id)
+        try:
+            yield mailbox
+        finally:
+            self.leave(flow_id, mailbox)
+
+    def enter(self, flow_id: str) -> Mailbox:
+        """Use a flow's mailbox until `leave`."""
+        mailbox = self._boxes.setdefault(flow_id, Mailbox())
+        mailbox.users += 1
+        return mailbox
+
+    def leave(self, flow_id: str, mailbox: Mailbox) -> None:
+        """Use it no more."""
+        mailbox.users -= 1
+        if not mailbox.users:
+            del self._boxes[flow_id]

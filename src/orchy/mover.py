@@ -14,15 +14,14 @@ commit makes for a worker that waits, the commit itself hands out (`Takers`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
 from orchy.catalog import Catalog
+from orchy.commits import Commits, Prepared, step_letter
 from orchy.errors import (
-    InvalidInput,
     NotFound,
     OrchyError,
     OutcomeUnknown,
@@ -32,19 +31,18 @@ from orchy.errors import (
 )
 from orchy.flow.draft import Rules
 from orchy.flow.events import Evaluated, EvaluationFailed, Started
-from orchy.flow.execution import Flow, State
 from orchy.flow.expressions import FlowContext
-from orchy.flow.graph import Graph
+from orchy.flow.limits import USUAL, Limits
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.flowcache import CachedFlow, FlowCache
-from orchy.handing import keep_places, shielded, tell
-from orchy.mailbox import Letter, Mailbox
-from orchy.ports import Observer, Taker, Takers, Wakeups
+from orchy.mailbox import Letter, Mailbox, Mailboxes
+from orchy.ports import Observer, Takers, Wakeups
 from orchy.queries import load_flow
-from orchy.store.base import Commit, Committed, FlowStore
+from orchy.starting import Begun, NewFlow, same_start
+from orchy.store.base import Committed, FlowStore
 from orchy.tasks import gather
-from orchy.transition import EncodeAction, Moved, build_commit
+from orchy.transition import EncodeAction, Moved
 
 #: How often a commit is tried again after somebody else was first, or after its answer was lost.
 TRIES_MAX = 10
@@ -54,17 +52,6 @@ EVALUATIONS_PER_COMMIT = 20
 FLOWS_AT_ONCE = 32
 #: How many such groups are under way: one is stepped while the store has the other one.
 GROUPS_AT_ONCE = 2
-
-
-class _Prepared(Struct, frozen=True):
-    """A flow that was moved, and what is to be committed of it. `takers` wait for the attempts that have a worker."""
-
-    moved: Moved
-    commit: Commit
-    takers: Sequence[Taker]
-    before: CachedFlow | None = None
-    letters: Sequence[Letter] = ()
-    answers: Sequence[Verdict | OrchyError] = ()
 
 
 class Mover:
@@ -85,78 +72,101 @@ class Mover:
         retain_ms: int,
         default_timeout_seconds: float,
         batch_size: int,
+        limits: Limits = USUAL,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._system_actions = system_actions
         self._engine = engine
-        self._encode_action = encode_action
         self._partition_of = partition_of
-        self._wakeups = wakeups
-        self._takers = takers
         self._observer = observer
-        self._retain_ms = retain_ms
         self._default_timeout_seconds = default_timeout_seconds
         self._batch_size = batch_size
         self._cache = FlowCache()
-        self._mailboxes: dict[str, Mailbox] = {}
+        self._mailboxes = Mailboxes()
+        self._limits = limits
+        self._commits = Commits(
+            store=store,
+            encode_action=encode_action,
+            partition_of=partition_of,
+            wakeups=wakeups,
+            takers=takers,
+            observer=observer,
+            retain_ms=retain_ms,
+            flow_bytes_max=limits.flow_bytes_max,
+        )
 
     # Starts.
 
-    async def start(self, graph: Graph, flow: Flow) -> None:
-        """Make a flow; it is durable then. One whose id exists is left as it is. Raises what the store raises."""
+    async def start(self, new: NewFlow) -> Begun:
+        """Make a flow; it is durable then. One whose id exists is left as it is.
+
+        Raises WrongState if that one is another flow (see `same_start`), and what the store raises. After a try whose
+        answer was lost, a flow that is found counts as made by it.
+        """
+        flow, unsure = new.flow, isinstance(new.first_try, OutcomeUnknown)
+        if isinstance(new.first_try, VersionConflict):
+            return await self._started_before(new, unsure)
         rules = await self._rules()
         for _ in range(TRIES_MAX):
-            moved = Moved(graph, flow, rules)
+            moved = Moved(new.graph, flow, rules)
             moved.take(Started())
             await self._evaluate(moved)
-            prepared = self._prepare(moved, expected_version=0)
+            prepared = self._commits.prepare(moved, expected_version=0)
+            assert prepared is not None
             try:
                 committed = await self._commit(prepared)
             except VersionConflict:
-                return  # it was started before
+                return await self._started_before(new, unsure)
             except OutcomeUnknown as unknown:
+                unsure = True
                 try:
-                    stored = await self._store.load(prepared.commit.partition, flow.id)
+                    there = await self._there(new, unsure)
                 except StoreError:
                     raise OutcomeUnknown(f"flow {flow.id} may have been started: {unknown}") from None
-                if stored is not None:
-                    return
+                if there is not None:
+                    return there
                 continue
-            self._observer.flow_started()
-            self._after(prepared, committed)
-            return
+            return self._started(prepared, committed)
         raise StoreUnavailable(f"flow {flow.id} could not be started: the store lost its answer {TRIES_MAX} times")
 
-    async def start_all(self, flows: Sequence[tuple[Graph, Flow]]) -> list[OrchyError | None]:
-        """Make flows whose commits leave together (callers keep to FLOWS_AT_ONCE); of each why it could not be made."""
+    async def _started_before(self, new: NewFlow, created: bool) -> Begun:
+        # What is not there any more was removed a short while ago; nobody knows what it was.
+        return await self._there(new, created) or Begun(new.flow.id, created, new.flow.workflow_version)
+
+    async def _there(self, new: NewFlow, created: bool) -> Begun | None:
+        try:
+            there = await load_flow(self._store, self._partition_of(new.flow.id), new.flow.id)
+        except NotFound:
+            return None
+        return same_start(there.flow, new.flow, version_given=new.version_given, created=created)
+
+    def _started(self, prepared: Prepared, committed: Committed) -> Begun:
+        self._observer.flow_started()
+        self._after(prepared, committed)
+        flow = prepared.moved.flow
+        return Begun(flow.id, True, flow.workflow_version)
+
+    async def start_all(self, flows: Sequence[NewFlow]) -> list[Begun | OrchyError | NewFlow]:
+        """Make flows whose commits leave together (callers keep to FLOWS_AT_ONCE): of each what `start` answers or
+        raises, or itself where more is to be done than one commit: `start` does it."""
         rules = await self._rules()
-        outcomes: list[OrchyError | None] = [None] * len(flows)
-        long_way: list[int] = []
-        prepared: dict[int, _Prepared] = {}
-        for index, (graph, flow) in enumerate(flows):
-            moved = Moved(graph, flow, rules)
+        outcomes: list[Begun | OrchyError | NewFlow] = list(flows)
+        prepared: dict[int, Prepared] = {}
+        for index, new in enumerate(flows):
+            moved = Moved(new.graph, new.flow, rules)
             moved.take(Started())
-            if moved.has_scripts:
-                long_way.append(index)
-            else:
-                prepared[index] = self._prepare(moved, expected_version=0)
-        for index, outcome in zip(prepared, await self._commit_all(list(prepared.values())), strict=True):
+            if not moved.has_scripts:
+                one = self._commits.prepare(moved, expected_version=0)
+                assert one is not None
+                prepared[index] = one
+        for index, outcome in zip(prepared, await self._commits.make_all(list(prepared.values())), strict=True):
             if isinstance(outcome, Committed):
-                self._observer.flow_started()
-                self._after(prepared[index], outcome)
-            elif isinstance(outcome, OutcomeUnknown):
-                long_way.append(index)
-            elif not isinstance(outcome, VersionConflict):
+                outcomes[index] = self._started(prepared[index], outcome)
+            elif isinstance(outcome, VersionConflict | OutcomeUnknown):
+                outcomes[index] = replace(flows[index], first_try=outcome)
+            else:
                 outcomes[index] = outcome
-
-        async def start(index: int) -> None:
-            try:
-                await self.start(*flows[index])
-            except OrchyError as error:
-                outcomes[index] = error
-
-        await gather(start, long_way)
         return outcomes
 
     # Events.
@@ -168,32 +178,48 @@ class Mover:
         """
         prepared = self._prepare_at_once(flow_id, [letter], await self._rules())
         if prepared is None or await self._commit_prepared([prepared]):
-            await self._wait_in_line(flow_id, letter)
-        if isinstance(letter.answer, OrchyError):
-            raise letter.answer
-        assert letter.answer is not None
-        assert letter.flow is not None
-        return letter.answer, letter.flow
+            await self.wait_in_line(flow_id, letter)
+        answer, flow = letter.answer, letter.flow
+        if isinstance(answer, OrchyError):
+            letter.answer = letter.flow = flow = None
+            try:
+                raise answer
+            finally:
+                del answer  # its traceback has this frame
+        assert answer is not None
+        assert flow is not None
+        return answer, flow
 
-    async def _wait_in_line(self, flow_id: str, letter: Letter) -> None:
-        with self._mailbox(flow_id) as mailbox:
+    async def wait_in_line(self, flow_id: str, letter: Letter) -> None:
+        """Have an event taken in, after and with what waits for the flow already; the letter has its answer then."""
+        with self._mailboxes.of(flow_id) as mailbox:
             mailbox.letters.append(letter)
             try:
                 async with mailbox.lock:
                     while letter.answer is None:
                         await self._take_letters(flow_id, mailbox)
             finally:
+                letter.withdrawn = True
                 if letter.answer is None and letter in mailbox.letters:
                     mailbox.letters.remove(letter)
 
     async def post_all(self, letters: Mapping[str, Sequence[Letter]]) -> None:
         """Have the events of many flows taken in; the letters have their answers then."""
+        left = await self.post_at_once(letters)
+
+        async def finish(item: tuple[str, Letter]) -> None:
+            await self.wait_in_line(*item)
+
+        await gather(finish, [(flow_id, letter) for flow_id in left for letter in letters[flow_id]])
+
+    async def post_at_once(self, letters: Mapping[str, Sequence[Letter]]) -> list[str]:
+        """The same as far as one commit for each flow goes; the flows whose letters are to wait in line then."""
         flow_ids = list(letters)
         rules = await self._rules()
 
         async def take(group: Sequence[str]) -> list[str]:
             left: list[str] = []
-            prepared: list[_Prepared] = []
+            prepared: list[Prepared] = []
             for flow_id in group:
                 one = self._prepare_at_once(flow_id, letters[flow_id], rules)
                 if one is None:
@@ -202,14 +228,10 @@ class Mover:
                     prepared.append(one)
             return left + await self._commit_prepared(prepared)
 
-        async def wait_in_line(item: tuple[str, Letter]) -> None:
-            await self._wait_in_line(*item)
-
         groups = [flow_ids[first : first + FLOWS_AT_ONCE] for first in range(0, len(flow_ids), FLOWS_AT_ONCE)]
-        long_way = [flow_id for left in await gather(take, groups, GROUPS_AT_ONCE) for flow_id in left]
-        await gather(wait_in_line, [(flow_id, letter) for flow_id in long_way for letter in letters[flow_id]])
+        return [flow_id for left in await gather(take, groups, GROUPS_AT_ONCE) for flow_id in left]
 
-    def _prepare_at_once(self, flow_id: str, letters: Sequence[Letter], rules: Rules) -> _Prepared | None:
+    def _prepare_at_once(self, flow_id: str, letters: Sequence[Letter], rules: Rules) -> Prepared | None:
         """What the events of a flow come to, if that can be had without waiting; nothing has happened otherwise."""
         cached = None if flow_id in self._mailboxes else self._cache.get(flow_id)
         if cached is None or len(letters) > self._batch_size:
@@ -218,23 +240,24 @@ class Mover:
         if graph is None:
             return None
         moved = Moved(graph, cached.flow, rules)
-        answers = [_step_letter(moved, letter) for letter in letters]
+        answers = [step_letter(moved, letter) for letter in letters]
         if moved.has_scripts or not moved.changed:
             return None
-        return self._prepare(moved, cached.version, cached, letters, answers)
+        return self._commits.prepare(moved, cached.version, cached, letters, answers, exact=False)
 
-    async def _commit_prepared(self, prepared: Sequence[_Prepared]) -> list[str]:
+    async def _commit_prepared(self, prepared: Sequence[Prepared]) -> list[str]:
         """Commit flows together and answer their letters; the ids of those that must go the long way."""
         left: list[str] = []
-        mailboxes = [self._mailboxes.setdefault(one.commit.flow_id, Mailbox()) for one in prepared]
+        mailboxes = [self._mailboxes.enter(one.commit.flow_id) for one in prepared]
         for one, mailbox in zip(prepared, mailboxes, strict=True):
-            mailbox.users += 1
             mailbox.lock.acquire_nowait()  # nobody had it: there was no mailbox
             self._cache.drop(one.commit.flow_id)
         try:
-            for one, outcome in zip(prepared, await self._commit_all(prepared), strict=True):
+            for one, outcome in zip(prepared, await self._commits.make_all(prepared), strict=True):
                 if isinstance(outcome, VersionConflict | OutcomeUnknown):
                     left.append(one.commit.flow_id)
+                    if isinstance(outcome, OutcomeUnknown):
+                        _note_unsure(one.letters, one.answers)
                     continue
                 now = self._after(one, outcome) if isinstance(outcome, Committed) else None
                 for letter, answer in zip(one.letters, one.answers, strict=True):
@@ -242,22 +265,8 @@ class Mover:
         finally:
             for one, mailbox in zip(prepared, mailboxes, strict=True):
                 mailbox.lock.release()
-                self._leave(one.commit.flow_id, mailbox)
+                self._mailboxes.leave(one.commit.flow_id, mailbox)
         return left
-
-    @contextmanager
-    def _mailbox(self, flow_id: str) -> Iterator[Mailbox]:
-        mailbox = self._mailboxes.setdefault(flow_id, Mailbox())
-        mailbox.users += 1
-        try:
-            yield mailbox
-        finally:
-            self._leave(flow_id, mailbox)
-
-    def _leave(self, flow_id: str, mailbox: Mailbox) -> None:
-        mailbox.users -= 1
-        if not mailbox.users:
-            del self._mailboxes[flow_id]
 
     async def _take_letters(self, flow_id: str, mailbox: Mailbox) -> None:
         """Answer the letters that wait, at most a batch, with one commit."""
@@ -266,26 +275,34 @@ class Mover:
             await self._move(flow_id, letters)
         except OrchyError as error:
             for letter in letters:
-                letter.answer = letter.answer or error
+                letter.answer = letter.answer or error.with_traceback(None)
         finally:
-            # Cancelled in the middle: whoever waits next begins again with them.
-            mailbox.letters.extendleft(letter for letter in reversed(letters) if letter.answer is None)
+            # Cancelled before the commit was sent: whoever waits next begins again with them.
+            mailbox.letters.extendleft(
+                letter for letter in reversed(letters) if letter.answer is None and not letter.withdrawn
+            )
 
     async def _move(self, flow_id: str, letters: Sequence[Letter]) -> None:
         rules = await self._rules()
         for _ in range(TRIES_MAX):
             seen = self._cache.get(flow_id)
             cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
-            graph = await self._catalog.graph(cached.flow.workflow, cached.flow.workflow_version)
+            graph = await self._catalog.graph_of_flow(cached.flow.workflow, cached.flow.workflow_version)
             moved = Moved(graph, cached.flow, rules)
-            answers = [_step_letter(moved, letter) for letter in letters]
+            answers: Sequence[Verdict | OrchyError] = [step_letter(moved, letter) for letter in letters]
             await self._evaluate(moved)
             if moved.changed:
-                prepared = self._prepare(moved, cached.version, cached)
+                prepared = self._commits.prepare(moved, cached.version, cached, letters, answers, exact=seen is None)
                 self._cache.drop(flow_id)  # unless the commit is answered, nobody knows what the flow is
+                if prepared is None:
+                    continue  # how large it is exactly, the store knows
+                answers = prepared.answers
                 try:
                     committed = await self._commit(prepared)
-                except (VersionConflict, OutcomeUnknown):
+                except VersionConflict:
+                    continue
+                except OutcomeUnknown:
+                    _note_unsure(letters, answers)
                     continue
                 cached = self._after(prepared, committed)
             elif seen is not None:
@@ -304,71 +321,29 @@ class Mover:
             if script is None:
                 return
             context = FlowContext(moved.flow.input, moved.flow.finished).as_json()
-            answer = await self._engine.evaluate(script.expression, context)
+            answer = await self._engine.evaluate(script.expression, context, moved.flow.workflow)
             if isinstance(answer, Evaluation):
                 moved.take(Evaluated(script.action_id, script.attempt, answer.output))
             else:
                 moved.take(EvaluationFailed(script.action_id, script.attempt, answer.message))
 
     async def _rules(self) -> Rules:
-        return Rules(self._system_actions, await self._catalog.definitions(), self._default_timeout_seconds)
+        definitions = await self._catalog.definitions()
+        return Rules(self._system_actions, definitions, self._default_timeout_seconds, self._limits)
 
     # Commits.
 
-    def _prepare(
-        self,
-        moved: Moved,
-        expected_version: int,
-        before: CachedFlow | None = None,
-        letters: Sequence[Letter] = (),
-        answers: Sequence[Verdict | OrchyError] = (),
-    ) -> _Prepared:
-        moved.encode(self._encode_action)
-        commit = build_commit(
-            moved,
-            partition=self._partition_of(moved.flow.id),
-            expected_version=expected_version,
-            retain_ms=self._retain_ms,
-        )
-        kept: Sequence[Taker] = ()
-        if moved.flow.state is not State.PAUSED:  # by the same commit: nothing is handed out with it
-            commit, kept = keep_places(self._takers, commit)
-        return _Prepared(moved, commit, kept, before, letters, answers)
-
-    async def _commit(self, prepared: _Prepared) -> Committed:
-        (outcome,) = await self._commit_all([prepared])
+    async def _commit(self, prepared: Prepared) -> Committed:
+        (outcome,) = await self._commits.make_all([prepared])
         if isinstance(outcome, StoreError):
             raise outcome
         return outcome
 
-    async def _commit_all(self, prepared: Sequence[_Prepared]) -> list[Committed | StoreError]:
-        outcomes: Sequence[Committed | StoreError | None] = [None] * len(prepared)
-        try:
-            with shielded(any(one.takers for one in prepared)):
-                outcomes = found = await self._store.commit_all([one.commit for one in prepared])
-            return found
-        finally:
-            for one, outcome in zip(prepared, outcomes, strict=True):
-                tell(one.takers, one.commit, outcome)
-
-    def _after(self, prepared: _Prepared, committed: Committed) -> CachedFlow:
+    def _after(self, prepared: Prepared, committed: Committed) -> CachedFlow:
         """What a commit brings about on this node."""
-        moved, commit, before = prepared.moved, prepared.commit, prepared.before
-        created_ms = before.created_ms if before else committed.time_ms
-        size_bytes = (before.size_bytes if before else 0) + sum(map(len, commit.fields.values()))
-        ended_ms = None
-        if moved.flow.state.over:
-            ended_ms = before.ended_ms if before and before.ended_ms else committed.time_ms
-        now = CachedFlow(moved.flow, committed.version, created_ms, ended_ms, size_bytes)
-        if commit.retain_ms != 0:
+        now = self._commits.tell_of(prepared, committed)
+        if prepared.commit.retain_ms != 0:
             self._cache.put(now)
-        if commit.retain_ms is not None:
-            self._observer.flow_ended(moved.flow.state)
-        names = {entry.action_name for entry in commit.enqueue if entry.worker is None}.union(committed.unparked)
-        if names:
-            self._wakeups.enqueued(commit.partition, sorted(names))
-        if commit.set_timers:
-            self._wakeups.timer_set(commit.partition, min(timer.after_ms for timer in commit.set_timers))
         return now
 
     def forget(self) -> None:
@@ -381,10 +356,6 @@ class Mover:
         return cached or await load_flow(self._store, self._partition_of(flow_id), flow_id)
 
 
-def _step_letter(moved: Moved, letter: Letter) -> Verdict | OrchyError:
-    if letter.workflow is not None and letter.workflow != moved.flow.workflow:
-        return NotFound(f"workflow {letter.workflow!r} has no flow {moved.flow.id}")
-    try:
-        return moved.take(letter.event)
-    except InvalidInput as error:
-        return error
+def _note_unsure(letters: Sequence[Letter], answers: Sequence[Verdict | OrchyError]) -> None:
+    for letter, answer in zip(letters, answers, strict=True):
+        letter.note_unsure(answer)

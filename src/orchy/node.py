@@ -29,6 +29,7 @@ from orchy.cluster import Cluster
 from orchy.config import Config, HostPort
 from orchy.dispatch import Dispatcher
 from orchy.errors import ConfigurationError, StartupError, StoreError
+from orchy.flow.limits import Limits
 from orchy.joining import learn_store, name_store
 from orchy.membership import GossipMembership, Profile, cluster_label, gossip_counts
 from orchy.metrics import Metrics
@@ -48,6 +49,7 @@ from orchy.rpc.servicer import ActionService, HealthService
 from orchy.rpc.tls import server_context
 from orchy.rpc.work import WorkSessions
 from orchy.store.base import NamespaceSettings
+from orchy.store.limits import DefinitionLimits
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
 from orchy.store.redis.checks import check_rights, check_servers
 from orchy.store.redis.embedded import open_embedded_redis
@@ -179,7 +181,12 @@ def _wire(
         holdings=holdings,
         store=store,
     )
-    catalog = Catalog(store, SYSTEM_ACTIONS)
+    definition_limits = DefinitionLimits(
+        workflows_max=config.workflow_limit,
+        versions_max=config.workflow_version_limit,
+        actions_max=config.action_limit,
+    )
+    catalog = Catalog(store, SYSTEM_ACTIONS, definition_limits)
     place = partial(partition_of, partitions=config.partitions)
     orchestrator = Orchestrator(
         store=store,
@@ -194,6 +201,7 @@ def _wire(
         retention_seconds=config.retention_seconds,
         default_timeout_seconds=config.default_timeout_seconds,
         batch_size=config.batch_size,
+        limits=Limits(flow_bytes_max=config.flow_limit_bytes),
     )
     timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, metrics.timer_fired, config.batch_size)
     membership.on_message = cluster.wake_up

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from orchy.catalog import Catalog
-from orchy.errors import InvalidInput, NotFound
+from orchy.errors import DefinitionMissing, InvalidInput, NotFound
 from orchy.flow import codec
 from orchy.flow.definition import JSON
 from orchy.flow.effects import RecordType
@@ -107,17 +107,20 @@ class Queries:
         if entries is None or stored is None:
             raise NotFound(f"there is no flow {flow_id}")
         meta = codec.decode_meta(stored.fields["m"])
-        actions = (await self._catalog.graph(meta.workflow, meta.workflow_version)).workflow.actions
+        try:
+            actions = (await self._catalog.graph_of_flow(meta.workflow, meta.workflow_version)).workflow.actions
+        except DefinitionMissing:
+            actions = {}  # what happened is told without names
         lines = []
         for entry in entries:
             letter, action_id, attempt, worker, detail = codec.decode_record(entry.entry)
-            name = actions[action_id].name if attempt else None  # an action's id may be 0, an attempt is not
+            action = actions.get(action_id) if attempt else None  # an action's id may be 0, an attempt is not
             lines.append(
                 HistoryLine(
                     time_ms=entry.time_ms,
                     type=RecordType(letter),
                     action_id=action_id if attempt else None,
-                    action_name=name,
+                    action_name=None if action is None else action.name,
                     attempt=attempt or None,
                     worker=worker or None,
                     detail=detail,

@@ -16,8 +16,8 @@ import attrs
 from orchy.catalog import Catalog
 from orchy.errors import OrchyError, OutcomeUnknown, StoreUnavailable
 from orchy.flow.definition import JSON
-from orchy.flow.graph import Graph
 from orchy.orchestrator import Orchestrator
+from orchy.starting import Begun, Wanted
 from orchy.tasks import gather
 
 #: The most flows that one batch starts.
@@ -39,11 +39,11 @@ class Start:
     flow_id: str | None = None
 
 
-async def start_all(orchestrator: Orchestrator, catalog: Catalog, starts: Sequence[Start]) -> list[str | OrchyError]:
-    """Start flows; the id of each or why it was not started, in their order.
+async def start_all(orchestrator: Orchestrator, catalog: Catalog, starts: Sequence[Start]) -> list[Begun | OrchyError]:
+    """Start flows; each one, or why it was not started, in their order.
 
     Starts of one `flow_id` are made one after the other in their order, so the first that can be is the one that
-    counts, and the others answer the same.
+    counts; the others are answered as repetitions of it, or refused as they want another flow.
     """
     assert len(starts) <= STARTS_MAX, "the caller keeps the limit"
     attempts = _Attempts()
@@ -52,14 +52,14 @@ async def start_all(orchestrator: Orchestrator, catalog: Catalog, starts: Sequen
     graphs = await attempts.of_each(
         lambda one: catalog.graph(*one), ((name, version) for name, version in wanted if isinstance(version, int))
     )
-    outcomes: dict[int, str | OrchyError] = {}
-    ready: dict[int, tuple[Graph, JSON, str | None]] = {}
+    outcomes: dict[int, Begun | OrchyError] = {}
+    ready: dict[int, Wanted] = {}
     for index, (start, (name, version)) in enumerate(zip(starts, wanted, strict=True)):
         graph = graphs[name, version] if isinstance(version, int) else version
         if isinstance(graph, OrchyError):
             outcomes[index] = graph
         else:
-            ready[index] = (graph, start.input, start.flow_id)
+            ready[index] = Wanted(graph, start.input, start.flow_id, start.version is not None)
     started = await orchestrator.start_all(list(ready.values()))
     outcomes.update(zip(ready, started, strict=True))
     return [outcomes[index] for index in range(len(starts))]

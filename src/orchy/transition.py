@@ -12,11 +12,13 @@ from orchy.flow import effects as fx
 from orchy.flow.definition import JSON
 from orchy.flow.draft import Changes, Rules
 from orchy.flow.effects import Effect, Evaluate
-from orchy.flow.events import Event, TimerKind, Undeliverable
+from orchy.flow.events import Event, Overgrown, Started, TimerKind, Undeliverable
 from orchy.flow.execution import Flow, Phase, State
 from orchy.flow.graph import Graph
 from orchy.flow.machine import Step, Verdict, step
 from orchy.store.base import Commit, Listing, QueueEntry, TimerKey, TimerSetting
+
+_OUTPUT_PREFIX = "o:"
 
 
 class EncodeAction(Protocol):
@@ -61,6 +63,28 @@ class Moved:
         self._scripts.extend(effect for effect in made.effects if isinstance(effect, Evaluate))
         return made.verdict
 
+    def outgrown(self, commit: Commit, size_bytes: int, bytes_max: int) -> Moved:
+        """The same flow on another way, to its failure: with the outputs of `commit` it would be larger than it may."""
+        outputs = {
+            name: len(value) - value.index(b":") - 1
+            for name, value in commit.fields.items()
+            if name.startswith(_OUTPUT_PREFIX)
+        }
+        largest = max(outputs, key=outputs.__getitem__)
+        action_id = int(largest.removeprefix(_OUTPUT_PREFIX))
+        other = Moved(self._graph, self.before, self._rules)
+        if commit.was is None:
+            other.take(Started())
+        other.take(
+            Overgrown(
+                action_id,
+                self.flow.finished[action_id].attempt,
+                f"its output is {outputs[largest]:,} bytes of JSON, and the flow would come to {size_bytes:,} bytes;"
+                f" the limit is {bytes_max:,} (--flow-limit-bytes)",
+            )
+        )
+        return other
+
     def encode(self, encode_action: EncodeAction) -> None:
         """Make what the workers get. An attempt that can't be put into their form fails the flow."""
         for item in [effect for effect in self.effects if isinstance(effect, fx.Enqueue)]:
@@ -98,6 +122,11 @@ class Moved:
             if running and running.phase is Phase.EVALUATE and running.attempt == script.attempt:
                 return script
         return None
+
+
+def has_outputs(commit: Commit) -> bool:
+    """Whether actions came to their ends with it."""
+    return any(name.startswith(_OUTPUT_PREFIX) for name in commit.fields)
 
 
 def to_listing(state: State) -> Listing:

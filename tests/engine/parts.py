@@ -13,6 +13,7 @@ from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.port import Evaluation, ScriptFailure
 from orchy.catalog import Catalog
 from orchy.dispatch import Dispatcher
+from orchy.flow.limits import USUAL, Limits
 from orchy.orchestrator import Orchestrator, Result
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
@@ -30,7 +31,7 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self.evaluated: list[str] = []
 
-    async def evaluate(self, expression: str, context: Any) -> Evaluation | ScriptFailure:
+    async def evaluate(self, expression: str, context: Any, workflow: str = "") -> Evaluation | ScriptFailure:
         await trio.lowlevel.checkpoint()
         self.evaluated.append(expression)
         verb, _, word = expression.partition(" ")
@@ -113,7 +114,7 @@ class Engine:
         return [line.type.name for line in await self.queries.history(flow_id)]
 
 
-def make_engine(store: Any, node: str = "node", encode_action: Any = encode) -> Engine:
+def make_engine(store: Any, node: str = "node", encode_action: Any = encode, limits: Limits = USUAL) -> Engine:
     scripts, observer, holdings = ScriptedEngine(), Observer(), Holdings()
     catalog = Catalog(store, SYSTEM_ACTIONS)
     dispatcher = Dispatcher(store)
@@ -131,6 +132,7 @@ def make_engine(store: Any, node: str = "node", encode_action: Any = encode) -> 
         takers=dispatcher,
         observer=observer,
         retention_seconds=60,
+        limits=limits,
     )
     timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, lambda late_ms: None)
     wakeups.timers = timers

@@ -333,11 +333,12 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(autojump_clock, eng
     (a,) = await engine.poll("a")
     with trio.CancelScope() as scope:
         scope.cancel()
-        await engine.finish(a)
+        await engine.finish(a)  # what is on its way to the store is seen through
+        await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert await engine.finish(a) in (Verdict.APPLIED, Verdict.DUPLICATE)
     assert len(await engine.poll("b", wait_seconds=2)) == 1
-    assert engine.orchestrator._mover._mailboxes == {}
+    assert len(engine.orchestrator._mover._mailboxes) == 0
 
 
 async def test_listings_are_newest_first_and_paged(autojump_clock, engine, user):
@@ -384,7 +385,7 @@ async def test_parameters_that_can_not_be_sent_fail_the_flow(autojump_clock, eng
             raise InvalidInput("too deep")
         return b"{}"
 
-    monkeypatch.setattr(engine.orchestrator._mover, "_encode_action", encode)
+    monkeypatch.setattr(engine.orchestrator._mover._commits, "_encode_action", encode)
     await engine.save({"id": 1, "type": "system", "name": "delay", "delaySeconds": 1, "next": [2]}, user(2, "bad"))
     flow_id = await engine.orchestrator.execute("w", {})
     await trio.sleep(2)
@@ -418,3 +419,31 @@ async def test_a_timer_is_not_forgotten_because_a_node_saw_the_flow_before_it_wa
     key = TimerKey(TimerKind.DELAY, 2, 1, flow_id)
     await one.orchestrator.fire(DueTimer(partition_of(flow_id, 4), key, 0))
     assert (await one.queries.flow(flow_id)).state is State.COMPLETED
+
+
+async def test_a_result_does_not_wait_for_the_scripts_of_another_flow(autojump_clock, engine, user, monkeypatch):
+    script = {"id": 2, "type": "system", "name": "javascript", "expression": "set x"}
+    await engine.save(user(1, "a", [2]), script, name="slow")
+    await engine.save(user(1, "a"))
+    for number in range(5):
+        await engine.orchestrator.execute("slow", {}, flow_id=f"slow-{number}")
+        await engine.orchestrator.execute("w", {}, flow_id=f"quick-{number}")
+    evaluate = engine.scripts.evaluate
+
+    async def slowly(*args):
+        await trio.sleep(20)
+        return await evaluate(*args)
+
+    monkeypatch.setattr(engine.scripts, "evaluate", slowly)
+    times = {}
+    began = trio.current_time()
+
+    async def push(action):
+        assert await engine.finish(action) is Verdict.APPLIED
+        times[action["flow_id"]] = round(trio.current_time() - began)
+
+    async with trio.open_nursery() as workers:
+        for action in await engine.poll("a", limit=100):
+            workers.start_soon(push, action)
+    assert len(times) == 10
+    assert all(seconds == (20 if flow_id.startswith("slow") else 0) for flow_id, seconds in times.items())

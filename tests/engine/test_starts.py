@@ -8,9 +8,19 @@ from functools import partial
 import pytest
 import trio
 
-from orchy.errors import InvalidInput, NotFound, OutcomeUnknown, StoreRefused, StoreUnavailable, VersionConflict
+from orchy.errors import (
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    StoreRefused,
+    StoreUnavailable,
+    VersionConflict,
+    WrongState,
+)
 from orchy.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE
 from orchy.rest import Services, create_app
+from orchy.ring import partition_of
+from orchy.starting import Begun, Wanted
 from orchy.starts import STARTS_MAX, Start, start_all
 from orchy.store.memory import outcome_of
 from orchy.tasks import gather
@@ -119,10 +129,10 @@ async def test_outcomes_come_in_order_and_each_for_itself(autojump_clock, watche
             Start("w", {"n": 2}, version=1),
         ],
     )
-    assert outcomes[0] == "one"
+    assert outcomes[0] == Begun("one", True, 1)
     assert [type(outcome) for outcome in outcomes[1:5]] == [NotFound, NotFound, NotFound, InvalidInput]
-    assert await ids(watched) == {"one", outcomes[5]}
-    assert (await watched.queries.flow(outcomes[5])).data == {"input": {"n": 2}}
+    assert await ids(watched) == {"one", outcomes[5].flow_id}
+    assert (await watched.queries.flow(outcomes[5].flow_id)).data == {"input": {"n": 2}}
     assert watched.observer.started == 2
 
 
@@ -135,18 +145,21 @@ async def test_commits_leave_side_by_side_and_the_newest_version_is_read_once(au
     assert trio.current_time() - began == pytest.approx(-(-STARTS_MAX // STARTS_AT_ONCE))
     assert watched.store.most_under_way == STARTS_AT_ONCE
     assert sorted(watched.store.asked) == ["other", "w"]
-    assert len(set(outcomes)) == STARTS_MAX
+    assert len({outcome.flow_id for outcome in outcomes}) == STARTS_MAX
     for number in (0, 1, 998, 999):
-        view = await watched.queries.flow(outcomes[number])
+        view = await watched.queries.flow(outcomes[number].flow_id)
         assert (view.name, view.data) == (names[number], {"input": {"n": number}})
 
 
 async def test_one_flow_id_several_times_starts_the_first_that_can_be(autojump_clock, watched, user):
     await watched.save(user(1, "a"))
     starts = [Start("nope", {}, flow_id="f"), *(Start("w", {"n": number}, flow_id="f") for number in range(40))]
-    outcomes = await start_batch(watched, [*starts, Start("w", {}, flow_id="g")])
+    again = [Start("w", {"n": 0}, flow_id="f"), Start("w", {"n": 0}, version=1, flow_id="f")]
+    outcomes = await start_batch(watched, [*starts, Start("w", {}, flow_id="g"), *again])
     assert isinstance(outcomes[0], NotFound)
-    assert outcomes[1:] == ["f"] * 40 + ["g"]
+    assert outcomes[1] == Begun("f", True, 1)
+    assert {type(outcome) for outcome in outcomes[2:41]} == {WrongState}
+    assert outcomes[41:] == [Begun("g", True, 1), Begun("f", False, 1), Begun("f", False, 1)]
     assert (await watched.queries.flow("f")).data == {"input": {"n": 0}}
     assert watched.observer.started == 2
 
@@ -156,14 +169,15 @@ async def test_a_batch_repeated_starts_what_was_not_and_nothing_twice(autojump_c
     starts = [Start("w", {}, flow_id=f"f-{number}") for number in range(200)]
     watched.store.sound_commits = 50
     outcomes = await start_batch(watched, starts)
-    started = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    started = [outcome.flow_id for outcome in outcomes if isinstance(outcome, Begun)]
     assert len(started) == 50
     assert await ids(watched) == set(started)
-    assert all(isinstance(outcome, str | StoreUnavailable) for outcome in outcomes)
+    assert all(isinstance(outcome, Begun | StoreUnavailable) for outcome in outcomes)
     # Those that were under way found it out; the others did not wait for the same.
     assert watched.store.commits < 50 + 2 * STARTS_AT_ONCE
     watched.store.sound_commits = float("inf")
-    assert await start_batch(watched, starts) == [start.flow_id for start in starts]
+    repeated = await start_batch(watched, starts)
+    assert repeated == [Begun(start.flow_id, start.flow_id not in started, 1) for start in starts]
     assert watched.observer.started == 200
 
 
@@ -203,10 +217,14 @@ async def test_rest_answers_good_and_bad_items_in_order(autojump_clock, watched,
             {},
             {"name": "w", "flowId": "a b"},
             {"name": "w", "flowId": "f", "input": {"late": True}},
+            {"name": "w", "flowId": "f"},
         ],
     )
     assert status == 200
-    assert answers[0] == answers[5] == {"flowId": "f"}
+    assert answers[0] == {"flowId": "f", "created": True}
+    assert answers[6] == {"flowId": "f", "created": False}
+    assert answers[5]["status"] == 409
+    assert [problem["pointer"] for problem in answers[5]["details"]] == ["/5/flowId", "/5/input"]
     assert [answer["status"] for answer in answers[1:5]] == [404, 400, 400, 400]
     assert all(set(answer) == {"error", "details", "status"} for answer in answers[1:5])
     assert [problem["pointer"] for problem in answers[2]["details"]] == ["/2/name", "/2/x~1y"]
@@ -300,3 +318,148 @@ async def test_gather_keeps_order_and_limit(autojump_clock, at_once_max, most):
 
 async def test_gather_of_nothing_is_nothing(autojump_clock):
     assert await gather(trio.sleep, [], 3) == []
+
+
+# What is said to a start whose flow is there already.
+
+
+async def test_a_start_says_whether_it_made_the_flow(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    begin = watched.orchestrator.begin
+    assert await begin("w", {"n": 1, "m": [True, None]}, flow_id="f") == Begun("f", True, 1)
+    assert await begin("w", {"m": [True, None], "n": 1}, flow_id="f") == Begun("f", False, 1)
+    assert await begin("w", {"n": 1, "m": [True, None]}, version=1, flow_id="f") == Begun("f", False, 1)
+    assert (await begin("w", {})).created
+    await watched.save(user(1, "a"), user(2, "b"), rootAction=1, actions=[user(1, "a", {"default": [2]}), user(2, "b")])
+    assert await begin("w", {"n": 1, "m": [True, None]}, flow_id="f") == Begun("f", False, 1)  # no version is asked for
+    assert watched.observer.started == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "input", "pointers"),
+    [
+        ("other", None, {"n": 1}, ["/flowId", "/name"]),
+        ("w", 2, {"n": 1}, ["/flowId", "/version"]),
+        ("w", None, {"n": 1.0}, ["/flowId", "/input"]),
+        ("w", None, {"n": True}, ["/flowId", "/input"]),
+        ("other", 1, {}, ["/flowId", "/name", "/input"]),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True])
+async def test_an_id_of_another_flow_is_a_conflict(
+    autojump_clock, watched, user, name, version, input, pointers, together
+):
+    await watched.save(user(1, "a"))
+    await watched.save(user(1, "b"))
+    await watched.save(user(1, "a"), name="other")
+    conflicts = []
+
+    async def begin(name, input, version):
+        try:
+            await watched.orchestrator.begin(name, input, version, "f")
+        except WrongState as conflict:
+            conflicts.append(conflict)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(begin, "w", {"n": 1}, 1)
+        await trio.sleep(0 if together else 10)
+        await begin(name, input, version)
+    assert await ids(watched) == {"f"}
+    if not together:
+        (conflict,) = conflicts
+        assert "workflow 'w' in version 1" in str(conflict)
+        assert [problem.pointer for problem in conflict.problems] == pointers
+        assert watched.observer.started == 1
+    else:  # whichever was first
+        assert len(conflicts) == 1
+
+
+async def test_of_starts_in_one_turn_each_has_its_own_answer(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    graph = await watched.catalog.graph_to_start("w", None)
+    await watched.orchestrator.begin("w", {"n": 2}, flow_id="f")
+    wanted = [Wanted(graph, {"n": number}, "f") for number in (1, 2, 3, 2)]
+    outcomes = await watched.orchestrator.start_all([*wanted, Wanted(graph, {}, "g"), Wanted(graph, {}, "g")])
+    assert [type(outcome) for outcome in outcomes] == [WrongState, Begun, WrongState, Begun, Begun, Begun]
+    assert [outcome.created for outcome in outcomes if isinstance(outcome, Begun)] == [False, False, True, False]
+    assert (await watched.queries.flow("f")).data == {"input": {"n": 2}}
+
+
+async def test_the_id_of_a_flow_that_was_removed_starts_nothing_for_a_while(autojump_clock, watched, user):
+    await watched.save({"id": 1, "type": "system", "name": "delay", "delaySeconds": 0.1}, onSuccess="DELETE")
+    await watched.orchestrator.begin("w", {}, flow_id="f")
+    await watched.orchestrator.cancel("w", "f")
+    watched.store._store._partition(partition_of("f", 4)).flows.clear()
+    watched.store._store._partition(partition_of("f", 4)).remembered["f"] = 10**12
+    assert await watched.orchestrator.begin("w", {"other": 1}, flow_id="f") == Begun("f", False, 1)
+    assert watched.observer.started == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+async def test_a_start_whose_answer_was_lost_counts_as_its_own(autojump_clock, watched, user, at_once):
+    await watched.save(user(1, "a"))
+    watched.store.sound_commits, watched.store.error = 0, OutcomeUnknown("the connection was lost")
+    watched.store.lost_after_commit = True
+    load = watched.store._store.load
+    watched.store.load = load
+    graph = await watched.catalog.graph_to_start("w", None)
+    wanted = [Wanted(graph, {}, f"f-{number}") for number in range(at_once)]
+    assert await watched.orchestrator.start_all(wanted) == [Begun(one.flow_id, True, 1) for one in wanted]
+    watched.store.sound_commits = float("inf")
+    assert await watched.orchestrator.start_all(wanted) == [Begun(one.flow_id, False, 1) for one in wanted]
+
+
+async def test_rest_says_what_is_there(autojump_clock, watched, client, user):
+    await watched.save(user(1, "a"))
+    start = {"name": "w", "flowId": "f", "input": {"n": 1}}
+    assert await execute(client, start) == (200, {"flowId": "f", "created": True})
+    assert await execute(client, start) == (200, {"flowId": "f", "created": False})
+    status, answer = await execute(client, {**start, "input": {"n": 2}})
+    assert status == 409
+    assert answer["details"][0] == {"message": "flow f is of workflow 'w' in version 1", "pointer": "/flowId"}
+    assert answer["details"][1] == {"message": "its input is another one", "pointer": "/input"}
+
+
+async def test_a_start_does_not_wait_for_the_scripts_of_another(autojump_clock, engine, user, monkeypatch):
+    script = {"id": 1, "type": "system", "name": "javascript", "expression": "set x"}
+    await engine.save(script, name="slow")
+    await engine.save(user(1, "a"))
+    evaluate = engine.scripts.evaluate
+
+    async def slowly(*args):
+        await trio.sleep(20)
+        return await evaluate(*args)
+
+    monkeypatch.setattr(engine.scripts, "evaluate", slowly)
+    times = {}
+
+    async def begin(name, flow_id):
+        assert await engine.orchestrator.begin(name, {}, flow_id=flow_id) == Begun(flow_id, True, 1)
+        times[flow_id] = trio.current_time()
+
+    began = trio.current_time()
+    async with trio.open_nursery() as clients:
+        for number in range(5):
+            clients.start_soon(begin, "slow", f"slow-{number}")
+            clients.start_soon(begin, "w", f"quick-{number}")
+    assert {flow_id: round(at - began) for flow_id, at in times.items()} == {
+        **{f"slow-{number}": 20 for number in range(5)},
+        **{f"quick-{number}": 0 for number in range(5)},
+    }
+
+
+async def test_a_start_whose_client_leaves_does_not_hold_up_the_others_of_its_turn(autojump_clock, watched, user):
+    await watched.save(user(1, "a"))
+    await watched.catalog.newest_version("w")
+    begun = []
+
+    async def begin(number, seconds):
+        with trio.move_on_after(seconds):
+            begun.append(await watched.orchestrator.begin("w", {}, flow_id=f"f-{number}"))
+
+    async with trio.open_nursery() as clients:
+        for number in range(10):
+            clients.start_soon(begin, number, 0.5 if number < 3 else 30)
+    assert {one.flow_id for one in begun} >= {f"f-{number}" for number in range(3, 10)}
+    assert all(one.created for one in begun)
+    assert len(await ids(watched)) == watched.observer.started == 10

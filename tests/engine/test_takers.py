@@ -16,6 +16,7 @@ from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
 from orchy.mailbox import Letter
 from orchy.orchestrator import Result
+from orchy.starting import Wanted
 
 TIMEOUT_SECONDS = 30
 
@@ -90,7 +91,7 @@ async def test_many_starts_are_handed_out_as_far_as_there_is_credit(autojump_clo
     await engine.save(user(1, "a"))
     worker = await wait_for_work(engine, "a", 3)
     graph = await engine.catalog.graph_to_start("w", None)
-    flow_ids = await engine.orchestrator.start_all([(graph, {}, None)] * 5)
+    flow_ids = [begun.flow_id for begun in await engine.orchestrator.start_all([Wanted(graph, {})] * 5)]
     assert [action["flow_id"] for action in worker.got] == flow_ids[:3]
     assert sorted(action["flow_id"] for action in await engine.poll("a")) == sorted(flow_ids[3:])
 
@@ -148,7 +149,8 @@ async def test_a_lost_answer_frees_the_place_and_the_attempt_comes_back(
     worker = await wait_for_work(broken, "a", 2)
     if together:
         graph = await broken.catalog.graph_to_start("w", None)
-        (flow_id,) = await broken.orchestrator.start_all([(graph, {}, None)])
+        (begun,) = await broken.orchestrator.start_all([Wanted(graph, {})])
+        flow_id = begun.flow_id
     else:
         flow_id = await broken.orchestrator.execute("w", {})
     assert worker.got == []
@@ -169,11 +171,11 @@ async def test_a_commit_that_fails_frees_the_place(autojump_clock, engines, stor
     worker = await wait_for_work(broken, "a", 2)
     graph = await broken.catalog.graph_to_start("w", None)
     if together:
-        (outcome,) = await broken.orchestrator.start_all([(graph, {}, None)])
+        (outcome,) = await broken.orchestrator.start_all([Wanted(graph, {})])
         assert isinstance(outcome, StoreUnavailable)
     else:
         with pytest.raises(StoreUnavailable):
-            await broken.orchestrator.start(graph, {})
+            await broken.orchestrator.start(Wanted(graph, {}))
     assert (worker.demand.credit, worker.demand.reserved) == (2, 0)
 
 

@@ -173,6 +173,10 @@ class Client:
         while not world.healed.is_set():
             if chance.random() < world.profile.commands:
                 await self._disturb()
+            elif chance.random() < 0.1:
+                async with trio.open_nursery() as many:
+                    for _ in range(chance.randint(2, 12)):
+                        many.start_soon(self._send_event)
             else:
                 await self._send_event()
             with trio.move_on_after(chance.uniform(0.1, 6)):
@@ -218,16 +222,24 @@ class Client:
             require(good, f"a {order} that is answered holds", self.flow_id)
 
     async def _send_event(self) -> None:
-        """Each try is a delivery of its own, and counts at most once."""
+        """It counts at most once, also one that is sent with its id until somebody answers."""
         event, token = self._chance.choice(EVENTS), f"{self.flow_id}/{next(self._tokens)}"
+        event_id = token if self._chance.random() < 0.5 else None
         self._world.count("events sent")
-        try:
-            delivered = await self._cluster.call(
-                self._chance,
-                lambda life: life.orchestrator.deliver(self.workflow, self.flow_id, event, {"token": token}),
-            )
-        except (NoAnswer, OrchyError):
-            return
+        while True:
+            try:
+                delivered = await self._cluster.call(
+                    self._chance,
+                    lambda life: life.orchestrator.deliver(
+                        self.workflow, self.flow_id, event, {"token": token}, event_id
+                    ),
+                )
+                break
+            except (NoAnswer, OrchyError) as error:
+                if event_id is None or isinstance(error, WrongState | NotFound | InvalidInput):
+                    return
+                self._world.count("events sent again")
+                await trio.sleep(AGAIN_SECONDS)
         self._world.note(f"event {event} {token}: {'taken' if delivered else 'kept'}")
         book = self._book
         if delivered:

@@ -16,16 +16,18 @@ from typing import Any
 import trio
 from msgspec.structs import replace
 
-from orchy import mover, transition
+from orchy import commits, mover, transition
 from orchy.dispatch import Dispatcher
 from orchy.errors import OutcomeUnknown
 from orchy.flow import draft, machine
 from orchy.flow.effects import CancelTimer
 from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
+from orchy.flow.recent import RecentEvents
 from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
 from orchy.rpc.work import _Session
+from orchy.starting import Begun
 from orchy.store.base import Committed, Receipt, TimerKey
 from orchy.store.memory import MemoryStore
 from orchy.transition import Moved
@@ -203,7 +205,7 @@ def a_completion_cancels_no_timer() -> AbstractContextManager[None]:
         moved.effects = [effect for effect in moved.effects if not isinstance(effect, CancelTimer)]
         return build_commit(moved, **more)
 
-    return _replaced(mover, "build_commit", mutated)
+    return _replaced(commits, "build_commit", mutated)
 
 
 def a_start_is_not_idempotent() -> AbstractContextManager[None]:
@@ -236,7 +238,7 @@ def events_sent_again_count_again() -> AbstractContextManager[None]:
     numbers = count()
 
     def mutated(made: Any, event: EventReceived) -> Any:
-        made.recent_event_ids = ()
+        made.recent_events = RecentEvents()
         again = replace(event, event_id=f"{event.event_id}{next(numbers)}")
         return take_event(made, again)
 
@@ -272,9 +274,11 @@ def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
     """A start whose answer was lost is answered as if it had been made."""
     start = Mover.start
 
-    async def mutated(self: Any, graph: Any, flow: Any) -> None:
-        with suppress(OutcomeUnknown):
-            await start(_Once(self), graph, flow)  # type: ignore[arg-type]
+    async def mutated(self: Any, new: Any) -> Begun:
+        if not isinstance(new.first_try, OutcomeUnknown):
+            with suppress(OutcomeUnknown):
+                return await start(_Once(self), new)  # type: ignore[arg-type]
+        return Begun(new.flow.id, True, new.flow.workflow_version)
 
     return _replaced(Mover, "start", mutated)
 
@@ -284,9 +288,8 @@ class _Once:
 
     def __init__(self, mover_: Any) -> None:
         self._mover = mover_
-        self._store = self
 
-    async def load(self, *args: Any) -> Any:
+    async def _there(self, *args: Any) -> Any:
         raise OutcomeUnknown("not looked for")
 
     def __getattr__(self, name: str) -> Any:
@@ -302,7 +305,7 @@ def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
         if seen is not None:
             graph = await self._catalog.graph(seen.flow.workflow, seen.flow.workflow_version)
             moved = Moved(graph, seen.flow, await self._rules())
-            answers = [mover._step_letter(moved, letter) for letter in letters]
+            answers = [mover.step_letter(moved, letter) for letter in letters]
             if not moved.changed:
                 for letter, answer in zip(letters, answers, strict=True):
                     letter.answer, letter.flow = answer, seen
@@ -363,7 +366,7 @@ def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
 
 def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
     """Whoever waits gets the attempt though somebody else was first."""
-    tell = mover.tell
+    tell = commits.tell
 
     def mutated(kept: Any, commit: Any, outcome: Any) -> None:
         if isinstance(outcome, Committed):
@@ -372,7 +375,7 @@ def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
         for taker, entry in zip(kept, [e for e in commit.enqueue if e.worker], strict=False):
             taker.take(entry.body, Receipt(commit.partition, b"[]"))
 
-    return _replaced(mover, "tell", mutated)
+    return _replaced(commits, "tell", mutated)
 
 
 def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:

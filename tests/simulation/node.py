@@ -54,7 +54,7 @@ class Engine:
         self._world = world
         self._chance = world.stream(f"engine of {node}")
 
-    async def evaluate(self, expression: str, context: Any) -> Evaluation | ScriptFailure:
+    async def evaluate(self, expression: str, context: Any, workflow: str = "") -> Evaluation | ScriptFailure:
         """See the port."""
         await trio.sleep(self._chance.choice((0.0, 0.0, 0.001, 0.4)))
         if not self._world.healed.is_set() and self._chance.random() < 0.05:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from orchy.errors import LimitReached
 from orchy.store.base import NamespaceSettings, StoredWorkflow
+from orchy.store.limits import DefinitionLimits
+
+FEW = DefinitionLimits(workflows_max=2, versions_max=3, versions_bytes_max=100, actions_max=2)
 
 
 async def test_the_first_settings_count(store):
@@ -94,3 +100,47 @@ async def test_actions_are_kept_by_name(store):
     assert await store.actions() == {"pay": b"two", "a:b": b"\x00\xff"}
     assert await store.delete_action("pay")
     assert await store.actions() == {"a:b": b"\x00\xff"}
+
+
+async def test_workflows_have_a_limit_that_a_delete_does_not_lift(store):
+    await store.save_workflow("a", b"1", FEW)
+    await store.save_workflow("b", b"1", FEW)
+    await store.delete_workflow("a")
+    for _ in range(2):
+        with pytest.raises(LimitReached, match=r"'c' would be one more than 2.*--workflow-limit"):
+            await store.save_workflow("c", b"1", FEW)
+    assert await store.save_workflow("a", b"1", FEW) == (2, True)
+    assert await store.save_workflow("c", b"1") == (1, True)
+
+
+async def test_versions_of_a_workflow_have_a_limit(store):
+    for number in range(3):
+        await store.save_workflow("a", b"%d" % number, FEW)
+    with pytest.raises(LimitReached, match=r"'a' has 3 versions already.*--workflow-version-limit"):
+        await store.save_workflow("a", b"3", FEW)
+    assert await store.save_workflow("a", b"2", FEW) == (3, False)
+    assert await store.latest_version("a") == 3
+    await store.delete_workflow("a")
+    with pytest.raises(LimitReached):
+        await store.save_workflow("a", b"2", FEW)
+    assert await store.save_workflow("a", b"3") == (4, True)
+
+
+async def test_versions_of_a_workflow_have_a_limit_in_bytes(store):
+    await store.save_workflow("a", b"x" * 60, FEW)
+    with pytest.raises(LimitReached, match="more than 100 bytes"):
+        await store.save_workflow("a", b"x" * 41, FEW)
+    assert await store.save_workflow("a", b"x" * 40, FEW) == (2, True)
+    assert await store.save_workflow("b", b"x" * 100, FEW) == (1, True)
+    assert await store.workflow("a", 1) == StoredWorkflow("a", 1, b"x" * 60)
+
+
+async def test_actions_have_a_limit(store):
+    for name in ("a", "b"):
+        assert await store.save_action(name, b"1", FEW)
+    with pytest.raises(LimitReached, match=r"'c' would be one more than 2.*--action-limit"):
+        await store.save_action("c", b"1", FEW)
+    assert not await store.save_action("a", b"2", FEW)
+    await store.delete_action("b")
+    assert await store.save_action("c", b"1", FEW)
+    assert await store.actions() == {"a": b"2", "c": b"1"}

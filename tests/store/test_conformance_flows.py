@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchy.errors import VersionConflict
-from orchy.store.base import HISTORY_ENTRIES_MAX, Lease, Listing, QueueEntry, TimerKey
+from orchy.store.base import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, Lease, Listing, QueueEntry, TimerKey
 
 EVERYWHERE = list(Listing)
 
@@ -139,6 +139,28 @@ async def test_the_handing_out_is_capped_like_any_entry(drive, store):
     assert await drive.claim() == [b"work"]
     (oldest,) = await store.history(0, "flow", 0, 1)
     assert oldest.entry == b"[1]"
+
+
+async def test_the_oldest_entries_of_a_large_history_give_way(drive, store):
+    entries = [b"[%d]" % number + b"x" * (HISTORY_BYTES_MAX // 16 - 5) for number in range(10, 27)]
+    await drive.start(history=entries[:16])
+    assert len(await store.history(0, "flow", 0, 100)) == 16
+    await drive.move(history=entries[16:])
+    kept = [entry.entry[:4] for entry in await store.history(0, "flow", 0, 100)]
+    assert kept == [b"[%d]" % number for number in range(15, 27)]
+    await drive.move(version=2, history=[b"[27]"])
+    assert len(await store.history(0, "flow", 0, 100)) == 13
+    await drive.move(version=3, history=[b"x" * (HISTORY_BYTES_MAX + 1)])
+    assert [len(entry.entry) for entry in await store.history(0, "flow", 0, 100)] == [HISTORY_BYTES_MAX + 1]
+    assert "b" not in (await store.load(0, "flow")).fields
+
+
+async def test_a_large_history_of_many_entries_gives_way(drive, store):
+    await drive.start(history=[b"[%4d]" % number + b"x" * 10_000 for number in range(830)])
+    await drive.move(history=[b"[]" + b"x" * 100_000])
+    newest = await store.history(0, "flow", 0, 1_000)
+    assert 0 <= HISTORY_BYTES_MAX // 4 * 3 - sum(len(entry.entry) for entry in newest) <= 10_006
+    assert newest[0].entry.startswith(b"[%4d]" % (831 - len(newest)))
 
 
 async def test_an_ended_flow_stays_until_its_retention_is_over(drive, store, wait_for):

@@ -113,7 +113,7 @@ async def test_a_namespace_that_would_break_the_keys_is_refused(client, name):
         RedisStore(client, name)
 
 
-GOOD = ["queued-0", "orders", 1, "active", "active", "", 0, 100, 60_000, 1, 1, 1, 1, 1, 1]
+GOOD = ["queued-0", "orders", 1, "active", "active", "", 0, 100, 60_000, 1_000, 1, 1, 1, 1, 1, 1]
 GOOD += ["m", "x", "r:1", "[]", "pay", "queued-0:1:1:1:pay\nx", "", 1, "d:1:1:queued-0", "w:1:1:queued-0"]
 NOT_NUMBERS = ["", "abc", "-1", "1.5", "nan", "inf", "1e400", " ", "1e17"]
 
@@ -123,7 +123,7 @@ async def test_bad_arguments_of_a_commit_change_nothing(client, namespace, drive
     await fill(drive, timer)
     before = await contents_of(client, namespace)
     keys = [f"{{{namespace}:0}}:".encode()]
-    numbers = [2, 5, *range(7, 15), 22]
+    numbers = [2, 5, *range(7, 16), 23]
     assert all(isinstance(GOOD[place], int) or GOOD[place] == "" for place in numbers)
     bad = [[*GOOD[:place], value, *GOOD[place + 1 :]] for place in numbers for value in NOT_NUMBERS]
     bad = [args for args in bad if args != GOOD]  # no retention is said with nothing

@@ -4,11 +4,14 @@ so that a commit writes what a step changed and its cost does not grow with the 
 ============  ==========================================================================
 ``m``         workflow, version, state, error: JSON array, written by each commit
 ``i``         the input: JSON
-``e``         kept events and the ids of recent ones: JSON array, there when there was one
 ``r:<id>``    a running action: ``<attempt>:<phase>:<event>``; `store.base` reads the first two
 ``j:<id>``    a join that is not settled: ``<taken>:<dead>``
 ``o:<id>``    a finished action: ``<attempt>:<output as JSON>``
 ``x:<id>``    the last attempt that a worker said had failed
+``l:<id>``    the attempts of which a result came too late, with commas
+``k:<n>``     a kept event: name, id and data as a JSON array; the oldest has the lowest number
+``d:<n>``     ids of the last events: JSON array of texts that begin with ``+`` (a wait took it at once) or ``-``
+``e``         as it was once: kept events and the ids of recent ones in one JSON array; read, and written no more
 ``p``         there while the flow is paused
 ============  ==========================================================================
 """
@@ -22,12 +25,23 @@ import attrs
 import msgspec
 
 from orchy.flow.definition import JSON
-from orchy.flow.draft import Changes
+from orchy.flow.draft import (
+    LATE_PREFIX,
+    OLD_EVENTS_FIELD,
+    Changes,
+    event_fields,
+)
 from orchy.flow.effects import Record
 from orchy.flow.execution import Finished, Flow, Join, KeptEvent, Phase, Running, State
+from orchy.flow.limits import HISTORY_ENTRY_BYTES_MAX, shortened
+from orchy.flow.recent import RecentEvents
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+_decode_kept = msgspec.json.Decoder(tuple[str, str, msgspec.Raw]).decode
+#: What is left of a history entry's detail that is too long; less where characters take up to 6 bytes.
+_CUT_DETAIL_CHARS = 3_500
+_CUT_WORKER_CHARS = 64
 
 #: What the parts of a history entry are when they are left out.
 _NOTHING: list[Any] = [None, 0, 0, "", None]
@@ -46,7 +60,11 @@ class Meta:
 def encode_start(flow: Flow) -> dict[str, bytes]:
     """All fields of a flow that the store does not know yet."""
     changes = Changes(
-        frozenset(flow.running), frozenset(flow.joins), frozenset(flow.finished), frozenset(flow.failed), events=True
+        frozenset(flow.running),
+        frozenset(flow.joins),
+        frozenset(flow.finished),
+        frozenset(flow.failed),
+        frozenset([*event_fields(flow), *(f"{LATE_PREFIX}{action_id}" for action_id in flow.late)]),
     )
     fields, _ = encode_changes(flow, changes)
     fields["i"] = _encode(flow.input)
@@ -74,14 +92,35 @@ def encode_changes(flow: Flow, changes: Changes) -> tuple[dict[str, bytes], list
         fields[f"o:{action_id}"] = b"%d:%b" % (done.attempt, _encode(done.output))
     for action_id in changes.failed:
         fields[f"x:{action_id}"] = b"%d" % flow.failed[action_id]
-    if changes.events and (flow.kept_events or flow.recent_event_ids):
-        kept = [[event.event, event.data, event.event_id] for event in flow.kept_events]
-        fields["e"] = _encode([kept, flow.recent_event_ids])
+    if changes.fields:
+        for name in sorted(changes.fields):
+            value = _seldom(flow, name)
+            if value is None:
+                removed.append(name)
+            else:
+                fields[name] = value
     if flow.state is State.PAUSED:
         fields["p"] = b"1"
     else:
         removed.append("p")
     return fields, removed
+
+
+def _seldom(flow: Flow, name: str) -> bytes | None:
+    """A field of `Changes.fields`; None: there is nothing to be kept in it."""
+    kind, _, number = name.partition(":")
+    if kind == "l":
+        return ",".join(map(str, flow.late[int(number)])).encode()
+    if kind == "k":
+        event = next((event for event in reversed(flow.kept_events) if event.number == int(number)), None)
+        return None if event is None else b"[%b,%b,%b]" % (_encode(event.event), _encode(event.event_id), event.text)
+    if name == OLD_EVENTS_FIELD:
+        return None
+    assert kind == "d", f"there is no field {name}"
+    chunk = flow.recent_events.chunk(int(number))
+    if chunk is None:
+        return None
+    return _encode([("+" if taken else "-") + event_id for event_id, taken in chunk.items()])
 
 
 def decode_flow(flow_id: str, fields: Mapping[str, bytes]) -> Flow:
@@ -91,6 +130,9 @@ def decode_flow(flow_id: str, fields: Mapping[str, bytes]) -> Flow:
     joins: dict[int, Join] = {}
     finished: dict[int, Finished] = {}
     failed: dict[int, int] = {}
+    late: dict[int, tuple[int, ...]] = {}
+    kept: list[KeptEvent] = []
+    chunks: dict[int, dict[str, bool]] = {}
     for name, value in fields.items():
         kind, colon, number = name.partition(":")
         if not colon:
@@ -107,10 +149,20 @@ def decode_flow(flow_id: str, fields: Mapping[str, bytes]) -> Flow:
             finished[action_id] = Finished(int(first), _decode(output))
         elif kind == "x":
             failed[action_id] = int(value)
+        elif kind == "l":
+            late[action_id] = tuple(map(int, value.split(b",")))
+        elif kind == "k":
+            event_name, event_id, text = _decode_kept(value)
+            kept.append(KeptEvent(action_id, event_name, event_id, bytes(text)))
+        elif kind == "d":
+            chunks[action_id] = {text[1:]: text[0] == "+" for text in _decode(value)}
     phases: dict[Phase, int] = {}
     for item in running.values():
         phases[item.phase] = phases.get(item.phase, 0) + 1
-    kept, recent = _decode(fields["e"]) if "e" in fields else ((), ())
+    kept.sort(key=lambda event: event.number)
+    recent = RecentEvents(min(chunks, default=0), tuple(chunks[number] for number in sorted(chunks)))
+    if OLD_EVENTS_FIELD in fields:
+        recent = _decode_old_events(fields[OLD_EVENTS_FIELD], kept, recent)
     return Flow(
         id=flow_id,
         workflow=meta.workflow,
@@ -122,10 +174,24 @@ def decode_flow(flow_id: str, fields: Mapping[str, bytes]) -> Flow:
         finished=finished,
         failed=failed,
         phases=phases,
-        kept_events=tuple(KeptEvent(*parts) for parts in kept),
-        recent_event_ids=tuple(recent),
+        kept_events=tuple(kept),
+        recent_events=recent,
+        late=late,
+        old_events=OLD_EVENTS_FIELD in fields,
         error=meta.error,
     )
+
+
+def _decode_old_events(field: bytes, kept: list[KeptEvent], recent: RecentEvents) -> RecentEvents:
+    """Adds the events of the field `e`; they are newer than those that have fields of their own, if there are any."""
+    old_kept, old_recent = _decode(field)
+    waiting = set()
+    for name, data, event_id in old_kept:
+        waiting.add(event_id)
+        kept.append(KeptEvent(kept[-1].number + 1 if kept else 1, name, event_id, _encode(data)))
+    for event_id in old_recent:
+        recent, _ = recent.adding(event_id, event_id not in waiting)
+    return recent
 
 
 def decode_meta(field: bytes) -> Meta:
@@ -139,7 +205,19 @@ def encode_record(record: Record) -> bytes:
     entry: list[Any] = [record.type, record.action_id, record.attempt, record.worker, record.detail]
     while len(entry) > 1 and entry[-1] == _NOTHING[len(entry) - 1]:
         entry.pop()
-    return _encode(entry)
+    text = _encode(entry)
+    return text if len(text) <= HISTORY_ENTRY_BYTES_MAX else _encode_cut(record)
+
+
+def _encode_cut(record: Record) -> bytes:
+    """An entry that was too long, with as much of its detail as fits."""
+    detail = record.detail if isinstance(record.detail, str) else _encode(record.detail).decode()
+    worker = shortened(record.worker, _CUT_WORKER_CHARS)
+    parts = [record.type, record.action_id, record.attempt, worker]
+    text = _encode([*parts, shortened(detail, _CUT_DETAIL_CHARS)])
+    if len(text) > HISTORY_ENTRY_BYTES_MAX:
+        text = _encode([*parts, shortened(detail, _CUT_DETAIL_CHARS // 6)])
+    return text
 
 
 def decode_record(entry: bytes) -> tuple[str, int, int, str, JSON]:

@@ -17,14 +17,21 @@ from orchy.flow import effects as fx
 from orchy.flow import retry
 from orchy.flow.definition import DEFAULT_OUTCOME, DEFAULT_TIMEOUT_SECONDS, JSON, ActionDefinition, ActionType, OnEnd
 from orchy.flow.effects import Effect, Record, RecordType
-from orchy.flow.events import TimerKind
-from orchy.flow.execution import Finished, Flow, Phase, Running, State
+from orchy.flow.events import EventReceived, TimerKind
+from orchy.flow.execution import Finished, Flow, KeptEvent, Phase, Running, State
 from orchy.flow.expressions import FlowContext
 from orchy.flow.graph import Graph
+from orchy.flow.limits import USUAL, Limits, shortened
 from orchy.flow.system import Await, Fail, Finish, Script, Sleep, SystemAction
 
 #: An evaluation that a crash cut off is begun again after this long.
 EVALUATE_AGAIN_SECONDS = 30.0
+
+#: Fields of a flow in the store, see `codec`.
+KEPT_EVENT_PREFIX = "k:"
+RECENT_PREFIX = "d:"
+LATE_PREFIX = "l:"
+OLD_EVENTS_FIELD = "e"
 
 #: The timer that an action in a phase may have.
 PHASE_TIMERS = {
@@ -52,16 +59,20 @@ class Rules:
     system_actions: Mapping[str, SystemAction]
     action_definitions: Mapping[str, ActionDefinition]
     default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    limits: Limits = USUAL
 
 
 class Changes(Struct, frozen=True):
-    """Which parts of a flow a step touched, so that a commit writes those and no others."""
+    """Which parts of a flow a step touched, so that a commit writes those and no others.
+
+    `fields` are what is seldom touched, by the codec's names for it: kept events, remembered ids, late results.
+    """
 
     running: frozenset[int] = frozenset()
     joins: frozenset[int] = frozenset()
     finished: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
-    events: bool = False
+    fields: frozenset[str] = frozenset()
 
     def __or__(self, other: Changes) -> Changes:
         return Changes(
@@ -69,7 +80,7 @@ class Changes(Struct, frozen=True):
             self.joins | other.joins,
             self.finished | other.finished,
             self.failed | other.failed,
-            self.events or other.events,
+            self.fields | other.fields,
         )
 
 
@@ -92,13 +103,17 @@ class Draft:
         self.failed = part(flow.failed)
         self.phases = part(flow.phases)
         self.kept_events = flow.kept_events
-        self.recent_event_ids = flow.recent_event_ids
+        self.recent_events = flow.recent_events
+        self.late = flow.late
         self.context = FlowContext(flow.input, self.finished)
         self.effects: list[Effect] = []
         self.touched_running: set[int] = set()
         self.touched_joins: set[int] = set()
         self.touched_finished: set[int] = set()
         self.touched_failed: set[int] = set()
+        self.touched_fields: set[str] = set()
+        if flow.old_events:
+            self.touched_fields.update((OLD_EVENTS_FIELD, *event_fields(flow)))
         self._to_start: deque[int] = deque()
 
     # What happens to an action.
@@ -184,6 +199,7 @@ class Draft:
         for index, kept in enumerate(self.kept_events):
             if kept.event == event:
                 self.kept_events = (*self.kept_events[:index], *self.kept_events[index + 1 :])
+                self.touched_fields.add(f"{KEPT_EVENT_PREFIX}{kept.number}")
                 self.complete(action_id, attempt, kept.data, event)
                 return
         self.record(RecordType.SCHEDULED, action_id, attempt)
@@ -201,6 +217,22 @@ class Draft:
         """Remember which attempt a worker said had failed, so that it is known when it says so again."""
         self.failed[action_id] = attempt
         self.touched_failed.add(action_id)
+
+    def note_late(self, action_id: int, attempt: int) -> None:
+        """Remember that a result of an attempt came too late, so that it is written down once."""
+        self.late = {**self.late, action_id: (*self.late.get(action_id, ()), attempt)}
+        self.touched_fields.add(f"{LATE_PREFIX}{action_id}")
+
+    def keep_event(self, event: EventReceived, text: bytes) -> None:
+        """Keep an event for the wait that will take it; `text` is its data as JSON."""
+        number = self.kept_events[-1].number + 1 if self.kept_events else 1
+        self.kept_events = (*self.kept_events, KeptEvent(number, event.event, event.event_id, text))
+        self.touched_fields.add(f"{KEPT_EVENT_PREFIX}{number}")
+
+    def remember_event(self, event_id: str, *, taken: bool) -> None:
+        """Know an event when it is sent again, and what was answered."""
+        self.recent_events, changed = self.recent_events.adding(event_id, taken)
+        self.touched_fields.update(f"{RECENT_PREFIX}{number}" for number in changed)
 
     def end_attempt(self, action_id: int, running: Running, error: str) -> None:
         """An attempt came to nothing: plan the next, or fail the flow when there is none left."""
@@ -220,7 +252,7 @@ class Draft:
     def fail_flow(self, action_id: int, attempt: int, error: str) -> None:
         """The flow fails, with the action and the reason."""
         name = self.graph.workflow.actions[action_id].name
-        self.error = f"action {action_id} ({name}) failed on attempt {attempt}: {error}"
+        self.error = f"action {action_id} ({name}) failed on attempt {attempt}: {shortened(error)}"
         self.end(State.FAILED)
 
     def end(self, state: State) -> None:
@@ -281,20 +313,26 @@ class Draft:
             failed=self.failed,
             phases=self.phases,
             kept_events=self.kept_events,
-            recent_event_ids=self.recent_event_ids,
+            recent_events=self.recent_events,
+            late=self.late,
             error=self.error,
         )
 
     def changes(self) -> Changes:
         """What was touched so far."""
-        before = self.before
         return Changes(
             frozenset(self.touched_running),
             frozenset(self.touched_joins),
             frozenset(self.touched_finished),
             frozenset(self.touched_failed),
-            self.kept_events is not before.kept_events or self.recent_event_ids is not before.recent_event_ids,
+            frozenset(self.touched_fields),
         )
+
+
+def event_fields(flow: Flow) -> list[str]:
+    """The names of the fields that a flow's kept events and remembered ids have."""
+    kept = [f"{KEPT_EVENT_PREFIX}{event.number}" for event in flow.kept_events]
+    return [*kept, *(f"{RECENT_PREFIX}{number}" for number in flow.recent_events.numbers())]
 
 
 def _own(part: Mapping[_K, _V]) -> dict[_K, _V]:

@@ -77,8 +77,16 @@ class Undeliverable(Struct, frozen=True):
     message: str
 
 
+class Overgrown(Struct, frozen=True):
+    """With an action's output the flow would be larger than it may be; `message` says how large."""
+
+    action_id: int
+    attempt: int
+    message: str
+
+
 class EventReceived(Struct, frozen=True):
-    """An event from outside. `event_id` is unique to the delivery."""
+    """An event from outside. `event_id` is unique to the delivery, unless the client gave one of its own."""
 
     event: str
     data: JSON
@@ -105,6 +113,7 @@ Event: TypeAlias = (
     | Evaluated
     | EvaluationFailed
     | Undeliverable
+    | Overgrown
     | EventReceived
     | Pause
     | Resume

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+import msgspec
 from msgspec import Struct, field
 
 from orchy.flow.definition import JSON
+from orchy.flow.recent import RecentEvents
 
 
 class State(StrEnum):
@@ -69,19 +71,32 @@ class Finished(Struct, frozen=True):
 
 
 class KeptEvent(Struct, frozen=True):
-    """An event that came before the wait that will take it."""
+    """An event that came before the wait that will take it. `number` rises; `text` is its data as JSON."""
 
+    number: int
     event: str
-    data: JSON
     event_id: str
+    text: bytes
+
+    @property
+    def data(self) -> JSON:
+        """What came with it."""
+        data: JSON = msgspec.json.decode(self.text)
+        return data
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in the store."""
+        return len(self.text) + len(self.event) + len(self.event_id)
 
 
 class Flow(Struct, frozen=True):
     """One execution of one version of a workflow.
 
-    `failed` holds, by action, the last attempt that a worker said had failed; `phases` counts `running` by
-    phase. `recent_event_ids` are the last events taken in, so that one that is sent again after a lost
-    answer counts once. `error` is a sentence, there when the flow FAILED.
+    `failed` holds, by action, the last attempt that a worker said had failed, `late` those of which a result came too
+    late; `phases` counts `running` by phase. `recent_events` are the last events taken in, so that one that is sent
+    again counts once. `error` is a sentence, there when the flow FAILED. `old_events`: the store has its events in one
+    field, as they were kept once; the next commit takes them apart.
     """
 
     id: str
@@ -95,5 +110,7 @@ class Flow(Struct, frozen=True):
     failed: Mapping[int, int] = field(default_factory=dict)
     phases: Mapping[Phase, int] = field(default_factory=dict)
     kept_events: tuple[KeptEvent, ...] = ()
-    recent_event_ids: tuple[str, ...] = ()
+    recent_events: RecentEvents = RecentEvents()
+    late: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    old_events: bool = False
     error: str | None = None

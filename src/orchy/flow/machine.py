@@ -23,9 +23,10 @@ from enum import StrEnum
 from typing import TypeAlias, assert_never
 
 import attrs
+import msgspec
 from msgspec import Struct
 
-from orchy.errors import InvalidInput
+from orchy.errors import InvalidInput, LimitReached, TooLarge
 from orchy.flow import effects as fx
 from orchy.flow.definition import ActionType
 from orchy.flow.draft import Changes, Draft, Rules
@@ -38,6 +39,7 @@ from orchy.flow.events import (
     Event,
     EventReceived,
     Failed,
+    Overgrown,
     Pause,
     Resume,
     Started,
@@ -45,13 +47,11 @@ from orchy.flow.events import (
     TimerKind,
     Undeliverable,
 )
-from orchy.flow.execution import Flow, KeptEvent, Phase, Running, State
+from orchy.flow.execution import Flow, Phase, Running, State
 from orchy.flow.graph import Graph
+from orchy.flow.limits import shortened
 
-#: How many events a flow keeps for waits that it has not reached.
-KEPT_EVENTS_MAX = 1_000
-#: How many deliveries a flow remembers, to know one that is sent again.
-RECENT_EVENTS_MAX = 16
+_encode = msgspec.json.Encoder().encode
 
 
 class Verdict(StrEnum):
@@ -60,6 +60,7 @@ class Verdict(StrEnum):
     APPLIED = "applied"  # it moved the flow
     KEPT = "kept"  # an event for a wait that has not come yet
     DUPLICATE = "duplicate"  # it had counted before; nothing changed
+    KEPT_BEFORE = "kept before"  # an event that had been kept before; nothing changed
     LATE = "late"  # a result for an attempt that is over; written in the history, nothing else
     STALE = "stale"  # about an attempt that is over; a timer only has to be forgotten
     REFUSED = "refused"  # the flow is over, so it can't do that; nothing changed
@@ -112,15 +113,15 @@ class Step(Struct, frozen=True):
 
 
 def step(graph: Graph, flow: Flow, event: Event, rules: Rules, *, given_away: bool = False) -> Step:
-    """The next step of a flow. With `given_away` the caller has no use for `flow` afterwards, unless this raises or the
-    event is a DUPLICATE or REFUSED: its parts may be the next one's, so that a step of a wide flow copies nothing.
+    """The next step of a flow. With `given_away` the caller has no use for `flow` afterwards, unless this raises or has
+    no effects: its parts may be the next one's, so that a step of a wide flow copies nothing.
 
     Raises InvalidInput for a result that no worker of this flow can have (an action that is not there, or
-    is the server's own), and for one kept event too many.
+    is the server's own), LimitReached and TooLarge for an event that can't be kept.
     """
     draft = Draft(graph, flow, rules, given_away=given_away)
     verdict = _take(draft, event)
-    if verdict is Verdict.DUPLICATE or verdict is Verdict.REFUSED:
+    if not draft.effects:  # it had counted before, was late before, is refused, or stale
         return Step(flow, (), Changes(), verdict)
     after = draft.flow()
     assert after.state is flow.state or after.state in FLOW_LIFE[flow.state], f"{flow.state} -> {after.state}"
@@ -150,6 +151,9 @@ def _take(draft: Draft, event: Event) -> Verdict:
             return _act(draft, Trigger.UNDELIVERABLE, action_id, attempt, event)
         case EventReceived():
             return _take_event(draft, event)
+        case Overgrown(action_id, attempt, message):
+            draft.fail_flow(action_id, attempt, message)
+            return Verdict.APPLIED
         case Pause() | Resume() | Cancel():
             return _take_command(draft, event)
         case never:
@@ -184,32 +188,47 @@ def _take_result(draft: Draft, result: Completed | Failed) -> Verdict:
     counted = done.attempt if succeeded and done else draft.failed.get(action.id) if not succeeded else None
     if counted == result.attempt:
         return Verdict.DUPLICATE
+    late = draft.late.get(action.id, ())
+    if result.attempt in late or len(late) >= draft.rules.limits.late_results_max:
+        return Verdict.LATE  # one that is repeated, or made up, writes nothing more
+    draft.note_late(action.id, result.attempt)
     told = "success" if isinstance(result, Completed) else result.error
     draft.record(RecordType.LATE, action.id, result.attempt, result.worker, told)
     return Verdict.LATE
 
 
 def _take_event(draft: Draft, event: EventReceived) -> Verdict:
-    if any(kept.event_id == event.event_id for kept in draft.kept_events):
-        return Verdict.KEPT
-    if event.event_id in draft.recent_event_ids:
-        return Verdict.DUPLICATE
+    taken_before = draft.recent_events.get(event.event_id)
+    if taken_before is not None:
+        return Verdict.DUPLICATE if taken_before else Verdict.KEPT_BEFORE
     if draft.state.over:
         return Verdict.REFUSED
     for action_id, running in sorted(draft.running.items()):  # of several waits, the one with the lowest id
         if running.phase is Phase.WAIT and running.event == event.event:
-            _remember(draft, event)
+            draft.remember_event(event.event_id, taken=True)
             return _act(draft, Trigger.EVENT, action_id, running.attempt, event)
-    if len(draft.kept_events) >= KEPT_EVENTS_MAX:
-        raise InvalidInput(f"flow {draft.before.id} keeps {KEPT_EVENTS_MAX} events already that it has not waited for")
-    _remember(draft, event)
-    draft.kept_events = (*draft.kept_events, KeptEvent(event.event, event.data, event.event_id))
+    draft.keep_event(event, _text_to_keep(draft, event))
+    draft.remember_event(event.event_id, taken=False)
     draft.record(RecordType.EVENT_KEPT, detail=event.event)
     return Verdict.KEPT
 
 
-def _remember(draft: Draft, event: EventReceived) -> None:
-    draft.recent_event_ids = (*draft.recent_event_ids, event.event_id)[-RECENT_EVENTS_MAX:]
+def _text_to_keep(draft: Draft, event: EventReceived) -> bytes:
+    """The data of an event that no wait takes yet. Raises LimitReached, TooLarge."""
+    limits, flow_id = draft.rules.limits, draft.before.id
+    not_waited_for = "that it has not waited for"
+    if len(draft.kept_events) >= limits.kept_events_max:
+        raise LimitReached(f"flow {flow_id} keeps {limits.kept_events_max:,} events already {not_waited_for}")
+    text = _encode(event.data)
+    if len(text) > limits.kept_event_bytes_max:
+        raise TooLarge(
+            f"the data of event {shortened(event.event, 128)!r} is {len(text):,} bytes of JSON; flow {flow_id} does not"
+            f" wait for it yet, and keeps at most {limits.kept_event_bytes_max:,} bytes of one"
+        )
+    if sum(kept.size_bytes for kept in draft.kept_events) + len(text) > limits.kept_events_bytes_max:
+        most = limits.kept_events_bytes_max
+        raise LimitReached(f"flow {flow_id} keeps events {not_waited_for} already, together at most {most:,} bytes")
+    return text
 
 
 def _take_command(draft: Draft, command: Pause | Resume | Cancel) -> Verdict:

@@ -31,6 +31,9 @@ TIMERS_PER_LOOK = 25
 FIRING_MAX = 200
 #: After a look that failed.
 RETRY_SECONDS = 0.5
+#: What is wrong with many timers, such as a definition that is missing, is told so often.
+TOLD_AGAIN_SECONDS = 60.0
+TOLD_MAX = 100
 #: Less sleep than this is not worth a look of its own.
 _SOON_SECONDS = 0.001
 
@@ -68,6 +71,7 @@ class TimerLoop:
         self._next_at = float("-inf")
         self._earlier = trio.Event()
         self._firing = trio.Semaphore(FIRING_MAX)
+        self._told_at: dict[str, float] = {}
         holdings.watch(self._on_change)
 
     def hint(self, partition: int, after_ms: int) -> None:
@@ -159,6 +163,16 @@ class TimerLoop:
             await self._fire(due)
             self._observe(due.late_ms)
         except OrchyError as error:
-            log.warning("timer %s could not be handled and comes again: %s", due.key, error)
+            self._tell(due, str(error))
         finally:
             self._firing.release()
+
+    def _tell(self, due: DueTimer, why: str) -> None:
+        """Log why a timer could not be handled, once for all of the same trouble."""
+        now = trio.current_time()
+        if now - self._told_at.get(why, float("-inf")) < TOLD_AGAIN_SECONDS:
+            return
+        if len(self._told_at) >= TOLD_MAX:
+            self._told_at.clear()
+        self._told_at[why] = now
+        log.warning("timer %s could not be handled and comes again: %s", due.key, why)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import msgspec
 from quart import Response
 
@@ -19,6 +20,8 @@ from orchy.errors import (
     WrongState,
 )
 from orchy.flow.definition import JSON
+from orchy.flow.jsonscan import Where
+from orchy.flow.jsontext import pointer
 from orchy.rest.refusal import RETRY_AFTER_SECONDS
 
 #: A value as JSON text.
@@ -57,8 +60,8 @@ def answer_error(error: OrchyError) -> Response:
     return answer(body, status)
 
 
-def told(error: OrchyError) -> tuple[int, dict[str, JSON]]:
-    """The status of an error and the body that tells it."""
+def told(error: OrchyError, where: Where = ()) -> tuple[int, dict[str, JSON]]:
+    """The status of an error and the body that tells it; its problems are about what stands at `where` in the body."""
     message = str(error)
     problems: Sequence[Problem] = ()
     match error:
@@ -68,6 +71,7 @@ def told(error: OrchyError) -> tuple[int, dict[str, JSON]]:
             status = 404
         case WrongState():
             status = 409
+            problems = [attrs.evolve(one, pointer=pointer(where) + one.pointer) for one in error.problems]
         case OutcomeUnknown():
             status, message = 503, f"{error}; look before you repeat it (a start with the same flowId may be repeated)"
         case _:

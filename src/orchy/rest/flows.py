@@ -8,7 +8,7 @@ from typing import Any
 from quart import Blueprint, Response, request
 
 from orchy.catalog import Catalog
-from orchy.errors import InvalidInput, OrchyError, OutcomeUnknown, Problem, StoreError
+from orchy.errors import InvalidInput, OrchyError, OutcomeUnknown, Problem, StoreError, WrongState
 from orchy.flow.definition import JSON
 from orchy.flow.execution import State
 from orchy.flow.jsonscan import Where
@@ -17,6 +17,7 @@ from orchy.orchestrator import Orchestrator
 from orchy.queries import PAGE_MAX, FlowView, HistoryLine, Queries
 from orchy.rest.answers import answer, problem_json, time_text, told
 from orchy.rest.requests import check_query, fields_of, query_int, read_body, read_fields
+from orchy.starting import Begun
 from orchy.starts import STARTS_MAX, Start, start_all
 
 PAGE_DEFAULT = 50
@@ -52,10 +53,16 @@ def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Bl
 
     @blueprint.post("/flow/event")
     async def event() -> Response:
-        fields = await read_fields({**_FLOW_FIELDS, "event": str}, {"data": None})
-        delivered = await orchestrator.deliver(fields["name"], fields["flowId"], fields["event"], fields.get("data"))
-        shown: dict[str, Any] = {"delivered": delivered}
-        if not delivered and (warnings := await orchestrator.event_warnings(fields["flowId"], fields["event"])):
+        fields = await read_fields({**_FLOW_FIELDS, "event": str}, {"data": None, "id": str})
+        delivery = await orchestrator.deliver(
+            fields["name"], fields["flowId"], fields["event"], fields.get("data"), fields.get("id")
+        )
+        shown: dict[str, Any] = {"delivered": delivery.delivered}
+        if delivery.duplicate:
+            shown["duplicate"] = True
+        elif not delivery.delivered and (
+            warnings := await orchestrator.event_warnings(fields["flowId"], fields["event"])
+        ):
             shown["warnings"] = [problem_json(warning) for warning in warnings]
         return answer(shown)
 
@@ -82,7 +89,11 @@ async def execute(orchestrator: Orchestrator, catalog: Catalog, body: bytes) -> 
         started = iter(await start_all(orchestrator, catalog, [one for one in starts if isinstance(one, Start)]))
         return _batch_answer([next(started) if isinstance(one, Start) else one for one in starts])
     start = _start(wanted)
-    return {"flowId": await orchestrator.execute(start.name, start.input, start.version, start.flow_id)}
+    return _begun(await orchestrator.begin(start.name, start.input, start.version, start.flow_id))
+
+
+def _begun(begun: Begun) -> dict[str, JSON]:
+    return {"flowId": begun.flow_id, "created": begun.created}
 
 
 def _start(wanted: JSON, where: Where = ()) -> Start:
@@ -107,17 +118,17 @@ def _starts(batch: list[JSON]) -> list[Start | InvalidInput]:
     return starts
 
 
-def _batch_answer(outcomes: Sequence[str | OrchyError]) -> JSON:
+def _batch_answer(outcomes: Sequence[Begun | OrchyError]) -> JSON:
     """Each start's own answer. Raises when the store was to blame for all and nothing can have been started."""
     failures = [one for one in outcomes if isinstance(one, StoreError)]
-    if failures and not any(isinstance(one, str | OutcomeUnknown) for one in outcomes):
+    if failures and not any(isinstance(one, Begun | OutcomeUnknown) for one in outcomes):
         raise failures[0]
     answers: list[JSON] = []
-    for outcome in outcomes:
-        if isinstance(outcome, str):
-            answers.append({"flowId": outcome})
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, Begun):
+            answers.append(_begun(outcome))
         else:
-            status, body = told(outcome)
+            status, body = told(outcome, (index,) if isinstance(outcome, WrongState) else ())
             answers.append({**body, "status": status})
     return answers
 

@@ -12,7 +12,7 @@ import trio
 from orchy.catalog import Catalog
 from orchy.dispatch import Dispatcher
 from orchy.errors import InvalidInput, OrchyError
-from orchy.orchestrator import Orchestrator, Result
+from orchy.orchestrator import Orchestrator
 from orchy.rpc.convert import EncodedActions, definition_of, result_of
 from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
@@ -22,7 +22,6 @@ from orchy.rpc.generated.health_grpc import HealthServicer
 from orchy.rpc.outcomes import push_all, status_of
 from orchy.rpc.work import WorkSessions
 from orchy.store.base import BATCH_MAX
-from orchy.tasks import Together
 
 WAIT_MAX_SECONDS = 60.0
 NAME_LENGTH_MAX = 256
@@ -76,7 +75,6 @@ class ActionService(ActionServiceServicer):
         self._catalog = catalog
         self._dispatcher = dispatcher
         self._sessions = sessions
-        self._pushes: Together[Result, str | None] = Together(orchestrator.push_all)
         self._cluster = cluster
 
     @_translated
@@ -101,7 +99,7 @@ class ActionService(ActionServiceServicer):
     @_translated
     async def Push(self, input_message: Any) -> Any:
         """Take a result; false only if there is no such flow."""
-        verdict = await self._pushes.do(result_of(input_message))
+        verdict = await self._orchestrator.push(result_of(input_message))
         return pb.ActionResultPushResponse(status=verdict is not None)
 
     @_translated

@@ -5,10 +5,11 @@ Rules every store keeps:
 * A method happens whole or not at all, and raises from the `StoreError` branch of `orchy.errors`.
 * The store's clock is the only one: due times are "so long after the commit", times in answers are the store's.
 * `fields` of a flow are opaque, but for two that `claim` reads: `r:<actionId>` starts with `<attempt>:<phase>`
-  (phase `q`: with the workers), and `p` is there while the flow is paused. The names `v`, `c` and `z` are the
+  (phase `q`: with the workers), and `p` is there while the flow is paused. The names `v`, `c`, `z` and `b` are the
   store's own.
 * A flow's partition is the caller's to know; everything of one partition can be touched together.
 * Names of actions and ids are text without control characters (the callers have checked them).
+* Saving a definition over the limits that the caller gives raises LimitReached; nothing was changed.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from msgspec import Struct
 
 from orchy.errors import StoreError
 from orchy.flow.events import TimerKind
+from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 
 PAUSED_FIELD = "p"
 RUNNING_FIELD_PREFIX = "r:"
 #: Fields that a commit may not name.
-OWN_FIELDS = frozenset({"v", "c", "z"})
+OWN_FIELDS = frozenset({"v", "c", "z", "b"})
 
 #: Most items that one call takes or hands out for one partition.
 BATCH_MAX = 100
@@ -36,6 +38,8 @@ CLAIM_BYTES_MAX = 3 * 2**20
 REMEMBERED_MS = 120_000
 #: Oldest entries of a history give way beyond this many.
 HISTORY_ENTRIES_MAX = 50_000
+#: When the entries that commits wrote come to more bytes, the oldest give way until three quarters are left.
+HISTORY_BYTES_MAX = 8 * 2**20
 
 
 class TimerKey(Struct, frozen=True):
@@ -356,9 +360,11 @@ class DefinitionStore(Protocol):
         """
         ...
 
-    async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
+    async def save_workflow(
+        self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS
+    ) -> tuple[int, bool]:
         """(version, created). The same text as the newest version makes no new one. A version number is never used
-        twice, also not after `delete_workflow`."""
+        twice, also not after `delete_workflow`. Raises LimitReached."""
         ...
 
     async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:
@@ -378,8 +384,8 @@ class DefinitionStore(Protocol):
         """No new flow can start on it; False if there was none."""
         ...
 
-    async def save_action(self, name: str, source: bytes) -> bool:
-        """Keep an action definition; True if there was none of that name."""
+    async def save_action(self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS) -> bool:
+        """Keep an action definition; True if there was none of that name. Raises LimitReached."""
         ...
 
     async def actions(self) -> dict[str, bytes]:

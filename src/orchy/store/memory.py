@@ -22,6 +22,7 @@ from orchy.flow.execution import Phase
 from orchy.store.base import (
     BATCH_MAX,
     CLAIM_BYTES_MAX,
+    HISTORY_BYTES_MAX,
     HISTORY_ENTRIES_MAX,
     OWN_FIELDS,
     PAUSED_FIELD,
@@ -80,7 +81,20 @@ class _Flow:
     remove_at_ms: int | None = None
     fields: dict[str, bytes] = attrs.field(factory=dict)
     history: deque[HistoryEntry] = attrs.field(factory=lambda: deque(maxlen=HISTORY_ENTRIES_MAX))
+    history_bytes: int = 0  # of what commits wrote since the history was last cut
     parked: list[_Queued] = attrs.field(factory=list)
+
+    def cut_history(self) -> None:
+        """The newest entries stay that come to at most three quarters of HISTORY_BYTES_MAX, and the very newest."""
+        kept, kept_bytes = 0, 0
+        for entry in reversed(self.history):
+            if kept and kept_bytes + len(entry.entry) > HISTORY_BYTES_MAX // 4 * 3:
+                break
+            kept += 1
+            kept_bytes += len(entry.entry)
+        while len(self.history) > kept:
+            self.history.popleft()
+        self.history_bytes = kept_bytes
 
 
 @attrs.define(eq=False)
@@ -155,6 +169,7 @@ class MemoryStore(MemoryDefinitions):
         for name in commit.removed_fields:
             flow.fields.pop(name, None)
         flow.history.extend(HistoryEntry(now_ms, entry) for entry in commit.history)
+        flow.history_bytes += sum(map(len, commit.history))
         if commit.retain_ms is not None:
             flow.ended_ms = now_ms
             flow.remove_at_ms = now_ms + commit.retain_ms
@@ -167,6 +182,8 @@ class MemoryStore(MemoryDefinitions):
             else:
                 self._note_handed_out(partition, flow, queued, entry.worker)
                 receipts.append(queued.receipt(commit.partition, partition))
+        if flow.history_bytes > HISTORY_BYTES_MAX:
+            flow.cut_history()
         for timer in commit.set_timers:
             partition.timers[timer.key] = self._due_ms(timer.after_ms) if timer.after_ms else now_ms
         unparked: dict[str, None] = {}

@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from orchy.store.base import NamespaceSettings, RegisteredNode, StoredWorkflow
+from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 
 
 @attrs.define(eq=False)
@@ -62,12 +63,23 @@ class MemoryDefinitions:
         self._settings = NamespaceSettings(known.partitions, known.format_version, identity)
         return NamespaceSettings(known.partitions, known.format_version, identity, renewed)
 
-    async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
+    async def save_workflow(
+        self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS
+    ) -> tuple[int, bool]:
         """See the port."""
         await trio.lowlevel.checkpoint()
-        workflow = self._workflows.setdefault(name, _Workflow())
+        workflow = self._workflows.get(name)
+        if workflow is None:
+            if len(self._workflows) >= limits.workflows_max:
+                raise limits.too_many_workflows(name)
+            workflow = _Workflow()
         if workflow.latest is not None and workflow.versions[workflow.latest - 1] == source:
             return workflow.latest, False
+        if len(workflow.versions) >= limits.versions_max:
+            raise limits.too_many_versions(name)
+        if sum(map(len, workflow.versions)) + len(source) > limits.versions_bytes_max:
+            raise limits.too_many_bytes(name)
+        self._workflows[name] = workflow
         workflow.versions.append(source)
         workflow.latest = len(workflow.versions)
         return workflow.latest, True
@@ -104,10 +116,12 @@ class MemoryDefinitions:
         workflow.latest = None
         return True
 
-    async def save_action(self, name: str, source: bytes) -> bool:
+    async def save_action(self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS) -> bool:
         """See the port."""
         await trio.lowlevel.checkpoint()
         created = name not in self._actions
+        if created and len(self._actions) >= limits.actions_max:
+            raise limits.too_many_actions(name)
         self._actions[name] = source
         return created
 

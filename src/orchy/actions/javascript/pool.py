@@ -17,6 +17,7 @@ import trio
 
 from orchy.actions.javascript.port import Evaluation, ScriptFailure
 from orchy.actions.javascript.process import Settings, WorkerEnded, WorkerProcess, start_worker
+from orchy.actions.javascript.turns import Turns
 from orchy.errors import Overloaded, StartupError
 from orchy.flow.definition import JSON
 from orchy.flow.jsonscan import JSON_DEPTH_MAX
@@ -28,9 +29,8 @@ OUTPUT_LIMIT_BYTES = 10 * 2**20
 #: How long after its limit a script's worker is killed, and what it gets on top for a large context.
 GRACE_SECONDS = 1.0
 TRANSFER_BYTES_PER_SECOND = 4 * 2**20
-#: How long a script may wait for a worker that is free, and how many may.
+#: How long a script may wait for a worker that is free; how many may, says `turns`.
 WAIT_LIMIT_SECONDS = 30.0
-WAITING_MAX = 10_000
 #: A worker is replaced after so many scripts, whatever they may have left in it.
 SCRIPTS_PER_WORKER = 10_000
 
@@ -46,21 +46,23 @@ class Pool:
         self._settings = settings
         self._wait_limit_seconds = wait_limit_seconds
         self._scripts_per_worker = scripts_per_worker
-        self._free = trio.Semaphore(workers)
+        self._turns = Turns(workers)
         self._idle: deque[WorkerProcess] = deque()
 
-    async def evaluate(self, expression: str, context: Mapping[str, JSON]) -> Evaluation | ScriptFailure:
+    async def evaluate(
+        self, expression: str, context: Mapping[str, JSON], workflow: str = ""
+    ) -> Evaluation | ScriptFailure:
         """See the port."""
         try:
             script = expression.encode()
         except UnicodeEncodeError as error:
             line = expression.count("\n", 0, error.start) + 1
             return ScriptFailure(f"SyntaxError: half of a surrogate pair (line {line})", "syntax")
-        await self._turn()
+        await self._turn(workflow)
         try:
             kind, text = await self._evaluate(script, _encode(context))
         finally:
-            self._free.release()
+            self._turns.give_back()
         if kind != "ok":
             return ScriptFailure(text.decode(), kind)
         try:
@@ -68,11 +70,9 @@ class Pool:
         except (msgspec.MsgspecError, RecursionError) as error:
             return ScriptFailure(f"the result is not JSON: {error}", "value")
 
-    async def _turn(self) -> None:
-        if self._free.statistics().tasks_waiting >= WAITING_MAX:
-            raise Overloaded(f"{WAITING_MAX} scripts wait for a javascript worker already")
+    async def _turn(self, workflow: str) -> None:
         with trio.move_on_after(self._wait_limit_seconds) as waited:
-            await self._free.acquire()
+            await self._turns.take(workflow)
         if waited.cancelled_caught:
             raise Overloaded(f"no javascript worker was free within {self._wait_limit_seconds:g} s")
 

@@ -28,6 +28,11 @@ class ScriptFailure:
 class JavaScriptEngine(Protocol):
     """Evaluates scripts, each in a world of its own."""
 
-    async def evaluate(self, expression: str, context: Mapping[str, JSON]) -> Evaluation | ScriptFailure:
-        """Run a script over a copy of `context`. Raises Overloaded when none could be run in time."""
+    async def evaluate(
+        self, expression: str, context: Mapping[str, JSON], workflow: str = ""
+    ) -> Evaluation | ScriptFailure:
+        """Run a script over a copy of `context`. Raises Overloaded when none could be run in time.
+
+        Scripts that wait take turns by `workflow`, so that none holds up the others.
+        """
         ...

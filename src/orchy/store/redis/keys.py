@@ -64,6 +64,11 @@ class Keys:
         """Set: names of the workflows that are not deleted."""
         return f"{{{self._namespace}}}:workflows".encode()
 
+    def workflow_names_ever(self) -> bytes:
+        """Set: names of all workflows that there ever were."""
+        return f"{{{self._namespace}}}:workflows-ever".encode()
+
     def workflow(self, name: str) -> bytes:
-        """Hash: `last` (the highest version ever), `latest` (the newest one that counts), and the versions' texts."""
+        """Hash: `last` (the highest version ever), `latest` (the newest one that counts), and the versions' texts; they
+        come to `bytes`."""
         return f"{{{self._namespace}}}:workflow:{name}".encode()

@@ -16,6 +16,7 @@ from orchy.errors import StoreError, VersionConflict
 from orchy.store.base import (
     BATCH_MAX,
     CLAIM_BYTES_MAX,
+    HISTORY_BYTES_MAX,
     HISTORY_ENTRIES_MAX,
     OWN_FIELDS,
     REMEMBERED_MS,
@@ -38,6 +39,7 @@ from orchy.store.base import (
     TimerKey,
     TimerSetting,
 )
+from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 from orchy.store.redis import scripts
 from orchy.store.redis.client import Redis, Script
 from orchy.store.redis.connection import Part
@@ -90,6 +92,7 @@ class RedisStore:
             int(commit.unpark),
             HISTORY_ENTRIES_MAX,
             REMEMBERED_MS,
+            HISTORY_BYTES_MAX,
             len(commit.fields),
             len(commit.removed_fields),
             len(commit.history),
@@ -117,6 +120,7 @@ class RedisStore:
             return None
         fields = {name.decode(): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
         ended = fields.pop("z", None)
+        fields.pop("b", None)
         return StoredFlow(int(fields.pop("v")), fields, int(fields.pop("c")), None if ended is None else int(ended))
 
     async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
@@ -270,11 +274,17 @@ class RedisStore:
         partitions, version, identity, renewed = reply
         return NamespaceSettings(int(partitions), int(version), identity.decode(), bool(renewed))
 
-    async def save_workflow(self, name: str, source: bytes) -> tuple[int, bool]:
+    async def save_workflow(
+        self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS
+    ) -> tuple[int, bool]:
         """See the port."""
-        keys = [self._keys.workflow(name), self._keys.workflow_names()]
+        keys = [self._keys.workflow(name), self._keys.workflow_names(), self._keys.workflow_names_ever()]
+        args: list[Part] = [name, source, limits.workflows_max, limits.versions_max, limits.versions_bytes_max]
         # Safe: the second time it finds the text there; `created` may be told too modestly.
-        version, created = await self._redis.script(scripts.SAVE_WORKFLOW, keys, [name, source], safe=True)
+        version, created = await self._redis.script(scripts.SAVE_WORKFLOW, keys, args, safe=True)
+        if version < 0:
+            too_many = {3: limits.too_many_workflows, 4: limits.too_many_versions, 5: limits.too_many_bytes}
+            raise too_many[created](name)
         return int(version), bool(created)
 
     async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:
@@ -308,11 +318,14 @@ class RedisStore:
         # Not safe: the answer would be another the second time.
         return bool(await self._redis.script(scripts.DELETE_WORKFLOW, keys, [name], safe=False))
 
-    async def save_action(self, name: str, source: bytes) -> bool:
+    async def save_action(self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS) -> bool:
         """See the port."""
-        key = self._keys.actions()
+        args: list[Part] = [name, source, limits.actions_max]
         # Not safe: it could undo what another node saved in between.
-        return bool(await self._redis.execute("HSET", key, name, source, key=key, safe=False))
+        created = await self._redis.script(scripts.SAVE_ACTION, [self._keys.actions()], args, safe=False)
+        if created < 0:
+            raise limits.too_many_actions(name)
+        return bool(created)
 
     async def actions(self) -> dict[str, bytes]:
         """See the port."""

@@ -4,7 +4,7 @@
 -- ARGV      1 flow id, 2 workflow, 3 expected version (0: the flow is not there), 4 where it is listed before
 --           ('' for a start), 5 and after, 6 retention in ms ('' while it goes on; 0: remove it now),
 --           7 '1': put parked entries back, 8 most history entries, 9 how long (ms) a removed flow's id is remembered,
---           10-15 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled;
+--           10 most bytes of history, 11-16 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled;
 --           then fields (name, value), removed fields (name), history (entry), queue (action, entry, worker as a JSON
 --           string: it is handed out now, or '': it goes into the queue), timers set (ms from now, member), timers
 --           cancelled (member)
@@ -17,6 +17,7 @@
 --- @include "now"
 --- @include "batches"
 --- @include "history"
+--- @include "history_bytes"
 --- @include "queue"
 --- @include "index"
 local prefix, flow_id, workflow = KEYS[1], ARGV[1], ARGV[2]
@@ -24,13 +25,14 @@ local expected, was, listed = whole(3), ARGV[4], ARGV[5]
 local retain_ms = ARGV[6] ~= '' and whole(6)
 local history_max = whole(8)
 local remembered_ms = whole(9)
-local first_field = 16
-local first_removed = first_field + 2 * ARGV[10]
-local first_entry = first_removed + ARGV[11]
-local first_queued = first_entry + ARGV[12]
-local first_timer = first_queued + 3 * ARGV[13]
-local first_cancelled = first_timer + 2 * ARGV[14]
-local last = first_cancelled + ARGV[15] - 1
+local history_bytes_max = whole(10)
+local first_field = 17
+local first_removed = first_field + 2 * ARGV[11]
+local first_entry = first_removed + ARGV[12]
+local first_queued = first_entry + ARGV[13]
+local first_timer = first_queued + 3 * ARGV[14]
+local first_cancelled = first_timer + 2 * ARGV[15]
+local last = first_cancelled + ARGV[16] - 1
 if last ~= #ARGV then -- so that the counts are numbers and fit; NaN is like nothing
   return redis.error_reply('ORCHY the counts do not fit the arguments of commit')
 end
@@ -39,7 +41,7 @@ for i = first_timer, first_cancelled - 1, 2 do
 end
 
 local flow = prefix .. 'f:' .. flow_id
-local found = redis.call('HMGET', flow, 'v', 'c', 'p')
+local found = redis.call('HMGET', flow, 'v', 'c', 'p', 'b')
 local version, created, was_paused = tonumber(found[1] or 0), found[2], found[3]
 if version ~= expected or version == 0 and is_remembered(prefix, flow_id) then
   return {-1, version}
@@ -58,10 +60,14 @@ if retain_ms == 0 then
 end
 
 version = version + 1
-local written = {'v', version}
+local history_bytes = tonumber(found[4] or 0)
+for i = first_entry, first_queued - 1 do
+  history_bytes = history_bytes + #ARGV[i]
+end
+local written = {'v', version, 'b', history_bytes}
 if was == '' then
   created = now
-  written[3], written[4] = 'c', now
+  written[5], written[6] = 'c', now
 end
 if retain_ms then
   written[#written + 1] = 'z'
@@ -110,6 +116,9 @@ if #lines > 0 then
     length = redis.call('RPUSH', history, unpack(lines, start, math.min(start + 999, #lines)))
   end
   cap_history(history, length, history_max)
+  if history_bytes > history_bytes_max then
+    redis.call('HSET', flow, 'b', cut_history(history, math.floor(history_bytes_max / 4) * 3))
+  end
 end
 for i = first_timer, first_cancelled - 1, 2 do
   local after_ms = tonumber(ARGV[i])

@@ -1,0 +1,51 @@
+"""The ids of the last events that a flow took in, and what each was answered, so that one sent again counts once.
+
+They are kept in chunks: a new one costs a copy of the newest chunk in memory, and that chunk's field in the store,
+however many are remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from orchy.flow.limits import RECENT_EVENTS_MAX
+
+CHUNK_IDS = 50
+#: The newest chunk is full only at times, so one more than it takes for RECENT_EVENTS_MAX.
+CHUNKS_MAX = RECENT_EVENTS_MAX // CHUNK_IDS + 1
+
+
+class RecentEvents(Struct, frozen=True):
+    """`chunks` are from the oldest on, numbered from `first`; each says by id whether a wait took the event at once."""
+
+    first: int = 0
+    chunks: tuple[Mapping[str, bool], ...] = ()
+
+    def get(self, event_id: str) -> bool | None:
+        """Whether a wait took the event at once; None: it is not known."""
+        for chunk in reversed(self.chunks):
+            taken = chunk.get(event_id)
+            if taken is not None:
+                return taken
+        return None
+
+    def adding(self, event_id: str, taken: bool) -> tuple[RecentEvents, frozenset[int]]:
+        """With one more; and the numbers of the chunks that were changed, or dropped as they are too old."""
+        if self.chunks and len(self.chunks[-1]) < CHUNK_IDS:
+            chunks = (*self.chunks[:-1], {**self.chunks[-1], event_id: taken})
+            return RecentEvents(self.first, chunks), frozenset({self.first + len(chunks) - 1})
+        chunks = (*self.chunks, {event_id: taken})
+        changed = {self.first + len(chunks) - 1}
+        dropped = max(0, len(chunks) - CHUNKS_MAX)
+        changed.update(range(self.first, self.first + dropped))
+        return RecentEvents(self.first + dropped, chunks[dropped:]), frozenset(changed)
+
+    def numbers(self) -> range:
+        """Those of all chunks."""
+        return range(self.first, self.first + len(self.chunks))
+
+    def chunk(self, number: int) -> Mapping[str, bool] | None:
+        """One of them, None if it was dropped."""
+        return self.chunks[number - self.first] if number in self.numbers() else None
