@@ -60,12 +60,14 @@ def make_user(port: int, name: str, rules: Sequence[str]) -> None:
         client.execute_command("ACL SETUSER", name, "reset", "on", f">{name}", *rules)
 
 
-def redis_settings(kind: str, request: pytest.FixtureRequest) -> RedisSettings:
-    """How to reach the server or the cluster, as a user that has no rights but those which the documents give it."""
+def redis_settings(kind: str, request: pytest.FixtureRequest, *, documented: bool = False) -> RedisSettings:
+    """How to reach the server or the cluster; `documented`: as a user with no rights but those of the documents."""
     ports = [request.getfixturevalue("valkey_port")] if kind == "redis" else request.getfixturevalue("cluster_ports")
+    addresses = tuple(TcpAddress("127.0.0.1", port) for port in ports)
+    if not documented:
+        return RedisSettings(addresses)
     for port in ports:
         make_user(port, "documented", acl_rules("test-*"))
-    addresses = tuple(TcpAddress("127.0.0.1", port) for port in ports)
     return RedisSettings(addresses, username="documented", password="documented")
 
 
@@ -87,7 +89,7 @@ async def store(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator
     if request.param == "memory":
         yield MemoryStore(time.time)
     else:
-        async with open_redis(redis_settings(request.param, request)) as client:
+        async with open_redis(redis_settings(request.param, request, documented=True)) as client:
             assert client.is_cluster is (request.param == "cluster")
             yield RedisStore(client, namespace)
 
