@@ -98,19 +98,25 @@ def test_actions(server):
 
 def test_a_flow_and_its_commands(server):
     server.post("/workflow", HELLO)
-    flow_id = server.post("/flow/execute", {"name": "hello", "input": {"a": 1}, "flowId": "my-flow"})["flowId"]
-    assert flow_id == "my-flow"
-    assert server.post("/flow/execute", {"name": "hello", "flowId": "my-flow"})["flowId"] == "my-flow"
+    start = {"name": "hello", "input": {"a": 1}, "flowId": "my-flow"}
+    assert server.post("/flow/execute", start) == {"flowId": "my-flow", "created": True}
+    assert server.post("/flow/execute", start) == {"flowId": "my-flow", "created": False}
+    status, error = refused(server, "POST", "/flow/execute", {"name": "hello", "flowId": "my-flow"})
+    assert status == 409
+    assert [problem["pointer"] for problem in error["details"]] == ["/flowId", "/input"]
     flow = server.get("/flow/my-flow")
     assert (flow["state"], flow["runningActions"], flow["data"]) == ("RUNNING", [1], {"input": {"a": 1}})
     body = {"name": "hello", "flowId": "my-flow"}
     assert server.post("/flow/pause", body)["state"] == "PAUSED"
     assert server.post("/flow/resume", body)["state"] == "RUNNING"
-    assert server.post("/flow/event", {**body, "event": "go", "data": 1}) == {"delivered": False}
     slip = server.post("/flow/event", {**body, "event": "Go!"})
     assert slip["delivered"] is False
     assert [warning["pointer"] for warning in slip["warnings"]] == ["/event"]
     assert "has the event 'Go!'" in slip["warnings"][0]["message"]
+    event = {**body, "event": "go", "data": 1, "id": "of mine"}
+    assert server.post("/flow/event", event) == {"delivered": False}
+    assert server.post("/flow/event", event) == {"delivered": False, "duplicate": True}
+    assert refused(server, "POST", "/flow/event", {**event, "id": "x" * 129})[0] == 400
     assert refused(server, "POST", "/flow/pause", {**body, "name": "other"})[0] == 404
     assert server.post("/flow/cancel", body)["state"] == "CANCELLED"
     assert refused(server, "POST", "/flow/resume", body)[0] == 409
@@ -127,10 +133,11 @@ def test_a_batch_of_starts(server):
     batch = [{"name": "batched", "flowId": f"batched-{number}", "input": {"n": number}} for number in range(500)]
     batch[7] = {"name": "nope"}
     batch[499] = batch[0]
-    for _ in range(2):  # the second time it starts nothing
+    for first in (True, False):  # the second time it starts nothing
         answers = server.post("/flow/execute", batch)
         assert [answer.get("flowId") for answer in answers] == [one.get("flowId") for one in batch]
         assert (answers[7]["status"], answers[7]["details"]) == (404, [])
+        assert (answers[498]["created"], answers[499]["created"]) == (first, False)
     assert server.get("/flow/batched-498")["data"] == {"input": {"n": 498}}
     assert len(server.get("/flow?name=batched&limit=500")["flows"]) == 498
 
