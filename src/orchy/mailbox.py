@@ -8,9 +8,10 @@ import attrs
 import trio
 
 from orchy.errors import OrchyError
-from orchy.flow.events import Event
+from orchy.flow.events import Event, NotReceived, TimerFired, TimerKind
 from orchy.flow.machine import Verdict
 from orchy.flowcache import CachedFlow
+from orchy.store.base import TimerKey
 
 
 @attrs.define(eq=False)
@@ -21,6 +22,15 @@ class Letter:
     workflow: str | None = None  # the name that the caller gave, to be checked
     answer: Verdict | OrchyError | None = None
     flow: CachedFlow | None = None
+
+    def timer(self, flow_id: str) -> str | None:
+        """The key of the timer that this is about, as the store has it."""
+        match self.event:
+            case TimerFired(kind, action_id, attempt):
+                return str(TimerKey(kind, action_id, attempt, flow_id))
+            case NotReceived(action_id, attempt):
+                return str(TimerKey(TimerKind.LOST, action_id, attempt, flow_id))
+        return None
 
 
 @attrs.define(eq=False)

@@ -28,6 +28,7 @@ from orchy.errors import (
     OutcomeUnknown,
     StoreError,
     StoreUnavailable,
+    TimerMoved,
     VersionConflict,
 )
 from orchy.flow.draft import Rules
@@ -273,18 +274,22 @@ class Mover:
 
     async def _move(self, flow_id: str, letters: Sequence[Letter]) -> None:
         rules = await self._rules()
+        overtaken: frozenset[str] = frozenset()  # timers that somebody has moved since they were due
         for _ in range(TRIES_MAX):
             seen = self._cache.get(flow_id)
             cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph(cached.flow.workflow, cached.flow.workflow_version)
             moved = Moved(graph, cached.flow, rules)
-            answers = [_step_letter(moved, letter) for letter in letters]
+            answers = [_step_letter(moved, letter, overtaken) for letter in letters]
             await self._evaluate(moved)
             if moved.changed:
                 prepared = self._prepare(moved, cached.version, cached)
                 self._cache.drop(flow_id)  # unless the commit is answered, nobody knows what the flow is
                 try:
                     committed = await self._commit(prepared)
+                except TimerMoved as error:
+                    overtaken |= error.timers
+                    continue
                 except (VersionConflict, OutcomeUnknown):
                     continue
                 cached = self._after(prepared, committed)
@@ -377,7 +382,9 @@ class Mover:
         return cached or await load_flow(self._store, self._partition_of(flow_id), flow_id)
 
 
-def _step_letter(moved: Moved, letter: Letter) -> Verdict | OrchyError:
+def _step_letter(moved: Moved, letter: Letter, overtaken: frozenset[str] = frozenset()) -> Verdict | OrchyError:
+    if overtaken and letter.timer(moved.flow.id) in overtaken:
+        return Verdict.OVERTAKEN
     if letter.workflow is not None and letter.workflow != moved.flow.workflow:
         return NotFound(f"workflow {letter.workflow!r} has no flow {moved.flow.id}")
     try:

@@ -26,7 +26,7 @@ from orchy.flow.system import Await, Fail, Finish, Script, Sleep, SystemAction
 #: An evaluation that a crash cut off is begun again after this long.
 EVALUATE_AGAIN_SECONDS = 30.0
 
-#: The timer that an action in a phase may have.
+#: The timer that an action in a phase may have; a TIMEOUT may have a LOST one beside it, which goes with it.
 PHASE_TIMERS = {
     Phase.QUEUED: TimerKind.TIMEOUT,
     Phase.RETRY: TimerKind.RETRY,
