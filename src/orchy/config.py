@@ -62,6 +62,7 @@ class Config:
     javascript_time_limit_seconds: float
     retention_seconds: float
     default_timeout_seconds: float
+    worker_lease_seconds: float
     body_limit_bytes: int
     drain_seconds: float
 
@@ -250,6 +251,13 @@ SETTINGS: tuple[Setting, ...] = (
         _seconds(0.001, 1e9),
         "3600",
         "how long an attempt may take whose action says nothing else",
+        "engine",
+    ),
+    Setting(
+        "worker-lease-seconds",
+        _seconds(5, 3_600),
+        "30",
+        "how long a worker on a stream may be silent before what it holds is handed out again",
         "engine",
     ),
     Setting(

@@ -48,6 +48,7 @@ class Dispatcher:
         self._demands: dict[str, deque[Demand]] = {}
         self._owned: Collection[int] = frozenset()
         self._open = True
+        self.handed_out = 0  # to polls, in all
 
     def own(self, partitions: Collection[int]) -> None:
         """The partitions to hand out from are these now; what was known of others is forgotten."""
@@ -82,12 +83,14 @@ class Dispatcher:
         """How many polls wait for work."""
         return sum(len(events) for events in self._waiting.values())
 
-    async def poll(self, action_name: str, limit: int, wait_seconds: float, worker: str) -> list[bytes]:
+    async def poll(
+        self, action_name: str, limit: int, wait_seconds: float, worker: str, lease_ms: int = 0
+    ) -> list[bytes]:
         """At most `limit` attempts of an action, as the queue holds them; waits for the first up to `wait_seconds`.
 
-        Empty when none came in time. Raises what the store raises.
+        With `lease_ms` they are leased for so long. Empty when none came in time. Raises what the store raises.
         """
-        claimed = await self._find(action_name, min(limit, self._batch_size), wait_seconds, worker)
+        claimed = await self._find(action_name, min(limit, self._batch_size), wait_seconds, worker, lease_ms)
         if claimed is None:
             return []
         try:
@@ -95,6 +98,7 @@ class Dispatcher:
         except trio.Cancelled:  # the client went away while its claim was under way
             await self.give_back(action_name, claimed)
             raise
+        self.handed_out += len(claimed.bodies)
         return list(claimed.bodies)
 
     async def hand_out(self, demand: Demand) -> None:
@@ -128,7 +132,7 @@ class Dispatcher:
         failed = False
         try:
             with trio.CancelScope(shield=True):
-                claimed = await self._claim(demand.action_name, places, demand.worker)
+                claimed = await self._claim(demand.action_name, places, demand.worker, demand.lease_ms)
         except StoreError as error:
             log.warning("no work of %s could be claimed: %s", demand.action_name, error)
             failed = True
@@ -151,13 +155,15 @@ class Dispatcher:
                 return demand
         return None
 
-    async def _find(self, action_name: str, limit: int, wait_seconds: float, worker: str) -> Claimed | None:
+    async def _find(
+        self, action_name: str, limit: int, wait_seconds: float, worker: str, lease_ms: int
+    ) -> Claimed | None:
         """Claim, wait and claim again until there is something or the time is over."""
         with trio.move_on_after(wait_seconds) as waited:
             while self._open:
                 # The time-out ends the wait for work, never a claim: what it got would be lost.
                 with trio.CancelScope(shield=True):
-                    claimed = await self._claim(action_name, limit, worker)
+                    claimed = await self._claim(action_name, limit, worker, lease_ms)
                 if claimed is not None:
                     return claimed
                 if waited.cancel_called or wait_seconds <= 0:
@@ -185,11 +191,11 @@ class Dispatcher:
         if given_back:
             log.info("%d attempts of %s went back into their queues: their worker has gone", given_back, action_name)
 
-    async def _claim(self, action_name: str, limit: int, worker: str) -> Claimed | None:
+    async def _claim(self, action_name: str, limit: int, worker: str, lease_ms: int) -> Claimed | None:
         """Claim where work is known to be, until there is some or nowhere is left."""
         while self._open and (known := self._ready.get(action_name)):
             asked = dict(list(known.items())[:PARTITIONS_PER_CLAIM])
-            claimed = await self._store.claim(action_name, list(asked), limit, worker)
+            claimed = await self._store.claim(action_name, list(asked), limit, worker, lease_ms)
             for partition in claimed.emptied:
                 if known.get(partition) == asked[partition]:
                     del known[partition]

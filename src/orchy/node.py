@@ -22,12 +22,14 @@ from quart_trio import QuartTrio
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.pool import open_pool
 from orchy.actions.javascript.port import JavaScriptEngine
+from orchy.attempts import AttemptLeases
 from orchy.catalog import Catalog
 from orchy.cluster import Cluster
 from orchy.config import Config, HostPort
 from orchy.dispatch import Dispatcher
 from orchy.errors import ConfigurationError, StartupError, StoreError
 from orchy.joining import learn_store, name_store
+from orchy.lost import LostAttempts
 from orchy.membership import GossipMembership, cluster_label, gossip_counts, parse_shown
 from orchy.metrics import Metrics
 from orchy.orchestrator import Orchestrator
@@ -43,8 +45,8 @@ from orchy.ring import owners, partition_of, successors
 from orchy.rpc.convert import encode_action
 from orchy.rpc.server import RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
+from orchy.rpc.sessions import WorkSessions
 from orchy.rpc.tls import server_context
-from orchy.rpc.work import WorkSessions
 from orchy.store.base import NamespaceSettings, RegisteredNode
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
 from orchy.store.redis.checks import check_servers
@@ -185,18 +187,32 @@ def _wire(
         default_timeout_seconds=config.default_timeout_seconds,
         batch_size=config.batch_size,
     )
-    timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, metrics.timer_fired, config.batch_size)
+    leases = AttemptLeases(store, place)
+    sessions = WorkSessions(orchestrator, dispatcher, leases, config.worker_lease_seconds)
+    lost = LostAttempts(orchestrator, store, sessions, round(config.worker_lease_seconds * 1000))
+    timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, metrics.timer_fired, config.batch_size)
     membership.on_message = cluster.wake_up
     cluster.on_enqueued = dispatcher.ready
     cluster.on_timer_set = timers.hint
     queries = Queries(store, catalog, place, config.partitions)
-    sessions = WorkSessions(orchestrator, dispatcher)
-    service = ActionService(orchestrator, catalog, dispatcher, sessions, cluster)
+    service = ActionService(orchestrator, catalog, dispatcher, sessions, cluster, leases)
     rpc = RpcServer([service, HealthService(cluster)], context=rpc_tls)
     app = create_app(Services(orchestrator, queries, catalog, cluster, metrics), config.body_limit_bytes)
     metrics.gauge("orchy_partitions_held", "Partitions of this node", lambda: len(holdings.leases))
     metrics.gauge("orchy_polls_waiting", "Polls that wait for work", lambda: dispatcher.waiting)
     metrics.gauge("orchy_worker_streams", "Workers that have a stream", lambda: sessions.open)
+    metrics.gauge("orchy_attempts_leased", "Attempts on streams that workers hold", lambda: sessions.leased)
+    metrics.counter(
+        "orchy_actions_handed_out",
+        "Attempts handed out, to polls and on streams",
+        lambda: dispatcher.handed_out + sessions.handed_out_total,
+    )
+    metrics.counter("orchy_workers_lost", "Attempts that ended as their workers were lost", lambda: lost.lost)
+    metrics.counter(
+        "orchy_attempts_never_received",
+        "Attempts that had not reached their workers and were handed out again",
+        lambda: lost.never_received,
+    )
     metrics.gauge("orchy_worker_connections", "Open connections of workers", lambda: rpc.connections)
     metrics.gauge(
         "orchy_members_live", "Live members of the cluster, as this node sees it", lambda: driver.machine.live

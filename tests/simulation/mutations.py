@@ -25,7 +25,7 @@ from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
 from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
-from orchy.rpc.work import _Session
+from orchy.rpc.work import Session
 from orchy.store.base import Committed, Receipt, TimerKey
 from orchy.store.memory import MemoryStore
 from orchy.transition import Moved
@@ -382,18 +382,18 @@ def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:
         await trio.lowlevel.checkpoint()
         self._undelivered.clear()
 
-    return _replaced(_Session, "_give_back", mutated)
+    return _replaced(Session, "_give_back", mutated)
 
 
 def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
     """A stream that is cut takes along the message that was on its way (a mistake that was there)."""
-    leave = _Session.leave
+    leave = Session.leave
 
     def mutated(self: Any) -> None:
         self._on_its_way.clear()
         leave(self)
 
-    return _replaced(_Session, "leave", mutated)
+    return _replaced(Session, "leave", mutated)
 
 
 def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:

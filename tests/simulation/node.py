@@ -27,7 +27,7 @@ from orchy.partition.leases import LeaseKeeper
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.ring import owners, partition_of, successors
-from orchy.rpc.work import WorkSessions
+from orchy.rpc.sessions import WorkSessions
 from tests.simulation.determinism import uuids
 from tests.simulation.freezing import Process
 from tests.simulation.link import Link
