@@ -92,7 +92,9 @@ class Behind:
         self.definitions.append(definition)
         return True
 
-    async def poll(self, action_name: str, limit: int, wait_seconds: float, worker: str) -> list[bytes]:
+    async def poll(
+        self, action_name: str, limit: int, wait_seconds: float, worker: str, lease_ms: int = 0
+    ) -> list[bytes]:
         self.polls.append((action_name, limit, wait_seconds, worker))
         if self.error:
             raise self.error
