@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "orchy.dispatch": ["demand", "store.base", "errors"],
     "orchy.attempts": ["store.base", "flow", "tasks"],
     "orchy.lost": ["attempts", "orchestrator", "store.base", "flow"],
+    "orchy.offers": ["dispatch"],
     "orchy.partition": ["store.base", "flow", "errors"],
     "orchy.cluster": ["partition", "store.base", "flow", "errors"],
     "orchy.registry": ["store.base", "errors"],

@@ -109,12 +109,14 @@ class Cluster:
         self._store = store
         self._owners: Sequence[str] = ()
         self._working: frozenset[str] = frozenset()
+        self._peers: Sequence[str] = ()
         self._unheld: dict[int, int] = {}  # partition -> how many looks found that nobody holds it
         self._adopted: dict[int, float] = {}  # partition -> until when
         self._served = False
         self._draining = False
         self.on_enqueued: Callable[[int, Sequence[str]], None] = _nobody
         self.on_timer_set: Callable[[int, int], None] = _nobody
+        self.on_offer: Callable[[object, object, object, object], None] = _nobody
 
     # What others ask.
 
@@ -182,7 +184,11 @@ class Cluster:
     def wake_up(self, message: bytes) -> None:
         """Take in another node's wake-up; what is not one is dropped."""
         try:
-            partition, action_names, after_ms = msgpack.unpackb(message)
+            parts = msgpack.unpackb(message)
+            if len(parts) == 4:
+                self.on_offer(*parts)
+                return
+            partition, action_names, after_ms = parts
             if partition in self._holdings.leases:
                 if action_names:
                     self.on_enqueued(partition, [str(name) for name in action_names])
@@ -192,6 +198,22 @@ class Cluster:
                 self._keeper.ask_again()
         except (ValueError, TypeError, msgpack.UnpackException):
             log.debug("dropped a wake-up that is none: %r", message[:100])
+
+    # Offers of work; see `offers`.
+
+    def peers(self) -> Sequence[str]:
+        """The other nodes that work, in the same order each time."""
+        return self._peers
+
+    def owner_of(self, partition: int) -> str | None:
+        """Who should hold a partition; None if nobody is known, or there is no such partition."""
+        return self._owners[partition] if 0 <= partition < len(self._owners) else None
+
+    def tell(self, node: str, kind: str, action_name: str, partitions: Sequence[int]) -> None:
+        """Send an offer, or an answer to one."""
+        packed = msgpack.packb([kind, self._node, action_name, list(partitions)])
+        if node != self._node and len(packed) <= WAKEUP_BYTES_MAX:
+            self._membership.send(node, packed)
 
     def _tell_owner(self, partition: int, message: list[JSON]) -> None:
         if not self._owners or self._owners[partition] == self._node:
@@ -237,6 +259,7 @@ class Cluster:
             return  # what is held is served until it is handed over
         # This node counts itself in: whether the store answers shows when the leases are taken.
         working = frozenset({*self._others(), self._node})
+        self._peers = sorted(working - {self._node})
         owners = self._owners_of(working, self._partitions)
         if tuple(owners) == tuple(self._owners):
             return

@@ -32,6 +32,7 @@ from orchy.joining import learn_store, name_store
 from orchy.lost import LostAttempts
 from orchy.membership import GossipMembership, cluster_label, gossip_counts, parse_shown
 from orchy.metrics import Metrics
+from orchy.offers import Offers
 from orchy.orchestrator import Orchestrator
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
@@ -111,6 +112,7 @@ async def run_node(
                 )
                 loops.start_soon(node.cluster.run)
                 loops.start_soon(node.timers.run)
+                loops.start_soon(node.offers.run)
                 loops.start_soon(run_retention, store, node.holdings)
                 with trio.move_on_after(FIRST_LEASES_SECONDS):
                     await loops.start(node.keeper.run)
@@ -141,6 +143,7 @@ class _Node:
     timers: TimerLoop
     holdings: Holdings
     dispatcher: Dispatcher
+    offers: Offers
     sessions: WorkSessions
     rpc: RpcServer
     app: QuartTrio
@@ -194,12 +197,19 @@ def _wire(
     membership.on_message = cluster.wake_up
     cluster.on_enqueued = dispatcher.ready
     cluster.on_timer_set = timers.hint
+    offers = Offers(dispatcher, cluster)
+    cluster.on_offer = offers.hear
     queries = Queries(store, catalog, place, config.partitions)
     service = ActionService(orchestrator, catalog, dispatcher, sessions, cluster, leases)
     rpc = RpcServer([service, HealthService(cluster)], context=rpc_tls)
     app = create_app(Services(orchestrator, queries, catalog, cluster, metrics), config.body_limit_bytes)
     metrics.gauge("orchy_partitions_held", "Partitions of this node", lambda: len(holdings.leases))
     metrics.gauge("orchy_polls_waiting", "Polls that wait for work", lambda: dispatcher.waiting)
+    metrics.gauge(
+        "orchy_work_waiting",
+        "Pairs of a partition of this node and an action that have work, as far as it knows",
+        lambda: sum(map(len, dispatcher.unclaimed().values())),
+    )
     metrics.gauge("orchy_worker_streams", "Workers that have a stream", lambda: sessions.open)
     metrics.gauge("orchy_attempts_leased", "Attempts on streams that workers hold", lambda: sessions.leased)
     metrics.counter(
@@ -224,7 +234,7 @@ def _wire(
         metrics.counter(name, help, read)
     metrics.counter("orchy_redis_commands", "Commands sent to Redis", lambda: redis.commands_total)
     metrics.counter("orchy_redis_reconnects", "Connections to Redis made again", lambda: redis.reconnects_total)
-    return _Node(cluster, keeper, timers, holdings, dispatcher, sessions, rpc, app)
+    return _Node(cluster, keeper, timers, holdings, dispatcher, offers, sessions, rpc, app)
 
 
 @asynccontextmanager

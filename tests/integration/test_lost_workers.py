@@ -89,13 +89,14 @@ def test_what_a_worker_held_that_is_killed_or_stands_still_is_worked_off_by_anot
 def test_when_no_attempt_is_left_the_flow_fails_and_says_that_its_worker_was_lost(orchy_server, start_worker, wait_for):
     server = orchy_server("--worker-lease-seconds", str(LEASE_SECONDS)).start()
     server.post("/workflow", ONE)
-    (flow_id, error) = (None, None)
+    flow_id = None
     for number in (1, 2):
         worker = start_worker(f"victim-{number}", 1_000, server)
         wait_for(lambda: ready(server))
         if flow_id is None:
             flow_id = server.post("/flow/execute", {"name": "one", "input": {}})["flowId"]
-        wait_for(lambda number=number: len(worker_of(server, flow_id)) == number, BACK_SECONDS)
+        begun = lambda number=number, flow_id=flow_id: len(worker_of(server, flow_id)) == number  # noqa: E731
+        wait_for(begun, BACK_SECONDS)
         worker.kill()
         worker.wait()
     wait_for(lambda: server.get(f"/flow/{flow_id}")["state"] == "FAILED", BACK_SECONDS)
