@@ -173,7 +173,7 @@ async def test_work_that_is_taken_where_it_is_is_not_offered(autojump_clock, mak
     for _ in range(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take)
-            await trio.sleep(0.3)
+            await trio.sleep(0.37)
             net.put(1, "a", b"x")
     assert net.datagrams == 0
 
