@@ -60,6 +60,7 @@ class Checker:
         self.pushed: dict[tuple[str, int, int], set[str]] = {}  # what workers said of each attempt
         self._timers: dict[tuple[int, TimerKey], float] = {}  # when each is due
         self._taken: set[tuple[int, TimerKey]] = set()  # those that a look took, and nobody moved since
+        self._handed_out_to: dict[tuple[str, int, int], tuple[str, float]] = {}
         self.reached_by: set[tuple[str, int, int, str]] = set()
         self.processes: dict[str, Any] = {}  # workers with streams, by name
         self._holders: dict[int, _Holder] = {}
@@ -141,13 +142,22 @@ class Checker:
         process = self.processes.get(worker)
         if process is not None and process.is_there:
             self._world.note(f"{worker} is there, and {book.id} {action_id}.{attempt} is lost")
-            require(not process.is_well_connected, "a worker that answers is not lost", f"{book.id} {action_id} {worker}")
+            require(
+                not process.is_well_connected, "a worker that answers is not lost", f"{book.id} {action_id} {worker}"
+            )
 
     def _check_reached(self, book: FlowBook) -> None:
         _, kind, action_id, attempt = book.lines[-1]
         if kind in ("TIMED_OUT", "WORKER_LOST") and (book.id, action_id, attempt) in self.sound:
             reached = (book.id, action_id, attempt) in self.reached
-            require(reached, "in a sound world what is handed out reaches a worker, or goes back", book.lines[-6:])
+            worker, since = self._handed_out_to.get((book.id, action_id, attempt), ("", 0.0))
+            process = self.processes.get(worker)
+            stood_still = process is not None and (process.gone.is_set() or process.frozen_until >= since)
+            require(
+                reached or stood_still,
+                "in a sound world what is handed out reaches a worker, or goes back",
+                book.lines[-6:],
+            )
 
     def handed_out_soundly(self, bodies: Iterable[bytes]) -> None:
         """The answer by which these were handed out came, and nothing breaks any more."""
@@ -209,9 +219,7 @@ class Checker:
                 found = (action_id, attempt) in queued or (kind, action_id, attempt) in there
                 require(found, "an attempt is in a queue or has a time-out", f"{action_id}.{attempt}; {where}")
 
-    def claimed(
-        self, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str, lease_ms: int = 0
-    ) -> None:
+    def claimed(self, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str, lease_ms: int = 0) -> None:
         """Attempts were handed out, and others may have been parked or dropped."""
         require(len(claimed.bodies) <= limit, "no more is handed out than was asked for", len(claimed.bodies))
         for body in claimed.bodies:
@@ -230,6 +238,7 @@ class Checker:
         book.hand_out(action_id, attempt, self._store._now_ms(), lease_ms)
         key = TimerKey(TimerKind.TIMEOUT, action_id, attempt, book.id)
         self._set(book.partition, key, action["timeout_seconds"])
+        self._handed_out_to[book.id, action_id, attempt] = (worker, trio.current_time())
         if lease_ms:
             self._world.count("attempts leased")
             self._set(book.partition, replace(key, kind=TimerKind.LOST), lease_ms / 1000)

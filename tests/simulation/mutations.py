@@ -23,8 +23,10 @@ from orchy.flow import draft, machine
 from orchy.flow.effects import CancelTimer
 from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
+from orchy.lost import Holding, Silence
 from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
+from orchy.rpc.sessions import WorkSessions
 from orchy.rpc.work import Session
 from orchy.store.base import Committed, Receipt, TimerKey
 from orchy.store.memory import MemoryStore
@@ -407,6 +409,48 @@ def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
     return _replaced(MemoryStore, "extend", mutated)
 
 
+def more_time_that_was_granted_does_not_hold() -> AbstractContextManager[None]:
+    """A timer that somebody has taken ends its attempt, though it was moved since (a mistake that was there)."""
+    commit = MemoryStore.commit
+
+    async def mutated(self: Any, made: Any) -> Any:
+        return await commit(self, replace(made, fired_timers=()))
+
+    return _replaced(MemoryStore, "commit", mutated)
+
+
+def what_was_never_received_counts_as_lost() -> AbstractContextManager[None]:
+    """A worker that does not hold an attempt uses it up, whether it ever got it or not."""
+    ask = WorkSessions.ask
+
+    async def mutated(self: Any, worker: str, attempt: Any) -> Any:
+        answer = await ask(self, worker, attempt)
+        return answer if answer is Silence.SILENT or answer.holds else Silence.SILENT
+
+    return _replaced(WorkSessions, "ask", mutated)
+
+
+def what_is_held_is_handed_out_again() -> AbstractContextManager[None]:
+    """A worker's answer that it holds an attempt is taken for the opposite."""
+    ask = WorkSessions.ask
+
+    async def mutated(self: Any, worker: str, attempt: Any) -> Any:
+        answer = await ask(self, worker, attempt)
+        return answer if answer is Silence.SILENT else Holding(False, 10**9)
+
+    return _replaced(WorkSessions, "ask", mutated)
+
+
+def a_lost_worker_keeps_what_it_held() -> AbstractContextManager[None]:
+    """A worker's attempts are renewed for ever."""
+
+    async def mutated(self: Any, worker: str, attempt: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return Holding(True)
+
+    return _replaced(WorkSessions, "ask", mutated)
+
+
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     mutation.__name__: mutation
     for mutation in (
@@ -439,6 +483,10 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         what_was_not_sent_is_not_given_back,
         what_is_being_sent_is_not_given_back,
         an_extension_is_for_any_attempt,
+        more_time_that_was_granted_does_not_hold,
+        what_was_never_received_counts_as_lost,
+        what_is_held_is_handed_out_again,
+        a_lost_worker_keeps_what_it_held,
     )
 }
 

@@ -60,9 +60,12 @@ class WorkSessions:
         if self.open >= SESSIONS_MAX:
             raise Status(Code.UNAVAILABLE, "this server has as many streams as it takes")
         session = Session(self._orchestrator, self._dispatcher, self._nursery, self._leases, self._lease_seconds)
+        try:
+            self._nursery.start_soon(self._run, session, messages)
+        except RuntimeError:  # it is closed: the server is gone in a moment
+            raise Status(Code.UNAVAILABLE, "this server has stopped") from None
         self.open += 1
         self._sessions[session] = None
-        self._nursery.start_soon(self._run, session, messages)
         try:
             while (reply := await session.reply()) is not None:
                 yield reply
