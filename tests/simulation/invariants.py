@@ -134,7 +134,8 @@ class Checker:
                 self._check_lost(book, action_id, attempt, worker)
             if letter == RecordType.GIVEN_BACK:
                 self._world.count("attempts that were never received")
-                reached = (book.id, action_id, attempt, worker) in self.reached_by
+                had, _ = self._handed_out_to[book.id, action_id, attempt]
+                reached = (book.id, action_id, attempt, had) in self.reached_by
                 require(not reached, "what goes back was not received", f"{book.id} {action_id}.{attempt}")
 
     def _check_lost(self, book: FlowBook, action_id: int, attempt: int, worker: str) -> None:

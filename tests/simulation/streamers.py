@@ -28,8 +28,8 @@ from tests.simulation.workload import ACTION_NAMES
 #: able to ask it.
 HEARD_SECONDS = LEASE_SECONDS * 0.25
 CONNECTED_SECONDS = 3.0
-#: After the lease of a worker that died: a look at the timers, a question, and the way to the store.
-COMES_BACK_SECONDS = 3.5
+#: After the lease of a worker that died: a look at the timers, and the way to the store.
+COMES_BACK_SECONDS = 1.6
 
 
 @attrs.define(eq=False)

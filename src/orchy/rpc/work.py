@@ -136,7 +136,7 @@ class Session:
         """Whether the worker holds an attempt."""
         if attempt in self.lease.held and any(is_of(one[2], attempt) for one in self._undelivered):
             return Holding(True)  # it has not left yet
-        if self._over:
+        if self._ending:  # nothing more is read
             return Silence.SILENT
         self._tell()
         return await self.lease.ask(attempt)
