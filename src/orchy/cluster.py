@@ -40,6 +40,8 @@ ADOPTED_SECONDS = 30.0
 HANDOVER_SECONDS = DEBOUNCE_SECONDS + 0.3
 #: How long the leases of a node that stops may take to be given up.
 RELEASED_SECONDS = 2.0
+#: What `offers` sends has so many fields.
+OFFER_FIELDS = 4
 #: A wake-up must fit into one datagram beside the gossip's own header.
 WAKEUP_BYTES_MAX = 1_000
 #: No timer is further away, about 300,000 years.
@@ -119,6 +121,7 @@ class Cluster:
         self._owners: Sequence[str] = ()
         self._working: frozenset[str] = frozenset()
         self._gone: frozenset[str] = frozenset()
+        self._peers: Sequence[str] = ()
         self._unheld: dict[int, int] = {}  # partition -> how many looks found that nobody holds it
         self._adopted: dict[int, float] = {}  # partition -> until when
         self._served = False
@@ -127,6 +130,7 @@ class Cluster:
         self.wakeups_dropped = 0
         self.on_enqueued: Callable[[int, Sequence[str]], None] = _nobody
         self.on_timer_set: Callable[[int, int], None] = _nobody
+        self.on_offer: Callable[[object, object, object, object], bool] = lambda *_: False
 
     # What others ask.
 
@@ -199,10 +203,12 @@ class Cluster:
 
     def wake_up(self, message: bytes) -> None:
         """Take in another node's wake-up; what is not one is dropped."""
-        wakeup = _read_wakeup(message)
+        fields = _read_fields(message)
+        wakeup = _as_wakeup(fields)
         if wakeup is None:
-            self.wakeups_dropped += 1
-            log.debug("dropped a wake-up that is none: %r", message[:100])
+            if len(fields) != OFFER_FIELDS or not self.on_offer(*fields):
+                self.wakeups_dropped += 1
+                log.debug("dropped a wake-up that is none: %r", message[:100])
             return
         partition, action_names, after_ms = wakeup
         if partition in self._holdings.leases:
@@ -212,6 +218,22 @@ class Cluster:
                 self.on_timer_set(partition, after_ms)
         elif partition == _ANY and not self._keeper.complete:
             self._keeper.ask_again()
+
+    # Offers of work; see `offers`.
+
+    def peers(self) -> Sequence[str]:
+        """The other nodes that work, in the same order each time."""
+        return self._peers
+
+    def owner_of(self, partition: int) -> str | None:
+        """Who should hold a partition; None if nobody is known, or there is no such partition."""
+        return self._owners[partition] if 0 <= partition < len(self._owners) else None
+
+    def tell(self, node: str, kind: str, action_name: str, partitions: Sequence[int]) -> None:
+        """Send an offer, or an answer to one."""
+        packed = msgpack.packb([kind, self._node, action_name, list(partitions)])
+        if node != self._node and len(packed) <= WAKEUP_BYTES_MAX:
+            self._membership.send(node, packed)
 
     def _tell_owner(self, partition: int, message: list[JSON]) -> None:
         if not self._owners or self._owners[partition] == self._node:
@@ -270,6 +292,7 @@ class Cluster:
             return  # what is held is served until it is handed over
         # This node counts itself in: whether the store answers shows when the leases are taken.
         working = frozenset({*self._others(), self._node})
+        self._peers = sorted(working - {self._node})
         owners = self._owners_of(working, self._partitions)
         gone, gone_before = self._gone_now(), self._gone
         self._gone = gone
@@ -331,13 +354,18 @@ class Cluster:
 _ANY = -1
 
 
-def _read_wakeup(message: bytes) -> tuple[int, list[str], int | None] | None:
-    """(partition, names, after_ms) of a message, each of the right type; None: it is no wake-up."""
+def _read_fields(message: bytes) -> list[object]:
+    """The fields of a message of another node; none: it is no such message."""
     try:
         fields = msgpack.unpackb(message, max_map_len=0, max_ext_len=0)
     except (ValueError, TypeError, msgpack.UnpackException):
-        return None
-    if type(fields) is not list or len(fields) != 3:
+        return []
+    return fields if type(fields) is list else []
+
+
+def _as_wakeup(fields: list[object]) -> tuple[int, list[str], int | None] | None:
+    """(partition, names, after_ms), each of the right type; None: it is no wake-up."""
+    if len(fields) != 3:
         return None
     partition, names, after_ms = fields
     if type(partition) is not int or type(names) is not list or any(type(name) is not str for name in names):

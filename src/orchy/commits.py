@@ -120,8 +120,10 @@ class Commits:
         return CachedFlow(moved.flow, committed.version, created_ms, ended_ms, prepared.size_bytes)
 
 
-def step_letter(moved: Moved, letter: Letter) -> Verdict | OrchyError:
-    """What comes of an event."""
+def step_letter(moved: Moved, letter: Letter, overtaken: frozenset[str] = frozenset()) -> Verdict | OrchyError:
+    """What comes of an event. `overtaken` are the timers that somebody has moved since they were due."""
+    if overtaken and letter.timer(moved.flow.id) in overtaken:
+        return Verdict.OVERTAKEN
     if letter.workflow is not None and letter.workflow != moved.flow.workflow:
         return NotFound(f"workflow {letter.workflow!r} has no flow {moved.flow.id}")
     try:

@@ -64,6 +64,7 @@ class Config:
     javascript_time_limit_seconds: float
     retention_seconds: float
     default_timeout_seconds: float
+    worker_lease_seconds: float
     body_limit_bytes: int
     flow_limit_bytes: int
     workflow_limit: int
@@ -293,6 +294,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("workflow-limit", _whole(1, 10**6), "10000", "most workflows, with those that were deleted", "engine"),
     Setting("workflow-version-limit", _whole(1, 10**6), "1000", "most versions of a workflow", "engine"),
     Setting("action-limit", _whole(1, 10**5), "5000", "most action definitions", "engine"),
+    Setting(
+        "worker-lease-seconds",
+        _seconds(5, 3_600),
+        "30",
+        "how long a worker on a stream may be silent before what it holds is handed out again",
+        "engine",
+    ),
     Setting(
         "javascript-engine", _choice("quickjs", "v8"), "quickjs", "quickjs, or v8 for heavy computing", "engine", "NAME"
     ),

@@ -17,12 +17,13 @@ class Demand:
     `credit` places are free. It is what the worker has given and taken back, less what was handed out: below 0 when the
     worker took back what was on its way by then, so that both sides go on with the same number. A commit, or a claim,
     keeps places first (`reserve`) and says then what came of them (`take`, `release`, `settle`). A demand whose worker
-    has gone stays until that is said of all.
+    has gone stays until that is said of all. `lease_ms` is how long the worker may be silent; 0: it has no lease.
     """
 
     action_name: str
     worker: str
     deliver: Callable[[Claimed], None]
+    lease_ms: int = 0
     credit: int = 0
     reserved: int = 0
     closed: bool = False

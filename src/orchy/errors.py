@@ -120,5 +120,16 @@ class VersionConflict(StoreError):
     """The flow is not at the version that the commit was made for. Nothing was changed."""
 
 
+class TimerMoved(VersionConflict):
+    """Timers that the commit handles are not due any more: somebody was given more time. Nothing was changed.
+
+    `timers` are their keys, as text.
+    """
+
+    def __init__(self, message: str, timers: Sequence[str]) -> None:
+        super().__init__(message)
+        self.timers = frozenset(timers)
+
+
 class LeaseLost(StoreError):
     """The caller's epoch is not the partition's any more. Nothing was changed."""

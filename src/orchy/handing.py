@@ -20,7 +20,7 @@ def keep_places(takers: Takers, commit: Commit) -> tuple[Commit, Sequence[Taker]
     if not any(kept):
         return commit, ()
     enqueue = [
-        replace(entry, worker=taker.worker) if taker else entry
+        replace(entry, worker=taker.worker, lease_ms=taker.lease_ms) if taker else entry
         for entry, taker in zip(commit.enqueue, kept, strict=True)
     ]
     return replace(commit, enqueue=enqueue), [taker for taker in kept if taker]

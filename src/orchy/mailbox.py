@@ -10,9 +10,10 @@ import attrs
 import trio
 
 from orchy.errors import OrchyError
-from orchy.flow.events import Event
+from orchy.flow.events import Event, NotReceived, TimerFired, TimerKind
 from orchy.flow.machine import Verdict
 from orchy.flowcache import CachedFlow
+from orchy.store.base import TimerKey
 
 
 @attrs.define(eq=False)
@@ -29,6 +30,15 @@ class Letter:
     def note_unsure(self, verdict: Verdict | OrchyError) -> None:
         """The answer to a commit was lost in which it had this verdict."""
         self.unsure = self.unsure or verdict in (Verdict.APPLIED, Verdict.KEPT)
+
+    def timer(self, flow_id: str) -> str | None:
+        """The key of the timer that this is about, as the store has it."""
+        match self.event:
+            case TimerFired(kind, action_id, attempt):
+                return str(TimerKey(kind, action_id, attempt, flow_id))
+            case NotReceived(action_id, attempt):
+                return str(TimerKey(TimerKind.LOST, action_id, attempt, flow_id))
+        return None
 
 
 @attrs.define(eq=False)

@@ -28,8 +28,6 @@ class Metrics:
         self._results = Counter(
             "orchy_results", "Workers' results, by what became of them", ["verdict"], registry=registry
         )
-        self._handed_out = Counter("orchy_actions_handed_out", "Attempts handed out by polls", registry=registry)
-        self._polls = Counter("orchy_polls", "Polls answered", ["answer"], registry=registry)
         self._fired = Counter("orchy_timers_fired", "Timers handled", registry=registry)
         self._lateness = Histogram(
             "orchy_timer_lateness_seconds", "How late timers were taken", buckets=_SECONDS, registry=registry
@@ -59,11 +57,6 @@ class Metrics:
     def result_taken(self, verdict: str) -> None:
         """A worker's result was answered."""
         self._of(self._results, verdict).inc()
-
-    def polled(self, handed_out: int) -> None:
-        """A poll was answered."""
-        self._polls.labels("work" if handed_out else "empty").inc()
-        self._handed_out.inc(handed_out)
 
     def timer_fired(self, late_ms: int) -> None:
         """A timer was taken from the store."""

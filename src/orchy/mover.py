@@ -27,6 +27,7 @@ from orchy.errors import (
     OutcomeUnknown,
     StoreError,
     StoreUnavailable,
+    TimerMoved,
     VersionConflict,
 )
 from orchy.flow.draft import Rules
@@ -284,12 +285,13 @@ class Mover:
 
     async def _move(self, flow_id: str, letters: Sequence[Letter]) -> None:
         rules = await self._rules()
+        overtaken: frozenset[str] = frozenset()  # timers that somebody has moved since they were due
         for _ in range(TRIES_MAX):
             seen = self._cache.get(flow_id)
             cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph_of_flow(cached.flow.workflow, cached.flow.workflow_version)
             moved = Moved(graph, cached.flow, rules)
-            answers: Sequence[Verdict | OrchyError] = [step_letter(moved, letter) for letter in letters]
+            answers: Sequence[Verdict | OrchyError] = [step_letter(moved, letter, overtaken) for letter in letters]
             await self._evaluate(moved)
             if moved.changed:
                 prepared = self._commits.prepare(moved, cached.version, cached, letters, answers, exact=seen is None)
@@ -299,6 +301,9 @@ class Mover:
                 answers = prepared.answers
                 try:
                     committed = await self._commit(prepared)
+                except TimerMoved as error:
+                    overtaken |= error.timers
+                    continue
                 except VersionConflict:
                     continue
                 except OutcomeUnknown:

@@ -24,6 +24,7 @@ import trio
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.pool import open_pool
 from orchy.actions.javascript.port import JavaScriptEngine
+from orchy.attempts import AttemptLeases
 from orchy.catalog import Catalog
 from orchy.cluster import Cluster
 from orchy.config import Config, HostPort
@@ -31,8 +32,10 @@ from orchy.dispatch import Dispatcher
 from orchy.errors import ConfigurationError, StartupError, StoreError
 from orchy.flow.limits import Limits
 from orchy.joining import learn_store, name_store
+from orchy.lost import LostAttempts
 from orchy.membership import GossipMembership, Profile, cluster_label, gossip_counts
 from orchy.metrics import Metrics
+from orchy.offers import Offers
 from orchy.openfiles import raise_limit, share_of_door
 from orchy.orchestrator import Orchestrator
 from orchy.partition.holdings import Holdings
@@ -46,8 +49,8 @@ from orchy.ring import owners, partition_of, successors
 from orchy.rpc.convert import encode_action
 from orchy.rpc.server import CONNECTIONS_MAX, RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
+from orchy.rpc.sessions import WorkSessions
 from orchy.rpc.tls import server_context
-from orchy.rpc.work import WorkSessions
 from orchy.store.base import NamespaceSettings
 from orchy.store.limits import DefinitionLimits
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
@@ -118,6 +121,7 @@ async def run_node(
                 async with open_service_nursery() as loops:
                     loops.start_soon(node.cluster.run)
                     loops.start_soon(node.timers.run)
+                    loops.start_soon(node.offers.run)
                     loops.start_soon(run_retention, opened.store, node.holdings)
                     loops.start_soon(_keep_settings, node, opened, config)
                     with trio.move_on_after(FIRST_LEASES_SECONDS):
@@ -151,6 +155,7 @@ class _Node:
     timers: TimerLoop
     holdings: Holdings
     dispatcher: Dispatcher
+    offers: Offers
     sessions: WorkSessions
     rpc: RpcServer
     rest: RestServer
@@ -203,13 +208,17 @@ def _wire(
         batch_size=config.batch_size,
         limits=Limits(flow_bytes_max=config.flow_limit_bytes),
     )
-    timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, metrics.timer_fired, config.batch_size)
+    leases = AttemptLeases(store, place)
+    sessions = WorkSessions(orchestrator, dispatcher, leases, config.worker_lease_seconds)
+    lost = LostAttempts(orchestrator, store, sessions, round(config.worker_lease_seconds * 1000))
+    timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, metrics.timer_fired, config.batch_size)
     membership.on_message = cluster.wake_up
     cluster.on_enqueued = dispatcher.ready
     cluster.on_timer_set = timers.hint
+    offers = Offers(dispatcher, cluster)
+    cluster.on_offer = offers.hear
     queries = Queries(store, catalog, place, config.partitions)
-    sessions = WorkSessions(orchestrator, dispatcher)
-    service = ActionService(orchestrator, catalog, dispatcher, sessions, cluster)
+    service = ActionService(orchestrator, catalog, dispatcher, sessions, cluster, leases)
     rpc = RpcServer([service, HealthService(cluster)], share_of_door(CONNECTIONS_MAX), rpc_tls)
     rest = RestServer(
         create_app(Services(orchestrator, queries, catalog, cluster, metrics), config.body_limit_bytes),
@@ -220,8 +229,25 @@ def _wire(
     )
     metrics.gauge("orchy_partitions_held", "Partitions of this node", lambda: len(holdings.leases))
     metrics.gauge("orchy_polls_waiting", "Polls that wait for work", lambda: dispatcher.waiting)
+    metrics.gauge(
+        "orchy_work_waiting",
+        "Pairs of a partition of this node and an action that have work, as far as it knows",
+        lambda: sum(map(len, dispatcher.unclaimed().values())),
+    )
     metrics.gauge("orchy_worker_streams", "Workers that have a stream", lambda: sessions.open)
     metrics.gauge("orchy_http_connections", "Open connections to REST", lambda: rest.connections)
+    metrics.gauge("orchy_attempts_leased", "Attempts on streams that workers hold", lambda: sessions.leased)
+    metrics.counter(
+        "orchy_actions_handed_out",
+        "Attempts handed out, to polls and on streams",
+        lambda: dispatcher.handed_out + sessions.handed_out_total,
+    )
+    metrics.counter("orchy_workers_lost", "Attempts that ended as their workers were lost", lambda: lost.lost)
+    metrics.counter(
+        "orchy_attempts_never_received",
+        "Attempts that had not reached their workers and were handed out again",
+        lambda: lost.never_received,
+    )
     metrics.gauge("orchy_worker_connections", "Open connections of workers", lambda: rpc.connections)
     metrics.gauge(
         "orchy_members_live", "Live members of the cluster, as this node sees it", lambda: driver.machine.live
@@ -236,7 +262,7 @@ def _wire(
     metrics.counter("orchy_store_losses", "How often the store had lost what it had", lambda: keeper.losses)
     metrics.counter("orchy_store_clock_jumps", "Jumps of the store's clock", lambda: timers.clock_watch.jumps)
     metrics.counter("orchy_redis_reconnects", "Connections to Redis made again", lambda: redis.reconnects_total)
-    return _Node(cluster, orchestrator, keeper, timers, holdings, dispatcher, sessions, rpc, rest)
+    return _Node(cluster, orchestrator, keeper, timers, holdings, dispatcher, offers, sessions, rpc, rest)
 
 
 def _http_hosts(config: Config) -> list[str]:

@@ -15,7 +15,17 @@ from orchy.catalog import Catalog
 from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, Problem, StoreUnavailable, WrongState
 from orchy.eventnames import warning_of
 from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS, JSON
-from orchy.flow.events import Cancel, Completed, EventReceived, Failed, Pause, Resume, TimerFired, TimerKind
+from orchy.flow.events import (
+    Cancel,
+    Completed,
+    EventReceived,
+    Failed,
+    NotReceived,
+    Pause,
+    Resume,
+    TimerFired,
+    TimerKind,
+)
 from orchy.flow.execution import Flow, Phase
 from orchy.flow.limits import EVENT_ID_CHARS_MAX, USUAL, Limits
 from orchy.flow.machine import Verdict
@@ -289,14 +299,23 @@ class Orchestrator:
         """End a flow now. Cancelling twice is as good as once. Raises NotFound, WrongState (it ended otherwise)."""
         return await self._command(name, flow_id, Cancel(), "cancelled")
 
-    async def fire(self, due: DueTimer) -> None:
+    async def fire(self, due: DueTimer, worker: str = "") -> None:
         """Handle a timer that is due. If it can't be (an error is raised), the store brings it back.
 
-        It is forgotten when its attempt is over, or the flow itself is gone, and for no other reason.
+        It is forgotten when its attempt is over, or the flow itself is gone, and for no other reason. One that somebody
+        has moved meanwhile is left as it is. `worker` is who was lost, for a LOST one.
         """
         key = due.key
+        await self._fire(due, TimerFired(key.kind, key.action_id, key.attempt, worker))
+
+    async def hand_out_again(self, due: DueTimer) -> None:
+        """The worker has never received the attempt that a LOST timer is about: others shall have it."""
+        await self._fire(due, NotReceived(due.key.action_id, due.key.attempt))
+
+    async def _fire(self, due: DueTimer, event: TimerFired | NotReceived) -> None:
+        key = due.key
         try:
-            verdict, _ = await self._mover.post(key.flow_id, Letter(TimerFired(key.kind, key.action_id, key.attempt)))
+            verdict, _ = await self._mover.post(key.flow_id, Letter(event))
         except NotFound:
             verdict = Verdict.STALE
         if verdict is Verdict.STALE:

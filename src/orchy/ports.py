@@ -44,6 +44,11 @@ class Taker(Protocol):
         """What histories call it."""
         ...
 
+    @property
+    def lease_ms(self) -> int:
+        """How long it may be silent; 0: it has no lease."""
+        ...
+
     def take(self, body: bytes, receipt: Receipt) -> None:
         """Here it is, handed out."""
         ...

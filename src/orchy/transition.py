@@ -16,7 +16,7 @@ from orchy.flow.events import Event, Overgrown, Started, TimerKind, Undeliverabl
 from orchy.flow.execution import Flow, Phase, State
 from orchy.flow.graph import Graph
 from orchy.flow.machine import Step, Verdict, step
-from orchy.store.base import Commit, Listing, QueueEntry, TimerKey, TimerSetting
+from orchy.store.base import MOVABLE, Commit, Listing, QueueEntry, TimerKey, TimerSetting
 
 _OUTPUT_PREFIX = "o:"
 
@@ -157,6 +157,7 @@ def build_commit(
     queued: list[fx.Enqueue] = []
     timers: dict[TimerKey, int] = {}
     cancelled: dict[TimerKey, None] = {}
+    fired: list[TimerKey] = []
     history: list[bytes] = []
     unpark = False
     end: fx.End | None = None
@@ -166,8 +167,10 @@ def build_commit(
                 queued.append(effect)
             case fx.SetTimer(kind, action_id, attempt, after_seconds):
                 timers[TimerKey(kind, action_id, attempt, flow.id)] = _to_ms(after_seconds)
-            case fx.CancelTimer(kind, action_id, attempt):
+            case fx.CancelTimer(kind, action_id, attempt, is_fired):
                 key = TimerKey(kind, action_id, attempt, flow.id)
+                if is_fired and kind in MOVABLE:
+                    fired.append(key)
                 if timers.pop(key, None) is None:
                     cancelled[key] = None
             case fx.Evaluate(action_id, attempt):
@@ -211,6 +214,7 @@ def build_commit(
         enqueue=enqueue,
         set_timers=[TimerSetting(key, after_ms) for key, after_ms in timers.items()],
         cancel_timers=[key for key in cancelled if key not in timers],
+        fired_timers=fired,
         unpark=unpark and not flow.state.over,
         retain_ms=None if end is None else 0 if end.delete else max(1, retain_ms),
     )

@@ -24,7 +24,7 @@ class Queues:
     def put(self, partition, *bodies):
         self.work.setdefault(partition, []).extend(bodies)
 
-    async def claim(self, action_name, partitions, limit, worker_id):
+    async def claim(self, action_name, partitions, limit, worker_id, lease_ms=0):
         self.claims.append(list(partitions))
         bodies, owners = [], []
         for partition in partitions:

@@ -18,6 +18,7 @@ from orchy.flow.events import (
     EvaluationFailed,
     EventReceived,
     Failed,
+    NotReceived,
     Pause,
     Resume,
     Started,
@@ -117,6 +118,36 @@ def test_a_result_that_no_worker_can_have_is_refused(action_id):
         drive.take(Completed(action_id, 1, None))
 
 
+def test_a_lost_worker_uses_up_an_attempt_and_is_named():
+    drive = Drive(user(1), definitions=[ActionDefinition("user1", 2)])
+    drive.take(TimerFired(TimerKind.LOST, 1, 1, "w1"))
+    assert fx.Record(fx.RecordType.WORKER_LOST, 1, 1, "w1") in drive.effects
+    assert fx.CancelTimer(TimerKind.LOST, 1, 1, fired=True) in drive.effects
+    assert fx.CancelTimer(TimerKind.TIMEOUT, 1, 1) in drive.effects
+    assert [enqueue.attempt for enqueue in drive.made(fx.Enqueue)] == [2]
+    assert drive.take(TimerFired(TimerKind.LOST, 1, 1)) is Verdict.STALE
+    drive.take(TimerFired(TimerKind.LOST, 1, 2))
+    assert drive.flow.state is State.FAILED
+    assert drive.flow.error.endswith("failed on attempt 2: Worker.Lost: the worker that had it was lost")
+    named = Drive(user(1))
+    named.take(TimerFired(TimerKind.LOST, 1, 1, "w1"))
+    assert "Worker.Lost: the worker w1 that had it was lost" in named.flow.error
+
+
+def test_what_its_worker_never_received_is_handed_out_again_and_uses_up_nothing():
+    drive = Drive(user(1, parameters={"n": "{$.input.n}"}))
+    assert drive.take(NotReceived(1, 1)) is Verdict.APPLIED
+    assert fx.RecordType.GIVEN_BACK in drive.records()
+    assert [(enqueue.attempt, enqueue.parameters) for enqueue in drive.made(fx.Enqueue)] == [(1, {"n": 1})]
+    drive.take(Pause())
+    drive.take(NotReceived(1, 1))
+    assert not drive.made(fx.Enqueue)
+    drive.take(Resume())
+    assert [enqueue.attempt for enqueue in drive.made(fx.Enqueue)] == [1]
+    drive.take(Completed(1, 1, None))
+    assert drive.flow.state is State.COMPLETED
+
+
 def test_retries_with_and_without_a_wait():
     drive = Drive(user(1), definitions=[ActionDefinition("user1", 3, 5, RetryPolicy.FIXED, 7)])
     drive.take(Failed(1, 1, "no"))
@@ -156,7 +187,7 @@ def test_a_stray_timer_only_has_to_be_forgotten():
         TimerFired(TimerKind.WAIT, 5, 1),
     ):
         assert drive.take(timer) is Verdict.STALE
-        assert drive.effects == (fx.CancelTimer(timer.kind, timer.action_id, timer.attempt),)
+        assert drive.effects == (fx.CancelTimer(timer.kind, timer.action_id, timer.attempt, fired=True),)
 
 
 def test_waits_take_events_that_came_before_or_come_later_or_none():

@@ -26,6 +26,7 @@ from orchy.flow.events import (
     Event,
     EventReceived,
     Failed,
+    NotReceived,
     Pause,
     Resume,
     Started,
@@ -35,6 +36,7 @@ from orchy.flow.events import (
 from orchy.flow.execution import Flow, Phase, State
 from orchy.flow.graph import Graph
 from orchy.flow.machine import ACTION_LIFE, ActionEnd, Verdict, step
+from orchy.store.base import MOVABLE
 
 RETRIES = 3
 
@@ -120,6 +122,8 @@ class World:
             attempt = (event.action_id, event.attempt)
             assert attempt not in self.counted, f"{attempt} counted twice"
             self.counted.add(attempt)
+        if made.verdict is Verdict.APPLIED and isinstance(event, NotReceived) and event.attempt == 1:
+            self.runs[event.action_id] = 0  # nobody has begun it
         self.flow = made.flow
         for effect in made.effects:
             self.carry_out(effect)
@@ -148,6 +152,8 @@ class World:
                     self.count_run(action_id, attempt)
             case fx.CancelTimer(kind, action_id, attempt):
                 self.timers.discard((kind, action_id, attempt))
+                if kind is TimerKind.TIMEOUT:
+                    self.timers.discard((TimerKind.LOST, action_id, attempt))
             case fx.Evaluate(action_id, attempt):
                 self.scripts.append((action_id, attempt))
             case fx.Record(fx.RecordType.COMPLETED, action_id, _, _, detail):
@@ -166,8 +172,9 @@ class World:
         assert flow.state.over == (not flow.running)
         assert self.ended == flow.state.over
         live = {(PHASE_TIMERS[r.phase], id, r.attempt) for id, r in flow.running.items() if r.phase in PHASE_TIMERS}
+        live |= {(TimerKind.LOST, *timer[1:]) for timer in live if timer[0] is TimerKind.TIMEOUT}
         assert self.timers <= live, "a timer is left of something that is over"
-        needed = {timer for timer in live if timer[0] is not TimerKind.TIMEOUT}
+        needed = {timer for timer in live if timer[0] not in MOVABLE}
         assert needed <= self.timers, "something waits for a timer that nobody has set"
         for action_id, running in flow.running.items():
             assert action_id not in flow.finished
@@ -182,6 +189,7 @@ class World:
         if running and running.attempt == attempt and running.phase is Phase.QUEUED:
             self.handed_out.append((action_id, attempt))
             self.timers.add((TimerKind.TIMEOUT, action_id, attempt))
+            self.timers.add((TimerKind.LOST, action_id, attempt))
 
 
 def expected_runs(workflow: Workflow, outcomes: dict[int, str]) -> set[int]:
@@ -226,7 +234,7 @@ def drain(world: World, rng: random.Random, *, fail: bool) -> None:
         scripts = [s for s in world.scripts if s[0] in running and running[s[0]].phase is Phase.EVALUATE]
         if scripts:
             moves.append("evaluate")
-        timers = sorted(timer for timer in world.timers if timer[0] is not TimerKind.TIMEOUT)
+        timers = sorted(timer for timer in world.timers if timer[0] not in MOVABLE)
         if timers:
             moves.append("fire")
         assert moves, f"the flow is stuck in {world.flow}"
@@ -286,6 +294,7 @@ def test_no_order_of_results_timers_and_commands_breaks_a_rule(
                     "any result",
                     "fire",
                     "stray timer",
+                    "not received",
                     "script",
                     "event",
                     "pause",
@@ -304,12 +313,19 @@ def test_no_order_of_results_timers_and_commands_breaks_a_rule(
                 world.take(Completed(data.draw(st.sampled_from(users)), data.draw(st.integers(0, 4)), None))
             case "fire" if world.timers:
                 world.take(TimerFired(*data.draw(st.sampled_from(sorted(world.timers)))))
+            case "not received" if world.handed_out:
+                world.take(NotReceived(*data.draw(st.sampled_from(world.handed_out))))
             case "stray timer":
                 kind = data.draw(st.sampled_from(TimerKind))
                 timer = (kind, data.draw(st.sampled_from(sorted(workflow.actions))), data.draw(st.integers(1, 3)))
+                phase_kind = TimerKind.TIMEOUT if kind is TimerKind.LOST else kind
                 if timer not in world.timers:
                     running = world.flow.running.get(timer[1])
-                    if running is None or PHASE_TIMERS.get(running.phase) is not kind or running.attempt != timer[2]:
+                    if (
+                        running is None
+                        or PHASE_TIMERS.get(running.phase) is not phase_kind
+                        or running.attempt != timer[2]
+                    ):
                         assert world.take(TimerFired(*timer)) is Verdict.STALE
             case "script" if world.scripts:
                 action_id, attempt = data.draw(st.sampled_from(world.scripts))

@@ -14,9 +14,12 @@ import pytest
 import trio
 import trio.testing
 
+from orchy.attempts import AttemptLeases
 from orchy.errors import OrchyError
 from orchy.flow.definition import ActionDefinition
+from orchy.lost import LostAttempts
 from orchy.orchestrator import Result
+from orchy.ring import partition_of
 from orchy.rpc.call import Allowance
 from orchy.rpc.connection import Connection
 from orchy.rpc.convert import encode_action
@@ -26,12 +29,12 @@ from orchy.rpc.generated import health_pb2
 from orchy.rpc.server import RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
 from orchy.rpc.services import methods_of
-from orchy.rpc.work import WorkSessions
+from orchy.rpc.sessions import WorkSessions
 from orchy.tasks import gather
-from tests.engine.parts import make_engine
+from tests.engine.parts import PARTITIONS, make_engine
 from tests.rpc.h2_client import H2Client
 from tests.rpc.handlers import Handlers
-from tests.rpc.streams import STREAM_TIMEOUT_SECONDS, DeafWorker, Node, Store
+from tests.rpc.streams import LEASE_SECONDS, STREAM_TIMEOUT_SECONDS, DeafWorker, Node, Store
 
 HANG_SECONDS = 30.0
 
@@ -89,7 +92,9 @@ class Behind:
         self.definitions.append(definition)
         return True
 
-    async def poll(self, action_name: str, limit: int, wait_seconds: float, worker: str) -> list[bytes]:
+    async def poll(
+        self, action_name: str, limit: int, wait_seconds: float, worker: str, lease_ms: int = 0
+    ) -> list[bytes]:
         self.polls.append((action_name, limit, wait_seconds, worker))
         if self.error:
             raise self.error
@@ -141,8 +146,9 @@ class Api:
 def services_of(behind: Behind, sessions: WorkSessions | None = None) -> list[Any]:
     """Both services over the stand-in."""
     everything: Any = behind
-    sessions = sessions or WorkSessions(everything, everything)
-    return [ActionService(everything, everything, everything, sessions, everything), HealthService(everything)]
+    sessions = sessions or WorkSessions(everything, everything, everything)
+    service = ActionService(everything, everything, everything, sessions, everything, everything)
+    return [service, HealthService(everything)]
 
 
 @pytest.fixture
@@ -277,8 +283,11 @@ async def node(autojump_clock: Any, nursery: trio.Nursery) -> Node:
     store = Store()
     engine = make_engine(store, encode_action=encode_action)
     await nursery.start(engine.keeper.run)
+    leases = AttemptLeases(store, partial(partition_of, partitions=PARTITIONS))
+    sessions = WorkSessions(engine.orchestrator, engine.dispatcher, leases, LEASE_SECONDS)
+    lost = LostAttempts(engine.orchestrator, store, sessions, LEASE_SECONDS * 1000)
+    engine.timers._fire = lost.fire
     nursery.start_soon(engine.timers.run)
-    sessions = WorkSessions(engine.orchestrator, engine.dispatcher)
     await nursery.start(sessions.run)
     for name in ("a", "b"):
         definition = ActionDefinition(name, retry_count=2, timeout_seconds=STREAM_TIMEOUT_SECONDS)
@@ -287,7 +296,7 @@ async def node(autojump_clock: Any, nursery: trio.Nursery) -> Node:
     await engine.save({"id": 1, "name": "a", "next": [2], **action}, {"id": 2, "name": "b", **action})
     for name in ("a", "b"):
         await engine.save({"id": 1, "name": name, **action}, name=f"only {name}")
-    return Node(engine, sessions, store, nursery)
+    return Node(engine, sessions, store, nursery, leases)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import attrs
 import trio
 import trio.testing
 
+from orchy.attempts import AttemptLeases
 from orchy.errors import StoreUnavailable
 from orchy.rpc.call import Allowance
 from orchy.rpc.channel import Channel, MessageStream
@@ -18,12 +19,13 @@ from orchy.rpc.framing import Status, frame
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.servicer import ActionService
 from orchy.rpc.services import methods_of
-from orchy.rpc.work import WorkSessions
+from orchy.rpc.sessions import WorkSessions
 from orchy.store.memory import MemoryStore
 from tests.engine.parts import Engine
 
 WORK = "ActionService/Work"
 STREAM_TIMEOUT_SECONDS = 30
+LEASE_SECONDS = 6
 
 
 class Store:
@@ -66,6 +68,8 @@ class Worker:
     actions: list[Any] = attrs.field(factory=list)
     taken: list[Any] = attrs.field(factory=list)
     extended: list[Any] = attrs.field(factory=list)
+    asks: list[Any] = attrs.field(factory=list)
+    lease_ms: int = 0
     goodbyes: int = 0
     ended: trio.Event = attrs.field(factory=trio.Event)
     status: Status | None = None
@@ -77,6 +81,8 @@ class Worker:
                 self.actions += message.actions
                 self.taken += message.taken
                 self.extended += message.extended
+                self.asks += message.asks
+                self.lease_ms = message.leaseMillis or self.lease_ms
                 self.goodbyes += message.goodbye
         except Status as status:
             self.status = status
@@ -109,6 +115,7 @@ class Node:
     sessions: WorkSessions
     store: Store
     nursery: trio.Nursery
+    leases: AttemptLeases
     connections: list[Connection] = attrs.field(factory=list)
 
     @asynccontextmanager
@@ -126,7 +133,12 @@ class Node:
     def serve(self, stream: Any) -> Connection:
         everything: Any = self.engine.catalog
         service = ActionService(
-            self.engine.orchestrator, self.engine.catalog, self.engine.dispatcher, self.sessions, everything
+            self.engine.orchestrator,
+            self.engine.catalog,
+            self.engine.dispatcher,
+            self.sessions,
+            everything,
+            self.leases,
         )
         connection = Connection(stream, methods_of([service]), Allowance())
         self.connections.append(connection)

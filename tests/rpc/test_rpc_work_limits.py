@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.rpc import work
+from orchy.rpc import sessions, work
 from orchy.rpc.call import Allowance
 from orchy.rpc.connection import Connection
 from orchy.rpc.framing import Code, frame
@@ -126,7 +126,7 @@ async def test_a_name_of_a_worker_is_cut_as_polls_cut_it(autojump_clock, node):
 
 
 async def test_there_are_not_more_streams_than_a_server_takes(autojump_clock, node, monkeypatch):
-    monkeypatch.setattr(work, "SESSIONS_MAX", 1)
+    monkeypatch.setattr(sessions, "SESSIONS_MAX", 1)
     async with node.worker() as first:
         await first.credit("a", 1)
         async with node.worker() as second:

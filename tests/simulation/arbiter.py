@@ -37,10 +37,12 @@ class Arbiter:
         self._checker.committed(commit, committed)
         return committed
 
-    async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
+    async def claim(
+        self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str, lease_ms: int = 0
+    ) -> Claimed:
         """Attempts for a worker."""
-        claimed = await self._store.claim(action_name, partitions, limit, worker_id)
-        self._checker.claimed(partitions, claimed, limit, worker_id)
+        claimed = await self._store.claim(action_name, partitions, limit, worker_id, lease_ms)
+        self._checker.claimed(partitions, claimed, limit, worker_id, lease_ms)
         return claimed
 
     async def give_back(self, claimed: Claimed) -> int:
@@ -54,6 +56,14 @@ class Arbiter:
         extended = await self._store.extend(partition, timer)
         self._checker.extended(partition, timer, extended)
         return extended
+
+    async def renew_attempts(self, partition: int, timers: Sequence[TimerKey], lease_ms: int) -> list[bool]:
+        """Workers that hold attempts are there."""
+        found = await self._store.renew_attempts(partition, timers, lease_ms)
+        self._checker.leases_renewed(
+            partition, [key for key, good in zip(timers, found, strict=True) if good], lease_ms
+        )
+        return found
 
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
         """Due timers for an owner."""

@@ -58,6 +58,7 @@ class FlowBook:
     enqueued: set[_Attempt] = attrs.field(factory=set)
     handed_out: dict[_Attempt, int] = attrs.field(factory=dict)
     given_back: set[_Attempt] = attrs.field(factory=set)
+    leases: dict[_Attempt, int] = attrs.field(factory=dict)  # of what was handed out, in ms
     ended: dict[_Attempt, tuple[str, int]] = attrs.field(factory=dict)
     retried: dict[_Attempt, float] = attrs.field(factory=dict)  # attempts that shall follow, and after how long
     outcomes: dict[int, str] = attrs.field(factory=dict)
@@ -108,6 +109,17 @@ class FlowBook:
                 require(key in self.handed_out, "what times out was handed out", where)
                 timeout_ms = self.definition_of(self._action(action_id)).timeout_seconds * 1000
                 require(now_ms - self.handed_out[key] >= timeout_ms, "no timer is early", where)
+            case RecordType.WORKER_LOST:
+                self._end(key, kind, now_ms, where)
+                require(key in self.handed_out, "who is lost was handed something out", where)
+                lease_ms = self.leases.get(key, 0)
+                require(lease_ms, "only a worker with a lease is lost", where)
+                require(now_ms - self.handed_out[key] >= lease_ms, "no worker is lost before its lease is over", where)
+            case RecordType.GIVEN_BACK:
+                require(key in self.handed_out and key not in self.given_back, "what is given back was handed out", key)
+                self.given_back.add(key)
+                self.scheduled.pop(key, None)
+                self.enqueued.discard(key)
             case RecordType.RETRY:
                 self._retry(key, detail, where)
             case RecordType.PAUSED:
@@ -168,7 +180,7 @@ class FlowBook:
         require(detail == wanted, "retries wait as their policy says", f"{where}: {detail} s, not {wanted} s")
         self.retried[key] = wanted
 
-    def hand_out(self, action_id: int, attempt: int, now_ms: int) -> None:
+    def hand_out(self, action_id: int, attempt: int, now_ms: int, lease_ms: int = 0) -> None:
         """A worker gets an attempt."""
         where = f"flow {self.id}, action {action_id}, attempt {attempt}"
         assert self.flow is not None
@@ -181,6 +193,7 @@ class FlowBook:
         good = running is not None and running.attempt == attempt and running.phase is Phase.QUEUED
         require(good, "what is handed out is the running attempt", f"{where}: {running}")
         self.handed_out[action_id, attempt] = now_ms
+        self.leases[action_id, attempt] = lease_ms
         self.lines.append((now_ms, RecordType.HANDED_OUT.name, action_id, attempt))
 
     def give_back(self, action_id: int, attempt: int, now_ms: int) -> None:
@@ -225,6 +238,8 @@ class FlowBook:
         for action_id, running in self.flow.running.items():
             kind = PHASE_TIMERS.get(running.phase)
             if kind is not None:
+                if running.phase is Phase.QUEUED:
+                    timers[TimerKind.LOST, action_id, running.attempt] = False
                 needed = running.phase is not Phase.QUEUED
                 if running.phase is Phase.WAIT:
                     needed = bool(self._action(action_id).settings.get("timeoutSeconds"))

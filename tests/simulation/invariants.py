@@ -12,9 +12,11 @@ from typing import Any
 
 import attrs
 import trio
+from msgspec.structs import replace
 
 from orchy.flow import codec
 from orchy.flow.definition import ActionDefinition, ActionType, Workflow
+from orchy.flow.effects import RecordType
 from orchy.flow.events import TimerKind
 from orchy.store.base import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey, TimerSetting
 from orchy.store.memory import MemoryStore
@@ -27,6 +29,13 @@ _ROUNDING_SECONDS = 1e-6
 READING_SECONDS = 2.5
 #: Leases run from and until whole milliseconds.
 _LEASE_ROUNDING_SECONDS = 0.001 + _ROUNDING_SECONDS
+
+
+_TIMERS_OF_ENDS = {
+    RecordType.TIMED_OUT: TimerKind.TIMEOUT,
+    RecordType.WORKER_LOST: TimerKind.LOST,
+    RecordType.GIVEN_BACK: TimerKind.LOST,
+}
 
 
 @attrs.define
@@ -50,6 +59,10 @@ class Checker:
         self.sound: set[tuple[str, int, int]] = set()  # those that were handed out when nothing was broken
         self.pushed: dict[tuple[str, int, int], set[str]] = {}  # what workers said of each attempt
         self._timers: dict[tuple[int, TimerKey], float] = {}  # when each is due
+        self._taken: set[tuple[int, TimerKey]] = set()  # those that a look took, and nobody moved since
+        self._handed_out_to: dict[tuple[str, int, int], tuple[str, float]] = {}
+        self.reached_by: set[tuple[str, int, int, str]] = set()
+        self.processes: dict[str, Any] = {}  # workers with streams, by name
         self._holders: dict[int, _Holder] = {}
 
     # Flows.
@@ -85,8 +98,11 @@ class Checker:
             book.enqueued.add(key)
         handed_out = [entry for entry in commit.enqueue if entry.worker is not None]
         require(len(done.receipts) == len(handed_out), "what a commit hands out has a receipt", where)
-        for timer in commit.cancel_timers:
-            self._timers.pop((book.partition, timer), None)
+        for timer in commit.fired_timers:
+            self._world.count("time-outs and lost leases handled")
+            require((book.partition, timer) in self._taken, "more time that was granted holds", f"{where}: {timer}")
+        self._check_ends(book, commit)
+        self._forget(book.partition, commit.cancel_timers)
         if commit.retain_ms == 0:
             book.removed = True
         for setting in commit.set_timers:
@@ -96,14 +112,53 @@ class Checker:
             book.ended_ms, book.retain_ms = done.time_ms, commit.retain_ms
         for entry in handed_out:
             self._world.count("attempts handed out by commits")
-            self._hand_out(book, json.loads(entry.body), str(entry.worker))
+            self._hand_out(book, json.loads(entry.body), str(entry.worker), entry.lease_ms)
         self.check_kept_whole(book)
+
+    def _forget(self, partition: int, timers: Iterable[TimerKey]) -> None:
+        for timer in timers:
+            self._timers.pop((partition, timer), None)
+            if timer.kind is TimerKind.TIMEOUT:
+                self._timers.pop((partition, replace(timer, kind=TimerKind.LOST)), None)
+
+    def _check_ends(self, book: FlowBook, commit: Commit) -> None:
+        """What ends for want of time was taken by a look, and was given no more time since."""
+        for line in commit.history:
+            letter, action_id, attempt, worker, _ = codec.decode_record(line)
+            kind = _TIMERS_OF_ENDS.get(letter)
+            if kind is not None:
+                key = TimerKey(kind, action_id, attempt, book.id)
+                require((book.partition, key) in self._taken, "more time that was granted holds", f"{book.id} {key}")
+            if letter == RecordType.WORKER_LOST:
+                self._world.count("workers' attempts lost")
+                self._check_lost(book, action_id, attempt, worker)
+            if letter == RecordType.GIVEN_BACK:
+                self._world.count("attempts that were never received")
+                had, _ = self._handed_out_to[book.id, action_id, attempt]
+                reached = (book.id, action_id, attempt, had) in self.reached_by
+                require(not reached, "what goes back was not received", f"{book.id} {action_id}.{attempt}")
+
+    def _check_lost(self, book: FlowBook, action_id: int, attempt: int, worker: str) -> None:
+        """A worker that is there and can be asked is not lost, whether it has received the attempt or not."""
+        process = self.processes.get(worker)
+        if process is not None and process.is_there:
+            self._world.note(f"{worker} is there, and {book.id} {action_id}.{attempt} is lost")
+            require(
+                not process.is_well_connected, "a worker that answers is not lost", f"{book.id} {action_id} {worker}"
+            )
 
     def _check_reached(self, book: FlowBook) -> None:
         _, kind, action_id, attempt = book.lines[-1]
-        if kind == "TIMED_OUT" and (book.id, action_id, attempt) in self.sound:
+        if kind in ("TIMED_OUT", "WORKER_LOST") and (book.id, action_id, attempt) in self.sound:
             reached = (book.id, action_id, attempt) in self.reached
-            require(reached, "in a sound world what is handed out reaches a worker, or goes back", book.lines[-6:])
+            worker, since = self._handed_out_to.get((book.id, action_id, attempt), ("", 0.0))
+            process = self.processes.get(worker)
+            stood_still = process is not None and (process.gone.is_set() or process.frozen_until >= since)
+            require(
+                reached or stood_still,
+                "in a sound world what is handed out reaches a worker, or goes back",
+                book.lines[-6:],
+            )
 
     def handed_out_soundly(self, bodies: Iterable[bytes]) -> None:
         """The answer by which these were handed out came, and nothing breaks any more."""
@@ -112,8 +167,9 @@ class Checker:
             if action["timeout_seconds"] > READING_SECONDS:
                 self.sound.add((action["flow_id"], action["action_id"], action["attempt"]))
 
-    def reach(self, action: Mapping[str, Any]) -> None:
+    def reach(self, action: Mapping[str, Any], worker: str = "") -> None:
         """A worker has it."""
+        self.reached_by.add((action["flow_id"], action["action_id"], action["attempt"], worker))
         self.reached.add((action["flow_id"], action["action_id"], action["attempt"]))
 
     def _book_of(self, commit: Commit) -> FlowBook:
@@ -164,23 +220,29 @@ class Checker:
                 found = (action_id, attempt) in queued or (kind, action_id, attempt) in there
                 require(found, "an attempt is in a queue or has a time-out", f"{action_id}.{attempt}; {where}")
 
-    def claimed(self, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str) -> None:
+    def claimed(self, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str, lease_ms: int = 0) -> None:
         """Attempts were handed out, and others may have been parked or dropped."""
         require(len(claimed.bodies) <= limit, "no more is handed out than was asked for", len(claimed.bodies))
         for body in claimed.bodies:
             action = json.loads(body)
             book = self.books[action["flow_id"]]
             require(book.partition in partitions, "work comes from where it was asked for", book.id)
-            self._hand_out(book, action, worker)
+            self._hand_out(book, action, worker, lease_ms)
         for book in self.books.values():
             if book.partition in partitions and not book.removed:
                 self.check_kept_whole(book)
 
-    def _hand_out(self, book: FlowBook, action: Mapping[str, Any], worker: str) -> None:
+    def _hand_out(self, book: FlowBook, action: Mapping[str, Any], worker: str, lease_ms: int) -> None:
         action_id, attempt = action["action_id"], action["attempt"]
-        book.hand_out(action_id, attempt, self._store._now_ms())
+        if lease_ms >= action["timeout_seconds"] * 1000:
+            lease_ms = 0
+        book.hand_out(action_id, attempt, self._store._now_ms(), lease_ms)
         key = TimerKey(TimerKind.TIMEOUT, action_id, attempt, book.id)
-        self._timers[book.partition, key] = trio.current_time() + action["timeout_seconds"]
+        self._set(book.partition, key, action["timeout_seconds"])
+        self._handed_out_to[book.id, action_id, attempt] = (worker, trio.current_time())
+        if lease_ms:
+            self._world.count("attempts leased")
+            self._set(book.partition, replace(key, kind=TimerKind.LOST), lease_ms / 1000)
         self._world.note(f"p{book.partition} {book.id} {action_id}.{attempt} to {worker}")
         self._world.count("attempts handed out")
 
@@ -188,9 +250,23 @@ class Checker:
         """An attempt has its time again, or was not there to be extended."""
         if extended:
             require((partition, timer.key) in self._timers, "what is extended has a timer", timer)
-            self._timers[partition, timer.key] = trio.current_time() + timer.after_ms / 1000
+            self._set(partition, timer.key, timer.after_ms / 1000)
             self._world.note(f"p{partition} timer {timer.key} is extended")
             self._world.count("attempts extended")
+
+    def _set(self, partition: int, key: TimerKey, after_seconds: float) -> None:
+        self._timers[partition, key] = trio.current_time() + after_seconds
+        self._taken.discard((partition, key))
+
+    def leases_renewed(self, partition: int, keys: Iterable[TimerKey], lease_ms: int) -> None:
+        """Workers were said to live: none of their leases ends sooner than it would have."""
+        for key in keys:
+            due_at = self._timers.get((partition, key))
+            require(due_at is not None, "what is renewed has a lease", key)
+            assert due_at is not None
+            self._set(partition, key, max(lease_ms / 1000, due_at - trio.current_time()))
+            self._world.note(f"p{partition} timer {key} is renewed")
+            self._world.count("leases renewed")
 
     def given_back(self, claimed: Claimed, count: int) -> None:
         """Attempts went back into their queues, unless they had ended."""
@@ -200,7 +276,7 @@ class Checker:
             partition = self._store._partition(receipt.partition)
             if key not in partition.timers and (receipt.partition, key) in self._timers:
                 count -= 1
-                del self._timers[receipt.partition, key]
+                self._forget(receipt.partition, [key])
                 self.books[key.flow_id].give_back(key.action_id, key.attempt, self._store._now_ms())
                 self._world.note(f"p{receipt.partition} {key.flow_id} {key.action_id}.{key.attempt} came back")
                 self._world.count("attempts given back")
@@ -210,7 +286,7 @@ class Checker:
     def cancelled(self, partition: int, keys: Iterable[TimerKey]) -> None:
         """Timers were forgotten."""
         for key in keys:
-            self._timers.pop((partition, key), None)
+            self._forget(partition, [key])
             self._world.note(f"p{partition} timer {key} is forgotten")
             book = self.books.get(key.flow_id)
             if book is not None:
@@ -247,6 +323,7 @@ class Checker:
                 require(now >= due_at - _ROUNDING_SECONDS, "no timer is early", f"{due}: due at {due_at}, now {now}")
                 # Whole milliseconds of now, not of the next one as for a timer that is set: it was due before.
                 self._timers[due.partition, due.key] = now - 0.001 + lease_ms / 1000
+                self._taken.add((due.partition, due.key))
                 self._world.note(f"p{due.partition} timer {due.key} is due")
                 self._world.count("timers taken")
 

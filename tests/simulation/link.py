@@ -25,7 +25,8 @@ STRAY_SECONDS_MAX = 12.0
 #: What is safe to send twice, as the store on Redis has it.
 SAFE = frozenset(
     {
-        "load", "history", "look", "extend", "cancel_timers", "list_flows", "expire", "acquire", "renew", "release",
+        "load", "history", "look", "extend", "renew_attempts", "last_hand_out",
+        "cancel_timers", "list_flows", "expire", "acquire", "renew", "release",
         "owners", "settings", "save_workflow", "workflow", "latest_version", "workflows", "actions",
     }
 )  # fmt: skip

@@ -24,9 +24,11 @@ from orchy.flow.effects import CancelTimer
 from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
 from orchy.flow.recent import RecentEvents
+from orchy.lost import Holding, Silence
 from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
-from orchy.rpc.work import _Session
+from orchy.rpc.sessions import WorkSessions
+from orchy.rpc.work import Session
 from orchy.starting import Begun
 from orchy.store.base import Committed, Receipt, TimerKey
 from orchy.store.memory import MemoryStore
@@ -385,18 +387,18 @@ def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:
         await trio.lowlevel.checkpoint()
         self._undelivered.clear()
 
-    return _replaced(_Session, "_give_back", mutated)
+    return _replaced(Session, "_give_back", mutated)
 
 
 def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
     """A stream that is cut takes along the message that was on its way (a mistake that was there)."""
-    leave = _Session.leave
+    leave = Session.leave
 
     def mutated(self: Any) -> None:
         self._on_its_way.clear()
         leave(self)
 
-    return _replaced(_Session, "leave", mutated)
+    return _replaced(Session, "leave", mutated)
 
 
 def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
@@ -408,6 +410,48 @@ def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
         return True
 
     return _replaced(MemoryStore, "extend", mutated)
+
+
+def more_time_that_was_granted_does_not_hold() -> AbstractContextManager[None]:
+    """A timer that somebody has taken ends its attempt, though it was moved since (a mistake that was there)."""
+    commit = MemoryStore.commit
+
+    async def mutated(self: Any, made: Any) -> Any:
+        return await commit(self, replace(made, fired_timers=()))
+
+    return _replaced(MemoryStore, "commit", mutated)
+
+
+def what_was_never_received_counts_as_lost() -> AbstractContextManager[None]:
+    """A worker that does not hold an attempt uses it up, whether it ever got it or not."""
+    ask = WorkSessions.ask
+
+    async def mutated(self: Any, worker: str, attempt: Any) -> Any:
+        answer = await ask(self, worker, attempt)
+        return answer if answer is Silence.SILENT or answer.holds else Silence.SILENT
+
+    return _replaced(WorkSessions, "ask", mutated)
+
+
+def what_is_held_is_handed_out_again() -> AbstractContextManager[None]:
+    """A worker's answer that it holds an attempt is taken for the opposite."""
+    ask = WorkSessions.ask
+
+    async def mutated(self: Any, worker: str, attempt: Any) -> Any:
+        answer = await ask(self, worker, attempt)
+        return answer if answer is Silence.SILENT else Holding(False, 10**9)
+
+    return _replaced(WorkSessions, "ask", mutated)
+
+
+def a_lost_worker_keeps_what_it_held() -> AbstractContextManager[None]:
+    """A worker's attempts are renewed for ever."""
+
+    async def mutated(self: Any, worker: str, attempt: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return Holding(True)
+
+    return _replaced(WorkSessions, "ask", mutated)
 
 
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
@@ -442,6 +486,10 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         what_was_not_sent_is_not_given_back,
         what_is_being_sent_is_not_given_back,
         an_extension_is_for_any_attempt,
+        more_time_that_was_granted_does_not_hold,
+        what_was_never_received_counts_as_lost,
+        what_is_held_is_handed_out_again,
+        a_lost_worker_keeps_what_it_held,
     )
 }
 

@@ -16,18 +16,21 @@ import trio
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.port import Evaluation, ScriptFailure
+from orchy.attempts import AttemptLeases
 from orchy.catalog import Catalog
 from orchy.cluster import Cluster
 from orchy.dispatch import Dispatcher
 from orchy.errors import OrchyError, Overloaded
 from orchy.flowcache import FlowCache
+from orchy.lost import LostAttempts
+from orchy.offers import Offers
 from orchy.orchestrator import Orchestrator
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.ring import owners, partition_of, successors
-from orchy.rpc.work import WorkSessions
+from orchy.rpc.sessions import WorkSessions
 from tests.simulation.determinism import uuids
 from tests.simulation.freezing import Process
 from tests.simulation.link import Link
@@ -39,6 +42,8 @@ from tests.simulation.world import World
 BATCH_SIZE = 3
 CACHED_FLOWS_MAX = 4
 DRAIN_SECONDS = 1.0
+#: Between the time-outs of the actions (1, 3 and 6 s).
+LEASE_SECONDS = 2.0
 
 _T = TypeVar("_T")
 
@@ -96,6 +101,7 @@ class Life:
     dispatcher: Dispatcher
     orchestrator: Orchestrator
     sessions: WorkSessions
+    offers: Offers
     pipes: list[Pipe] = attrs.field(factory=list)
     doors: trio.Nursery | None = None
     stopping: bool = False
@@ -234,7 +240,12 @@ class Node:
             new_uuid=self._uuids,
         )
         orchestrator._mover._cache = FlowCache(CACHED_FLOWS_MAX)
-        timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, _ignore, BATCH_SIZE)
+        leases = AttemptLeases(store, partial(partition_of, partitions=profile.partitions))
+        sessions = WorkSessions(orchestrator, dispatcher, leases, LEASE_SECONDS)
+        lost = LostAttempts(orchestrator, store, sessions, round(LEASE_SECONDS * 1000))
+        timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, _ignore, BATCH_SIZE)
+        offers = Offers(dispatcher, cluster)
+        cluster.on_offer = offers.hear
         cluster.on_enqueued = dispatcher.ready
         cluster.on_timer_set = timers.hint
         return Life(
@@ -248,7 +259,8 @@ class Node:
             holdings,
             dispatcher,
             orchestrator,
-            WorkSessions(orchestrator, dispatcher),
+            sessions,
+            offers,
         )
 
     async def _live(self, life: Life) -> None:
@@ -261,6 +273,7 @@ class Node:
                     life.doors = nursery
                     nursery.start_soon(life.cluster.run)
                     nursery.start_soon(life.timers.run)
+                    nursery.start_soon(life.offers.run)
                     nursery.start_soon(run_retention, life.link, life.holdings)
                     nursery.start_soon(life.keeper.run)
                     async for message in life.membership.inbox:

@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from orchy.rpc.framing import Status
-from orchy.rpc.work import WorkSessions
+from orchy.rpc.sessions import WorkSessions
 
 
 class Pipe:

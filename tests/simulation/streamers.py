@@ -11,15 +11,57 @@ from typing import Any
 import attrs
 import trio
 
+from orchy.flow.execution import Phase
 from orchy.orchestrator import Result
 from orchy.rpc.framing import Code
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.values import fill_map
+from orchy.worker.action import Attempt
+from orchy.worker.leases import Held
 from tests.simulation.books import require
 from tests.simulation.callers import AGAIN_SECONDS, PATIENCE_SECONDS, Worker
-from tests.simulation.node import NoAnswer, Node
+from tests.simulation.node import LEASE_SECONDS, NoAnswer, Node
 from tests.simulation.pipe import Pipe
 from tests.simulation.workload import ACTION_NAMES
+
+#: How often a worker is heard, as a share of the lease; and how long its streams must have been there for a node to be
+#: able to ask it.
+HEARD_SECONDS = LEASE_SECONDS * 0.25
+CONNECTED_SECONDS = 3.0
+#: After the lease of a worker that died: a look at the timers, and the way to the store.
+COMES_BACK_SECONDS = 1.6
+
+
+@attrs.define(eq=False)
+class Process:
+    """A worker process: what it holds, and its streams. An old one does not renew."""
+
+    name: str
+    nodes: int
+    renews: bool
+    held: Held = attrs.field(factory=Held)
+    attempts: dict[Attempt, float] = attrs.field(factory=dict)  # that it works on, with their time-outs
+    streams: dict[_Stream, None] = attrs.field(factory=dict)
+    gone: trio.Event = attrs.field(factory=trio.Event)
+    frozen_until: float = 0.0
+    thawed_at: float = float("-inf")
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it runs."""
+        return not self.gone.is_set() and trio.current_time() >= self.frozen_until
+
+    @property
+    def is_well_connected(self) -> bool:
+        """Whether each node can ask it, and could a while ago, in a world in which nothing breaks."""
+        before = trio.current_time() - CONNECTED_SECONDS
+        connected = [one for one in self.streams if one.opened_at < before and one.pipe.open and one.reads]
+        return self.frozen_until < before and len(connected) == self.nodes
+
+    async def thaw(self) -> None:
+        """Stand still, as long as it does."""
+        while trio.current_time() < self.frozen_until:
+            await trio.sleep_until(self.frozen_until)
 
 
 @attrs.define(eq=False)
@@ -27,44 +69,98 @@ class _Stream:
     """One, as its worker sees it."""
 
     pipe: Pipe
-    name: str
+    process: Process
+    opened_at: float = attrs.field(factory=trio.current_time)
+    reads: bool = True
     unanswered: dict[int, Result] = attrs.field(factory=dict)
     numbers: Any = attrs.field(factory=lambda: count(1))
     heard_goodbye: bool = False
 
+    @property
+    def name(self) -> str:
+        return self.process.name
+
     def say(self, **fields: Any) -> int:
         number = next(self.numbers)
-        self.pipe.say(pb.WorkerMessage(number=number, workerId=self.name, **fields))
+        renews = self.process.renews and number == 1
+        self.pipe.say(pb.WorkerMessage(number=number, workerId=self.name, renews=renews, **fields))
         return number
+
+    async def be_heard(self) -> None:
+        """Say something often enough, unless the process stands still."""
+        while self.process.renews:
+            await trio.sleep(HEARD_SECONDS)
+            await self.process.thaw()
+            self.say()
 
 
 class StreamWorker(Worker):
     """A worker process with streams instead of polls."""
 
     async def run(self) -> None:
-        """Have one stream after the other to each node, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for node in self._cluster.nodes:
-                nursery.start_soon(self._keep, node)
-
-    async def _keep(self, node: Node) -> None:
+        """Be one process after the other, with one stream after the other to each node, until cancelled."""
         while True:
-            name = f"s{self._number}.{next(self._lives)}"
+            name, nodes = f"s{self._number}.{next(self._lives)}", self._cluster.nodes
+            process = Process(name, len(nodes), renews=self._chance.random() < 0.85)
+            self._cluster.checker.processes[name] = process
+            async with trio.open_nursery() as nursery:
+                for node in nodes:
+                    nursery.start_soon(self._keep, node, process)
+                await process.gone.wait()
+                nursery.cancel_scope.cancel()
+            self._expect_back(process)
+            await trio.sleep(self._chance.uniform(0, 2))
+
+    async def _keep(self, node: Node, process: Process) -> None:
+        while True:
             try:
-                stream = _Stream(node.open_stream(), name)
+                stream = _Stream(node.open_stream(), process)
             except NoAnswer:
                 await trio.sleep(AGAIN_SECONDS)
                 continue
+            process.streams[stream] = None
             try:
-                await self._use(stream)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(stream.be_heard)
+                    await self._use(stream)
+                    nursery.cancel_scope.cancel()
             finally:
                 stream.pipe.cut()
+                del process.streams[stream]
+                process.held.lose(stream)
+            self._rehome(process)
             for result in stream.unanswered.values():
                 self._nursery.start_soon(self._push, result)
             await trio.sleep(self._chance.uniform(0, 0.5))
 
+    def _rehome(self, process: Process) -> None:
+        """Another node shall renew what the one had handed out whose stream is no more."""
+        other = next((one for one in process.streams if one.pipe.open), None)
+        homeless = process.held.rehome(other) if other and process.renews else []
+        if other and homeless:
+            self._world.count("attempts taken along to another node")
+            other.say(holding=_messages_of(homeless))
+
+    def _expect_back(self, process: Process) -> None:
+        """In a sound world, what a process held that died is with others soon, or over."""
+        if self._world.sound and process.renews:
+            leased = [attempt for attempt, seconds in process.attempts.items() if seconds > LEASE_SECONDS]
+            self._world.later(LEASE_SECONDS + COMES_BACK_SECONDS, self._check_back, process.name, leased)
+
+    async def _check_back(self, name: str, attempts: list[Attempt]) -> None:
+        await trio.lowlevel.checkpoint()
+        for flow_id, action_id, number in attempts:
+            book = self._cluster.checker.books[flow_id]
+            running = book.flow.running.get(action_id) if book.flow else None
+            still = running is not None and running.attempt == number and running.phase is Phase.QUEUED
+            again = (action_id, number) in book.given_back or book.removed
+            self._world.count("attempts of workers that died")
+            require(not still or again, "what a lost worker held comes back", f"{name}: {flow_id} {action_id}.{number}")
+
     async def _use(self, stream: _Stream) -> None:
         chance = self._chance
+        await stream.process.thaw()
+        stream.say(holding=_messages_of(stream.process.held.rehome(stream)))
         for action in ACTION_NAMES:
             stream.say(credits=[pb.Credit(actionName=action, count=chance.randint(0, 3))])
         with trio.move_on_after(chance.choice((0.3, 3.0, 10.0, 40.0))):
@@ -87,21 +183,32 @@ class StreamWorker(Worker):
         """Take what comes; true when nothing more does."""
         chance = self._chance
         async for reply in stream.pipe.replies():
+            await stream.process.thaw()
             for body in reply.bodies:
                 self._begin(stream, json.loads(body))
             told = pb.ServerMessage.FromString(reply.rest)
+            if told.asks:
+                self._answer(stream, told.asks)
             stream.heard_goodbye |= told.goodbye
             for taken in told.taken:
                 self._take(stream, taken)
-            if self._unlucky(self._world.profile.worker_deaths / 4):
+            if self._unlucky(self._world.profile.worker_deaths / 2):
+                if chance.random() < 0.4:
+                    self._world.note(f"{stream.name} stands still")
+                    self._world.count("workers stood still")
+                    stream.process.frozen_until = trio.current_time() + chance.choice((0.5, 3.0, 9.0))
+                    continue
                 self._world.note(f"{stream.name} dies")
                 self._world.count("workers died")
-                stream.unanswered.clear()
-                return True
+                for one in stream.process.streams:
+                    one.unanswered.clear()
+                stream.process.gone.set()
+                await trio.sleep_forever()
             if is_enough():
                 return False
             if chance.random() < 0.05:  # it reads no more, and is cut off
                 self._world.count("streams that were left unread")
+                stream.reads = False
                 await trio.sleep(chance.uniform(0, 1.5))
                 return True
             if chance.random() < 0.3:  # it reads slowly
@@ -110,18 +217,49 @@ class StreamWorker(Worker):
 
     def _begin(self, stream: _Stream, action: dict[str, Any]) -> None:
         chance = self._chance
-        self._cluster.checker.reach(action)
+        self._cluster.checker.reach(action, stream.name)
         self._world.count("attempts that came on streams")
-        self._nursery.start_soon(self._work, action, stream.name, partial(self._bring, stream))
+        attempt = (action["flow_id"], action["action_id"], action["attempt"])
+        stream.process.held.came(attempt, stream)
+        stream.process.attempts[attempt] = action["timeout_seconds"]
+        self._nursery.start_soon(self._work_long, stream, action)
         if not stream.pipe.open:
             return
         change = chance.choice((0, 1, 1, 1, 2, -1))
         stream.say(credits=[pb.Credit(actionName=action["name"], count=change)])
         if chance.random() < 0.2:
-            attempt = pb.Attempt(flowId=action["flow_id"], actionId=action["action_id"], retryCount=action["attempt"])
-            stream.say(extend=[attempt])
+            stream.say(extend=_messages_of([attempt]))
+
+    async def _work_long(self, stream: _Stream, action: dict[str, Any]) -> None:
+        """Some take longer than a lease."""
+        if self._chance.random() < 0.3:
+            self._nursery.start_soon(self._extend_late, stream, action)
+        await trio.sleep(self._chance.choice((0.0, 0.0, 0.0, 1.5, 2.5, 4.0)))
+        await self._work(action, stream.name, partial(self._bring, stream))
+
+    async def _extend_late(self, stream: _Stream, action: dict[str, Any]) -> None:
+        """Ask for more time just when the time is over: an answer that it was granted holds all the same."""
+        await trio.sleep(action["timeout_seconds"] + self._chance.choice((0.0, 0.002, 0.01, 0.03, 0.5)))
+        if stream.pipe.open and stream.process.is_there:
+            self._world.count("extensions at the last moment")
+            stream.say(extend=_messages_of([(action["flow_id"], action["action_id"], action["attempt"])]))
+
+    def _answer(self, stream: _Stream, asks: Any) -> None:
+        """What a node wants to know."""
+        asked = [(ask.flowId, ask.actionId, ask.retryCount) for ask in asks]
+        held, missing = stream.process.held.split(asked, stream)
+        self._world.count("questions to workers")
+        stream.say(holding=_messages_of(held), missing=_messages_of(missing), upMillis=stream.process.held.up_ms)
 
     def _bring(self, stream: _Stream, result: Result) -> None:
+        process, attempt = stream.process, (result.flow_id, result.action_id, result.attempt)
+        if process.gone.is_set():
+            return  # it died with it
+        if not process.is_there:
+            self._world.later(process.frozen_until - trio.current_time(), self._bring_late, stream, result)
+            return
+        process.held.ended(attempt)
+        process.attempts.pop(attempt, None)
         if not stream.pipe.open or self._chance.random() < 0.2:
             self._nursery.start_soon(self._push, result)
             return
@@ -135,6 +273,10 @@ class StreamWorker(Worker):
         number = stream.say(results=[message])
         stream.unanswered[number] = result
         self._nursery.start_soon(self._push_if_unanswered, stream, number)
+
+    async def _bring_late(self, stream: _Stream, result: Result) -> None:
+        await trio.lowlevel.checkpoint()
+        self._bring(stream, result)
 
     async def _push_if_unanswered(self, stream: _Stream, number: int) -> None:
         await trio.sleep(PATIENCE_SECONDS)
@@ -153,3 +295,9 @@ class StreamWorker(Worker):
             self._nursery.start_soon(self._push, result)
         else:
             self._check(result, "taken" if outcome.status else "removed")
+
+
+def _messages_of(attempts: Any) -> list[Any]:
+    return [
+        pb.Attempt(flowId=flow_id, actionId=action_id, retryCount=number) for flow_id, action_id, number in attempts
+    ]

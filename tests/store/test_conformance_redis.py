@@ -113,8 +113,8 @@ async def test_a_namespace_that_would_break_the_keys_is_refused(client, name):
         RedisStore(client, name)
 
 
-GOOD = ["queued-0", "orders", 1, "active", "active", "", 0, 100, 60_000, 1_000, 1, 1, 1, 1, 1, 1]
-GOOD += ["m", "x", "r:1", "[]", "pay", "queued-0:1:1:1:pay\nx", "", 1, "d:1:1:queued-0", "w:1:1:queued-0"]
+GOOD = ["queued-0", "orders", 1, "active", "active", "", 0, 100, 60_000, 1_000, 1, 1, 1, 1, 1, 1, 0]
+GOOD += ["m", "x", "r:1", "[]", "pay", "queued-0:1:1:1:pay\nx", "", 0, 1, "d:1:1:queued-0", "w:1:1:queued-0"]
 NOT_NUMBERS = ["", "abc", "-1", "1.5", "nan", "inf", "1e400", " ", "1e17"]
 
 
@@ -123,7 +123,7 @@ async def test_bad_arguments_of_a_commit_change_nothing(client, namespace, drive
     await fill(drive, timer)
     before = await contents_of(client, namespace)
     keys = [f"{{{namespace}:0}}:".encode()]
-    numbers = [2, 5, *range(7, 16), 23]
+    numbers = [2, 5, *range(7, 17), 24, 25]
     assert all(isinstance(GOOD[place], int) or GOOD[place] == "" for place in numbers)
     bad = [[*GOOD[:place], value, *GOOD[place + 1 :]] for place in numbers for value in NOT_NUMBERS]
     bad = [args for args in bad if args != GOOD]  # no retention is said with nothing
@@ -138,14 +138,15 @@ async def test_bad_arguments_of_a_commit_change_nothing(client, namespace, drive
 @pytest.mark.parametrize(
     ("script", "good", "numbers"),
     [
-        (scripts.CLAIM, ["pay", 10, '"w"', 200, 100, 1000], [1, 3, 4, 5]),
+        (scripts.CLAIM, ["pay", 10, '"w"', 200, 100, 1000, 0], [1, 3, 4, 5, 6]),
+        (scripts.RENEW_ATTEMPTS, [1000, "t:1:1:queued-0"], [0]),
         (scripts.LOOK, [10, 1000, 1], [0, 1]),
         (scripts.EXPIRE, [10, 1], [0]),
         (scripts.ACQUIRE, ["node-1", 1000], [1]),
         (scripts.RENEW, ["node-1", 1000, 1], [1]),
         (scripts.LIST, [10, "", "", "", "active"], [0]),
     ],
-    ids=["claim", "look", "expire", "acquire", "renew", "list"],
+    ids=["claim", "renew_attempts", "look", "expire", "acquire", "renew", "list"],
 )
 async def test_bad_arguments_of_a_script_change_nothing(client, namespace, drive, timer, script, good, numbers):
     await fill(drive, timer)

@@ -14,7 +14,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from orchy.errors import OutcomeUnknown, VersionConflict
+from orchy.errors import OutcomeUnknown, TimerMoved, VersionConflict
 from orchy.store.base import REMEMBERED_MS, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
 from orchy.store.memory import MemoryStore
 from orchy.store.redis import Redis, RedisSettings, RedisStore, open_redis
@@ -60,7 +60,7 @@ histories = st.lists(st.sampled_from([b"[]", b'["C",1,1]']), max_size=2)
 def transitions(draw: st.DrawFn) -> dict[str, Any]:
     """What a commit does, but for what depends on where its flow stands."""
     flow_id = draw(flow_ids)
-    keys = st.builds(TimerKey, st.sampled_from("dwrte"), action_ids, attempts, st.just(flow_id))
+    keys = st.builds(TimerKey, st.sampled_from("dwrtle"), action_ids, attempts, st.just(flow_id))
     fields = {"m": draw(st.binary(min_size=1, max_size=3)), **draw(running_fields)}
     removed = set(draw(st.lists(action_ids.map("r:{}".format), max_size=2))) - fields.keys()
     paused = draw(st.booleans())
@@ -69,18 +69,20 @@ def transitions(draw: st.DrawFn) -> dict[str, Any]:
     else:
         removed.add("p")
     workers = st.sampled_from([None, None, 'some "worker"'])
-    entries = st.tuples(st.sampled_from(ACTIONS), action_ids, attempts, workers)
+    leases = st.sampled_from([0, HOUR_MS // 2, HOUR_MS])
+    entries = st.tuples(st.sampled_from(ACTIONS), action_ids, attempts, workers, leases)
     return {
         "flow_id": flow_id,
         "fields": fields,
         "removed_fields": sorted(removed),
         "history": draw(histories),
         "enqueue": [
-            QueueEntry(action, action_id, attempt, HOUR_MS, b"body %d" % next(BODIES), worker)
-            for action, action_id, attempt, worker in draw(st.lists(entries, max_size=3))
+            QueueEntry(action, action_id, attempt, HOUR_MS, b"body %d" % next(BODIES), worker, lease_ms)
+            for action, action_id, attempt, worker, lease_ms in draw(st.lists(entries, max_size=3))
         ],
         "set_timers": draw(st.lists(st.builds(TimerSetting, keys, durations), max_size=2)),
         "cancel_timers": draw(st.lists(keys, max_size=2)),
+        "fired_timers": draw(st.sampled_from([[], [], draw(st.lists(keys, max_size=1))])),
         "unpark": not paused,
     }
 
@@ -214,16 +216,18 @@ class SideBySide(RuleBasedStateMachine):
         )
         try:
             committed = self.on_real("commit", commit)
-        except VersionConflict:
-            with pytest.raises(VersionConflict):
+        except VersionConflict as conflict:
+            with pytest.raises(VersionConflict) as expected:
                 self.on_reference("commit", commit)
+            assert type(expected.value) is type(conflict)
             return
         except OutcomeUnknown:
             stored = self.on_real("load", partition, commit.flow_id)
             if commit.expected_version == (flow.version if flow else 0):  # it was done: when, the flow itself says
                 times = () if stored is None else (stored.created_ms, stored.ended_ms or 0)
                 self.now_ms = max(self.now_ms, *times, 0)
-                self.on_reference("commit", commit)
+                with suppress(TimerMoved):  # then it was not: that was the answer
+                    self.on_reference("commit", commit)
             return
         assert committed.time_ms >= self.now_ms
         self.now_ms = committed.time_ms
@@ -232,16 +236,21 @@ class SideBySide(RuleBasedStateMachine):
         bodies = [entry.body for entry in commit.enqueue if entry.worker is not None and end != 0]
         self.claims.append((Claimed(bodies, (), committed.receipts), Claimed(bodies, (), reference.receipts)))
 
-    @rule(action=st.sampled_from(ACTIONS), asked=partitions, limit=st.integers(1, 4))
-    def claim(self, action: str, asked: list[int], limit: int) -> None:
+    @rule(
+        action=st.sampled_from(ACTIONS),
+        asked=partitions,
+        limit=st.integers(1, 4),
+        lease_ms=st.sampled_from([0, HOUR_MS // 2]),
+    )
+    def claim(self, action: str, asked: list[int], limit: int, lease_ms: int) -> None:
         try:
-            real = self.on_real("claim", action, asked, limit, "worker")
+            real = self.on_real("claim", action, asked, limit, "worker", lease_ms)
         except OutcomeUnknown:
             self.follow_clock()
-            self.on_reference("claim", action, asked, limit, "worker")
+            self.on_reference("claim", action, asked, limit, "worker", lease_ms)
             return
         self.follow_clock()
-        reference = self.on_reference("claim", action, asked, limit, "worker")
+        reference = self.on_reference("claim", action, asked, limit, "worker", lease_ms)
         self.claims.append((real, reference))
         assert list(real.bodies) == reference.bodies
         assert list(real.emptied) == list(reference.emptied)
@@ -257,6 +266,20 @@ class SideBySide(RuleBasedStateMachine):
             self.on_reference("give_back", reference)
             return
         assert self.on_reference("give_back", reference) == given_back
+
+    @rule(flow_id=flow_ids, kind=st.sampled_from("tl"), action_id=action_ids, attempt=attempts)
+    def renew_attempt(self, flow_id: str, kind: str, action_id: int, attempt: int) -> None:
+        partition = self.place(flow_id)[0]
+        keys = [TimerKey(kind, action_id, attempt, flow_id), TimerKey("l", 1, 1, flow_id)]  # type: ignore[arg-type]
+        real = self.on_real("renew_attempts", partition, keys, 2 * HOUR_MS)
+        assert self.on_reference("renew_attempts", partition, keys, 2 * HOUR_MS) == real
+
+    @rule(flow_id=flow_ids, action_id=action_ids, attempt=attempts)
+    def last_hand_out(self, flow_id: str, action_id: int, attempt: int) -> None:
+        partition = self.place(flow_id)[0]
+        real = self.on_real("last_hand_out", partition, flow_id, action_id, attempt)
+        reference = self.on_reference("last_hand_out", partition, flow_id, action_id, attempt)
+        assert (real and real.worker) == (reference and reference.worker)
 
     @rule(asked=partitions, node=st.sampled_from(NODES), lease_ms=durations, gone=st.lists(st.sampled_from(NODES)))
     def acquire(self, asked: list[int], node: str, lease_ms: int, gone: list[str]) -> None:
@@ -293,7 +316,7 @@ class SideBySide(RuleBasedStateMachine):
             if seen.next_due_in_ms is not None:
                 assert (seen.next_due_in_ms <= 0) == (expected.next_due_in_ms <= 0)
 
-    @rule(flow_id=flow_ids, kind=st.sampled_from("dwrte"), action_id=action_ids, attempt=attempts)
+    @rule(flow_id=flow_ids, kind=st.sampled_from("dwrtle"), action_id=action_ids, attempt=attempts)
     def cancel_timer(self, flow_id: str, kind: str, action_id: int, attempt: int) -> None:
         keys = [TimerKey(kind, action_id, attempt, flow_id)]  # type: ignore[arg-type]
         for on in (self.on_real, self.on_reference):

@@ -33,7 +33,7 @@ RECENT_PREFIX = "d:"
 LATE_PREFIX = "l:"
 OLD_EVENTS_FIELD = "e"
 
-#: The timer that an action in a phase may have.
+#: The timer that an action in a phase may have; a TIMEOUT may have a LOST one beside it, which goes with it.
 PHASE_TIMERS = {
     Phase.QUEUED: TimerKind.TIMEOUT,
     Phase.RETRY: TimerKind.RETRY,

@@ -35,11 +35,15 @@ class SetTimer(Struct, frozen=True):
 
 
 class CancelTimer(Struct, frozen=True):
-    """Forget a timer; it may not be there."""
+    """Forget a timer; it may not be there. A TIMEOUT takes the LOST timer of its attempt along.
+
+    `fired`: this step handles the timer because it was due. One that can be moved must still be as it was then.
+    """
 
     kind: TimerKind
     action_id: int
     attempt: int
+    fired: bool = False
 
 
 class Evaluate(Struct, frozen=True):
@@ -60,10 +64,11 @@ class RecordType(StrEnum):
     STARTED = "S"
     SCHEDULED = "Q"  # put into a queue, or a system action begun
     HANDED_OUT = "H"  # written by the store itself when a worker polls the attempt
-    GIVEN_BACK = "B"  # written by the store: it did not reach the worker
+    GIVEN_BACK = "B"  # it did not reach the worker; mostly written by the store
     COMPLETED = "C"
     FAILED = "F"  # an attempt failed
     TIMED_OUT = "T"  # an attempt got no result in time
+    WORKER_LOST = "W"  # the worker of an attempt was not heard of for a lease
     RETRY = "R"  # another attempt will follow
     LATE = "L"  # a result for an attempt that is over
     EVENT = "E"

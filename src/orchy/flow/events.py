@@ -20,6 +20,7 @@ class TimerKind(StrEnum):
     WAIT = "w"
     RETRY = "r"
     TIMEOUT = "t"  # of an attempt; set by the store when the attempt is handed out
+    LOST = "l"  # of the same attempt: its worker has not been heard of for a lease; it goes with the TIMEOUT
     EVALUATE = "e"  # brings an evaluation back that a crash cut off
 
 
@@ -46,9 +47,17 @@ class Failed(Struct, frozen=True):
 
 
 class TimerFired(Struct, frozen=True):
-    """A timer that some effect or the store had set is due."""
+    """A timer that some effect or the store had set is due. `worker` is who was lost, for a LOST one."""
 
     kind: TimerKind
+    action_id: int
+    attempt: int
+    worker: str = ""
+
+
+class NotReceived(Struct, frozen=True):
+    """The worker to which an attempt was handed out has never got it; found out when its LOST timer was due."""
+
     action_id: int
     attempt: int
 
@@ -110,6 +119,7 @@ Event: TypeAlias = (
     | Completed
     | Failed
     | TimerFired
+    | NotReceived
     | Evaluated
     | EvaluationFailed
     | Undeliverable

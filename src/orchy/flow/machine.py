@@ -39,6 +39,7 @@ from orchy.flow.events import (
     Event,
     EventReceived,
     Failed,
+    NotReceived,
     Overgrown,
     Pause,
     Resume,
@@ -63,6 +64,7 @@ class Verdict(StrEnum):
     KEPT_BEFORE = "kept before"  # an event that had been kept before; nothing changed
     LATE = "late"  # a result for an attempt that is over; written in the history, nothing else
     STALE = "stale"  # about an attempt that is over; a timer only has to be forgotten
+    OVERTAKEN = "overtaken"  # a timer that was due has been moved since; nothing happened (said by the mover)
     REFUSED = "refused"  # the flow is over, so it can't do that; nothing changed
 
 
@@ -72,6 +74,8 @@ class Trigger(StrEnum):
     RESULT = "result"
     FAILURE = "failure"
     TIMEOUT = "timeout"
+    WORKER_LOST = "worker lost"
+    NOT_RECEIVED = "not received"
     RETRY_DUE = "retry due"
     DELAY_OVER = "delay over"
     EVENT = "event"
@@ -141,8 +145,11 @@ def _take(draft: Draft, event: Event) -> Verdict:
         case Completed() | Failed():
             return _take_result(draft, event)
         case TimerFired(kind, action_id, attempt):
-            draft.effects.append(fx.CancelTimer(kind, action_id, attempt))
+            draft.effects.append(fx.CancelTimer(kind, action_id, attempt, fired=True))
             return _act(draft, _TIMER_TRIGGERS[kind], action_id, attempt, event)
+        case NotReceived(action_id, attempt):
+            draft.effects.append(fx.CancelTimer(TimerKind.LOST, action_id, attempt, fired=True))
+            return _act(draft, Trigger.NOT_RECEIVED, action_id, attempt, event)
         case Evaluated(action_id, attempt):
             return _act(draft, Trigger.EVALUATED, action_id, attempt, event)
         case EvaluationFailed(action_id, attempt):
@@ -280,6 +287,18 @@ def _retry_after_timeout(draft: Draft, action_id: int, running: Running, event: 
     draft.end_attempt(action_id, running, "no result came in time")
 
 
+def _retry_after_loss(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+    assert isinstance(event, TimerFired)
+    draft.record(RecordType.WORKER_LOST, action_id, running.attempt, event.worker)
+    who = f"the worker {event.worker}" if event.worker else "the worker"
+    draft.end_attempt(action_id, running, f"Worker.Lost: {who} that had it was lost")
+
+
+def _hand_out_again(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+    draft.record(RecordType.GIVEN_BACK, action_id, running.attempt)
+    draft.start(action_id, running.attempt)
+
+
 def _start_again(draft: Draft, action_id: int, running: Running, event: Event) -> None:
     draft.start(action_id, running.attempt)
 
@@ -309,6 +328,8 @@ ACTION_LIFE: tuple[Row, ...] = (
     Row(Phase.QUEUED, Trigger.RESULT, _finish, _FINISHED),
     Row(Phase.QUEUED, Trigger.FAILURE, _retry_after_failure, _AGAIN),
     Row(Phase.QUEUED, Trigger.TIMEOUT, _retry_after_timeout, _AGAIN),
+    Row(Phase.QUEUED, Trigger.WORKER_LOST, _retry_after_loss, _AGAIN),
+    Row(Phase.QUEUED, Trigger.NOT_RECEIVED, _hand_out_again, frozenset({Phase.QUEUED, Phase.HELD})),
     Row(Phase.QUEUED, Trigger.UNDELIVERABLE, _fail, frozenset({ActionEnd.FAILED})),
     Row(Phase.RETRY, Trigger.RETRY_DUE, _start_again, frozenset({Phase.QUEUED, Phase.HELD})),
     Row(Phase.DELAY, Trigger.DELAY_OVER, _end_waiting, _FINISHED),
@@ -328,6 +349,7 @@ _ROWS: Mapping[tuple[Phase, Trigger], Row] = {(row.phase, row.trigger): row for 
 
 _TIMER_TRIGGERS = {
     TimerKind.TIMEOUT: Trigger.TIMEOUT,
+    TimerKind.LOST: Trigger.WORKER_LOST,
     TimerKind.RETRY: Trigger.RETRY_DUE,
     TimerKind.DELAY: Trigger.DELAY_OVER,
     TimerKind.WAIT: Trigger.WAIT_OVER,

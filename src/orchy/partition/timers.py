@@ -19,6 +19,7 @@ from typing import NoReturn
 import trio
 
 from orchy.errors import OrchyError, StoreError
+from orchy.flow.events import TimerKind
 from orchy.partition.clock import ClockWatch
 from orchy.partition.holdings import Holdings
 from orchy.store.base import DueTimer, FlowStore, Lease, PartitionLook
@@ -29,6 +30,8 @@ LEASE_MS = 10_000
 TIMERS_PER_LOOK = 25
 #: The most timers that are being handled at the same time.
 FIRING_MAX = 200
+#: The most workers' leases that are being looked into at the same time; those beyond come again after LEASE_MS.
+LOSING_MAX = 1_000
 #: After a look that failed.
 RETRY_SECONDS = 0.5
 #: What is wrong with many timers, such as a definition that is missing, is told so often.
@@ -72,6 +75,7 @@ class TimerLoop:
         self._earlier = trio.Event()
         self._firing = trio.Semaphore(FIRING_MAX)
         self._told_at: dict[str, float] = {}
+        self._losing = trio.Semaphore(LOSING_MAX)  # workers may have to be asked: nothing else shall wait for that
         holdings.watch(self._on_change)
 
     def hint(self, partition: int, after_ms: int) -> None:
@@ -135,8 +139,12 @@ class TimerLoop:
                 continue
             self._note(look)
             for due in look.due:
-                await self._firing.acquire()
-                nursery.start_soon(self._handle, due)
+                if due.key.kind is not TimerKind.LOST:
+                    await self._firing.acquire()
+                    nursery.start_soon(self._handle, due, self._firing)
+                elif self._losing.value:
+                    self._losing.acquire_nowait()
+                    nursery.start_soon(self._handle, due, self._losing)
 
     def _watch_clock(self, looks: Sequence[PartitionLook], asked_ms: float) -> None:
         shown_ms = max((look.time_ms for look in looks), default=0)  # servers of a cluster have a clock each
@@ -158,14 +166,14 @@ class TimerLoop:
         if look.ready:
             self._ready(look.partition, look.ready)
 
-    async def _handle(self, due: DueTimer) -> None:
+    async def _handle(self, due: DueTimer, place: trio.Semaphore) -> None:
         try:
             await self._fire(due)
             self._observe(due.late_ms)
         except OrchyError as error:
             self._tell(due, str(error))
         finally:
-            self._firing.release()
+            place.release()
 
     def _tell(self, due: DueTimer, why: str) -> None:
         """Log why a timer could not be handled, once for all of the same trouble."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
+from orchy.attempts import LEASE_MS_MAX, LEASE_MS_MIN, AttemptLeases
 from orchy.catalog import Catalog
 from orchy.dispatch import Dispatcher
 from orchy.errors import InvalidInput, OrchyError
@@ -19,8 +20,9 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
 from orchy.rpc.generated.health_grpc import HealthServicer
+from orchy.rpc.leases import attempts_of
 from orchy.rpc.outcomes import push_all, status_of
-from orchy.rpc.work import WorkSessions
+from orchy.rpc.sessions import WorkSessions
 from orchy.store.base import BATCH_MAX
 
 WAIT_MAX_SECONDS = 60.0
@@ -47,6 +49,10 @@ class ClusterFace(Protocol):
         ...
 
 
+def _lease_ms(asked_ms: int) -> int:
+    return max(LEASE_MS_MIN, min(asked_ms, LEASE_MS_MAX))
+
+
 def _translated(method: _Method[_R]) -> _Method[_R]:
     """A method that raises statuses."""
 
@@ -70,7 +76,9 @@ class ActionService(ActionServiceServicer):
         dispatcher: Dispatcher,
         sessions: WorkSessions,
         cluster: ClusterFace,
+        leases: AttemptLeases,
     ) -> None:
+        self._leases = leases
         self._orchestrator = orchestrator
         self._catalog = catalog
         self._dispatcher = dispatcher
@@ -93,8 +101,20 @@ class ActionService(ActionServiceServicer):
             raise InvalidInput(f"an action's name has at most {NAME_LENGTH_MAX} characters")
         limit = max(1, min(input_message.batchSize, BATCH_MAX))
         wait_seconds = max(0.0, min(input_message.waitMillis / 1000, WAIT_MAX_SECONDS))
-        bodies = await self._dispatcher.poll(name, limit, wait_seconds, input_message.workerId[:NAME_LENGTH_MAX])
-        return EncodedActions(bodies)
+        worker = input_message.workerId[:NAME_LENGTH_MAX]
+        lease_ms = _lease_ms(input_message.leaseMillis) if input_message.leaseMillis > 0 else 0
+        if lease_ms and not worker:
+            raise InvalidInput("a poll with leaseMillis says in workerId who polls")
+        return EncodedActions(await self._dispatcher.poll(name, limit, wait_seconds, worker, lease_ms))
+
+    @_translated
+    async def Renew(self, input_message: Any) -> Any:
+        """Let a worker that polls keep what it holds."""
+        if len(input_message.attempts) > RESULTS_MAX:
+            raise InvalidInput(f"at most {RESULTS_MAX} attempts at once")
+        attempts = attempts_of(input_message.attempts)
+        renewed = await self._leases.renew(attempts, _lease_ms(input_message.leaseMillis))
+        return pb.RenewResponse(renewed=[renewed[attempt] for attempt in attempts])
 
     @_translated
     async def Push(self, input_message: Any) -> Any:

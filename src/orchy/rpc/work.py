@@ -13,25 +13,26 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
 import trio
 
+from orchy.attempts import Attempt, AttemptLeases
 from orchy.demand import Demand
 from orchy.dispatch import Dispatcher
 from orchy.errors import InvalidInput, OrchyError
+from orchy.lost import Holding, Silence
 from orchy.orchestrator import Orchestrator
 from orchy.rpc.convert import EncodedActions
 from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.leases import WorkerLease, attempts_of, is_of, messages_of
 from orchy.rpc.outcomes import outcome_of, push_all, status_of
 from orchy.store.base import Claimed, Receipt
 from orchy.tasks import gather
 
-#: Streams at the same time.
-SESSIONS_MAX = 20_000
 #: The most actions that one stream asks for.
 ACTIONS_MAX = 1_000
 #: The most attempts that a stream asks for, those included that the worker has not read yet.
@@ -56,52 +57,24 @@ log = logging.getLogger(__name__)
 _Attempt = tuple[str, bytes, Receipt]
 
 
-class WorkSessions:
-    """Those of one server; they run in a nursery of their own, beside the calls that carry them."""
-
-    def __init__(self, orchestrator: Orchestrator, dispatcher: Dispatcher) -> None:
-        self._orchestrator = orchestrator
-        self._dispatcher = dispatcher
-        self._nursery: trio.Nursery | None = None
-        self.open = 0
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Let sessions run until cancelled."""
-        async with trio.open_nursery() as self._nursery:
-            task_status.started()
-            await trio.sleep_forever()
-
-    async def serve(self, messages: AsyncIterator[Any]) -> AsyncGenerator[Any]:
-        """The answers to a worker's messages. Raises Status."""
-        assert self._nursery is not None, "`run` is running"
-        if self.open >= SESSIONS_MAX:
-            raise Status(Code.UNAVAILABLE, "this server has as many streams as it takes")
-        session = _Session(self._orchestrator, self._dispatcher, self._nursery)
-        self.open += 1
-        self._nursery.start_soon(self._run, session, messages)
-        try:
-            while (reply := await session.reply()) is not None:
-                yield reply
-            if session.broken is not None:
-                raise session.broken
-        finally:
-            session.leave()
-
-    async def _run(self, session: _Session, messages: AsyncIterator[Any]) -> None:
-        try:
-            await session.run(messages)
-        finally:
-            self.open -= 1
-
-
-class _Session:
+class Session:
     """One stream. `reply` and `leave` are of the call that carries it, `run` is a task of its own, in `nursery`."""
 
-    def __init__(self, orchestrator: Orchestrator, dispatcher: Dispatcher, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        dispatcher: Dispatcher,
+        nursery: trio.Nursery,
+        leases: AttemptLeases,
+        lease_seconds: float,
+    ) -> None:
         self._orchestrator = orchestrator
         self._dispatcher = dispatcher
         self._nursery = nursery
-        self._worker = ""
+        self._leases = leases
+        self.lease = WorkerLease(round(lease_seconds * 1000))
+        self.handed_out = 0
+        self.worker = ""
         self._demands: dict[str, Demand] = {}
         self._undelivered: deque[_Attempt] = deque()
         self._undelivered_bytes = 0
@@ -151,6 +124,23 @@ class _Session:
         if self._over:
             self._give_back_soon()
 
+    def end_unheard(self) -> None:
+        """The worker was not heard of for a lease: what has not left goes back; what it holds does by its leases."""
+        if not self._ending:
+            log.warning("worker %s was not heard of for %g s", self.worker, self.lease.lease_ms / 1000)
+            self.broken = Status(Code.UNAVAILABLE, "nothing was heard of this worker for a lease")
+            self._ending = True
+            self._stop_reading()
+
+    async def ask(self, attempt: Attempt) -> Holding | Silence:
+        """Whether the worker holds an attempt."""
+        if attempt in self.lease.held and any(is_of(one[2], attempt) for one in self._undelivered):
+            return Holding(True)  # it has not left yet
+        if self._ending:  # nothing more is read
+            return Silence.SILENT
+        self._tell()
+        return await self.lease.ask(attempt)
+
     def _stop_reading(self) -> None:
         if self._reading is not None:
             self._reading.cancel()
@@ -176,6 +166,10 @@ class _Session:
                 return
             if message.goodbye:
                 self._stop_claims(nursery)
+            if message.holding or message.missing:
+                self.lease.answer(attempts_of(message.holding), attempts_of(message.missing), message.upMillis)
+                with trio.CancelScope(shield=True):
+                    await self._renew(attempts_of(message.holding))
             if message.results or message.extend:
                 await self._take_turn()
                 with trio.CancelScope(shield=True):
@@ -192,6 +186,7 @@ class _Session:
     async def _answer(self, message: Any) -> None:
         if message.results:
             outcomes = await self._push(message.results)  # meanwhile `reply` may take what there is
+            self.lease.bring(message.results)
             self._taken.append(pb.Taken(number=message.number, outcomes=outcomes))
         if message.extend:
             extended = await self._extend(message.extend)
@@ -202,7 +197,12 @@ class _Session:
     def _check(self, message: Any) -> None:
         if len(message.results) > ITEMS_MAX or len(message.extend) > ITEMS_MAX:
             raise InvalidInput(f"a message has at most {ITEMS_MAX} results and {ITEMS_MAX} attempts to extend")
-        self._worker = self._worker or message.workerId[:NAME_CHARACTERS_MAX]
+        if max(len(message.holding), len(message.missing)) > ITEMS_MAX:
+            raise InvalidInput(f"a message says of at most {ITEMS_MAX} attempts that they are held, or missing")
+        self.worker = self.worker or message.workerId[:NAME_CHARACTERS_MAX]
+        self.lease.heard(message.renews)
+        if message.renews:
+            self._tell()
 
     def _take_credits(self, changes: Any, nursery: trio.Nursery) -> None:
         # All that is, or may still come, on its way to the worker.
@@ -225,7 +225,7 @@ class _Session:
             raise InvalidInput(f"credit is for an actionName of 1 to {NAME_CHARACTERS_MAX} characters")
         if len(self._demands) == ACTIONS_MAX:
             raise InvalidInput(f"a stream is for at most {ACTIONS_MAX} actions")
-        demand = self._demands[name] = Demand(name, self._worker, partial(self._deliver, name))
+        demand = self._demands[name] = Demand(name, self.worker, partial(self._deliver, name), self.lease.lease_ms)
         if self._undelivered_bytes > UNDELIVERED_BYTES_MAX:
             demand.hold()
         nursery.start_soon(self._hand_out, demand, nursery)
@@ -261,6 +261,12 @@ class _Session:
         except OrchyError as error:
             return [outcome_of(error)] * len(results)
 
+    async def _renew(self, attempts: Sequence[Attempt]) -> None:
+        try:
+            await self._leases.renew(attempts, self.lease.length_ms)
+        except OrchyError as error:  # with the next ones, then
+            log.debug("leases that worker %s has brought along are not renewed yet: %s", self.worker, error)
+
     async def _extend(self, attempts: Any) -> list[bool]:
         async def extend(attempt: Any) -> bool:
             try:
@@ -282,15 +288,22 @@ class _Session:
         while True:
             bodies = [] if self._ending else self._next_bodies()
             goodbye = self._farewell and not self._undelivered
-            if bodies or self._taken or self._extended or goodbye:
+            if bodies or self._taken or self._extended or goodbye or self.lease.has_to_tell:
                 break
             if self._over:
                 return None
             self._changed = trio.Event()
             await self._changed.wait()
         rest = b""
-        if self._taken or self._extended or goodbye:
-            told = pb.ServerMessage(taken=self._taken, extended=self._extended, goodbye=goodbye)
+        if self._taken or self._extended or goodbye or self.lease.has_to_tell:
+            lease_ms, asks = self.lease.to_tell()
+            told = pb.ServerMessage(
+                taken=self._taken,
+                extended=self._extended,
+                goodbye=goodbye,
+                leaseMillis=lease_ms,
+                asks=messages_of(asks, pb.Attempt),
+            )
             rest = told.SerializeToString()
             for _ in range(self._answers):
                 self._turns.release()
@@ -316,6 +329,8 @@ class _Session:
         for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
             self._undelivered.append((action_name, body, receipt))
             self._undelivered_bytes += len(body)
+        self.handed_out += len(claimed.bodies)
+        self.lease.take(claimed.receipts)
         if self._undelivered_bytes > UNDELIVERED_BYTES_MAX:
             for demand in self._demands.values():
                 demand.hold()

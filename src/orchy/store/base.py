@@ -22,7 +22,9 @@ from msgspec import Struct
 
 from orchy.errors import StoreError
 from orchy.flow.events import TimerKind
-from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
+from orchy.store.definitions import DefinitionStore as DefinitionStore
+from orchy.store.definitions import NamespaceSettings as NamespaceSettings
+from orchy.store.definitions import StoredWorkflow as StoredWorkflow
 
 PAUSED_FIELD = "p"
 RUNNING_FIELD_PREFIX = "r:"
@@ -36,6 +38,8 @@ CLAIM_BYTES_MAX = 3 * 2**20
 #: For so long the id of a flow that was removed is remembered: a repeated start starts nothing, and no node still holds
 #: the flow that had the id before.
 REMEMBERED_MS = 120_000
+#: Timers that may be given more time after they were set, also after somebody has taken them.
+MOVABLE = frozenset({TimerKind.TIMEOUT, TimerKind.LOST})
 #: Oldest entries of a history give way beyond this many.
 HISTORY_ENTRIES_MAX = 50_000
 #: When the entries that commits wrote come to more bytes, the oldest give way until three quarters are left.
@@ -70,7 +74,8 @@ class TimerSetting(Struct, frozen=True):
 class QueueEntry(Struct, frozen=True):
     """An attempt for the workers. `body` is handed out as it is; `timeout_ms` runs from the handing out.
 
-    With a `worker` it is handed out by the commit itself, to that worker, and never is in a queue.
+    With a `worker` it is handed out by the commit itself, to that worker, and never is in a queue. `lease_ms` > 0: the
+    worker says from time to time that it lives; if the attempt may take longer, its LOST timer is set to that.
     """
 
     action_name: str
@@ -79,6 +84,7 @@ class QueueEntry(Struct, frozen=True):
     timeout_ms: int
     body: bytes
     worker: str | None = None
+    lease_ms: int = 0
 
 
 class Listing(StrEnum):
@@ -96,6 +102,8 @@ class Commit(Struct, frozen=True):
     `history` entries are JSON arrays without their time. `was`/`now` say where the flow is listed before and
     after; `was` is None for a start. `retain_ms` is given when the flow is over: it is removed so long after
     (0: with this commit). `unpark` puts what `claim` set aside during a pause back into its queues.
+    `cancel_timers` that are TIMEOUTs take the LOST timers of their attempts along. `fired_timers` are those (of the
+    MOVABLE) that the commit handles: each must have been taken by a `look` and not have been moved since.
     """
 
     partition: int
@@ -110,16 +118,30 @@ class Commit(Struct, frozen=True):
     enqueue: Sequence[QueueEntry] = ()
     set_timers: Sequence[TimerSetting] = ()
     cancel_timers: Sequence[TimerKey] = ()
+    fired_timers: Sequence[TimerKey] = ()
     unpark: bool = False
     retain_ms: int | None = None
 
 
 class Receipt(Struct, frozen=True):
-    """With what a store takes an attempt back that it handed out; `head` is its own affair, `due_ms` its time-out."""
+    """With what a store takes an attempt back that it handed out; `head` is its own affair, `due_ms` its time-out.
+
+    `flow_id`, `action_id` and `attempt` say which attempt it is.
+    """
 
     partition: int
     head: bytes
     due_ms: int = 0
+    flow_id: str = ""
+    action_id: int = 0
+    attempt: int = 0
+
+
+class HandOut(Struct, frozen=True):
+    """To which worker an attempt was handed out last (as it calls itself), and how long ago."""
+
+    worker: str
+    age_ms: int
 
 
 class Committed(Struct, frozen=True):
@@ -210,26 +232,6 @@ class PartitionLook(Struct, frozen=True):
     time_ms: int = 0
 
 
-class NamespaceSettings(Struct, frozen=True):
-    """What is fixed when a namespace is first used. `identity` tells its data from all others, also from copies of it.
-
-    `renewed`: the data were found at another place than before, so the identity is a new one.
-    """
-
-    partitions: int
-    format_version: int
-    identity: str = ""
-    renewed: bool = False
-
-
-class StoredWorkflow(Struct, frozen=True):
-    """A workflow definition in one version; `source` is the JSON text that was saved."""
-
-    name: str
-    version: int
-    source: bytes
-
-
 class FlowStore(Protocol):
     """Flows, their queues and their timers."""
 
@@ -237,7 +239,7 @@ class FlowStore(Protocol):
         """Make one transition: `fields` are written, then `removed_fields` removed.
 
         A flow whose id was another's that was removed within the last REMEMBERED_MS is not started.
-        Raises VersionConflict (nothing changed), OutcomeUnknown, StoreUnavailable, StoreRefused.
+        Raises VersionConflict (nothing changed), TimerMoved (likewise), OutcomeUnknown, StoreUnavailable, StoreRefused.
         """
         ...
 
@@ -253,13 +255,16 @@ class FlowStore(Protocol):
         """Entries from index `start` (0: the oldest) on, at most `limit`; None if there is no such flow."""
         ...
 
-    async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
+    async def claim(
+        self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str, lease_ms: int = 0
+    ) -> Claimed:
         """Hand out at most `limit` (<= BATCH_MAX) attempts of one action, from the partitions in the order given.
 
         It stops with the attempt by which the bodies together come to CLAIM_BYTES_MAX.
 
         Each handed-out attempt gets its timeout timer and a HANDED_OUT history entry. An entry whose attempt
         is not the running one any more is dropped; one of a paused flow is set aside until the flow is resumed.
+        `lease_ms` is as that of a QueueEntry.
         """
         ...
 
@@ -272,7 +277,21 @@ class FlowStore(Protocol):
         ...
 
     async def extend(self, partition: int, timer: TimerSetting) -> bool:
-        """Move a timer that is set and not due to so long from now; False if there is none."""
+        """Move a timer that is set and not due to so long from now; False if there is none.
+
+        One that a `look` has taken is not due until it comes again: extended, it is not to be handled any more.
+        """
+        ...
+
+    async def renew_attempts(self, partition: int, timers: Sequence[TimerKey], lease_ms: int) -> list[bool]:
+        """Let LOST timers (at most BATCH_MAX) be due no sooner than `lease_ms` from now; of each, whether it was set.
+
+        None is moved back, and each is moved: one that was taken is not to be handled any more.
+        """
+        ...
+
+    async def last_hand_out(self, partition: int, flow_id: str, action_id: int, attempt: int) -> HandOut | None:
+        """To whom an attempt was handed out last, as the history has it; None if it has nothing of that."""
         ...
 
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
@@ -280,7 +299,7 @@ class FlowStore(Protocol):
         ...
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
-        """Forget timers that mean nothing any more (their flow is gone, or their attempt over)."""
+        """Forget timers that mean nothing any more (their flow is gone, or their attempt over); as `commit` does."""
         ...
 
     async def list_flows(
@@ -346,54 +365,6 @@ class NodeStore(Protocol):
 
     async def unregister(self, node: str, instance: str) -> None:
         """This process is not there any more."""
-        ...
-
-
-class DefinitionStore(Protocol):
-    """Workflows, actions and the namespace's own settings: keys that belong to no partition."""
-
-    async def settings(self, wanted: NamespaceSettings, place: str = "") -> NamespaceSettings:
-        """The namespace's settings; the first caller's `wanted` become them, and its identity where there is none.
-
-        `place` says where the data are, if the caller knows. When it is not where they were by the last call that
-        said so, they were copied or moved, and the identity that is wanted becomes theirs.
-        """
-        ...
-
-    async def save_workflow(
-        self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS
-    ) -> tuple[int, bool]:
-        """(version, created). The same text as the newest version makes no new one. A version number is never used
-        twice, also not after `delete_workflow`. Raises LimitReached."""
-        ...
-
-    async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:
-        """One version, by default the newest that was not deleted. An old version stays readable after a delete,
-        for the flows that run on it."""
-        ...
-
-    async def latest_version(self, name: str) -> int | None:
-        """The newest version's number, None if there is none or it was deleted."""
-        ...
-
-    async def workflows(self) -> list[StoredWorkflow]:
-        """The newest version of each, by name."""
-        ...
-
-    async def delete_workflow(self, name: str) -> bool:
-        """No new flow can start on it; False if there was none."""
-        ...
-
-    async def save_action(self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS) -> bool:
-        """Keep an action definition; True if there was none of that name. Raises LimitReached."""
-        ...
-
-    async def actions(self) -> dict[str, bytes]:
-        """All action definitions, by name."""
-        ...
-
-    async def delete_action(self, name: str) -> bool:
-        """False if there was none."""
         ...
 
 

@@ -12,10 +12,10 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-import attrs
 import trio
+from msgspec.structs import replace
 
-from orchy.errors import StoreError, VersionConflict
+from orchy.errors import StoreError, TimerMoved, VersionConflict
 from orchy.flow.effects import RecordType
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import Phase
@@ -23,7 +23,6 @@ from orchy.store.base import (
     BATCH_MAX,
     CLAIM_BYTES_MAX,
     HISTORY_BYTES_MAX,
-    HISTORY_ENTRIES_MAX,
     OWN_FIELDS,
     PAUSED_FIELD,
     REMEMBERED_MS,
@@ -32,91 +31,20 @@ from orchy.store.base import (
     Commit,
     Committed,
     DueTimer,
+    HandOut,
     HistoryEntry,
     Lease,
     ListedFlow,
     Listing,
     Owner,
     PartitionLook,
-    QueueEntry,
     Receipt,
     StoredFlow,
     TimerKey,
     TimerSetting,
 )
 from orchy.store.memory_definitions import MemoryDefinitions
-
-
-@attrs.frozen
-class _Queued:
-    """A queue entry and the flow that it is of."""
-
-    flow_id: str
-    entry: QueueEntry
-
-    def head(self) -> bytes:
-        """All of it but the body."""
-        entry = self.entry
-        return json.dumps([self.flow_id, entry.action_name, entry.action_id, entry.attempt, entry.timeout_ms]).encode()
-
-    def receipt(self, number: int, partition: _Partition) -> Receipt:
-        """Of an attempt that was handed out just now."""
-        key = TimerKey(TimerKind.TIMEOUT, self.entry.action_id, self.entry.attempt, self.flow_id)
-        return Receipt(number, self.head(), partition.timers[key])
-
-    @classmethod
-    def of(cls, head: bytes, body: bytes) -> _Queued:
-        """From a head and a body."""
-        flow_id, action_name, action_id, attempt, timeout_ms = json.loads(head)
-        return cls(flow_id, QueueEntry(action_name, action_id, attempt, timeout_ms, body))
-
-
-@attrs.define(eq=False)
-class _Flow:
-    workflow: str
-    created_ms: int
-    listing: Listing
-    version: int = 0
-    ended_ms: int | None = None
-    remove_at_ms: int | None = None
-    fields: dict[str, bytes] = attrs.field(factory=dict)
-    history: deque[HistoryEntry] = attrs.field(factory=lambda: deque(maxlen=HISTORY_ENTRIES_MAX))
-    history_bytes: int = 0  # of what commits wrote since the history was last cut
-    parked: list[_Queued] = attrs.field(factory=list)
-
-    def cut_history(self) -> None:
-        """The newest entries stay that come to at most three quarters of HISTORY_BYTES_MAX, and the very newest."""
-        kept, kept_bytes = 0, 0
-        for entry in reversed(self.history):
-            if kept and kept_bytes + len(entry.entry) > HISTORY_BYTES_MAX // 4 * 3:
-                break
-            kept += 1
-            kept_bytes += len(entry.entry)
-        while len(self.history) > kept:
-            self.history.popleft()
-        self.history_bytes = kept_bytes
-
-
-@attrs.define(eq=False)
-class _Holder:
-    """Who holds a partition. `until_ms` is None once the lease was released."""
-
-    node: str
-    epoch: int
-    until_ms: int | None
-
-
-@attrs.define(eq=False)
-class _Partition:
-    flows: dict[str, _Flow] = attrs.field(factory=dict)
-    queues: dict[str, deque[_Queued]] = attrs.field(factory=dict)  # only those that are not empty
-    timers: dict[TimerKey, int] = attrs.field(factory=dict)  # due times in ms
-    holder: _Holder | None = None
-    remembered: dict[str, int] = attrs.field(factory=dict)  # ids of flows that were removed, until when in ms
-
-    def push(self, queued: _Queued) -> None:
-        """To the end of its queue."""
-        self.queues.setdefault(queued.entry.action_name, deque()).append(queued)
+from orchy.store.memory_partition import Holder, KeptFlow, Partition, Queued
 
 
 async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Commit) -> Committed | StoreError:
@@ -132,14 +60,14 @@ class MemoryStore(MemoryDefinitions):
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: dict[int, Partition] = {}
 
     def _due_ms(self, after_ms: int) -> int:
         """When a timer that is set now is due: rounded up, so that it is never early."""
         return math.ceil(round(self._clock() * 1_000_000) / 1000) + after_ms
 
-    def _partition(self, partition: int) -> _Partition:
-        return self._partitions.setdefault(partition, _Partition())
+    def _partition(self, partition: int) -> Partition:
+        return self._partitions.setdefault(partition, Partition())
 
     # Flows.
 
@@ -155,14 +83,16 @@ class MemoryStore(MemoryDefinitions):
         now_ms = self._now_ms()
         if flow is None and partition.remembered.get(commit.flow_id, 0) > now_ms:
             raise VersionConflict(f"flow {commit.flow_id} was removed a short while ago")
-        for key in commit.cancel_timers:
-            partition.timers.pop(key, None)
+        moved = [str(key) for key in commit.fired_timers if not partition.timers.get(key, 0) % 1]
+        if moved:
+            raise TimerMoved(f"timers of flow {commit.flow_id} were moved: {', '.join(moved)}", moved)
+        partition.cancel(commit.cancel_timers)
         if commit.retain_ms == 0:
             partition.flows.pop(commit.flow_id, None)
             partition.remembered[commit.flow_id] = now_ms + REMEMBERED_MS
             return Committed(version + 1, now_ms)
         if flow is None:
-            flow = partition.flows[commit.flow_id] = _Flow(commit.workflow, now_ms, commit.now)
+            flow = partition.flows[commit.flow_id] = KeptFlow(commit.workflow, now_ms, commit.now)
         flow.version += 1
         flow.listing = commit.now
         flow.fields.update(commit.fields)
@@ -176,11 +106,11 @@ class MemoryStore(MemoryDefinitions):
             flow.parked.clear()
         receipts: list[Receipt] = []
         for entry in commit.enqueue:
-            queued = _Queued(commit.flow_id, entry)
+            queued = Queued(commit.flow_id, entry)
             if entry.worker is None:
                 partition.push(queued)
             else:
-                self._note_handed_out(partition, flow, queued, entry.worker)
+                self._note_handed_out(partition, flow, queued, entry.worker, entry.lease_ms)
                 receipts.append(queued.receipt(commit.partition, partition))
         if flow.history_bytes > HISTORY_BYTES_MAX:
             flow.cut_history()
@@ -212,7 +142,9 @@ class MemoryStore(MemoryDefinitions):
         flow = self._partition(partition).flows.get(flow_id)
         return None if flow is None else list(flow.history)[start : start + limit]
 
-    async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
+    async def claim(
+        self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str, lease_ms: int = 0
+    ) -> Claimed:
         """See the port."""
         await trio.lowlevel.checkpoint()
         limit = min(limit, BATCH_MAX)
@@ -226,7 +158,7 @@ class MemoryStore(MemoryDefinitions):
             queue = partition.queues.get(action_name, deque())
             while queue and len(bodies) < limit and sum(map(len, bodies)) < CLAIM_BYTES_MAX:
                 queued = queue.popleft()
-                if self._hand_out(partition, queued, worker_id):
+                if self._hand_out(partition, queued, worker_id, lease_ms):
                     bodies.append(queued.entry.body)
                     receipts.append(queued.receipt(number, partition))
             if not queue:
@@ -239,20 +171,20 @@ class MemoryStore(MemoryDefinitions):
         await trio.lowlevel.checkpoint()
         given_back = 0
         for body, receipt in reversed(list(zip(claimed.bodies, claimed.receipts, strict=True))):
-            partition, queued = self._partition(receipt.partition), _Queued.of(receipt.head, body)
+            partition, queued = self._partition(receipt.partition), Queued.of(receipt.head, body)
             entry = queued.entry
             key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, queued.flow_id)
             flow = partition.flows.get(queued.flow_id)
             if flow is None or partition.timers.get(key) != receipt.due_ms or receipt.due_ms <= self._now_ms():
                 continue
-            del partition.timers[key]
+            partition.cancel([key])
             partition.queues.setdefault(entry.action_name, deque()).appendleft(queued)
             line = f'["{RecordType.GIVEN_BACK}",{entry.action_id},{entry.attempt}]'
             flow.history.append(HistoryEntry(self._now_ms(), line.encode()))
             given_back += 1
         return given_back
 
-    def _hand_out(self, partition: _Partition, queued: _Queued, worker_id: str) -> bool:
+    def _hand_out(self, partition: Partition, queued: Queued, worker_id: str, lease_ms: int) -> bool:
         """Whether the entry is for a worker. One that is not is dropped or, in a pause, parked."""
         flow, entry = partition.flows.get(queued.flow_id), queued.entry
         if flow is None:
@@ -263,13 +195,17 @@ class MemoryStore(MemoryDefinitions):
         if PAUSED_FIELD in flow.fields:
             flow.parked.append(queued)
             return False
-        self._note_handed_out(partition, flow, queued, worker_id)
+        self._note_handed_out(partition, flow, queued, worker_id, lease_ms)
         return True
 
-    def _note_handed_out(self, partition: _Partition, flow: _Flow, queued: _Queued, worker_id: str) -> None:
+    def _note_handed_out(
+        self, partition: Partition, flow: KeptFlow, queued: Queued, worker_id: str, lease_ms: int
+    ) -> None:
         entry = queued.entry
         key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, queued.flow_id)
         partition.timers[key] = self._due_ms(entry.timeout_ms)
+        if 0 < lease_ms < entry.timeout_ms:
+            partition.timers[replace(key, kind=TimerKind.LOST)] = self._due_ms(lease_ms)
         line = f'["{RecordType.HANDED_OUT}",{entry.action_id},{entry.attempt},{json.dumps(worker_id)}]'
         flow.history.append(HistoryEntry(self._now_ms(), line.encode()))
 
@@ -282,6 +218,25 @@ class MemoryStore(MemoryDefinitions):
             timers[timer.key] = self._due_ms(timer.after_ms)
         return is_set
 
+    async def renew_attempts(self, partition: int, timers: Sequence[TimerKey], lease_ms: int) -> list[bool]:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        there = self._partition(partition).timers
+        for key in timers:
+            if key in there:
+                there[key] = max(self._due_ms(lease_ms), math.floor(there[key]) + 1)
+        return [key in there for key in timers]
+
+    async def last_hand_out(self, partition: int, flow_id: str, action_id: int, attempt: int) -> HandOut | None:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        flow = self._partition(partition).flows.get(flow_id)
+        for line in reversed(flow.history if flow else ()):
+            entry = json.loads(line.entry)
+            if entry[:3] == [RecordType.HANDED_OUT, action_id, attempt]:
+                return HandOut(entry[3], max(0, self._now_ms() - line.time_ms))
+        return None
+
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
         """See the port."""
         await trio.lowlevel.checkpoint()
@@ -292,14 +247,14 @@ class MemoryStore(MemoryDefinitions):
             return PartitionLook(lease.partition, (), None, (), lost=True)
         partition, now_ms = self._partition(lease.partition), self._now_ms()
         earliest = sorted((due_ms, str(key), key) for key, due_ms in partition.timers.items() if due_ms <= now_ms)
-        due = [DueTimer(lease.partition, key, now_ms - due_ms) for due_ms, _, key in earliest[:limit]]
+        due = [DueTimer(lease.partition, key, now_ms - int(due_ms)) for due_ms, _, key in earliest[:limit]]
         for timer in due:
-            partition.timers[timer.key] = now_ms + lease_ms
+            partition.timers[timer.key] = now_ms + lease_ms - 0.5
         next_due_ms = min(partition.timers.values(), default=None)
         return PartitionLook(
             lease.partition,
             due,
-            None if next_due_ms is None else next_due_ms - now_ms,
+            None if next_due_ms is None else math.ceil(next_due_ms - now_ms),
             sorted(partition.queues),
             time_ms=now_ms,
         )
@@ -307,8 +262,7 @@ class MemoryStore(MemoryDefinitions):
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
         """See the port."""
         await trio.lowlevel.checkpoint()
-        for key in keys:
-            self._partition(partition).timers.pop(key, None)
+        self._partition(partition).cancel(keys)
 
     async def list_flows(
         self,
@@ -374,11 +328,11 @@ class MemoryStore(MemoryDefinitions):
             is_held = holder is not None and holder.until_ms is not None and holder.until_ms > now_ms
             if holder and is_held and holder.node != node and holder.node not in instead_of:
                 continue
-            partition.holder = _Holder(node, holder.epoch + 1 if holder else 1, now_ms + lease_ms)
+            partition.holder = Holder(node, holder.epoch + 1 if holder else 1, now_ms + lease_ms)
             leases.append(Lease(number, partition.holder.epoch))
         return leases
 
-    def _held(self, leases: Sequence[Lease], node: str) -> list[tuple[Lease, _Holder]]:
+    def _held(self, leases: Sequence[Lease], node: str) -> list[tuple[Lease, Holder]]:
         """Those that are still the node's."""
         holders = [(lease, self._partition(lease.partition).holder) for lease in leases]
         return [

@@ -19,7 +19,7 @@ ENDS = {
     RecordType.FLOW_FAILED: State.FAILED,
     RecordType.FLOW_CANCELLED: State.CANCELLED,
 }
-_ATTEMPT_ENDS = (RecordType.COMPLETED, RecordType.FAILED, RecordType.TIMED_OUT)
+_ATTEMPT_ENDS = (RecordType.COMPLETED, RecordType.FAILED, RecordType.TIMED_OUT, RecordType.WORKER_LOST)
 
 
 @attrs.define

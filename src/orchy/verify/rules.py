@@ -208,7 +208,9 @@ def timer_problem(key: TimerKey, flow: Flow | None) -> str | None:
     if flow.state.over:
         return f"its flow is {flow.state}"
     running = flow.running.get(key.action_id)
-    if running is None or running.attempt != key.attempt or PHASE_TIMERS.get(running.phase) is not TimerKind(key.kind):
+    kind = TimerKind(key.kind)
+    kind = TimerKind.TIMEOUT if kind is TimerKind.LOST else kind  # they go together
+    if running is None or running.attempt != key.attempt or PHASE_TIMERS.get(running.phase) is not kind:
         return f"its action {_now(running)}"
     return None
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import trio
 
 from orchy.worker.action import Attempt, RegisteredAction
+from orchy.worker.leases import Held
 from orchy.worker.polling import ActionPolls
 from orchy.worker.results import Results
 from orchy.worker.servers import Servers
@@ -33,6 +34,7 @@ class Intake:
         self._work = work
         self._worker_id = worker_id
         self._streams: Streams | None = None
+        self._held = Held()
         self._slots = {name: trio.Semaphore(action.slots) for name, action in actions.items()}
 
     async def run(self, stop: trio.Event) -> None:
@@ -58,7 +60,14 @@ class Intake:
 
     async def _stream(self, stop: trio.Event) -> None:
         self._streams = Streams(
-            self._actions, self._slots, self._servers, self._results, self._work, self._worker_id, self._extend
+            self._actions,
+            self._slots,
+            self._servers,
+            self._results,
+            self._work,
+            self._worker_id,
+            self._extend,
+            self._held,
         )
         await self._streams.run(stop)
 

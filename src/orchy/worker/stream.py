@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import attrs
@@ -31,6 +31,10 @@ GOODBYE_SECONDS = 0.5
 RESULTS_AT_ONCE = 16
 EXTENSIONS_AT_ONCE = 4
 EXTENSIONS_PER_MESSAGE = 1_000
+#: Attempts that one message says are held, or are not.
+HELD_PER_MESSAGE = 1_000
+#: How often something is said, as a share of the server's lease.
+HEARD_SHARE = 0.25
 
 log = logging.getLogger("orchy.worker")
 
@@ -76,6 +80,19 @@ class Owner(Protocol):
         """Have a result brought home by calls."""
         ...
 
+    def asked(self, stream: Stream, attempts: Sequence[Attempt]) -> None:
+        """A server wants to know whether these are held."""
+        ...
+
+    def lost(self, stream: Stream) -> None:
+        """It is no more: its server renews no lease."""
+        ...
+
+    @property
+    def up_ms(self) -> int:
+        """For how long the worker has been running."""
+        ...
+
     def extend(self, attempt: Attempt, over: trio.Event) -> None:
         """Have an attempt extended by somebody else."""
         ...
@@ -99,6 +116,10 @@ class Stream:
         self._unanswered: dict[int, _Sent] = {}
         self._unextended: dict[int, _Sent] = {}
         self._changed = trio.Event()
+        self._holding: list[Attempt] = []
+        self._missing: list[Attempt] = []
+        self._lease_seconds: float | None = None  # of a server that has leases
+        self._is_to_be_heard = False
         self._goodbye_at: float | None = None
         self._said_goodbye = False
         self._heard_goodbye = trio.Event()
@@ -113,6 +134,7 @@ class Stream:
                 self.listens = True
                 nursery.start_soon(self._write, stream, nursery.cancel_scope)
                 nursery.start_soon(self._look_at_time)
+                nursery.start_soon(self._be_heard)
                 if self._goodbye_at is None:
                     self._owner.opened(self)
                 self._notice.clear("a stream is open again")
@@ -127,6 +149,7 @@ class Stream:
             self.listens = False
             self._heard_goodbye.set()
             self._owner.closed(self)
+            self._owner.lost(self)
         self._hand_over(list(self._unanswered), list(self._unextended))
 
     # What is to be said.
@@ -149,6 +172,24 @@ class Stream:
         """Let an attempt have its whole time again; `over` is set if it is too late for that."""
         self._extensions[attempt] = over
         self._changed.set()
+
+    def hold(self, attempts: Sequence[Attempt]) -> None:
+        """Say that these are held: the server shall renew their leases."""
+        self._holding.extend(attempts)
+        self._changed.set()
+
+    def miss(self, attempts: Sequence[Attempt]) -> None:
+        """Say that these, for which the server asked, are not."""
+        self._missing.extend(attempts)
+        self._changed.set()
+
+    async def _be_heard(self) -> None:
+        """Say something often enough, whatever the functions do."""
+        while True:
+            await trio.sleep(LOOK_SECONDS if self._lease_seconds is None else self._lease_seconds * HEARD_SHARE)
+            if self._lease_seconds is not None:
+                self._is_to_be_heard = True
+                self._changed.set()
 
     def say_goodbye(self) -> None:
         """No more work."""
@@ -182,12 +223,14 @@ class Stream:
         goodbye = self._goodbye_at is not None and not self._said_goodbye
         batch = self._next_batch() if len(self._unanswered) < RESULTS_AT_ONCE else []
         extensions = self._next_extensions() if len(self._unextended) < EXTENSIONS_AT_ONCE else {}
-        if not (self._credit or batch or extensions or goodbye):
+        leases = self._holding or self._missing or self._is_to_be_heard
+        if not (self._credit or batch or extensions or goodbye or leases):
             return None
         self._number += 1
         message = pb.WorkerMessage(number=self._number, goodbye=goodbye)
         if self._number == 1:
             message.workerId = self._worker_id
+            message.renews = True
         for name, change in self._credit.items():
             if change:
                 message.credits.add(actionName=name, count=change)
@@ -196,10 +239,19 @@ class Stream:
             message.results.extend(done.result for done in batch)
             self._unanswered[self._number] = _Sent(trio.current_time(), batch=batch)
         if extensions:
-            message.extend.extend(pb.Attempt(flowId=f, actionId=a, retryCount=n) for f, a, n in extensions)
+            message.extend.extend(_messages_of(extensions))
             self._unextended[self._number] = _Sent(trio.current_time(), extensions=extensions)
+        if leases:
+            self._say_what_is_held(message)
         self._said_goodbye |= goodbye
         return message
+
+    def _say_what_is_held(self, message: pb.WorkerMessage) -> None:
+        self._is_to_be_heard = False
+        message.holding.extend(_messages_of(self._holding[:HELD_PER_MESSAGE]))
+        message.missing.extend(_messages_of(self._missing[:HELD_PER_MESSAGE]))
+        message.upMillis = self._owner.up_ms
+        del self._holding[:HELD_PER_MESSAGE], self._missing[:HELD_PER_MESSAGE]
 
     def _next_batch(self) -> list[Done]:
         batch: list[Done] = []
@@ -219,6 +271,10 @@ class Stream:
         for action in message.actions:
             self.held += 1
             self._owner.came(self, action)
+        if message.leaseMillis:
+            self._lease_seconds = message.leaseMillis / 1000
+        if message.asks:
+            self._owner.asked(self, [(asked.flowId, asked.actionId, asked.retryCount) for asked in message.asks])
         for taken in message.taken:
             self._take_outcomes(self._unanswered.pop(taken.number, _Sent(0.0)).batch, taken.outcomes)
         for extended in message.extended:
@@ -268,3 +324,7 @@ class Stream:
             extensions = self._unextended.pop(number).extensions | extensions
         for attempt, over in extensions.items():
             self._owner.extend(attempt, over)
+
+
+def _messages_of(attempts: Iterable[Attempt]) -> list[pb.Attempt]:
+    return [pb.Attempt(flowId=flow_id, actionId=action_id, retryCount=n) for flow_id, action_id, n in attempts]

@@ -10,7 +10,7 @@ A stop, or a server that is about to stop, says goodbye: there is no more work t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import trio
@@ -19,6 +19,7 @@ from orchy.rpc.channel import Channel
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.worker.action import Attempt, RegisteredAction
 from orchy.worker.credits import Credits
+from orchy.worker.leases import Held
 from orchy.worker.notices import Notice
 from orchy.worker.results import UNPUSHED_MIN, Results
 from orchy.worker.servers import Servers
@@ -72,7 +73,9 @@ class Streams:
         work: trio.Nursery,
         worker_id: str,
         extend: Callable[[Attempt, trio.Event], None],
+        held: Held,
     ) -> None:
+        self._held = held
         self._servers = servers
         self._results = results
         self._work = work
@@ -170,11 +173,31 @@ class Streams:
         for attempt, over in self._extensions.items():
             stream.extend(attempt, over)
         self._extensions.clear()
+        stream.hold(self._held.rehome(stream))
 
     def closed(self, stream: Stream) -> None:
         """There will be no more work on it."""
         for desk in self._desks.values():
             self._tell(desk, desk.credits.leave(stream))
+
+    def lost(self, stream: Stream) -> None:
+        """Another server shall renew the leases of what came on a stream that is no more."""
+        self._held.lose(stream)
+        listening = [one for one in self._streams.values() if one.listens]
+        if listening:
+            other = min(listening, key=lambda one: one.is_late)
+            other.hold(self._held.rehome(other))
+
+    def asked(self, stream: Stream, attempts: Sequence[Attempt]) -> None:
+        """A server wants to know whether these are held."""
+        held, missing = self._held.split(attempts, stream)
+        stream.hold(held)
+        stream.miss(missing)
+
+    @property
+    def up_ms(self) -> int:
+        """For how long the worker has been running."""
+        return self._held.up_ms
 
     def came(self, stream: Stream, message: pb.Action) -> None:
         """An attempt was handed out."""
@@ -183,6 +206,7 @@ class Streams:
             stream.held -= 1
             log.error("an attempt of %r came, which nobody asked for", message.actionName)
             return
+        self._held.came((message.flowId, message.actionId, message.retryCount), stream)
         self._tell(desk, desk.credits.came(stream))
         self._work.start_soon(self._run, desk, stream, message)
 
@@ -212,6 +236,7 @@ class Streams:
 
     def _finished(self, done: Done) -> None:
         """A result is with a server, or nobody's."""
+        self._held.ended((done.result.flowId, done.result.actionId, done.result.retryCount))
         desk = self._desks[done.name]
         desk.unpushed -= 1
         if desk.slots_owed:

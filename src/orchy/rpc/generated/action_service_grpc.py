@@ -19,6 +19,9 @@ class ActionServiceServicer(purerpc.Servicer):
     async def Work(self, input_messages):
         raise NotImplementedError()
 
+    async def Renew(self, input_message):
+        raise NotImplementedError()
+
     async def GetServers(self, input_message):
         raise NotImplementedError()
 
@@ -70,6 +73,15 @@ class ActionServiceServicer(purerpc.Servicer):
                 purerpc.Cardinality.STREAM_STREAM,
                 action_service__pb2.WorkerMessage,
                 action_service__pb2.ServerMessage,
+            )
+        )
+        service_obj.add_method(
+            "Renew",
+            self.Renew,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                action_service__pb2.RenewRequest,
+                action_service__pb2.RenewResponse,
             )
         )
         service_obj.add_method(
@@ -128,6 +140,14 @@ class ActionServiceStub:
                 purerpc.Cardinality.STREAM_STREAM,
                 action_service__pb2.WorkerMessage,
                 action_service__pb2.ServerMessage,
+            )
+        )
+        self.Renew = self._client.get_method_stub(
+            "Renew",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                action_service__pb2.RenewRequest,
+                action_service__pb2.RenewResponse,
             )
         )
         self.GetServers = self._client.get_method_stub(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61\x63tion_service.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xa0\x02\n\x06\x41\x63tion\x12\x14\n\x0cworkflowName\x18\x01 \x01(\t\x12\x0e\n\x06\x66lowId\x18\x02 \x01(\t\x12\x1f\n\x04\x64\x61ta\x18\x03 \x03(\x0b\x32\x11.Action.DataEntry\x12\x10\n\x08\x61\x63tionId\x18\x04 \x01(\x05\x12\x12\n\nactionName\x18\x05 \x01(\t\x12\x12\n\nretryCount\x18\x06 \x01(\x05\x12\x1a\n\x04type\x18\x07 \x01(\x0e\x32\x0c.Action.Type\x12\x16\n\x0etimeoutSeconds\x18\x08 \x01(\x05\x1a\x43\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\"\x1c\n\x04Type\x12\n\n\x06SYSTEM\x10\x00\x12\x08\n\x04USER\x10\x01\"#\n\x07\x41\x63tions\x12\x18\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x07.Action\"\xc2\x02\n\x0c\x41\x63tionResult\x12\x14\n\x0cworkflowName\x18\x01 \x01(\t\x12\x12\n\nactionName\x18\x02 \x01(\t\x12\x0e\n\x06\x66lowId\x18\x03 \x01(\t\x12\x10\n\x08\x61\x63tionId\x18\x04 \x01(\x05\x12%\n\x04\x64\x61ta\x18\x05 \x03(\x0b\x32\x17.ActionResult.DataEntry\x12$\n\x06status\x18\x06 \x01(\x0e\x32\x14.ActionResult.Status\x12\x12\n\nretryCount\x18\x07 \x01(\x05\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x10\n\x08workerId\x18\t \x01(\t\x1a\x43\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\"\x1f\n\x06Status\x12\x0b\n\x07SUCCESS\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\"|\n\x10\x41\x63tionDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nretryCount\x18\x02 \x01(\x05\x12\x19\n\x11retryAfterSeconds\x18\x03 \x01(\x05\x12\x13\n\x0bretryPolicy\x18\x04 \x01(\t\x12\x16\n\x0etimeoutSeconds\x18\x05 \x01(\x05\".\n\x1c\x41\x63tionDefinitionSaveResponse\x12\x0e\n\x06status\x18\x01 \x01(\x08\"`\n\x11\x41\x63tionPollRequest\x12\x12\n\nactionType\x18\x01 \x01(\t\x12\x11\n\tbatchSize\x18\x02 \x01(\x05\x12\x12\n\nwaitMillis\x18\x03 \x01(\x05\x12\x10\n\x08workerId\x18\x04 \x01(\t\"*\n\x18\x41\x63tionResultPushResponse\x12\x0e\n\x06status\x18\x01 \x01(\x08\"/\n\rActionResults\x12\x1e\n\x07results\x18\x01 \x03(\x0b\x32\r.ActionResult\";\n\x19\x41\x63tionResultsPushResponse\x12\x1e\n\x08outcomes\x18\x01 \x03(\x0b\x32\x0c.PushOutcome\"<\n\x0bPushOutcome\x12\x0e\n\x06status\x18\x01 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x96\x01\n\rWorkerMessage\x12\x10\n\x08workerId\x18\x01 \x01(\t\x12\x18\n\x07\x63redits\x18\x02 \x03(\x0b\x32\x07.Credit\x12\x1e\n\x07results\x18\x03 \x03(\x0b\x32\r.ActionResult\x12\x18\n\x06\x65xtend\x18\x04 \x03(\x0b\x32\x08.Attempt\x12\x0e\n\x06number\x18\x05 \x01(\x03\x12\x0f\n\x07goodbye\x18\x06 \x01(\x08\"+\n\x06\x43redit\x12\x12\n\nactionName\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"?\n\x07\x41ttempt\x12\x0e\n\x06\x66lowId\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63tionId\x18\x02 \x01(\x05\x12\x12\n\nretryCount\x18\x03 \x01(\x05\"n\n\rServerMessage\x12\x18\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x07.Action\x12\x15\n\x05taken\x18\x02 \x03(\x0b\x32\x06.Taken\x12\x1b\n\x08\x65xtended\x18\x03 \x03(\x0b\x32\t.Extended\x12\x0f\n\x07goodbye\x18\x04 \x01(\x08\"7\n\x05Taken\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x1e\n\x08outcomes\x18\x02 \x03(\x0b\x32\x0c.PushOutcome\",\n\x08\x45xtended\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x10\n\x08\x65xtended\x18\x02 \x03(\x08\"&\n\x06Server\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08rpc_addr\x18\x02 \x01(\t\"\x13\n\x11GetServersRequest\".\n\x12GetServersResponse\x12\x18\n\x07servers\x18\x01 \x03(\x0b\x32\x07.Server2\xd7\x02\n\rActionService\x12J\n\x14SaveActionDefinition\x12\x11.ActionDefinition\x1a\x1d.ActionDefinitionSaveResponse\"\x00\x12&\n\x04Poll\x12\x12.ActionPollRequest\x1a\x08.Actions\"\x00\x12\x32\n\x04Push\x12\r.ActionResult\x1a\x19.ActionResultPushResponse\"\x00\x12\x37\n\x07PushAll\x12\x0e.ActionResults\x1a\x1a.ActionResultsPushResponse\"\x00\x12,\n\x04Work\x12\x0e.WorkerMessage\x1a\x0e.ServerMessage\"\x00(\x01\x30\x01\x12\x37\n\nGetServers\x12\x12.GetServersRequest\x1a\x13.GetServersResponse\"\x00\x42\x0cP\x01Z\x08./api/v1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61\x63tion_service.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xa0\x02\n\x06\x41\x63tion\x12\x14\n\x0cworkflowName\x18\x01 \x01(\t\x12\x0e\n\x06\x66lowId\x18\x02 \x01(\t\x12\x1f\n\x04\x64\x61ta\x18\x03 \x03(\x0b\x32\x11.Action.DataEntry\x12\x10\n\x08\x61\x63tionId\x18\x04 \x01(\x05\x12\x12\n\nactionName\x18\x05 \x01(\t\x12\x12\n\nretryCount\x18\x06 \x01(\x05\x12\x1a\n\x04type\x18\x07 \x01(\x0e\x32\x0c.Action.Type\x12\x16\n\x0etimeoutSeconds\x18\x08 \x01(\x05\x1a\x43\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\"\x1c\n\x04Type\x12\n\n\x06SYSTEM\x10\x00\x12\x08\n\x04USER\x10\x01\"#\n\x07\x41\x63tions\x12\x18\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x07.Action\"\xc2\x02\n\x0c\x41\x63tionResult\x12\x14\n\x0cworkflowName\x18\x01 \x01(\t\x12\x12\n\nactionName\x18\x02 \x01(\t\x12\x0e\n\x06\x66lowId\x18\x03 \x01(\t\x12\x10\n\x08\x61\x63tionId\x18\x04 \x01(\x05\x12%\n\x04\x64\x61ta\x18\x05 \x03(\x0b\x32\x17.ActionResult.DataEntry\x12$\n\x06status\x18\x06 \x01(\x0e\x32\x14.ActionResult.Status\x12\x12\n\nretryCount\x18\x07 \x01(\x05\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x10\n\x08workerId\x18\t \x01(\t\x1a\x43\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\"\x1f\n\x06Status\x12\x0b\n\x07SUCCESS\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\"|\n\x10\x41\x63tionDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nretryCount\x18\x02 \x01(\x05\x12\x19\n\x11retryAfterSeconds\x18\x03 \x01(\x05\x12\x13\n\x0bretryPolicy\x18\x04 \x01(\t\x12\x16\n\x0etimeoutSeconds\x18\x05 \x01(\x05\".\n\x1c\x41\x63tionDefinitionSaveResponse\x12\x0e\n\x06status\x18\x01 \x01(\x08\"u\n\x11\x41\x63tionPollRequest\x12\x12\n\nactionType\x18\x01 \x01(\t\x12\x11\n\tbatchSize\x18\x02 \x01(\x05\x12\x12\n\nwaitMillis\x18\x03 \x01(\x05\x12\x10\n\x08workerId\x18\x04 \x01(\t\x12\x13\n\x0bleaseMillis\x18\x05 \x01(\x05\"Q\n\x0cRenewRequest\x12\x10\n\x08workerId\x18\x01 \x01(\t\x12\x1a\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x08.Attempt\x12\x13\n\x0bleaseMillis\x18\x03 \x01(\x05\" \n\rRenewResponse\x12\x0f\n\x07renewed\x18\x01 \x03(\x08\"*\n\x18\x41\x63tionResultPushResponse\x12\x0e\n\x06status\x18\x01 \x01(\x08\"/\n\rActionResults\x12\x1e\n\x07results\x18\x01 \x03(\x0b\x32\r.ActionResult\";\n\x19\x41\x63tionResultsPushResponse\x12\x1e\n\x08outcomes\x18\x01 \x03(\x0b\x32\x0c.PushOutcome\"<\n\x0bPushOutcome\x12\x0e\n\x06status\x18\x01 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xee\x01\n\rWorkerMessage\x12\x10\n\x08workerId\x18\x01 \x01(\t\x12\x18\n\x07\x63redits\x18\x02 \x03(\x0b\x32\x07.Credit\x12\x1e\n\x07results\x18\x03 \x03(\x0b\x32\r.ActionResult\x12\x18\n\x06\x65xtend\x18\x04 \x03(\x0b\x32\x08.Attempt\x12\x0e\n\x06number\x18\x05 \x01(\x03\x12\x0f\n\x07goodbye\x18\x06 \x01(\x08\x12\x0e\n\x06renews\x18\x07 \x01(\x08\x12\x19\n\x07holding\x18\x08 \x03(\x0b\x32\x08.Attempt\x12\x19\n\x07missing\x18\t \x03(\x0b\x32\x08.Attempt\x12\x10\n\x08upMillis\x18\n \x01(\x03\"+\n\x06\x43redit\x12\x12\n\nactionName\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"?\n\x07\x41ttempt\x12\x0e\n\x06\x66lowId\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63tionId\x18\x02 \x01(\x05\x12\x12\n\nretryCount\x18\x03 \x01(\x05\"\x9b\x01\n\rServerMessage\x12\x18\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x07.Action\x12\x15\n\x05taken\x18\x02 \x03(\x0b\x32\x06.Taken\x12\x1b\n\x08\x65xtended\x18\x03 \x03(\x0b\x32\t.Extended\x12\x0f\n\x07goodbye\x18\x04 \x01(\x08\x12\x13\n\x0bleaseMillis\x18\x05 \x01(\x03\x12\x16\n\x04\x61sks\x18\x06 \x03(\x0b\x32\x08.Attempt\"7\n\x05Taken\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x1e\n\x08outcomes\x18\x02 \x03(\x0b\x32\x0c.PushOutcome\",\n\x08\x45xtended\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x10\n\x08\x65xtended\x18\x02 \x03(\x08\"&\n\x06Server\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08rpc_addr\x18\x02 \x01(\t\"\x13\n\x11GetServersRequest\".\n\x12GetServersResponse\x12\x18\n\x07servers\x18\x01 \x03(\x0b\x32\x07.Server2\x81\x03\n\rActionService\x12J\n\x14SaveActionDefinition\x12\x11.ActionDefinition\x1a\x1d.ActionDefinitionSaveResponse\"\x00\x12&\n\x04Poll\x12\x12.ActionPollRequest\x1a\x08.Actions\"\x00\x12\x32\n\x04Push\x12\r.ActionResult\x1a\x19.ActionResultPushResponse\"\x00\x12\x37\n\x07PushAll\x12\x0e.ActionResults\x1a\x1a.ActionResultsPushResponse\"\x00\x12,\n\x04Work\x12\x0e.WorkerMessage\x1a\x0e.ServerMessage\"\x00(\x01\x30\x01\x12(\n\x05Renew\x12\r.RenewRequest\x1a\x0e.RenewResponse\"\x00\x12\x37\n\nGetServers\x12\x12.GetServersRequest\x1a\x13.GetServersResponse\"\x00\x42\x0cP\x01Z\x08./api/v1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,33 +56,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIONDEFINITIONSAVERESPONSE']._serialized_start=833
   _globals['_ACTIONDEFINITIONSAVERESPONSE']._serialized_end=879
   _globals['_ACTIONPOLLREQUEST']._serialized_start=881
-  _globals['_ACTIONPOLLREQUEST']._serialized_end=977
-  _globals['_ACTIONRESULTPUSHRESPONSE']._serialized_start=979
-  _globals['_ACTIONRESULTPUSHRESPONSE']._serialized_end=1021
-  _globals['_ACTIONRESULTS']._serialized_start=1023
-  _globals['_ACTIONRESULTS']._serialized_end=1070
-  _globals['_ACTIONRESULTSPUSHRESPONSE']._serialized_start=1072
-  _globals['_ACTIONRESULTSPUSHRESPONSE']._serialized_end=1131
-  _globals['_PUSHOUTCOME']._serialized_start=1133
-  _globals['_PUSHOUTCOME']._serialized_end=1193
-  _globals['_WORKERMESSAGE']._serialized_start=1196
-  _globals['_WORKERMESSAGE']._serialized_end=1346
-  _globals['_CREDIT']._serialized_start=1348
-  _globals['_CREDIT']._serialized_end=1391
-  _globals['_ATTEMPT']._serialized_start=1393
-  _globals['_ATTEMPT']._serialized_end=1456
-  _globals['_SERVERMESSAGE']._serialized_start=1458
-  _globals['_SERVERMESSAGE']._serialized_end=1568
-  _globals['_TAKEN']._serialized_start=1570
-  _globals['_TAKEN']._serialized_end=1625
-  _globals['_EXTENDED']._serialized_start=1627
-  _globals['_EXTENDED']._serialized_end=1671
-  _globals['_SERVER']._serialized_start=1673
-  _globals['_SERVER']._serialized_end=1711
-  _globals['_GETSERVERSREQUEST']._serialized_start=1713
-  _globals['_GETSERVERSREQUEST']._serialized_end=1732
-  _globals['_GETSERVERSRESPONSE']._serialized_start=1734
-  _globals['_GETSERVERSRESPONSE']._serialized_end=1780
-  _globals['_ACTIONSERVICE']._serialized_start=1783
-  _globals['_ACTIONSERVICE']._serialized_end=2126
+  _globals['_ACTIONPOLLREQUEST']._serialized_end=998
+  _globals['_RENEWREQUEST']._serialized_start=1000
+  _globals['_RENEWREQUEST']._serialized_end=1081
+  _globals['_RENEWRESPONSE']._serialized_start=1083
+  _globals['_RENEWRESPONSE']._serialized_end=1115
+  _globals['_ACTIONRESULTPUSHRESPONSE']._serialized_start=1117
+  _globals['_ACTIONRESULTPUSHRESPONSE']._serialized_end=1159
+  _globals['_ACTIONRESULTS']._serialized_start=1161
+  _globals['_ACTIONRESULTS']._serialized_end=1208
+  _globals['_ACTIONRESULTSPUSHRESPONSE']._serialized_start=1210
+  _globals['_ACTIONRESULTSPUSHRESPONSE']._serialized_end=1269
+  _globals['_PUSHOUTCOME']._serialized_start=1271
+  _globals['_PUSHOUTCOME']._serialized_end=1331
+  _globals['_WORKERMESSAGE']._serialized_start=1334
+  _globals['_WORKERMESSAGE']._serialized_end=1572
+  _globals['_CREDIT']._serialized_start=1574
+  _globals['_CREDIT']._serialized_end=1617
+  _globals['_ATTEMPT']._serialized_start=1619
+  _globals['_ATTEMPT']._serialized_end=1682
+  _globals['_SERVERMESSAGE']._serialized_start=1685
+  _globals['_SERVERMESSAGE']._serialized_end=1840
+  _globals['_TAKEN']._serialized_start=1842
+  _globals['_TAKEN']._serialized_end=1897
+  _globals['_EXTENDED']._serialized_start=1899
+  _globals['_EXTENDED']._serialized_end=1943
+  _globals['_SERVER']._serialized_start=1945
+  _globals['_SERVER']._serialized_end=1983
+  _globals['_GETSERVERSREQUEST']._serialized_start=1985
+  _globals['_GETSERVERSREQUEST']._serialized_end=2004
+  _globals['_GETSERVERSRESPONSE']._serialized_start=2006
+  _globals['_GETSERVERSRESPONSE']._serialized_end=2052
+  _globals['_ACTIONSERVICE']._serialized_start=2055
+  _globals['_ACTIONSERVICE']._serialized_end=2440
 # @@protoc_insertion_point(module_scope)

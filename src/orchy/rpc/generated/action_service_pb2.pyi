@@ -103,16 +103,34 @@ class ActionDefinitionSaveResponse(_message.Message):
     def __init__(self, status: _Optional[bool] = ...) -> None: ...
 
 class ActionPollRequest(_message.Message):
-    __slots__ = ("actionType", "batchSize", "waitMillis", "workerId")
+    __slots__ = ("actionType", "batchSize", "waitMillis", "workerId", "leaseMillis")
     ACTIONTYPE_FIELD_NUMBER: _ClassVar[int]
     BATCHSIZE_FIELD_NUMBER: _ClassVar[int]
     WAITMILLIS_FIELD_NUMBER: _ClassVar[int]
     WORKERID_FIELD_NUMBER: _ClassVar[int]
+    LEASEMILLIS_FIELD_NUMBER: _ClassVar[int]
     actionType: str
     batchSize: int
     waitMillis: int
     workerId: str
-    def __init__(self, actionType: _Optional[str] = ..., batchSize: _Optional[int] = ..., waitMillis: _Optional[int] = ..., workerId: _Optional[str] = ...) -> None: ...
+    leaseMillis: int
+    def __init__(self, actionType: _Optional[str] = ..., batchSize: _Optional[int] = ..., waitMillis: _Optional[int] = ..., workerId: _Optional[str] = ..., leaseMillis: _Optional[int] = ...) -> None: ...
+
+class RenewRequest(_message.Message):
+    __slots__ = ("workerId", "attempts", "leaseMillis")
+    WORKERID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    LEASEMILLIS_FIELD_NUMBER: _ClassVar[int]
+    workerId: str
+    attempts: _containers.RepeatedCompositeFieldContainer[Attempt]
+    leaseMillis: int
+    def __init__(self, workerId: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., leaseMillis: _Optional[int] = ...) -> None: ...
+
+class RenewResponse(_message.Message):
+    __slots__ = ("renewed",)
+    RENEWED_FIELD_NUMBER: _ClassVar[int]
+    renewed: _containers.RepeatedScalarFieldContainer[bool]
+    def __init__(self, renewed: _Optional[_Iterable[bool]] = ...) -> None: ...
 
 class ActionResultPushResponse(_message.Message):
     __slots__ = ("status",)
@@ -143,20 +161,28 @@ class PushOutcome(_message.Message):
     def __init__(self, status: _Optional[bool] = ..., code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class WorkerMessage(_message.Message):
-    __slots__ = ("workerId", "credits", "results", "extend", "number", "goodbye")
+    __slots__ = ("workerId", "credits", "results", "extend", "number", "goodbye", "renews", "holding", "missing", "upMillis")
     WORKERID_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     EXTEND_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    RENEWS_FIELD_NUMBER: _ClassVar[int]
+    HOLDING_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    UPMILLIS_FIELD_NUMBER: _ClassVar[int]
     workerId: str
     credits: _containers.RepeatedCompositeFieldContainer[Credit]
     results: _containers.RepeatedCompositeFieldContainer[ActionResult]
     extend: _containers.RepeatedCompositeFieldContainer[Attempt]
     number: int
     goodbye: bool
-    def __init__(self, workerId: _Optional[str] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[ActionResult, _Mapping]]] = ..., extend: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., number: _Optional[int] = ..., goodbye: _Optional[bool] = ...) -> None: ...
+    renews: bool
+    holding: _containers.RepeatedCompositeFieldContainer[Attempt]
+    missing: _containers.RepeatedCompositeFieldContainer[Attempt]
+    upMillis: int
+    def __init__(self, workerId: _Optional[str] = ..., credits: _Optional[_Iterable[_Union[Credit, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[ActionResult, _Mapping]]] = ..., extend: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., number: _Optional[int] = ..., goodbye: _Optional[bool] = ..., renews: _Optional[bool] = ..., holding: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., upMillis: _Optional[int] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("actionName", "count")
@@ -177,16 +203,20 @@ class Attempt(_message.Message):
     def __init__(self, flowId: _Optional[str] = ..., actionId: _Optional[int] = ..., retryCount: _Optional[int] = ...) -> None: ...
 
 class ServerMessage(_message.Message):
-    __slots__ = ("actions", "taken", "extended", "goodbye")
+    __slots__ = ("actions", "taken", "extended", "goodbye", "leaseMillis", "asks")
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
     TAKEN_FIELD_NUMBER: _ClassVar[int]
     EXTENDED_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    LEASEMILLIS_FIELD_NUMBER: _ClassVar[int]
+    ASKS_FIELD_NUMBER: _ClassVar[int]
     actions: _containers.RepeatedCompositeFieldContainer[Action]
     taken: _containers.RepeatedCompositeFieldContainer[Taken]
     extended: _containers.RepeatedCompositeFieldContainer[Extended]
     goodbye: bool
-    def __init__(self, actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ..., taken: _Optional[_Iterable[_Union[Taken, _Mapping]]] = ..., extended: _Optional[_Iterable[_Union[Extended, _Mapping]]] = ..., goodbye: _Optional[bool] = ...) -> None: ...
+    leaseMillis: int
+    asks: _containers.RepeatedCompositeFieldContainer[Attempt]
+    def __init__(self, actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ..., taken: _Optional[_Iterable[_Union[Taken, _Mapping]]] = ..., extended: _Optional[_Iterable[_Union[Extended, _Mapping]]] = ..., goodbye: _Optional[bool] = ..., leaseMillis: _Optional[int] = ..., asks: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ...) -> None: ...
 
 class Taken(_message.Message):
     __slots__ = ("number", "outcomes")

@@ -12,7 +12,8 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from orchy.errors import StoreError, VersionConflict
+from orchy.errors import StoreError, TimerMoved, VersionConflict
+from orchy.flow.events import TimerKind
 from orchy.store.base import (
     BATCH_MAX,
     CLAIM_BYTES_MAX,
@@ -24,26 +25,24 @@ from orchy.store.base import (
     Commit,
     Committed,
     DueTimer,
+    HandOut,
     HistoryEntry,
     Lease,
     ListedFlow,
     Listing,
-    NamespaceSettings,
     Owner,
     PartitionLook,
     QueueEntry,
     Receipt,
     RegisteredNode,
     StoredFlow,
-    StoredWorkflow,
     TimerKey,
     TimerSetting,
 )
-from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 from orchy.store.redis import scripts
-from orchy.store.redis.client import Redis, Script
+from orchy.store.redis.client import Script
 from orchy.store.redis.connection import Part
-from orchy.store.redis.keys import Keys
+from orchy.store.redis.definitions import RedisDefinitions
 from orchy.tasks import gather
 
 #: The most queue entries that a claim drops or parks on its way to those that count.
@@ -51,15 +50,10 @@ PASSED_OVER_MAX = 200
 #: The most partitions that one call is about, and the most history entries that one reads: others want their turn.
 PARTITIONS_PER_CALL = 128
 HISTORY_ENTRIES_PER_CALL = 1_000
-WORKFLOWS_AT_ONCE = 50
 
 
-class RedisStore:
-    """All three ports of `store.base`, for one namespace."""
-
-    def __init__(self, redis: Redis, namespace: str) -> None:
-        self._redis = redis
-        self._keys = Keys(namespace)
+class RedisStore(RedisDefinitions):
+    """All ports of `store.base`, for one namespace."""
 
     # Flows.
 
@@ -82,6 +76,7 @@ class RedisStore:
 
     def _commit_arguments(self, commit: Commit) -> tuple[list[bytes], list[Part]]:
         assert OWN_FIELDS.isdisjoint(commit.fields), f"fields of the store's own: {commit.fields}"
+        cancelled = _with_losses(commit.cancel_timers)
         args: list[Part] = [
             commit.flow_id,
             commit.workflow,
@@ -98,7 +93,8 @@ class RedisStore:
             len(commit.history),
             len(commit.enqueue),
             len(commit.set_timers),
-            len(commit.cancel_timers),
+            len(cancelled),
+            len(commit.fired_timers),
         ]
         for name, value in commit.fields.items():
             args += (name, value)
@@ -106,10 +102,11 @@ class RedisStore:
         args += commit.history
         for entry in commit.enqueue:
             worker = "" if entry.worker is None else json.dumps(entry.worker)
-            args += (entry.action_name, _head(commit, entry) + entry.body, worker)
+            args += (entry.action_name, _head(commit, entry) + entry.body, worker, entry.lease_ms)
         for timer in commit.set_timers:
             args += (timer.after_ms, str(timer.key))
-        args += map(str, commit.cancel_timers)
+        args += cancelled
+        args += map(str, commit.fired_timers)
         return [self._keys.partition(commit.partition)], args
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
@@ -141,7 +138,9 @@ class RedisStore:
                 return None
         return entries
 
-    async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
+    async def claim(
+        self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str, lease_ms: int = 0
+    ) -> Claimed:
         """See the port."""
         bodies: list[bytes] = []
         emptied: list[int] = []
@@ -152,7 +151,7 @@ class RedisStore:
             bytes_left = CLAIM_BYTES_MAX - sum(map(len, bodies))
             if wanted <= 0 or bytes_left <= 0:
                 break
-            limits = [PASSED_OVER_MAX, HISTORY_ENTRIES_MAX, bytes_left]
+            limits = [PASSED_OVER_MAX, HISTORY_ENTRIES_MAX, bytes_left, lease_ms]
             args: list[Part] = [action_name, wanted, json.dumps(worker_id), *limits]
             # Not safe: attempts would be handed out to nobody. One whose answer is lost comes back by its time-out.
             reply = await self._redis.script(scripts.CLAIM, self._prefixes(group), args, safe=False)
@@ -160,8 +159,9 @@ class RedisStore:
             bodies += got
             emptied += (group[index - 1] for index in empty)
             for index, head in zip(places, heads, strict=True):
-                timeout_ms = int(head.split(b":", 4)[3])
-                receipts.append(Receipt(group[index - 1], head, soonest + timeout_ms))
+                flow_id, action_id, attempt, timeout_ms, _ = head.split(b":", 4)
+                which = (flow_id.decode(), int(action_id), int(attempt))
+                receipts.append(Receipt(group[index - 1], head, soonest + int(timeout_ms), *which))
         return Claimed(bodies, emptied, receipts)
 
     async def give_back(self, claimed: Claimed) -> int:
@@ -186,6 +186,21 @@ class RedisStore:
         # Safe: twice moves it a little further.
         return bool(await self._redis.script(scripts.EXTEND, self._prefixes([partition]), args, safe=True))
 
+    async def renew_attempts(self, partition: int, timers: Sequence[TimerKey], lease_ms: int) -> list[bool]:
+        """See the port."""
+        if not timers:
+            return []
+        args: list[Part] = [lease_ms, *map(str, timers)]
+        # Safe: twice moves them a little further.
+        reply = await self._redis.script(scripts.RENEW_ATTEMPTS, self._prefixes([partition]), args, safe=True)
+        return [bool(found) for found in reply]
+
+    async def last_hand_out(self, partition: int, flow_id: str, action_id: int, attempt: int) -> HandOut | None:
+        """See the port."""
+        args: list[Part] = [flow_id, f'["H",{action_id},{attempt},']
+        reply = await self._redis.script(scripts.LAST_HAND_OUT, self._prefixes([partition]), args, safe=True)
+        return HandOut(json.loads(reply[0])[3], int(reply[1])) if reply else None
+
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
         """See the port."""
         # Safe: a timer whose look is lost comes back after its lease.
@@ -196,7 +211,7 @@ class RedisStore:
         """See the port."""
         key = self._keys.timers(partition)
         if keys:
-            await self._redis.execute("ZREM", key, *map(str, keys), key=key, safe=True)
+            await self._redis.execute("ZREM", key, *_with_losses(keys), key=key, safe=True)
 
     async def list_flows(
         self,
@@ -264,80 +279,6 @@ class RedisStore:
         """See the port."""
         await self._redis.script(scripts.UNREGISTER, [self._keys.nodes()], [node, instance], safe=True)
 
-    # Definitions.
-
-    async def settings(self, wanted: NamespaceSettings, place: str = "") -> NamespaceSettings:
-        """See the port."""
-        args: list[Part] = [wanted.partitions, wanted.format_version, wanted.identity, place]
-        # Safe: the second time it finds all as it was made; `renewed` may be told too modestly.
-        reply = await self._redis.script(scripts.SETTINGS, [self._keys.settings()], args, safe=True)
-        partitions, version, identity, renewed = reply
-        return NamespaceSettings(int(partitions), int(version), identity.decode(), bool(renewed))
-
-    async def save_workflow(
-        self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS
-    ) -> tuple[int, bool]:
-        """See the port."""
-        keys = [self._keys.workflow(name), self._keys.workflow_names(), self._keys.workflow_names_ever()]
-        args: list[Part] = [name, source, limits.workflows_max, limits.versions_max, limits.versions_bytes_max]
-        # Safe: the second time it finds the text there; `created` may be told too modestly.
-        version, created = await self._redis.script(scripts.SAVE_WORKFLOW, keys, args, safe=True)
-        if version < 0:
-            too_many = {3: limits.too_many_workflows, 4: limits.too_many_versions, 5: limits.too_many_bytes}
-            raise too_many[created](name)
-        return int(version), bool(created)
-
-    async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:
-        """See the port."""
-        if version is None:
-            version = await self.latest_version(name)
-            if version is None:
-                return None
-        key = self._keys.workflow(name)
-        source = await self._redis.execute("HGET", key, version, key=key, safe=True)
-        return None if source is None else StoredWorkflow(name, version, source)
-
-    async def latest_version(self, name: str) -> int | None:
-        """See the port."""
-        key = self._keys.workflow(name)
-        latest = await self._redis.execute("HGET", key, "latest", key=key, safe=True)
-        return None if latest is None else int(latest)
-
-    async def workflows(self) -> list[StoredWorkflow]:
-        """See the port."""
-        key = self._keys.workflow_names()
-        names = sorted(name.decode() for name in await self._redis.execute("SMEMBERS", key, key=key, safe=True))
-        found: list[StoredWorkflow | None] = []
-        for first in range(0, len(names), WORKFLOWS_AT_ONCE):
-            found += await gather(self.workflow, names[first : first + WORKFLOWS_AT_ONCE])
-        return [workflow for workflow in found if workflow is not None]
-
-    async def delete_workflow(self, name: str) -> bool:
-        """See the port."""
-        keys = [self._keys.workflow(name), self._keys.workflow_names()]
-        # Not safe: the answer would be another the second time.
-        return bool(await self._redis.script(scripts.DELETE_WORKFLOW, keys, [name], safe=False))
-
-    async def save_action(self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS) -> bool:
-        """See the port."""
-        args: list[Part] = [name, source, limits.actions_max]
-        # Not safe: it could undo what another node saved in between.
-        created = await self._redis.script(scripts.SAVE_ACTION, [self._keys.actions()], args, safe=False)
-        if created < 0:
-            raise limits.too_many_actions(name)
-        return bool(created)
-
-    async def actions(self) -> dict[str, bytes]:
-        """See the port."""
-        key = self._keys.actions()
-        reply = await self._redis.execute("HGETALL", key, key=key, safe=True)
-        return {name.decode(): source for name, source in zip(reply[::2], reply[1::2], strict=True)}
-
-    async def delete_action(self, name: str) -> bool:
-        """See the port."""
-        key = self._keys.actions()
-        return bool(await self._redis.execute("HDEL", key, name, key=key, safe=False))
-
     # Several partitions.
 
     def _prefixes(self, partitions: Sequence[int]) -> list[bytes]:
@@ -372,14 +313,35 @@ def _head(commit: Commit, entry: QueueEntry) -> bytes:
     return head.encode()
 
 
+def _with_losses(timers: Sequence[TimerKey]) -> list[str]:
+    """Members to be removed: a TIMEOUT takes the LOST timer of its attempt along."""
+    members: list[str] = []
+    for timer in timers:
+        member = str(timer)
+        members.append(member)
+        if timer.kind == TimerKind.TIMEOUT:
+            members.append(TimerKind.LOST + member[1:])
+    return members
+
+
 def _parse_committed(commit: Commit, reply: Any) -> Committed:
-    """What the script answers. Raises VersionConflict."""
+    """What the script answers. Raises VersionConflict, TimerMoved."""
     version, now = reply[:2]
+    if version == -2:
+        moved = [member.decode() for member in now]
+        raise TimerMoved(f"timers of flow {commit.flow_id} were moved: {', '.join(moved)}", moved)
     if version < 0:
         raise VersionConflict(f"flow {commit.flow_id} is at version {now}, not {commit.expected_version}")
     _, _, unparked, soonest = reply
     receipts = tuple(
-        Receipt(commit.partition, _head(commit, entry), soonest + entry.timeout_ms)
+        Receipt(
+            commit.partition,
+            _head(commit, entry),
+            soonest + entry.timeout_ms,
+            commit.flow_id,
+            entry.action_id,
+            entry.attempt,
+        )
         for entry in commit.enqueue
         if entry.worker is not None and commit.retain_ms != 0
     )
@@ -391,7 +353,7 @@ def _parse_look(partition: int, reply: Any) -> PartitionLook:
         return PartitionLook(partition, (), None, (), lost=True)
     _, next_due, ready, due, now = reply
     timers = [
-        DueTimer(partition, TimerKey.parse(member.decode()), int(now) - int(due_ms))
+        DueTimer(partition, TimerKey.parse(member.decode()), int(now) - int(float(due_ms)))
         for member, due_ms in zip(due[::2], due[1::2], strict=True)
     ]
     names = [name.decode() for name in ready]

@@ -2,7 +2,7 @@
 --
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 action, 2 most to hand out, 3 worker as a JSON string, 4 most entries to drop or park on the way,
---           5 most history entries, 6 bytes of bodies after which it stops
+--           5 most history entries, 6 bytes of bodies after which it stops, 7 the worker's lease (ms; 0: it has none)
 -- returns   {bodies, indexes of KEYS in which no entry of the action is left, head of each body's entry, index of KEYS
 --           where it was, the ms that each one's time-out is counted from}
 -- errors    ORCHY: the arguments are wrong; nothing was changed
@@ -14,7 +14,7 @@
 --- @include "history"
 --- @include "queue"
 local action, limit, worker = ARGV[1], whole(2), ARGV[3]
-local passed_over_max, history_max, bytes_max = whole(4), whole(5), whole(6)
+local passed_over_max, history_max, bytes_max, lease_ms = whole(4), whole(5), whole(6), whole(7)
 local now, soonest = now_ms()
 local stamp = string.format('%.0f ', now)
 local bodies, emptied, heads, places = {}, {}, {}, {}
@@ -47,8 +47,13 @@ for index, prefix in ipairs(KEYS) do
         redis.call('RPUSH', prefix .. 'k:' .. flow_id, entry)
         passed_over = passed_over + 1
       else
+        local member = ':' .. action_id .. ':' .. attempt .. ':' .. flow_id
         timers[#timers + 1] = soonest + timeout_ms
-        timers[#timers + 1] = 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id
+        timers[#timers + 1] = 't' .. member
+        if lease_ms > 0 and timeout_ms > lease_ms then
+          timers[#timers + 1] = soonest + lease_ms
+          timers[#timers + 1] = 'l' .. member
+        end
         local history = prefix .. 'h:' .. flow_id
         local line = stamp .. '["H",' .. action_id .. ',' .. attempt .. ',' .. worker .. ']'
         cap_history(history, redis.call('RPUSH', history, line), history_max)

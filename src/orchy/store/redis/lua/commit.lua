@@ -4,12 +4,13 @@
 -- ARGV      1 flow id, 2 workflow, 3 expected version (0: the flow is not there), 4 where it is listed before
 --           ('' for a start), 5 and after, 6 retention in ms ('' while it goes on; 0: remove it now),
 --           7 '1': put parked entries back, 8 most history entries, 9 how long (ms) a removed flow's id is remembered,
---           10 most bytes of history, 11-16 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled;
---           then fields (name, value), removed fields (name), history (entry), queue (action, entry, worker as a JSON
---           string: it is handed out now, or '': it goes into the queue), timers set (ms from now, member), timers
---           cancelled (member)
+--           10 most bytes of history,
+--           11-17 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled, timers
+--           handled; then fields (name, value), removed fields (name), history (entry), queue (action, entry, worker as
+--           a JSON string: it is handed out now, or '': it goes into the queue, the worker's lease in ms or 0), timers
+--           set (ms from now, member), timers cancelled (member), timers handled (member)
 -- returns   {version, now, actions whose entries were put back, the ms that time-outs are counted from},
---           or {-1, version found}: nothing was changed
+--           or {-1, version found}, or {-2, timers handled that are not as they were taken}: nothing was changed
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
 -- A flow that is removed with this commit leaves its id, for a while: what the commit would enqueue or set is passed over.
@@ -26,17 +27,21 @@ local retain_ms = ARGV[6] ~= '' and whole(6)
 local history_max = whole(8)
 local remembered_ms = whole(9)
 local history_bytes_max = whole(10)
-local first_field = 17
+local first_field = 18
 local first_removed = first_field + 2 * ARGV[11]
 local first_entry = first_removed + ARGV[12]
 local first_queued = first_entry + ARGV[13]
-local first_timer = first_queued + 3 * ARGV[14]
+local first_timer = first_queued + 4 * ARGV[14]
 local first_cancelled = first_timer + 2 * ARGV[15]
-local last = first_cancelled + ARGV[16] - 1
+local first_fired = first_cancelled + ARGV[16]
+local last = first_fired + ARGV[17] - 1
 if last ~= #ARGV then -- so that the counts are numbers and fit; NaN is like nothing
   return redis.error_reply('ORCHY the counts do not fit the arguments of commit')
 end
 for i = first_timer, first_cancelled - 1, 2 do
+  whole(i)
+end
+for i = first_queued + 3, first_timer - 1, 4 do
   whole(i)
 end
 
@@ -46,10 +51,20 @@ local version, created, was_paused = tonumber(found[1] or 0), found[2], found[3]
 if version ~= expected or version == 0 and is_remembered(prefix, flow_id) then
   return {-1, version}
 end
+local moved = {}
+for i = first_fired, last do
+  local due = tonumber(redis.call('ZSCORE', prefix .. 't', ARGV[i]) or nil)
+  if not due or due % 1 == 0 then -- see look
+    moved[#moved + 1] = ARGV[i]
+  end
+end
+if #moved > 0 then
+  return {-2, moved}
+end
 
 -- From here on nothing can fail: a script is not rolled back.
 local now, soonest = now_ms()
-call_in_batches('ZREM', prefix .. 't', first_cancelled, last)
+call_in_batches('ZREM', prefix .. 't', first_cancelled, first_fired - 1)
 if retain_ms == 0 then
   remove_flow(prefix, flow_id, remembered_ms)
   if was ~= '' then
@@ -102,12 +117,12 @@ local stamp, lines = string.format('%.0f ', now), {}
 for i = first_entry, first_queued - 1 do
   lines[#lines + 1] = stamp .. ARGV[i]
 end
-for i = first_queued, first_timer - 1, 3 do
+for i = first_queued, first_timer - 1, 4 do
   local entry, worker = ARGV[i + 1], ARGV[i + 2]
   if worker == '' then
     push_entry(prefix, ARGV[i], entry)
   else
-    lines[#lines + 1] = hand_out(prefix, entry, worker, stamp, soonest)
+    lines[#lines + 1] = hand_out(prefix, entry, worker, tonumber(ARGV[i + 3]), stamp, soonest)
   end
 end
 if #lines > 0 then

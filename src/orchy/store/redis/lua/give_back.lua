@@ -22,7 +22,7 @@ for index = #KEYS, 1, -1 do -- the last one first: so the first one comes to the
   local timer = flow_id and 't:' .. action_id .. ':' .. attempt .. ':' .. flow_id
   local is_there = timer and redis.call('EXISTS', prefix .. 'f:' .. flow_id) == 1
   if is_there and now < due and tonumber(redis.call('ZSCORE', prefix .. 't', timer) or 0) == due then
-    redis.call('ZREM', prefix .. 't', timer)
+    redis.call('ZREM', prefix .. 't', timer, 'l' .. string.sub(timer, 2))
     if redis.call('LPUSH', prefix .. 'q:' .. name, entry) == 1 then
       redis.call('SADD', prefix .. 'ready', name)
     end

@@ -6,6 +6,8 @@
 --           {1, ms until the next timer or '', names with work, timers (member, due ms, member, due ms, ...), now}
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
+-- A timer that is taken comes again at a time with half a millisecond, and whoever moves it meanwhile sets it to a whole
+-- one: so a commit that handles it sees whether it is still as it was taken.
 -- A lease that ran out and that nobody has taken is still good: it is epochs that decide.
 --- @include "arguments"
 --- @include "now"
@@ -22,11 +24,11 @@ for index, prefix in ipairs(KEYS) do
     if first[2] and tonumber(first[2]) <= now then
       due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
       for i = 1, #due, 2 do
-        redis.call('ZADD', timers, now + lease_ms, due[i])
+        redis.call('ZADD', timers, now + lease_ms - 0.5, due[i])
       end
       first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
     end
-    local next_due = first[2] and string.format('%.0f', tonumber(first[2]) - now) or ''
+    local next_due = first[2] and string.format('%.0f', math.ceil(tonumber(first[2]) - now)) or ''
     looks[index] = {1, next_due, redis.call('SMEMBERS', prefix .. 'ready'), due, now}
   end
 end
