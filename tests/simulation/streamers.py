@@ -252,14 +252,12 @@ class StreamWorker(Worker):
         stream.say(holding=_messages_of(held), missing=_messages_of(missing), upMillis=stream.process.held.up_ms)
 
     def _bring(self, stream: _Stream, result: Result) -> None:
-        process, attempt = stream.process, (result.flow_id, result.action_id, result.attempt)
+        process = stream.process
         if process.gone.is_set():
             return  # it died with it
         if not process.is_there:
             self._world.later(process.frozen_until - trio.current_time(), self._bring_late, stream, result)
             return
-        process.held.ended(attempt)
-        process.attempts.pop(attempt, None)
         if not stream.pipe.open or self._chance.random() < 0.2:
             self._nursery.start_soon(self._push, result)
             return
@@ -295,6 +293,20 @@ class StreamWorker(Worker):
             self._nursery.start_soon(self._push, result)
         else:
             self._check(result, "taken" if outcome.status else "removed")
+            self._done_with(result)
+
+    async def _push(self, result: Result) -> None:
+        await super()._push(result)
+        self._done_with(result)
+
+    def _done_with(self, result: Result) -> None:
+        """Some node has it: it is held no more."""
+        process, attempt = (
+            self._cluster.checker.processes[result.worker],
+            (result.flow_id, result.action_id, result.attempt),
+        )
+        process.held.ended(attempt)
+        process.attempts.pop(attempt, None)
 
 
 def _messages_of(attempts: Any) -> list[Any]:
