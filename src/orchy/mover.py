@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
+import trio
 from msgspec import Struct
 
 from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
@@ -30,6 +32,7 @@ from orchy.errors import (
     StoreUnavailable,
     VersionConflict,
 )
+from orchy.flow.budget import SECONDS_PER_WORK, SMALL_WORK_MAX, Meter
 from orchy.flow.draft import Rules
 from orchy.flow.events import Evaluated, EvaluationFailed, Started
 from orchy.flow.execution import Flow, State
@@ -54,6 +57,8 @@ EVALUATIONS_PER_COMMIT = 20
 FLOWS_AT_ONCE = 32
 #: How many such groups are under way: one is stepped while the store has the other one.
 GROUPS_AT_ONCE = 2
+
+_R = TypeVar("_R")
 
 
 class _Prepared(Struct, frozen=True):
@@ -100,6 +105,7 @@ class Mover:
         self._batch_size = batch_size
         self._cache = FlowCache()
         self._mailboxes: dict[str, Mailbox] = {}
+        self._much_work = trio.Lock()
 
     # Starts.
 
@@ -107,8 +113,7 @@ class Mover:
         """Make a flow; it is durable then. One whose id exists is left as it is. Raises what the store raises."""
         rules = await self._rules()
         for _ in range(TRIES_MAX):
-            moved = Moved(graph, flow, rules)
-            moved.take(Started())
+            moved, _ = await self._step(graph, flow, rules, lambda moved: moved.take(Started()))
             await self._evaluate(moved)
             prepared = self._prepare(moved, expected_version=0)
             try:
@@ -135,9 +140,9 @@ class Mover:
         long_way: list[int] = []
         prepared: dict[int, _Prepared] = {}
         for index, (graph, flow) in enumerate(flows):
-            moved = Moved(graph, flow, rules)
+            moved = Moved(graph, flow, rules, SMALL_WORK_MAX)
             moved.take(Started())
-            if moved.has_scripts:
+            if moved.has_scripts or moved.meter.exhausted:
                 long_way.append(index)
             else:
                 prepared[index] = self._prepare(moved, expected_version=0)
@@ -217,9 +222,9 @@ class Mover:
         graph = self._catalog.compiled(cached.flow.workflow, cached.flow.workflow_version)
         if graph is None:
             return None
-        moved = Moved(graph, cached.flow, rules)
+        moved = Moved(graph, cached.flow, rules, SMALL_WORK_MAX)
         answers = [_step_letter(moved, letter) for letter in letters]
-        if moved.has_scripts or not moved.changed:
+        if moved.has_scripts or moved.meter.exhausted or not moved.changed:
             return None
         return self._prepare(moved, cached.version, cached, letters, answers)
 
@@ -277,8 +282,9 @@ class Mover:
             seen = self._cache.get(flow_id)
             cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph(cached.flow.workflow, cached.flow.workflow_version)
-            moved = Moved(graph, cached.flow, rules)
-            answers = [_step_letter(moved, letter) for letter in letters]
+            moved, answers = await self._step(
+                graph, cached.flow, rules, lambda moved: [_step_letter(moved, letter) for letter in letters]
+            )
             await self._evaluate(moved)
             if moved.changed:
                 prepared = self._prepare(moved, cached.version, cached)
@@ -296,6 +302,19 @@ class Mover:
                 letter.answer, letter.flow = answer, cached
             return
         raise StoreUnavailable(f"flow {flow_id} could not be moved: others were first, {TRIES_MAX} times")
+
+    async def _step(self, graph: Graph, flow: Flow, rules: Rules, take: Callable[[Moved], _R]) -> tuple[Moved, _R]:
+        """Step a flow. One that has much to evaluate waits for its turn, and then leaves all else as much time."""
+        moved = Moved(graph, flow, rules, SMALL_WORK_MAX)
+        taken = take(moved)
+        if moved.meter.exhausted:
+            async with self._much_work:
+                moved = Moved(graph, flow, rules)
+                taken = take(moved)
+                await trio.sleep(moved.meter.work * SECONDS_PER_WORK)
+        else:
+            moved.meter = Meter()  # what scripts lead to has the whole of it
+        return moved, taken
 
     async def _evaluate(self, moved: Moved) -> None:
         """Run the scripts that the flow has come to, and those that they lead to, up to a limit."""

@@ -69,6 +69,7 @@ class RecordType(StrEnum):
     EVENT = "E"
     EVENT_KEPT = "K"
     MISSING = "M"  # a path that found nothing
+    POSTPONED = "N"  # it starts with the next commit, as this one had evaluated enough
     PAUSED = "P"
     RESUMED = "U"
     FLOW_COMPLETED = "D"
