@@ -4,8 +4,8 @@ What happens to one flow on this node happens one after the other: events that a
 leave in one commit (`Mailbox`). Between nodes the store decides who was first; the one who was not loads the flow
 again and steps again. So does one whose commit got no answer: the machine knows what has counted already.
 
-Scripts run between two steps and before the commit, so that a chain of quick system actions costs one commit; after
-EVALUATIONS_PER_COMMIT of them the flow is committed and goes on by a timer.
+Scripts run between two steps and before the commit (`stepping`), so that a chain of quick system actions costs one
+commit; after EVALUATIONS_PER_COMMIT of them the flow is committed and goes on by a timer.
 
 Why it is fast: events of many flows (`post_all`) are stepped one after the other without a task for each, and their
 commits leave in one write; flows that are not at hand, or that somebody else moves just now, go the long way. What a
@@ -16,27 +16,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
-import trio
 from msgspec import Struct
 
-from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
+from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.catalog import Catalog
 from orchy.errors import (
-    InvalidInput,
-    NotFound,
+    FlowFault,
     OrchyError,
     OutcomeUnknown,
     StoreError,
     StoreUnavailable,
     VersionConflict,
 )
-from orchy.flow.budget import SECONDS_PER_WORK, SMALL_WORK_MAX, Meter
+from orchy.flow.budget import SMALL_WORK_MAX
 from orchy.flow.draft import Rules
-from orchy.flow.events import Evaluated, EvaluationFailed, Started
+from orchy.flow.events import Started
 from orchy.flow.execution import Flow, State
-from orchy.flow.expressions import FlowContext
 from orchy.flow.graph import Graph
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
@@ -44,21 +40,20 @@ from orchy.flowcache import CachedFlow, FlowCache
 from orchy.handing import keep_places, shielded, tell
 from orchy.mailbox import Letter, Mailbox
 from orchy.ports import Observer, Taker, Takers, Wakeups
+from orchy.quarantine import Failures
 from orchy.queries import load_flow
+from orchy.stepping import Stepper, step_letter
 from orchy.store.base import Commit, Committed, FlowStore
 from orchy.tasks import gather
 from orchy.transition import EncodeAction, Moved, build_commit
+from orchy.unforeseen import Where, note
 
 #: How often a commit is tried again after somebody else was first, or after its answer was lost.
 TRIES_MAX = 10
-#: The most scripts that run before one commit.
-EVALUATIONS_PER_COMMIT = 20
 #: How many flows are stepped in one go. More gain little, and all else that the node does waits for its turn.
 FLOWS_AT_ONCE = 32
 #: How many such groups are under way: one is stepped while the store has the other one.
 GROUPS_AT_ONCE = 2
-
-_R = TypeVar("_R")
 
 
 class _Prepared(Struct, frozen=True):
@@ -94,7 +89,6 @@ class Mover:
         self._store = store
         self._catalog = catalog
         self._system_actions = system_actions
-        self._engine = engine
         self._encode_action = encode_action
         self._partition_of = partition_of
         self._wakeups = wakeups
@@ -105,7 +99,8 @@ class Mover:
         self._batch_size = batch_size
         self._cache = FlowCache()
         self._mailboxes: dict[str, Mailbox] = {}
-        self._much_work = trio.Lock()
+        self._stepper = Stepper(engine)
+        self._failures = Failures(store, partition_of)
 
     # Starts.
 
@@ -113,8 +108,8 @@ class Mover:
         """Make a flow; it is durable then. One whose id exists is left as it is. Raises what the store raises."""
         rules = await self._rules()
         for _ in range(TRIES_MAX):
-            moved, _ = await self._step(graph, flow, rules, lambda moved: moved.take(Started()))
-            await self._evaluate(moved)
+            moved, _ = await self._stepper.step(graph, flow, rules, lambda moved: moved.take(Started()))
+            await self._stepper.evaluate(moved)
             prepared = self._prepare(moved, expected_version=0)
             try:
                 committed = await self._commit(prepared)
@@ -140,13 +135,12 @@ class Mover:
         long_way: list[int] = []
         prepared: dict[int, _Prepared] = {}
         for index, (graph, flow) in enumerate(flows):
-            moved = Moved(graph, flow, rules, SMALL_WORK_MAX)
-            moved.take(Started())
-            if moved.has_scripts or moved.meter.exhausted:
+            one = self._prepare_start(graph, flow, rules)
+            if one is None:
                 long_way.append(index)
             else:
-                prepared[index] = self._prepare(moved, expected_version=0)
-        for index, outcome in zip(prepared, await self._commit_all(list(prepared.values())), strict=True):
+                prepared[index] = one
+        for index, outcome in zip(prepared, await self._try_commit_all(list(prepared.values())), strict=True):
             if isinstance(outcome, Committed):
                 self._observer.flow_started()
                 self._after(prepared[index], outcome)
@@ -160,9 +154,24 @@ class Mover:
                 await self.start(*flows[index])
             except OrchyError as error:
                 outcomes[index] = error
+            except Exception as error:
+                flow = flows[index][1]
+                note(Where.START, f"flow {flow.id} of {flow.workflow}", error)
+                outcomes[index] = FlowFault(f"an error in Orchy ({error!r}); the server's log has more")
 
         await gather(start, long_way)
         return outcomes
+
+    def _prepare_start(self, graph: Graph, flow: Flow, rules: Rules) -> _Prepared | None:
+        """The first commit of a flow; None: it has to go the long way."""
+        try:
+            moved = Moved(graph, flow, rules, SMALL_WORK_MAX)
+            moved.take(Started())
+            if moved.has_scripts or moved.meter.exhausted:
+                return None
+            return self._prepare(moved, expected_version=0)
+        except Exception:  # it is met again there, where it is nobody else's
+            return None
 
     # Events.
 
@@ -222,11 +231,14 @@ class Mover:
         graph = self._catalog.compiled(cached.flow.workflow, cached.flow.workflow_version)
         if graph is None:
             return None
-        moved = Moved(graph, cached.flow, rules, SMALL_WORK_MAX)
-        answers = [_step_letter(moved, letter) for letter in letters]
-        if moved.has_scripts or moved.meter.exhausted or not moved.changed:
+        try:
+            moved = Moved(graph, cached.flow, rules, SMALL_WORK_MAX)
+            answers = [step_letter(moved, letter) for letter in letters]
+            if moved.has_scripts or moved.meter.exhausted or not moved.changed:
+                return None
+            return self._prepare(moved, cached.version, cached, letters, answers)
+        except Exception:  # it is met again on the long way, where it is nobody else's
             return None
-        return self._prepare(moved, cached.version, cached, letters, answers)
 
     async def _commit_prepared(self, prepared: Sequence[_Prepared]) -> list[str]:
         """Commit flows together and answer their letters; the ids of those that must go the long way."""
@@ -237,7 +249,7 @@ class Mover:
             mailbox.lock.acquire_nowait()  # nobody had it: there was no mailbox
             self._cache.drop(one.commit.flow_id)
         try:
-            for one, outcome in zip(prepared, await self._commit_all(prepared), strict=True):
+            for one, outcome in zip(prepared, await self._try_commit_all(prepared), strict=True):
                 if isinstance(outcome, VersionConflict | OutcomeUnknown):
                     left.append(one.commit.flow_id)
                     continue
@@ -268,7 +280,7 @@ class Mover:
         """Answer the letters that wait, at most a batch, with one commit."""
         letters = [mailbox.letters.popleft() for _ in range(min(len(mailbox.letters), self._batch_size))]
         try:
-            await self._move(flow_id, letters)
+            await self._move_guarded(flow_id, letters)
         except OrchyError as error:
             for letter in letters:
                 letter.answer = letter.answer or error
@@ -276,16 +288,31 @@ class Mover:
             # Cancelled in the middle: whoever waits next begins again with them.
             mailbox.letters.extendleft(letter for letter in reversed(letters) if letter.answer is None)
 
+    async def _move_guarded(self, flow_id: str, letters: Sequence[Letter]) -> None:
+        """Move a flow; an exception that nobody foresaw is that flow's affair, and if it can be, that letter's."""
+        try:
+            await self._move(flow_id, letters)
+        except OrchyError:
+            raise
+        except Exception as error:
+            if len(letters) == 1:
+                raise await self._failures.failed(flow_id, error) from error
+            for letter in letters:
+                try:
+                    await self._move_guarded(flow_id, [letter])
+                except OrchyError as fault:
+                    letter.answer = fault
+
     async def _move(self, flow_id: str, letters: Sequence[Letter]) -> None:
         rules = await self._rules()
         for _ in range(TRIES_MAX):
             seen = self._cache.get(flow_id)
             cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph(cached.flow.workflow, cached.flow.workflow_version)
-            moved, answers = await self._step(
-                graph, cached.flow, rules, lambda moved: [_step_letter(moved, letter) for letter in letters]
+            moved, answers = await self._stepper.step(
+                graph, cached.flow, rules, lambda moved: [step_letter(moved, letter) for letter in letters]
             )
-            await self._evaluate(moved)
+            await self._stepper.evaluate(moved)
             if moved.changed:
                 prepared = self._prepare(moved, cached.version, cached)
                 self._cache.drop(flow_id)  # unless the commit is answered, nobody knows what the flow is
@@ -302,32 +329,6 @@ class Mover:
                 letter.answer, letter.flow = answer, cached
             return
         raise StoreUnavailable(f"flow {flow_id} could not be moved: others were first, {TRIES_MAX} times")
-
-    async def _step(self, graph: Graph, flow: Flow, rules: Rules, take: Callable[[Moved], _R]) -> tuple[Moved, _R]:
-        """Step a flow. One that has much to evaluate waits for its turn, and then leaves all else as much time."""
-        moved = Moved(graph, flow, rules, SMALL_WORK_MAX)
-        taken = take(moved)
-        if moved.meter.exhausted:
-            async with self._much_work:
-                moved = Moved(graph, flow, rules)
-                taken = take(moved)
-                await trio.sleep(moved.meter.work * SECONDS_PER_WORK)
-        else:
-            moved.meter = Meter()  # what scripts lead to has the whole of it
-        return moved, taken
-
-    async def _evaluate(self, moved: Moved) -> None:
-        """Run the scripts that the flow has come to, and those that they lead to, up to a limit."""
-        for _ in range(EVALUATIONS_PER_COMMIT):
-            script = moved.next_script()
-            if script is None:
-                return
-            context = FlowContext(moved.flow.input, moved.flow.finished).as_json()
-            answer = await self._engine.evaluate(script.expression, context)
-            if isinstance(answer, Evaluation):
-                moved.take(Evaluated(script.action_id, script.attempt, answer.output))
-            else:
-                moved.take(EvaluationFailed(script.action_id, script.attempt, answer.message))
 
     async def _rules(self) -> Rules:
         return Rules(self._system_actions, await self._catalog.definitions(), self._default_timeout_seconds)
@@ -359,6 +360,14 @@ class Mover:
         if isinstance(outcome, StoreError):
             raise outcome
         return outcome
+
+    async def _try_commit_all(self, prepared: Sequence[_Prepared]) -> list[Committed | StoreError]:
+        """Commit flows that have nothing to do with each other, so that no exception of one is another's."""
+        try:
+            return await self._commit_all(prepared)
+        except Exception as error:
+            note(Where.COMMIT, ", ".join(one.commit.flow_id for one in prepared), error)
+            return [OutcomeUnknown(f"an error in Orchy: {error!r}")] * len(prepared)
 
     async def _commit_all(self, prepared: Sequence[_Prepared]) -> list[Committed | StoreError]:
         outcomes: Sequence[Committed | StoreError | None] = [None] * len(prepared)
@@ -394,12 +403,3 @@ class Mover:
         """A flow as this node saw it last, if it did (or `seen` is False), or as the store has it. Raises NotFound."""
         cached = self._cache.get(flow_id) if seen else None
         return cached or await load_flow(self._store, self._partition_of(flow_id), flow_id)
-
-
-def _step_letter(moved: Moved, letter: Letter) -> Verdict | OrchyError:
-    if letter.workflow is not None and letter.workflow != moved.flow.workflow:
-        return NotFound(f"workflow {letter.workflow!r} has no flow {moved.flow.id}")
-    try:
-        return moved.take(letter.event)
-    except InvalidInput as error:
-        return error

@@ -54,6 +54,7 @@ from orchy.swim.machine import Swim
 from orchy.swim.parameters import PROFILES
 from orchy.swim.udp import Driver, boottime, open_sockets, resolve
 from orchy.tasks import open_service_nursery
+from orchy.unforeseen import counts
 
 #: Raised with each change of what the store holds that an older version can't read.
 FORMAT_VERSION = 1
@@ -206,6 +207,9 @@ def _wire(
     )
     for name, help, read in gossip_counts(driver):
         metrics.counter(name, help, read)
+    metrics.counters(
+        "orchy_unexpected_errors", "Errors that nobody foresaw, by whose border they stopped at", "where", counts
+    )
     metrics.counter("orchy_redis_commands", "Commands sent to Redis", lambda: redis.commands_total)
     metrics.counter("orchy_redis_reconnects", "Connections to Redis made again", lambda: redis.reconnects_total)
     return _Node(cluster, keeper, timers, holdings, dispatcher, sessions, rpc, app)

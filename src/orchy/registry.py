@@ -14,6 +14,7 @@ import trio
 
 from orchy.errors import StartupError, StoreError
 from orchy.store.base import NodeStore, RegisteredNode
+from orchy.unforeseen import Where, note, survive
 
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
@@ -49,11 +50,15 @@ async def stay_registered(
                     log.warning("can't say to the store that this node is there: %s", error)
                 silent = True
                 continue
+            except Exception as error:
+                note(Where.REGISTRY, f"the name {node}", error)
+                continue
             silent = False
             rival = _holder(nodes, node, instance)
             if rival is not None:  # it was taken while this process was stopped, or cut from the store
                 raise _taken(rival)
-            on_nodes([registered for registered in nodes if registered.node != node])
+            with survive(Where.REGISTRY, "nodes that the store knows"):
+                on_nodes([registered for registered in nodes if registered.node != node])
     finally:
         with trio.move_on_after(UNREGISTER_SECONDS, shield=True):
             try:

@@ -16,7 +16,7 @@ from typing import Any
 import trio
 from msgspec.structs import replace
 
-from orchy import mover, transition
+from orchy import mover, stepping, transition
 from orchy.dispatch import Dispatcher
 from orchy.errors import OutcomeUnknown
 from orchy.flow import draft, machine
@@ -302,7 +302,7 @@ def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
         if seen is not None:
             graph = await self._catalog.graph(seen.flow.workflow, seen.flow.workflow_version)
             moved = Moved(graph, seen.flow, await self._rules())
-            answers = [mover._step_letter(moved, letter) for letter in letters]
+            answers = [stepping.step_letter(moved, letter) for letter in letters]
             if not moved.changed:
                 for letter, answer in zip(letters, answers, strict=True):
                     letter.answer, letter.flow = answer, seen

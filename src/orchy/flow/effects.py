@@ -72,6 +72,8 @@ class RecordType(StrEnum):
     POSTPONED = "N"  # it starts with the next commit, as this one had evaluated enough
     PAUSED = "P"
     RESUMED = "U"
+    QUARANTINED = "Z"  # its timers are set aside: it could not be moved
+    RELEASED = "G"
     FLOW_COMPLETED = "D"
     FLOW_FAILED = "X"
     FLOW_CANCELLED = "A"

@@ -29,6 +29,7 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.outcomes import outcome_of, push_all, status_of
 from orchy.store.base import Claimed, Receipt
 from orchy.tasks import gather
+from orchy.unforeseen import Where, survive
 
 #: Streams at the same time.
 SESSIONS_MAX = 20_000
@@ -89,7 +90,8 @@ class WorkSessions:
 
     async def _run(self, session: _Session, messages: AsyncIterator[Any]) -> None:
         try:
-            await session.run(messages)
+            with survive(Where.STREAM, "the end of a worker's stream"):
+                await session.run(messages)
         finally:
             self.open -= 1
 
@@ -337,6 +339,10 @@ class _Session:
 
     async def _give_back(self) -> None:
         """Others shall have what was not sent."""
+        with survive(Where.STREAM, "attempts that were not sent"):
+            await self._give_back_all()
+
+    async def _give_back_all(self) -> None:
         while self._undelivered:
             left: dict[str, list[tuple[bytes, Receipt]]] = {}
             for action_name, body, receipt in self._undelivered:

@@ -11,7 +11,7 @@ from orchy.flow import codec
 from orchy.flow.draft import PHASE_TIMERS
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import Flow, Phase, Running, State
-from orchy.store.base import Listing, TimerKey
+from orchy.store.base import OWN_FIELDS, Listing, TimerKey
 from orchy.transition import to_listing
 from orchy.verify.history import HistoryFold
 
@@ -66,9 +66,7 @@ def decode(flow_id: str, fields: Mapping[str, bytes]) -> Flow | None:
     """The flow, or None if its fields make none."""
     try:
         int(fields["v"]), int(fields["c"])
-        return codec.decode_flow(
-            flow_id, {name: value for name, value in fields.items() if name not in ("v", "c", "z")}
-        )
+        return codec.decode_flow(flow_id, {name: value for name, value in fields.items() if name not in OWN_FIELDS})
     except (KeyError, ValueError, TypeError):
         return None
 

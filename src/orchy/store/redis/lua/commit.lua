@@ -19,6 +19,7 @@
 --- @include "history"
 --- @include "queue"
 --- @include "index"
+--- @include "quarantine"
 local prefix, flow_id, workflow = KEYS[1], ARGV[1], ARGV[2]
 local expected, was, listed = whole(3), ARGV[4], ARGV[5]
 local retain_ms = ARGV[6] ~= '' and whole(6)
@@ -39,7 +40,7 @@ for i = first_timer, first_cancelled - 1, 2 do
 end
 
 local flow = prefix .. 'f:' .. flow_id
-local found = redis.call('HMGET', flow, 'v', 'c', 'p')
+local found = redis.call('HMGET', flow, 'v', 'c', 'p', 'u')
 local version, created, was_paused = tonumber(found[1] or 0), found[2], found[3]
 if version ~= expected or version == 0 and is_remembered(prefix, flow_id) then
   return {-1, version}
@@ -48,6 +49,9 @@ end
 -- From here on nothing can fail: a script is not rolled back.
 local now, soonest = now_ms()
 call_in_batches('ZREM', prefix .. 't', first_cancelled, last)
+if retain_ms and found[4] then -- what is over needs no quarantine
+  unquarantine(prefix, flow_id)
+end
 if retain_ms == 0 then
   remove_flow(prefix, flow_id, remembered_ms)
   if was ~= '' then
