@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "orchy.transition": ["store.base", "flow", "errors"],
     "orchy.flowcache": ["store.base", "store.quarantine", "flow"],
     "orchy.catalog": ["store.base", "flow", "errors", "tasks"],
-    "orchy.queries": ["catalog", "flowcache", "transition", "store.base", "flow", "errors", "tasks"],
+    "orchy.queries": ["store.quarantine", "catalog", "flowcache", "transition", "store.base", "flow", "errors", "tasks"],
     "orchy.ports": ["store.base"],
     "orchy.mailbox": ["flowcache", "flow", "errors"],
     "orchy.handing": ["ports", "store.base"],

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from orchy.flow.execution import Flow
 from orchy.store.base import REMEMBERED_MS
+from orchy.store.quarantine import Quarantine
 
 FLOWS_MAX = 10_000
 #: A flow that was seen longer ago is loaded again: it may have been removed, and its id be used again.
@@ -29,6 +30,7 @@ class CachedFlow(Struct, frozen=True):
     created_ms: int
     ended_ms: int | None
     size_bytes: int
+    quarantine: Quarantine | None = None  # as it was when the flow was loaded
 
 
 class FlowCache:
