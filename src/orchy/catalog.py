@@ -14,11 +14,13 @@ import attrs
 import msgspec
 import trio
 
+from orchy.actions.javascript.port import ScriptChecker
 from orchy.errors import InvalidInput, NotFound, OrchyError, Problem
 from orchy.flow.definition import ActionDefinition, Workflow
 from orchy.flow.graph import Graph
 from orchy.flow.system import SystemAction
 from orchy.flow.validation import Validated, parse_action_definition, parse_workflow
+from orchy.scripts import check_scripts
 from orchy.store.base import DefinitionStore, StoredWorkflow
 from orchy.tasks import Together, gather
 
@@ -40,8 +42,14 @@ class SavedWorkflow:
 class Catalog:
     """The definitions of one namespace, as this node sees them."""
 
-    def __init__(self, store: DefinitionStore, system_actions: Mapping[str, SystemAction]) -> None:
+    def __init__(
+        self,
+        store: DefinitionStore,
+        system_actions: Mapping[str, SystemAction],
+        checker: ScriptChecker | None = None,
+    ) -> None:
         self._store = store
+        self._checker = checker
         self._system_actions = system_actions
         self._graphs: OrderedDict[tuple[str, int], Graph] = OrderedDict()
         self._actions: dict[str, ActionDefinition] = {}
@@ -54,7 +62,8 @@ class Catalog:
     async def save_workflow(self, source: bytes) -> SavedWorkflow:
         """Keep a definition, in a new version if its content differs from the newest one's.
 
-        Raises InvalidInput with all problems. Content is compared without regard to the order of keys.
+        Raises InvalidInput with all problems, Overloaded when its scripts can't be parsed now. Content is compared
+        without regard to the order of keys.
         """
         validated = await self._validate(source)
         workflow = validated.workflow
@@ -130,7 +139,14 @@ class Catalog:
         return self._graphs.get((name, version))
 
     async def _validate(self, source: bytes) -> Validated:
-        return parse_workflow(source, self._system_actions, await self.definitions())
+        validated = parse_workflow(source, self._system_actions, await self.definitions())
+        if validated.workflow is None or self._checker is None:
+            return validated
+        errors, warnings = await check_scripts(
+            validated.workflow.source, source.decode(), self._system_actions, self._checker
+        )
+        workflow = None if errors else validated.workflow
+        return Validated(workflow, tuple(errors), (*validated.warnings, *warnings))
 
     def _compile(self, stored: StoredWorkflow) -> Graph:
         key = (stored.name, stored.version)

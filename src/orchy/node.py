@@ -20,8 +20,7 @@ import trio
 from quart_trio import QuartTrio
 
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.actions.javascript.pool import open_pool
-from orchy.actions.javascript.port import JavaScriptEngine
+from orchy.actions.javascript.pool import Pool, open_pool
 from orchy.catalog import Catalog
 from orchy.cluster import Cluster
 from orchy.config import Config, HostPort
@@ -149,7 +148,7 @@ def _wire(
     config: Config,
     store: RedisStore,
     redis: Redis,
-    engine: JavaScriptEngine,
+    engine: Pool,
     membership: GossipMembership,
     driver: Driver,
     rpc_tls: ssl.SSLContext | None,
@@ -170,7 +169,7 @@ def _wire(
         holdings=holdings,
         store=store,
     )
-    catalog = Catalog(store, SYSTEM_ACTIONS)
+    catalog = Catalog(store, SYSTEM_ACTIONS, engine)
     place = partial(partition_of, partitions=config.partitions)
     orchestrator = Orchestrator(
         store=store,
@@ -288,7 +287,7 @@ async def _open_addresses(config: Config, membership: GossipMembership) -> Async
             yield (address,)
 
 
-def _open_engine(config: Config) -> AbstractAsyncContextManager[JavaScriptEngine]:
+def _open_engine(config: Config) -> AbstractAsyncContextManager[Pool]:
     return open_pool(config.javascript_engine, config.javascript_workers, config.javascript_time_limit_seconds)
 
 

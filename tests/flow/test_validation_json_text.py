@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchy.errors import InvalidInput
 from orchy.flow.definition import JSON
 from orchy.flow.jsonscan import JSON_DEPTH_MAX, Place, scan
-from orchy.flow.jsontext import line_and_column, locate, not_json, parse_json, pointer, read_json
+from orchy.flow.jsontext import line_and_column, locate, not_json, offset_in_string, parse_json, pointer, read_json
 
 
 @pytest.mark.parametrize(
@@ -197,3 +197,20 @@ def test_a_value_that_holds_itself_comes_to_an_end() -> None:
     value: list[JSON] = []
     value.append(value)
     assert [message for _, message in not_json(value)] == [f"lists and objects are nested deeper than {JSON_DEPTH_MAX}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "rest"),
+    [
+        ('"abc"', 0, "abc"),
+        ('"abc"', 2, "c"),
+        ('"abc"', 3, '"'),
+        ('"abc"', 9, '"'),
+        (r'"\n\"x"', 2, "x"),
+        (r'"\u00e9x"', 1, "x"),
+        (r'"\ud83d\ude00x"', 1, "x"),
+        ('"\U0001f600x"', 1, "x"),
+    ],
+)
+def test_a_character_of_a_string_has_a_place_in_the_text(text: str, index: int, rest: str) -> None:
+    assert text[offset_in_string(text, 0, index) :].startswith(rest)

@@ -72,6 +72,17 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
+def offset_in_string(text: str, string_at: int, index: int) -> int:
+    """Where in a JSON text a character of a string stands; `string_at` is the string's opening quote."""
+    at = string_at + 1
+    for _ in range(index):
+        match = _CHARACTER.match(text, at)
+        if match is None:  # its end
+            break
+        at = match.end()
+    return at
+
+
 def pointer(where: Where) -> str:
     """The JSON pointer (RFC 6901) to a place."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in where)
@@ -118,6 +129,12 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+#: One character of a string, as it is written; two escapes where one would be half of a surrogate pair.
+_CHARACTER = re.compile(
+    r"""\\u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4} | \\u[0-9a-fA-F]{4} | \\. | [^"\\]""", re.VERBOSE | re.DOTALL
+)
 
 
 class _Suspect(Exception):
