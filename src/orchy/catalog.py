@@ -8,14 +8,15 @@ counts at once on all. Action definitions are at most a second old.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 import msgspec
 import trio
 
 from orchy.actions.javascript.port import ScriptChecker
-from orchy.errors import InvalidInput, NotFound, OrchyError, Problem
+from orchy.errors import InvalidInput, NotFound, OrchyError, Overloaded, Problem
 from orchy.flow.definition import ActionDefinition, Workflow
 from orchy.flow.graph import Graph
 from orchy.flow.system import SystemAction
@@ -26,7 +27,12 @@ from orchy.tasks import Together, gather
 
 #: How many compiled versions are kept in memory.
 COMPILED_MAX = 1_000
+#: A definition up to this size is read at once; what is larger may take seconds.
+READ_AT_ONCE_BYTES_MAX = 4 * 1024
+READ_WAIT_SECONDS = 60.0
 ACTIONS_FRESH_SECONDS = 1.0
+
+_R = TypeVar("_R")
 
 
 @attrs.frozen
@@ -55,6 +61,7 @@ class Catalog:
         self._actions: dict[str, ActionDefinition] = {}
         self._actions_until = float("-inf")
         self._actions_lock = trio.Lock()
+        self._reading = trio.Semaphore(1)
         self._newest: Together[str, int | None] = Together(self._ask_newest)
 
     # Workflows.
@@ -86,11 +93,11 @@ class Catalog:
         stored = await self._store.workflow(name, version)
         if stored is None:
             raise NotFound(_no_workflow(name, version))
-        return self._compile(stored).workflow
+        return (await self._compile(stored)).workflow
 
     async def workflows(self) -> list[Workflow]:
         """The newest version of each workflow, by name."""
-        return [self._compile(stored).workflow for stored in await self._store.workflows()]
+        return [(await self._compile(stored)).workflow for stored in await self._store.workflows()]
 
     async def delete_workflow(self, name: str) -> None:
         """No flow can start on it any more; those that run go on. Raises NotFound."""
@@ -130,7 +137,7 @@ class Catalog:
             stored = await self._store.workflow(name, version)
             if stored is None:
                 raise NotFound(_no_workflow(name, version))
-            return self._compile(stored)
+            return await self._compile(stored)
         self._graphs.move_to_end(key)
         return graph
 
@@ -139,7 +146,7 @@ class Catalog:
         return self._graphs.get((name, version))
 
     async def _validate(self, source: bytes) -> Validated:
-        validated = parse_workflow(source, self._system_actions, await self.definitions())
+        validated = await self._read(source, await self.definitions())
         if validated.workflow is None or self._checker is None:
             return validated
         errors, warnings = await check_scripts(
@@ -148,16 +155,32 @@ class Catalog:
         workflow = None if errors else validated.workflow
         return Validated(workflow, tuple(errors), (*validated.warnings, *warnings))
 
-    def _compile(self, stored: StoredWorkflow) -> Graph:
+    async def _read(self, source: bytes, known_actions: Collection[str] | None) -> Validated:
+        return await self._do(len(source), lambda: parse_workflow(source, self._system_actions, known_actions))
+
+    async def _do(self, size_bytes: int, read: Callable[[], _R]) -> _R:
+        """Read a definition: a large one in a thread, so that others have their turn, and one after the other."""
+        if size_bytes <= READ_AT_ONCE_BYTES_MAX:
+            return read()
+        with trio.move_on_after(READ_WAIT_SECONDS):
+            async with self._reading:
+                return await trio.to_thread.run_sync(read)
+        raise Overloaded(f"large definitions wait to be read for more than {READ_WAIT_SECONDS:g} s")
+
+    async def _compile(self, stored: StoredWorkflow) -> Graph:
         key = (stored.name, stored.version)
         graph = self._graphs.get(key)
         if graph is None:
-            workflow = parse_workflow(stored.source, self._system_actions, None).workflow
-            assert workflow is not None, f"a stored definition is not sound: {key}"
-            graph = self._graphs[key] = Graph.of(attrs.evolve(workflow, version=stored.version))
+            graph = await self._do(len(stored.source), lambda: self._compiled_from(stored))
+            self._graphs[key] = graph
             if len(self._graphs) > COMPILED_MAX:
                 self._graphs.popitem(last=False)
         return graph
+
+    def _compiled_from(self, stored: StoredWorkflow) -> Graph:
+        workflow = parse_workflow(stored.source, self._system_actions, None).workflow
+        assert workflow is not None, f"a stored definition is not sound: {stored.name}, version {stored.version}"
+        return Graph.of(attrs.evolve(workflow, version=stored.version))
 
     # User actions.
 

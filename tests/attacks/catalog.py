@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.attacks import budget
 from tests.attacks.harness import ATTACKS
 
-__all__ = ["ATTACKS"]
+__all__ = ["ATTACKS", "budget"]

@@ -129,10 +129,16 @@ def test_counting_ends_where_it_is_enough() -> None:
     assert weight({"a": [1] * 50}, 10) > 10
 
 
-@pytest.mark.parametrize("path", ["$.input.`parent`.`parent`.`parent`", "$.input & $.input", "$.input[?(@ =~ 5)]"])
+@pytest.mark.parametrize("path", ["$.input.`parent`.`parent`.`parent`", "$.input.`sub(/1/, 2)`", "$.input & $.input", "$.input[?(@ =~ 5)]"])
 def test_whatever_the_library_raises_is_nothing_found(path: str) -> None:
     """It has assertions and exceptions of all kinds, and none of them may end a node."""
     assert compile_path(path).find(FlowContext([1], {}))[1] is False or compile_path(path).many
+
+
+def test_a_list_that_could_not_be_made_is_null_and_reported() -> None:
+    context = FlowContext([1], {})
+    assert compile_template("{$.input.`sorted`[*].`sub(/a/, b)`}").resolve(context)[0] is None
+    assert compile_template("x{$.input.`sorted`[*].`sub(/a/, b)`}").resolve(context)[0] == "x"
 
 
 json_values = st.recursive(

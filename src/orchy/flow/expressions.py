@@ -61,7 +61,7 @@ class Token:
         """The value; a path that finds nothing is added to `missing`. Raises OverBudget."""
         try:
             value = self._find(context, missing)
-            if self.path.many:
+            if self.path.many and value is not None:
                 context.meter.put_each(value)
             else:
                 context.meter.put(value)
@@ -73,7 +73,7 @@ class Token:
         """The value in the middle of a text. Raises OverBudget."""
         try:
             value = self._find(context, missing)
-            if self.path.many:
+            if self.path.many and value is not None:
                 context.meter.put_each(value)
             text = as_text(value)
             context.meter.write(text)

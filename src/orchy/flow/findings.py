@@ -11,7 +11,7 @@ import attrs
 from orchy.errors import Problem
 from orchy.flow.definition import JSON
 from orchy.flow.jsonscan import Where
-from orchy.flow.jsontext import line_and_column, locate, pointer
+from orchy.flow.jsontext import Lines, locate, pointer
 
 #: How many errors, and how many warnings, are told of one input.
 PROBLEMS_MAX = 1_000
@@ -50,6 +50,8 @@ class Findings:
             locate(text, {finding.where for finding in (*errors, *warnings)}) if text and (errors or warnings) else {}
         )
 
+        lines = Lines(text or "")
+
         def located(findings: list[Finding], all_of_them: int) -> Iterator[Problem]:
             offsets = {}
             for finding in findings:
@@ -57,7 +59,7 @@ class Findings:
                 offsets[finding] = -1 if place is None else place.key if finding.at_key else place.value
             for finding in sorted(findings, key=offsets.__getitem__):
                 offset = offsets[finding]
-                line, column = (None, None) if text is None or offset < 0 else line_and_column(text, offset)
+                line, column = (None, None) if text is None or offset < 0 else lines.place(offset)
                 yield Problem(finding.message, pointer(finding.where), line, column)
             if all_of_them > len(findings):
                 yield Problem(f"and {all_of_them - len(findings)} more")

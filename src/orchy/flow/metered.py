@@ -169,8 +169,10 @@ class _Substitution:
         self._text = text
         compile_pattern(text)
 
-    def sub(self, replacement: str, text: str) -> str:
+    def sub(self, replacement: str, text: Any) -> str:
         """As `re.Pattern.sub`."""
+        if not isinstance(text, str):  # re2 would take the text of a whole document
+            raise TypeError("only a text can be substituted in")
         pattern, meter = compile_pattern(self._text), METER.get()
         instructions = pattern.programsize * (1 + pattern.groups)
         meter.match(instructions, len(text))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from threading import Lock
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -32,6 +33,9 @@ PATHS_CACHED_MAX = 10_000
 MISSING: Final = object()
 
 Steps: TypeAlias = tuple[str | int, ...]
+
+#: Large definitions are read in a thread; nobody promises that the library's parser can be used by two.
+_PARSING = Lock()
 
 
 class PathError(ValueError):
@@ -115,7 +119,8 @@ def compile_path(path: str) -> Path:
         rest = "".join(map(_bracketed, steps)) + rest
         steps = ()
     try:
-        query = parse_jsonpath("$" + _quote_names(rest))
+        with _PARSING:
+            query = parse_jsonpath("$" + _quote_names(rest))
     except Exception as error:  # its lexer, its parser and its operators each have their own; some raise Exception
         why = re.sub(r" at \d+:\d+", "", str(error))  # positions in the rest of the path would mislead
         raise PathError(f"is not a JSONPath: {why}") from error

@@ -12,11 +12,11 @@ from orchy.errors import InvalidInput, OrchyError, OutcomeUnknown, Problem, Stor
 from orchy.flow.definition import JSON
 from orchy.flow.execution import State
 from orchy.flow.jsonscan import Where
-from orchy.flow.jsontext import parse_json, pointer
+from orchy.flow.jsontext import pointer
 from orchy.orchestrator import Orchestrator
 from orchy.queries import PAGE_MAX, FlowView, HistoryLine, Queries
 from orchy.rest.answers import answer, time_text, told
-from orchy.rest.requests import check_query, fields_of, query_int, read_body, read_fields
+from orchy.rest.requests import check_query, fields_of, parse_body, query_int, read_body, read_fields
 from orchy.starts import STARTS_MAX, Start, start_all
 
 PAGE_DEFAULT = 50
@@ -86,7 +86,7 @@ def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Bl
 
 async def execute(orchestrator: Orchestrator, catalog: Catalog, body: bytes) -> JSON:
     """Start the flow, or the flows, that a body asks for; what is answered. Raises from OrchyError."""
-    wanted = parse_json(body)
+    wanted = await parse_body(body)
     if isinstance(wanted, list):
         starts = _starts(wanted)
         started = iter(await start_all(orchestrator, catalog, [one for one in starts if isinstance(one, Start)]))
