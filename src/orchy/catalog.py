@@ -25,8 +25,10 @@ from orchy.scripts import check_scripts
 from orchy.store.base import DefinitionStore, StoredWorkflow
 from orchy.tasks import Together, gather
 
-#: How many compiled versions are kept in memory.
+#: How many compiled versions are kept in memory, and how many bytes their texts may have together: compiled they take
+#: some ten times that.
 COMPILED_MAX = 1_000
+COMPILED_BYTES_MAX = 16 * 2**20
 #: A definition up to this size is read at once; what is larger may take seconds.
 READ_AT_ONCE_BYTES_MAX = 4 * 1024
 READ_WAIT_SECONDS = 60.0
@@ -58,6 +60,8 @@ class Catalog:
         self._checker = checker
         self._system_actions = system_actions
         self._graphs: OrderedDict[tuple[str, int], Graph] = OrderedDict()
+        self._sizes: dict[tuple[str, int], int] = {}
+        self._compiled_bytes = 0
         self._actions: dict[str, ActionDefinition] = {}
         self._actions_until = float("-inf")
         self._actions_lock = trio.Lock()
@@ -172,9 +176,15 @@ class Catalog:
         graph = self._graphs.get(key)
         if graph is None:
             graph = await self._do(len(stored.source), lambda: self._compiled_from(stored))
-            self._graphs[key] = graph
-            if len(self._graphs) > COMPILED_MAX:
-                self._graphs.popitem(last=False)
+            if key not in self._graphs:  # nobody else was faster
+                self._graphs[key] = graph
+                self._sizes[key] = len(stored.source)
+                self._compiled_bytes += len(stored.source)
+            while len(self._graphs) > 1 and (
+                len(self._graphs) > COMPILED_MAX or self._compiled_bytes > COMPILED_BYTES_MAX
+            ):
+                oldest, _ = self._graphs.popitem(last=False)
+                self._compiled_bytes -= self._sizes.pop(oldest)
         return graph
 
     def _compiled_from(self, stored: StoredWorkflow) -> Graph:

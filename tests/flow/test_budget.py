@@ -114,6 +114,16 @@ def test_a_small_meter_stops_what_a_whole_one_allows_and_says_so() -> None:
     assert not plain.exhausted
 
 
+def test_what_is_refused_is_no_work() -> None:
+    """Others wait as long as a step has worked."""
+    meter = Meter()
+    for refused in (lambda: meter.visit(10**9), lambda: meter.match(10**6, 10**6), lambda: meter.put("x" * 10**7)):
+        with pytest.raises(OverBudget):
+            refused()
+    assert meter.work < 1
+    assert meter.exhausted
+
+
 def test_values_and_steps_share_a_budget() -> None:
     meter = Meter()
     meter.visit(budget.VISITED_VALUES_MAX // 2)
@@ -129,7 +139,9 @@ def test_counting_ends_where_it_is_enough() -> None:
     assert weight({"a": [1] * 50}, 10) > 10
 
 
-@pytest.mark.parametrize("path", ["$.input.`parent`.`parent`.`parent`", "$.input.`sub(/1/, 2)`", "$.input & $.input", "$.input[?(@ =~ 5)]"])
+@pytest.mark.parametrize(
+    "path", ["$.input.`parent`.`parent`.`parent`", "$.input.`sub(/1/, 2)`", "$.input & $.input", "$.input[?(@ =~ 5)]"]
+)
 def test_whatever_the_library_raises_is_nothing_found(path: str) -> None:
     """It has assertions and exceptions of all kinds, and none of them may end a node."""
     assert compile_path(path).find(FlowContext([1], {}))[1] is False or compile_path(path).many

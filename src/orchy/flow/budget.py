@@ -103,19 +103,18 @@ class Meter:
 
     def visit(self, count: int) -> None:
         """So many values are about to be looked at. Raises OverBudget."""
+        if self._query_work + count > self._query_work_max:
+            raise self._over(f"visits more than {VISITED_VALUES_MAX:,} values")
         self._visited += count
-        if self._query_work > self._query_work_max:
-            self._stopped = True
-            raise OverBudget(f"visits more than {VISITED_VALUES_MAX:,} values")
 
     def match(self, instructions: int, characters: int) -> None:
         """A regular expression is about to run over a text. Raises OverBudget."""
-        self._pattern_steps += instructions * (characters + 1)
-        if self._query_work > self._query_work_max:
-            self._stopped = True
-            raise OverBudget(
+        steps = instructions * (characters + 1)
+        if self._query_work + steps / PATTERN_STEPS_PER_WORK > self._query_work_max:
+            raise self._over(
                 f"needs more than {PATTERN_STEPS_MAX:,} steps for its regular expressions (instructions x characters)"
             )
+        self._pattern_steps += steps
 
     def write(self, text: str) -> None:
         """A text goes into the result. Raises OverBudget."""
@@ -136,14 +135,17 @@ class Meter:
             self.put(value)
 
     def _add(self, written_bytes: int, values: int) -> None:
+        if self._bytes + written_bytes > self._bytes_max:
+            raise self._over(f"makes a result of more than {OUTPUT_BYTES_MAX:,} bytes")
+        if self._values + values > self._values_max:
+            raise self._over(f"makes a result of more than {OUTPUT_VALUES_MAX:,} values")
         self._bytes += written_bytes
         self._values += values
-        if self._bytes > self._bytes_max:
-            self._stopped = True
-            raise OverBudget(f"makes a result of more than {OUTPUT_BYTES_MAX:,} bytes")
-        if self._values > self._values_max:
-            self._stopped = True
-            raise OverBudget(f"makes a result of more than {OUTPUT_VALUES_MAX:,} values")
+
+    def _over(self, what: str) -> OverBudget:
+        """What is refused was not done: it is no work."""
+        self._stopped = True
+        return OverBudget(what)
 
 
 #: The meter of the query that runs now: the library's nodes know nothing of it.

@@ -30,22 +30,28 @@ class Finding:
 
 @attrs.define
 class Findings:
-    """All that was found so far."""
+    """All that was found so far: of errors, and of warnings, the first PROBLEMS_MAX are kept, the rest is counted."""
 
     errors: list[Finding] = attrs.field(factory=list)
     warnings: list[Finding] = attrs.field(factory=list)
+    error_count: int = 0
+    warning_count: int = 0
 
     def error(self, message: str, where: Where, *, at_key: bool = False) -> None:
         """The input can't be accepted."""
-        self.errors.append(Finding(message, where, at_key))
+        self.error_count += 1
+        if len(self.errors) < PROBLEMS_MAX:
+            self.errors.append(Finding(message, where, at_key))
 
     def warning(self, message: str, where: Where, *, at_key: bool = False) -> None:
         """The input can be accepted, but hardly means what it says."""
-        self.warnings.append(Finding(message, where, at_key))
+        self.warning_count += 1
+        if len(self.warnings) < PROBLEMS_MAX:
+            self.warnings.append(Finding(message, where, at_key))
 
     def problems(self, text: str | None) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         """Errors and warnings; with lines and columns where the input's text is given."""
-        errors, warnings = self.errors[:PROBLEMS_MAX], self.warnings[:PROBLEMS_MAX]
+        errors, warnings = self.errors, self.warnings
         places = (
             locate(text, {finding.where for finding in (*errors, *warnings)}) if text and (errors or warnings) else {}
         )
@@ -64,7 +70,7 @@ class Findings:
             if all_of_them > len(findings):
                 yield Problem(f"and {all_of_them - len(findings)} more")
 
-        return tuple(located(errors, len(self.errors))), tuple(located(warnings, len(self.warnings)))
+        return tuple(located(errors, self.error_count)), tuple(located(warnings, self.warning_count))
 
 
 class Fields:

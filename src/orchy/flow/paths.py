@@ -27,7 +27,7 @@ from orchy.flow.system import Context
 PATH_CHARS_MAX = 4_096
 PATH_STEPS_MAX = 100
 #: How many different paths are kept compiled for whoever compiles them again.
-PATHS_CACHED_MAX = 10_000
+PATHS_CACHED_MAX = 2_000
 
 #: What a path gives that finds nothing; None is a value.
 MISSING: Final = object()
