@@ -64,7 +64,8 @@ MAY_IMPORT = {
     "orchy.membership": ["cluster", "swim", "errors"],
     "orchy.joining": ["membership", "config", "store.redis", "errors"],
     "orchy.rpc": [
-        "orchestrator", "catalog", "dispatch", "demand", "store.base", "unforeseen", "flow", "errors", "sockets", "tasks",
+        "orchestrator", "catalog", "dispatch", "demand", "store.base", "unforeseen", "flow", "errors", "sockets",
+        "tasks",
     ],
     "orchy.rest": ["starts", "orchestrator", "queries", "catalog", "flow", "errors", "sockets"],
     "orchy.worker": [
