@@ -117,7 +117,7 @@ def test_a_small_meter_stops_what_a_whole_one_allows_and_says_so() -> None:
 def test_what_is_refused_is_no_work() -> None:
     """Others wait as long as a step has worked."""
     meter = Meter()
-    for refused in (lambda: meter.visit(10**9), lambda: meter.match(10**6, 10**6), lambda: meter.put("x" * 10**7)):
+    for refused in (lambda: meter.visit(10**9), lambda: meter.match(10**6, 10**6), lambda: meter.write("x" * 10**7)):
         with pytest.raises(OverBudget):
             refused()
     assert meter.work < 1

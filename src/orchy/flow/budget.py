@@ -36,6 +36,8 @@ OUTPUT_BYTES_PER_WORK = 1_000
 OUTPUT_VALUES_PER_WORK = 3
 #: A text is looked at so many characters in the time of one value.
 CHARACTERS_PER_WORK = 256
+#: In so short a text there are few values, one for two characters at most: they are not counted.
+_FEW_BYTES_MAX = 64
 #: About what a number, true, false or null takes as JSON text.
 _SCALAR_BYTES = 8
 
@@ -51,19 +53,20 @@ class Meter:
 
     `work_max`: beyond it the commit is `exhausted`. Each action has its own budget, however much is left of that; but
     no action may take more than a `work_max` that is less than a whole commit's, and one that would exhausts it.
+
+    `work` is what was spent in all, in units of work.
     """
 
     __slots__ = (
         "_bytes",
         "_bytes_max",
-        "_pattern_steps",
+        "_query_work",
         "_query_work_max",
-        "_spent",
         "_stopped",
         "_values",
         "_values_max",
-        "_visited",
         "_work_max",
+        "work",
     )
 
     def __init__(self, work_max: int = COMMIT_WORK_MAX) -> None:
@@ -75,20 +78,11 @@ class Meter:
         else:
             self._query_work_max = VISITED_VALUES_MAX
             self._bytes_max, self._values_max = OUTPUT_BYTES_MAX, OUTPUT_VALUES_MAX
-        self._spent = 0.0
         self._stopped = False
-        self._visited = self._pattern_steps = self._bytes = self._values = 0
-
-    @property
-    def work(self) -> float:
-        """Units of work that were spent, those of the action that it is at among them."""
-        return (
-            self._spent + self._query_work + self._bytes / OUTPUT_BYTES_PER_WORK + self._values / OUTPUT_VALUES_PER_WORK
-        )
-
-    @property
-    def _query_work(self) -> float:
-        return self._visited + self._pattern_steps / PATTERN_STEPS_PER_WORK
+        self.work = 0.0
+        # Of the action that it is at:
+        self._query_work = 0.0
+        self._bytes = self._values = 0
 
     @property
     def exhausted(self) -> bool:
@@ -97,42 +91,50 @@ class Meter:
 
     def begin(self, fixed_bytes: int, fixed_values: int) -> None:
         """The next action: of its result so much is known without a look at the flow. Raises OverBudget."""
-        self._spent = self.work
-        self._visited = self._pattern_steps = self._bytes = self._values = 0
+        self._query_work = 0.0
+        self._bytes = self._values = 0
         self._add(fixed_bytes, fixed_values)
 
     def visit(self, count: int) -> None:
         """So many values are about to be looked at. Raises OverBudget."""
         if self._query_work + count > self._query_work_max:
             raise self._over(f"visits more than {VISITED_VALUES_MAX:,} values")
-        self._visited += count
+        self._query_work += count
+        self.work += count
 
     def match(self, instructions: int, characters: int) -> None:
         """A regular expression is about to run over a text. Raises OverBudget."""
-        steps = instructions * (characters + 1)
-        if self._query_work + steps / PATTERN_STEPS_PER_WORK > self._query_work_max:
+        work = instructions * (characters + 1) / PATTERN_STEPS_PER_WORK
+        if self._query_work + work > self._query_work_max:
             raise self._over(
                 f"needs more than {PATTERN_STEPS_MAX:,} steps for its regular expressions (instructions x characters)"
             )
-        self._pattern_steps += steps
+        self._query_work += work
+        self.work += work
 
     def write(self, text: str) -> None:
-        """A text goes into the result. Raises OverBudget."""
-        self._add(len(text), 0)
+        """A text goes into the result, or into a value of it. Raises OverBudget."""
+        count = len(text)
+        if self._bytes + count > self._bytes_max:
+            raise self._over(f"makes a result of more than {OUTPUT_BYTES_MAX:,} bytes")
+        self._bytes += count
+        self.work += count / OUTPUT_BYTES_PER_WORK
 
-    def put(self, value: JSON) -> None:
-        """A value goes into the result. Raises OverBudget."""
-        if isinstance(value, str):
-            self._add(len(value), 1)
-        elif isinstance(value, list | dict):
-            self._add(len(_encode(value)), count_values([value], self._values_max - self._values))
-        else:
-            self._add(_SCALAR_BYTES, 1)
+    def put(self, value: list[JSON] | dict[str, JSON]) -> None:
+        """A list or an object goes into the result. Raises OverBudget."""
+        size = len(_encode(value))
+        values = size // 2 if size <= _FEW_BYTES_MAX else count_values([value], self._values_max - self._values)
+        self._add(size, values)
 
     def put_each(self, values: Iterable[JSON]) -> None:
         """Values that may be in each other go into the result: encoded together they could be gigabytes."""
         for value in values:
-            self.put(value)
+            if isinstance(value, str):
+                self._add(len(value), 1)
+            elif isinstance(value, list | dict):
+                self.put(value)
+            else:
+                self._add(_SCALAR_BYTES, 1)
 
     def _add(self, written_bytes: int, values: int) -> None:
         if self._bytes + written_bytes > self._bytes_max:
@@ -141,6 +143,7 @@ class Meter:
             raise self._over(f"makes a result of more than {OUTPUT_VALUES_MAX:,} values")
         self._bytes += written_bytes
         self._values += values
+        self.work += written_bytes / OUTPUT_BYTES_PER_WORK + values / OUTPUT_VALUES_PER_WORK
 
     def _over(self, what: str) -> OverBudget:
         """What is refused was not done: it is no work."""

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 import msgspec
@@ -60,32 +60,36 @@ class Token:
     def resolve(self, context: Context, missing: list[str]) -> JSON:
         """The value; a path that finds nothing is added to `missing`. Raises OverBudget."""
         try:
-            value = self._find(context, missing)
-            if self.path.many and value is not None:
-                context.meter.put_each(value)
-            else:
-                context.meter.put(value)
+            value, found = self.path.find(context)
+            if isinstance(value, str):  # a value that is neither is paid for with the template's own
+                context.meter.write(value)
+            elif isinstance(value, list | dict):
+                self._pay_for(value, context)
         except OverBudget as over:
             raise OverBudget(f"the expression {_shown(self.text)} {over}") from None
+        if not found:
+            missing.append(self.text)
         return value
 
     def text_of(self, context: Context, missing: list[str]) -> str:
         """The value in the middle of a text. Raises OverBudget."""
         try:
-            value = self._find(context, missing)
+            value, found = self.path.find(context)
             if self.path.many and value is not None:
-                context.meter.put_each(value)
+                self._pay_for(value, context)
             text = as_text(value)
             context.meter.write(text)
         except OverBudget as over:
             raise OverBudget(f"the expression {_shown(self.text)} {over}") from None
-        return text
-
-    def _find(self, context: Context, missing: list[str]) -> JSON:
-        value, found = self.path.find(context)
         if not found:
             missing.append(self.text)
-        return value
+        return text
+
+    def _pay_for(self, value: Any, context: Context) -> None:
+        if self.path.many:
+            context.meter.put_each(value)
+        else:
+            context.meter.put(value)
 
 
 @attrs.frozen
