@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.attacks.harness import Target, attack
+from tests.attacks.harness import Target, attack, memory_mb
 from tests.conftest import OrchyServer
 
 SETTLE_SECONDS = 60.0
 SEED = 20_260_727
 SAMPLE = 15
 ALL = 200
+#: By what a node may grow for one definition; for all of them it keeps the inputs that it may keep, and what the
+#: allocator does not give back.
+GROWN_MB_MAX = 100.0
+KEPT_MB_MAX = 250.0
 BUGGY = (str(Path(__file__).with_name("buggy_node.py")),)
 
 
@@ -97,7 +101,11 @@ def a_thousand_costly_actions(target: Target) -> str:
     return f"{history['scheduled']} actions were begun within 5 s, commit by commit"
 
 
-@attack("definitions of 4 MB that are expensive to read, and a body with 400,000 equal keys", waits_seconds_max=0.5)
+@attack(
+    "definitions of 4 MB that are expensive to read, and a body with 400,000 equal keys",
+    waits_seconds_max=0.5,
+    memory_mb_max=200,
+)
 def definitions_that_are_hard_to_read(target: Target) -> str:
     node = target.node
     refused = 0
@@ -158,6 +166,7 @@ def hostile(seed: int, count: int) -> Iterator[tuple[dict[str, Any], Any]]:
 
 def _all_of(node: OrchyServer, count: int) -> str:
     seen: Counter[str] = Counter()
+    most_mb = 0.0
     for definition, document in hostile(SEED, count):
         try:
             node.post("/workflow", definition)
@@ -165,6 +174,7 @@ def _all_of(node: OrchyServer, count: int) -> str:
             assert str(error).startswith("400"), error
             seen["refused"] += 1
             continue
+        before_mb = memory_mb(node)
         flow_id = node.post("/flow/execute", {"name": definition["name"], "input": document})["flowId"]
         time.sleep(0.1)
         give_up_at = time.monotonic() + SETTLE_SECONDS
@@ -175,15 +185,18 @@ def _all_of(node: OrchyServer, count: int) -> str:
         if flow["state"] == "RUNNING":
             node.post("/flow/cancel", {"name": definition["name"], "flowId": flow_id})
         seen[flow["state"].lower()] += 1
-    return f"{count} definitions: {', '.join(f'{number} {what}' for what, number in sorted(seen.items()))}"
+        most_mb = max(most_mb, memory_mb(node) - before_mb)
+    assert most_mb < GROWN_MB_MAX, f"{most_mb:.0f} MB more for one definition"
+    came = ", ".join(f"{number} {what}" for what, number in sorted(seen.items()))
+    return f"{count} definitions: {came}; at most {most_mb:.0f} MB more for one"
 
 
-@attack(f"{SAMPLE} of the {ALL} generated definitions", waits_seconds_max=0.25)
+@attack(f"{SAMPLE} of the {ALL} generated definitions", waits_seconds_max=0.25, memory_mb_max=KEPT_MB_MAX)
 def some_generated_definitions(target: Target) -> str:
     return _all_of(target.node, SAMPLE)
 
 
-@attack(f"{ALL} generated hostile definitions", waits_seconds_max=0.25, slow=True)
+@attack(f"{ALL} generated hostile definitions", waits_seconds_max=0.25, memory_mb_max=KEPT_MB_MAX, slow=True)
 def all_generated_definitions(target: Target) -> str:
     return _all_of(target.node, ALL)
 
