@@ -99,13 +99,14 @@ class OrchyServer:
     grpc_port: int = attrs.field(factory=free_port)
     gossip_port: int = attrs.field(factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    program: tuple[str, ...] = ("-m", "orchy")
 
     @property
     def grpc(self) -> str:
         return f"127.0.0.1:{self.grpc_port}"
 
     def start(self) -> OrchyServer:
-        command = [sys.executable, "-m", "orchy", "--bind-addr", f"127.0.0.1:{self.gossip_port}"]
+        command = [sys.executable, *self.program, "--bind-addr", f"127.0.0.1:{self.gossip_port}"]
         command += ["--http-port", str(self.http_port), "--grpc-port", str(self.grpc_port), *self.flags]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

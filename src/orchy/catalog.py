@@ -8,27 +8,37 @@ counts at once on all. Action definitions are at most a second old.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 import msgspec
 import trio
 
-from orchy.errors import DefinitionMissing, InvalidInput, NotFound, OrchyError, Problem, StoreError
+from orchy.actions.javascript.port import ScriptChecker
+from orchy.errors import DefinitionMissing, InvalidInput, NotFound, OrchyError, Overloaded, Problem, StoreError
 from orchy.flow.definition import ActionDefinition, Workflow
 from orchy.flow.graph import Graph
 from orchy.flow.suggestions import Suggestions
 from orchy.flow.system import SystemAction
 from orchy.flow.validation import Validated, parse_action_definition, parse_workflow
+from orchy.scripts import check_scripts
 from orchy.store.base import DefinitionStore, StoredWorkflow
 from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 from orchy.tasks import Together, gather
 
-#: How many compiled versions are kept in memory.
+#: How many compiled versions are kept in memory, and how many bytes their texts may have together: compiled they take
+#: some ten times that.
 COMPILED_MAX = 1_000
 #: How many names of workflows are kept to be compared with one that is not there.
 NAMES_MAX = 500
+COMPILED_BYTES_MAX = 16 * 2**20
+#: A definition up to this size is read at once; what is larger may take seconds.
+READ_AT_ONCE_BYTES_MAX = 4 * 1024
+READ_WAIT_SECONDS = 60.0
 ACTIONS_FRESH_SECONDS = 1.0
+
+_R = TypeVar("_R")
 
 
 @attrs.frozen
@@ -49,21 +59,28 @@ class Catalog:
         store: DefinitionStore,
         system_actions: Mapping[str, SystemAction],
         limits: DefinitionLimits = USUAL_LIMITS,
+        checker: ScriptChecker | None = None,
     ) -> None:
         self._store = store
         self._limits = limits
+        self._checker = checker
+        self._names: dict[str, None] = {}  # of workflows that there are, as far as this node has seen
         self._system_actions = system_actions
         self._graphs: OrderedDict[tuple[str, int], Graph] = OrderedDict()
-        self._names: dict[str, None] = {}  # of workflows that there are, as far as this node has seen
+        self._sizes: dict[tuple[str, int], int] = {}
+        self._compiled_bytes = 0
         self._actions: dict[str, ActionDefinition] = {}
         self._action_sources: dict[str, bytes] = {}
         self._actions_until = float("-inf")
         self._actions_lock = trio.Lock()
+        self._reading = trio.Semaphore(1)
         self._newest: Together[str, int | None] = Together(self._ask_newest)
 
     def forget(self) -> None:
         """Read each definition anew: the store is not what it was."""
         self._graphs.clear()
+        self._sizes.clear()
+        self._compiled_bytes = 0
         self._actions_until = float("-inf")
 
     # Workflows.
@@ -71,7 +88,8 @@ class Catalog:
     async def save_workflow(self, source: bytes) -> SavedWorkflow:
         """Keep a definition, in a new version if its content differs from the newest one's.
 
-        Content is compared without regard to the order of keys. Raises InvalidInput with all problems, LimitReached.
+        Content is compared without regard to the order of keys. Raises InvalidInput with all problems, LimitReached,
+        Overloaded when its scripts can't be parsed now.
         """
         validated = await self._validate(source)
         workflow = validated.workflow
@@ -95,11 +113,11 @@ class Catalog:
         stored = await self._store.workflow(name, version)
         if stored is None:
             raise NotFound(_no_workflow(name, version) if version else await self._unknown(name))
-        return self._compile(stored).workflow
+        return (await self._compile(stored)).workflow
 
     async def workflows(self) -> list[Workflow]:
         """The newest version of each workflow, by name."""
-        return [self._compile(stored).workflow for stored in await self._store.workflows()]
+        return [(await self._compile(stored)).workflow for stored in await self._store.workflows()]
 
     async def delete_workflow(self, name: str) -> None:
         """No flow can start on it any more; those that run go on. Raises NotFound."""
@@ -155,7 +173,7 @@ class Catalog:
             stored = await self._store.workflow(name, version)
             if stored is None:
                 raise NotFound(_no_workflow(name, version))
-            return self._compile(stored)
+            return await self._compile(stored)
         self._graphs.move_to_end(key)
         return graph
 
@@ -174,19 +192,48 @@ class Catalog:
         return self._graphs.get((name, version))
 
     async def _validate(self, source: bytes) -> Validated:
-        return parse_workflow(source, self._system_actions, await self.definitions())
+        validated = await self._read(source, await self.definitions())
+        if validated.workflow is None or self._checker is None:
+            return validated
+        errors, warnings = await check_scripts(
+            validated.workflow.source, source.decode(), self._system_actions, self._checker
+        )
+        workflow = None if errors else validated.workflow
+        return Validated(workflow, tuple(errors), (*validated.warnings, *warnings))
 
-    def _compile(self, stored: StoredWorkflow) -> Graph:
+    async def _read(self, source: bytes, known_actions: Collection[str] | None) -> Validated:
+        return await self._do(len(source), lambda: parse_workflow(source, self._system_actions, known_actions))
+
+    async def _do(self, size_bytes: int, read: Callable[[], _R]) -> _R:
+        """Read a definition: a large one in a thread, so that others have their turn, and one after the other."""
+        if size_bytes <= READ_AT_ONCE_BYTES_MAX:
+            return read()
+        with trio.move_on_after(READ_WAIT_SECONDS):
+            async with self._reading:
+                return await trio.to_thread.run_sync(read)
+        raise Overloaded(f"large definitions wait to be read for more than {READ_WAIT_SECONDS:g} s")
+
+    async def _compile(self, stored: StoredWorkflow) -> Graph:
         key = (stored.name, stored.version)
         graph = self._graphs.get(key)
         if graph is None:
-            workflow = parse_workflow(stored.source, self._system_actions, None).workflow
-            assert workflow is not None, f"a stored definition is not sound: {key}"
-            self._remember(stored.name)
-            graph = self._graphs[key] = Graph.of(attrs.evolve(workflow, version=stored.version))
-            if len(self._graphs) > COMPILED_MAX:
-                self._graphs.popitem(last=False)
+            graph = await self._do(len(stored.source), lambda: self._compiled_from(stored))
+            if key not in self._graphs:  # nobody else was faster
+                self._graphs[key] = graph
+                self._sizes[key] = len(stored.source)
+                self._compiled_bytes += len(stored.source)
+            while len(self._graphs) > 1 and (
+                len(self._graphs) > COMPILED_MAX or self._compiled_bytes > COMPILED_BYTES_MAX
+            ):
+                oldest, _ = self._graphs.popitem(last=False)
+                self._compiled_bytes -= self._sizes.pop(oldest)
         return graph
+
+    def _compiled_from(self, stored: StoredWorkflow) -> Graph:
+        workflow = parse_workflow(stored.source, self._system_actions, None).workflow
+        assert workflow is not None, f"a stored definition is not sound: {stored.name}, version {stored.version}"
+        self._remember(stored.name)
+        return Graph.of(attrs.evolve(workflow, version=stored.version))
 
     # User actions.
 

@@ -27,6 +27,7 @@ from orchy.flow.definition import JSON
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
 from orchy.store.base import LeaseStore
+from orchy.unforeseen import Where, note, survive
 
 DEBOUNCE_SECONDS = 1.0
 #: How often this node asks itself whether it is ready, when no member changes.
@@ -249,8 +250,9 @@ class Cluster:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._adopt)
             while True:
-                self._membership.say_ready(self._keeper.in_touch and not self._draining)
-                self._apply()
+                with survive(Where.MEMBERS, "who owns which partition"):
+                    self._membership.say_ready(self._keeper.in_touch and not self._draining)
+                    self._apply()
                 with trio.move_on_after(LOOK_SECONDS):
                     await self._membership.changed()
                     await self._settle()
@@ -323,10 +325,11 @@ class Cluster:
                 continue
             try:
                 owners = await self._store.owners(range(self._partitions))
+                self._consider({owner.partition: owner.node for owner in owners if owner.remaining_ms > 0})
             except StoreError as error:
                 log.debug("can't see who holds the partitions: %s", error)
-                continue
-            self._consider({owner.partition: owner.node for owner in owners if owner.remaining_ms > 0})
+            except Exception as error:
+                note(Where.ADOPTION, "partitions that nobody serves", error)
 
     def _consider(self, held: Mapping[int, str]) -> None:
         now = trio.current_time()

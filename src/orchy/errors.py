@@ -87,6 +87,10 @@ class Overloaded(OrchyError):
     """This node has too much to do. Nothing was changed, so the same call may be made again."""
 
 
+class FlowFault(OrchyError):
+    """An error in Orchy itself that one flow met: its text says which. Nothing was changed."""
+
+
 class StartupError(OrchyError):
     """The server can't start: says what, where and what to do, in one line. Exit code 1."""
 

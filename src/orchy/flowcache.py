@@ -14,11 +14,17 @@ from msgspec import Struct
 
 from orchy.flow.execution import Flow
 from orchy.store.base import REMEMBERED_MS
+from orchy.store.quarantine import Quarantine
 
 FLOWS_MAX = 10_000
 #: A flow that was seen longer ago is loaded again: it may have been removed, and its id be used again.
 FRESH_SECONDS = REMEMBERED_MS / 1000 / 2
 FLOWS_BYTES_MAX = 64 * 2**20
+#: In memory a value takes many times its JSON text: a flow of more than so many bytes counts so many times, and one
+#: that would take more than this part of the cache is not kept.
+LARGE_BYTES = 64 * 1024
+LARGE_TIMES = 16
+PART_MAX = 0.25
 
 
 class CachedFlow(Struct, frozen=True):
@@ -29,6 +35,7 @@ class CachedFlow(Struct, frozen=True):
     created_ms: int
     ended_ms: int | None
     size_bytes: int
+    quarantine: Quarantine | None = None  # as it was when the flow was loaded
 
 
 class FlowCache:
@@ -58,9 +65,11 @@ class FlowCache:
     def put(self, cached: CachedFlow) -> None:
         """Keep a flow, instead of what was kept of it before."""
         self.drop(cached.flow.id)
+        if _weight(cached) > self._bytes_max * PART_MAX and cached.size_bytes > LARGE_BYTES:
+            return
         self._flows[cached.flow.id] = cached
         self._seen_at[cached.flow.id] = trio.current_time()
-        self._bytes += cached.size_bytes
+        self._bytes += _weight(cached)
         while self._bytes > self._bytes_max or len(self._flows) > self._flows_max:
             self.drop(next(iter(self._flows)))
 
@@ -74,5 +83,9 @@ class FlowCache:
         """Forget a flow; it may not be here."""
         cached = self._flows.pop(flow_id, None)
         if cached is not None:
-            self._bytes -= cached.size_bytes
+            self._bytes -= _weight(cached)
             del self._seen_at[flow_id]
+
+
+def _weight(cached: CachedFlow) -> int:
+    return cached.size_bytes * (LARGE_TIMES if cached.size_bytes > LARGE_BYTES else 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
@@ -95,6 +95,18 @@ class Metrics:
         class Kept(Collector):
             def collect(self) -> list[CounterMetricFamily]:
                 return [CounterMetricFamily(name, help, value=read())]
+
+        self._registry.register(Kept())
+
+    def counters(self, name: str, help: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Show counts that are kept elsewhere, one for each value of a label."""
+
+        class Kept(Collector):
+            def collect(self) -> list[CounterMetricFamily]:
+                family = CounterMetricFamily(name, help, labels=[label])
+                for value, count in read().items():
+                    family.add_metric([value], count)
+                return [family]
 
         self._registry.register(Kept())
 

@@ -5,7 +5,9 @@ leave in one commit (`Mailbox`). Between nodes the store decides who was first; 
 again and steps again. So does one whose commit got no answer: the machine knows what has counted already.
 
 Scripts run between two steps and before the commit, so that a chain of quick system actions costs one commit; after
-EVALUATIONS_PER_COMMIT of them the flow is committed and goes on by a timer.
+EVALUATIONS_PER_COMMIT of them the flow is committed and goes on by a timer (see `stepping`).
+
+An exception that nobody foresaw is the affair of the one flow, start or commit that met it (see `quarantine`).
 
 Why it is fast: events of many flows (`post_all`) are stepped one after the other without a task for each, and their
 commits leave in one write; flows that are not at hand, or that somebody else moves just now, go the long way. What a
@@ -18,10 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
+from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.catalog import Catalog
 from orchy.commits import Commits, Prepared, step_letter
 from orchy.errors import (
+    FlowFault,
     NotFound,
     OrchyError,
     OutcomeUnknown,
@@ -30,25 +33,26 @@ from orchy.errors import (
     TimerMoved,
     VersionConflict,
 )
+from orchy.flow.budget import SMALL_WORK_MAX
 from orchy.flow.draft import Rules
-from orchy.flow.events import Evaluated, EvaluationFailed, Started
-from orchy.flow.expressions import FlowContext
+from orchy.flow.events import Started
 from orchy.flow.limits import USUAL, Limits
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.flowcache import CachedFlow, FlowCache
 from orchy.mailbox import Letter, Mailbox, Mailboxes
 from orchy.ports import Observer, Takers, Wakeups
+from orchy.quarantine import Failures
 from orchy.queries import load_flow
 from orchy.starting import Begun, NewFlow, same_start
+from orchy.stepping import Stepper
 from orchy.store.base import Committed, FlowStore
 from orchy.tasks import gather
 from orchy.transition import EncodeAction, Moved
+from orchy.unforeseen import Where, note
 
 #: How often a commit is tried again after somebody else was first, or after its answer was lost.
 TRIES_MAX = 10
-#: The most scripts that run before one commit.
-EVALUATIONS_PER_COMMIT = 20
 #: How many flows are stepped in one go. More gain little, and all else that the node does waits for its turn.
 FLOWS_AT_ONCE = 32
 #: How many such groups are under way: one is stepped while the store has the other one.
@@ -78,13 +82,14 @@ class Mover:
         self._store = store
         self._catalog = catalog
         self._system_actions = system_actions
-        self._engine = engine
         self._partition_of = partition_of
         self._observer = observer
         self._default_timeout_seconds = default_timeout_seconds
         self._batch_size = batch_size
         self._cache = FlowCache()
         self._mailboxes = Mailboxes()
+        self._stepper = Stepper(engine)
+        self._failures = Failures(store, partition_of)
         self._limits = limits
         self._commits = Commits(
             store=store,
@@ -105,14 +110,22 @@ class Mover:
         Raises WrongState if that one is another flow (see `same_start`), and what the store raises. After a try whose
         answer was lost, a flow that is found counts as made by it.
         """
+        try:
+            return await self._start(new)
+        except OrchyError:
+            raise
+        except Exception as error:
+            note(Where.START, f"flow {new.flow.id} of {new.flow.workflow}", error)
+            raise FlowFault(f"an error in Orchy ({error!r}); the server's log has more") from error
+
+    async def _start(self, new: NewFlow) -> Begun:
         flow, unsure = new.flow, isinstance(new.first_try, OutcomeUnknown)
         if isinstance(new.first_try, VersionConflict):
             return await self._started_before(new, unsure)
         rules = await self._rules()
         for _ in range(TRIES_MAX):
-            moved = Moved(new.graph, flow, rules)
-            moved.take(Started())
-            await self._evaluate(moved)
+            moved, _ = await self._stepper.step(new.graph, flow, rules, lambda moved: moved.take(Started()))
+            await self._stepper.evaluate(moved)
             prepared = self._commits.prepare(moved, expected_version=0)
             assert prepared is not None
             try:
@@ -155,13 +168,10 @@ class Mover:
         outcomes: list[Begun | OrchyError | NewFlow] = list(flows)
         prepared: dict[int, Prepared] = {}
         for index, new in enumerate(flows):
-            moved = Moved(new.graph, new.flow, rules)
-            moved.take(Started())
-            if not moved.has_scripts:
-                one = self._commits.prepare(moved, expected_version=0)
-                assert one is not None
+            one = self._prepare_start(new, rules)
+            if one is not None:
                 prepared[index] = one
-        for index, outcome in zip(prepared, await self._commits.make_all(list(prepared.values())), strict=True):
+        for index, outcome in zip(prepared, await self._make_all(list(prepared.values())), strict=True):
             if isinstance(outcome, Committed):
                 outcomes[index] = self._started(prepared[index], outcome)
             elif isinstance(outcome, VersionConflict | OutcomeUnknown):
@@ -169,6 +179,17 @@ class Mover:
             else:
                 outcomes[index] = outcome
         return outcomes
+
+    def _prepare_start(self, new: NewFlow, rules: Rules) -> Prepared | None:
+        """The first commit of a flow; None: it has to go the long way."""
+        try:
+            moved = Moved(new.graph, new.flow, rules, SMALL_WORK_MAX)
+            moved.take(Started())
+            if moved.has_scripts or moved.meter.exhausted:
+                return None
+            return self._commits.prepare(moved, expected_version=0)
+        except Exception:  # it is met again there, where it is nobody else's
+            return None
 
     # Events.
 
@@ -240,11 +261,14 @@ class Mover:
         graph = self._catalog.compiled(cached.flow.workflow, cached.flow.workflow_version)
         if graph is None:
             return None
-        moved = Moved(graph, cached.flow, rules)
-        answers = [step_letter(moved, letter) for letter in letters]
-        if moved.has_scripts or not moved.changed:
+        try:
+            moved = Moved(graph, cached.flow, rules, SMALL_WORK_MAX)
+            answers = [step_letter(moved, letter) for letter in letters]
+            if moved.has_scripts or moved.meter.exhausted or not moved.changed:
+                return None
+            return self._commits.prepare(moved, cached.version, cached, letters, answers, exact=False)
+        except Exception:  # it is met again on the long way, where it is nobody else's
             return None
-        return self._commits.prepare(moved, cached.version, cached, letters, answers, exact=False)
 
     async def _commit_prepared(self, prepared: Sequence[Prepared]) -> list[str]:
         """Commit flows together and answer their letters; the ids of those that must go the long way."""
@@ -254,7 +278,7 @@ class Mover:
             mailbox.lock.acquire_nowait()  # nobody had it: there was no mailbox
             self._cache.drop(one.commit.flow_id)
         try:
-            for one, outcome in zip(prepared, await self._commits.make_all(prepared), strict=True):
+            for one, outcome in zip(prepared, await self._make_all(prepared), strict=True):
                 if isinstance(outcome, VersionConflict | OutcomeUnknown):
                     left.append(one.commit.flow_id)
                     if isinstance(outcome, OutcomeUnknown):
@@ -273,7 +297,7 @@ class Mover:
         """Answer the letters that wait, at most a batch, with one commit."""
         letters = [mailbox.letters.popleft() for _ in range(min(len(mailbox.letters), self._batch_size))]
         try:
-            await self._move(flow_id, letters)
+            await self._move_guarded(flow_id, letters)
         except OrchyError as error:
             for letter in letters:
                 letter.answer = letter.answer or error.with_traceback(None)
@@ -283,6 +307,21 @@ class Mover:
                 letter for letter in reversed(letters) if letter.answer is None and not letter.withdrawn
             )
 
+    async def _move_guarded(self, flow_id: str, letters: Sequence[Letter]) -> None:
+        """Move a flow; an exception that nobody foresaw is that flow's affair, and if it can be, that letter's."""
+        try:
+            await self._move(flow_id, letters)
+        except OrchyError:
+            raise
+        except Exception as error:
+            if len(letters) == 1:
+                raise await self._failures.failed(flow_id, error) from error
+            for letter in letters:
+                try:
+                    await self._move_guarded(flow_id, [letter])
+                except OrchyError as fault:
+                    letter.answer = fault.with_traceback(None)
+
     async def _move(self, flow_id: str, letters: Sequence[Letter]) -> None:
         rules = await self._rules()
         overtaken: frozenset[str] = frozenset()  # timers that somebody has moved since they were due
@@ -290,9 +329,8 @@ class Mover:
             seen = self._cache.get(flow_id)
             cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph_of_flow(cached.flow.workflow, cached.flow.workflow_version)
-            moved = Moved(graph, cached.flow, rules)
-            answers: Sequence[Verdict | OrchyError] = [step_letter(moved, letter, overtaken) for letter in letters]
-            await self._evaluate(moved)
+            moved, answers = await self._stepper.step(graph, cached.flow, rules, _stepping(letters, overtaken))
+            await self._stepper.evaluate(moved)
             if moved.changed:
                 prepared = self._commits.prepare(moved, cached.version, cached, letters, answers, exact=seen is None)
                 self._cache.drop(flow_id)  # unless the commit is answered, nobody knows what the flow is
@@ -319,19 +357,6 @@ class Mover:
             return
         raise StoreUnavailable(f"flow {flow_id} could not be moved: others were first, {TRIES_MAX} times")
 
-    async def _evaluate(self, moved: Moved) -> None:
-        """Run the scripts that the flow has come to, and those that they lead to, up to a limit."""
-        for _ in range(EVALUATIONS_PER_COMMIT):
-            script = moved.next_script()
-            if script is None:
-                return
-            context = FlowContext(moved.flow.input, moved.flow.finished).as_json()
-            answer = await self._engine.evaluate(script.expression, context, moved.flow.workflow)
-            if isinstance(answer, Evaluation):
-                moved.take(Evaluated(script.action_id, script.attempt, answer.output))
-            else:
-                moved.take(EvaluationFailed(script.action_id, script.attempt, answer.message))
-
     async def _rules(self) -> Rules:
         definitions = await self._catalog.definitions()
         return Rules(self._system_actions, definitions, self._default_timeout_seconds, self._limits)
@@ -343,6 +368,14 @@ class Mover:
         if isinstance(outcome, StoreError):
             raise outcome
         return outcome
+
+    async def _make_all(self, prepared: Sequence[Prepared]) -> list[Committed | StoreError]:
+        """Make commits that have nothing to do with each other, so that no exception of one is another's."""
+        try:
+            return await self._commits.make_all(prepared)
+        except Exception as error:
+            note(Where.COMMIT, ", ".join(one.commit.flow_id for one in prepared), error)
+            return [OutcomeUnknown(f"an error in Orchy: {error!r}")] * len(prepared)
 
     def _after(self, prepared: Prepared, committed: Committed) -> CachedFlow:
         """What a commit brings about on this node."""
@@ -359,6 +392,12 @@ class Mover:
         """A flow as this node saw it last, if it did (or `seen` is False), or as the store has it. Raises NotFound."""
         cached = self._cache.get(flow_id) if seen else None
         return cached or await load_flow(self._store, self._partition_of(flow_id), flow_id)
+
+
+def _stepping(
+    letters: Sequence[Letter], overtaken: frozenset[str]
+) -> Callable[[Moved], Sequence[Verdict | OrchyError]]:
+    return lambda moved: [step_letter(moved, letter, overtaken) for letter in letters]
 
 
 def _note_unsure(letters: Sequence[Letter], answers: Sequence[Verdict | OrchyError]) -> None:

@@ -10,33 +10,30 @@ says goodbye, the name is given up, the store is closed.
 from __future__ import annotations
 
 import logging
-import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import NoReturn
 
 import attrs
 import trio
 
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.actions.javascript.pool import open_pool
-from orchy.actions.javascript.port import JavaScriptEngine
+from orchy.actions.javascript.pool import Pool, open_pool
 from orchy.attempts import AttemptLeases
 from orchy.catalog import Catalog
 from orchy.cluster import Cluster
 from orchy.config import Config, HostPort
 from orchy.dispatch import Dispatcher
-from orchy.errors import ConfigurationError, StartupError, StoreError
 from orchy.flow.limits import Limits
-from orchy.joining import learn_store, name_store
+from orchy.joining import name_store
 from orchy.lost import LostAttempts
-from orchy.membership import GossipMembership, Profile, cluster_label, gossip_counts
+from orchy.membership import GossipMembership, Profile, gossip_counts
 from orchy.metrics import Metrics
 from orchy.offers import Offers
 from orchy.openfiles import raise_limit, share_of_door
+from orchy.opening import Opened, door_of, keep_settings, label_of, open_store
 from orchy.orchestrator import Orchestrator
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
@@ -51,13 +48,8 @@ from orchy.rpc.server import CONNECTIONS_MAX, RpcServer, open_listeners
 from orchy.rpc.servicer import ActionService, HealthService
 from orchy.rpc.sessions import WorkSessions
 from orchy.rpc.tls import server_context
-from orchy.store.base import NamespaceSettings
 from orchy.store.limits import DefinitionLimits
-from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
-from orchy.store.redis.checks import check_rights, check_servers
-from orchy.store.redis.embedded import open_embedded_redis
-from orchy.store.redis.place import place_of
-from orchy.store.redis.settings import UnixAddress
+from orchy.store.redis import Redis, RedisStore
 from orchy.swim.core import Door
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
@@ -65,12 +57,8 @@ from orchy.swim.messages import Address as SwimAddress
 from orchy.swim.parameters import PROFILES
 from orchy.swim.udp import Driver, Sockets, boottime, open_sockets, resolve
 from orchy.tasks import open_service_nursery
+from orchy.unforeseen import counts
 
-#: Raised with each change of what the store holds that an older version can't read.
-FORMAT_VERSION = 1
-IDENTITY_BYTES = 8
-#: How often the settings are looked after.
-SETTINGS_SECONDS = 10.0
 #: How long the first leases may take; without them the node starts too, and takes them when it can.
 FIRST_LEASES_SECONDS = 3.0
 
@@ -99,7 +87,7 @@ async def run_node(
         rpc_tls = server_context(config.grpc_tls_cert, config.grpc_tls_key)
     async with (
         _open_sockets(config) as (sockets, gossip_address),
-        _open_store(config) as opened,
+        open_store(config) as opened,
         _open_engine(config) as engine,
     ):
         host = config.bind_addr.host
@@ -123,7 +111,7 @@ async def run_node(
                     loops.start_soon(node.timers.run)
                     loops.start_soon(node.offers.run)
                     loops.start_soon(run_retention, opened.store, node.holdings)
-                    loops.start_soon(_keep_settings, node, opened, config)
+                    loops.start_soon(keep_settings, node.keeper, node.orchestrator.forget, opened, config)
                     with trio.move_on_after(FIRST_LEASES_SECONDS):
                         await loops.start(node.keeper.run)
                     async with open_service_nursery() as doors:
@@ -165,7 +153,7 @@ def _wire(
     config: Config,
     store: RedisStore,
     redis: Redis,
-    engine: JavaScriptEngine,
+    engine: Pool,
     membership: GossipMembership,
     driver: Driver,
     rpc_tls: ssl.SSLContext | None,
@@ -191,7 +179,7 @@ def _wire(
         versions_max=config.workflow_version_limit,
         actions_max=config.action_limit,
     )
-    catalog = Catalog(store, SYSTEM_ACTIONS, definition_limits)
+    catalog = Catalog(store, SYSTEM_ACTIONS, definition_limits, engine)
     place = partial(partition_of, partitions=config.partitions)
     orchestrator = Orchestrator(
         store=store,
@@ -258,6 +246,9 @@ def _wire(
     for name, help, read in gossip_counts(driver):
         metrics.counter(name, help, read)
     metrics.counter("orchy_wakeups_dropped", "Wake-ups that were none", lambda: cluster.wakeups_dropped)
+    metrics.counters(
+        "orchy_unexpected_errors", "Errors that nobody foresaw, by whose border they stopped at", "where", counts
+    )
     metrics.counter("orchy_redis_commands", "Commands sent to Redis", lambda: redis.commands_total)
     metrics.counter("orchy_store_losses", "How often the store had lost what it had", lambda: keeper.losses)
     metrics.counter("orchy_store_clock_jumps", "Jumps of the store's clock", lambda: timers.clock_watch.jumps)
@@ -285,10 +276,10 @@ async def _open_sockets(config: Config) -> AsyncIterator[tuple[Sockets, SwimAddr
 
 @asynccontextmanager
 async def _open_gossip(
-    config: Config, sockets: Sockets, address: SwimAddress, registry: Registry, profile: Profile, opened: _Opened
+    config: Config, sockets: Sockets, address: SwimAddress, registry: Registry, profile: Profile, opened: Opened
 ) -> AsyncIterator[tuple[GossipMembership, Driver]]:
     """This node as a member, or on its way to be one. Raises StartupError, also later: see GossipMembership.fail."""
-    label = _label(config, opened.identity)
+    label = label_of(config, opened.identity)
     membership = GossipMembership(config.node_name, label, registry, profile)
     machine = Swim(
         name=config.node_name,
@@ -300,7 +291,7 @@ async def _open_gossip(
         epoch=time.time() - boottime(),
         vouched=membership.vouched,
         yields=False,  # the name is this node's: the store says so
-        door=Door(_door(config), name_store(opened.addresses)),
+        door=Door(door_of(config), name_store(opened.addresses)),
     )
     driver = Driver(machine, sockets, membership.on_event)
     membership.attach(driver)
@@ -313,117 +304,5 @@ async def _open_gossip(
         nursery.cancel_scope.cancel()
 
 
-def _label(config: Config, identity: str) -> str:
-    return cluster_label(config.namespace, config.partitions, FORMAT_VERSION, identity)
-
-
-def _door(config: Config) -> Envelope:
-    """What those seal with who have no store yet."""
-    return Envelope(_label(config, ""), config.gossip_key)
-
-
-@attrs.frozen
-class _Opened:
-    """A store that was opened, checked, and is for this node. `place`: of its data, if that is known."""
-
-    redis: Redis
-    store: RedisStore
-    addresses: tuple[Address, ...]
-    place: str
-    identity: str
-
-
-@asynccontextmanager
-async def _open_store(config: Config) -> AsyncIterator[_Opened]:
-    """The store that the configuration asks for, or that the cluster has, checked. Raises StartupError."""
-    async with _open_addresses(config) as (addresses, place):
-        settings = RedisSettings(
-            addresses,
-            username=config.redis_username,
-            password=config.redis_password,
-            tls=ssl.create_default_context() if config.redis_tls else None,
-        )
-        started = False
-        try:
-            async with open_redis(settings) as redis:
-                report = await check_servers(redis)
-                await check_rights(redis, config.namespace, config.partitions)
-                log.info("store: %s; %s", report.server, "; ".join(report.promises))
-                store = RedisStore(redis, config.namespace)
-                identity = await _agree_on_settings(store, config, place)
-                started = True
-                yield _Opened(redis, store, addresses, place, identity)
-        except StoreError as error:
-            if started:
-                raise
-            raise StartupError(f"{error}; check --redis-addr and that the server runs") from None
-
-
-@asynccontextmanager
-async def _open_addresses(config: Config) -> AsyncIterator[tuple[tuple[Address, ...], str]]:
-    """Where the store is, and the place of its data if that is known."""
-    if config.redis_addr:
-        yield tuple(TcpAddress(address.host, address.port) for address in config.redis_addr), ""
-        return
-    mine = config.advertise_addr or config.bind_addr
-    has_password = config.redis_password is not None
-    learned = await learn_store(_door(config), config.cluster_address, mine, has_password)
-    if learned is not None:
-        if (config.data_dir / "appendonlydir").exists() and not isinstance(learned[0], UnixAddress):
-            log.warning("the store in the data directory %s is not used: the cluster has another", config.data_dir)
-        yield learned, ""
-    else:
-        async with open_embedded_redis(config.data_dir) as address:
-            yield (address,), place_of(config.data_dir)
-
-
-def _open_engine(config: Config) -> AbstractAsyncContextManager[JavaScriptEngine]:
+def _open_engine(config: Config) -> AbstractAsyncContextManager[Pool]:
     return open_pool(config.javascript_engine, config.javascript_workers, config.javascript_time_limit_seconds)
-
-
-async def _agree_on_settings(store: RedisStore, config: Config, place: str) -> str:
-    """The namespace must have been made for what this node is; answers its identity. Raises ConfigurationError."""
-    wanted = NamespaceSettings(config.partitions, FORMAT_VERSION, secrets.token_hex(IDENTITY_BYTES))
-    settings = await store.settings(wanted, place)
-    if settings.renewed:
-        log.warning(
-            "the data directory %s was copied or moved: its namespace %r has a new identity, and is not of the cluster"
-            " that it was copied from",
-            config.data_dir,
-            config.namespace,
-        )
-    if settings.partitions != config.partitions:
-        raise ConfigurationError(
-            f"the namespace {config.namespace!r} has {settings.partitions} partitions, this node was told"
-            f" {config.partitions}: give --partitions {settings.partitions}, or another --namespace"
-        )
-    if settings.format_version != FORMAT_VERSION:
-        raise StartupError(
-            f"the namespace {config.namespace!r} is kept in format {settings.format_version}, this version of Orchy"
-            f" reads {FORMAT_VERSION}: use the version that wrote it, or another --namespace"
-        )
-    return settings.identity
-
-
-async def _keep_settings(node: _Node, opened: _Opened, config: Config) -> NoReturn:
-    """Write the settings again where the store has lost them, so that other nodes still find the cluster's identity.
-
-    Whenever the store turns out to have lost what it had, what was read before is forgotten.
-    """
-    settings = NamespaceSettings(config.partitions, FORMAT_VERSION, opened.identity)
-    said, losses = False, 0
-    while True:
-        with trio.move_on_after(SETTINGS_SECONDS):
-            if node.keeper.losses == losses:
-                await node.keeper.went_back()
-        if node.keeper.losses > losses:
-            losses = node.keeper.losses
-            node.orchestrator.forget()
-        try:
-            found = await opened.store.settings(settings, opened.place)
-        except StoreError as error:
-            log.debug("can't look after the settings: %s", error)
-            continue
-        if not said and (found.partitions, found.identity) != (settings.partitions, settings.identity):
-            said = True
-            log.error("the store was replaced by another one: its settings are not those that this node started with")

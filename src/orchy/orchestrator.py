@@ -14,7 +14,9 @@ from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.catalog import Catalog
 from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, Problem, StoreUnavailable, WrongState
 from orchy.eventnames import warning_of
+from orchy.flow import codec
 from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS, JSON
+from orchy.flow.effects import Record, RecordType
 from orchy.flow.events import (
     Cancel,
     Completed,
@@ -94,6 +96,7 @@ class Orchestrator:
         self._new_uuid = new_uuid
         self._pushes: Together[Result, Letter] = Together(self._push_at_once)
         self._starts: Together[Wanted, Begun | NewFlow] = Together(self._start_together)
+        self._wakeups = wakeups
         self._mover = Mover(
             store=store,
             catalog=catalog,
@@ -298,6 +301,20 @@ class Orchestrator:
     async def cancel(self, name: str, flow_id: str) -> FlowView:
         """End a flow now. Cancelling twice is as good as once. Raises NotFound, WrongState (it ended otherwise)."""
         return await self._command(name, flow_id, Cancel(), "cancelled")
+
+    async def release(self, flow_id: str, reason: str) -> None:
+        """End a flow's quarantine: the timers that were set aside are due now.
+
+        Raises NotFound, WrongState (it is in none), and what the store raises.
+        """
+        partition = self._partition_of(flow_id)
+        entry = codec.encode_record(Record(RecordType.RELEASED, detail=reason))
+        released = await self._store.release_flow(partition, flow_id, entry)
+        if released is None:
+            raise NotFound(f"there is no flow {flow_id}")
+        if not released:
+            raise WrongState(f"flow {flow_id} is not in quarantine")
+        self._wakeups.timer_set(partition, 0)
 
     async def fire(self, due: DueTimer, worker: str = "") -> None:
         """Handle a timer that is due. If it can't be (an error is raised), the store brings it back.

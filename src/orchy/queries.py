@@ -18,6 +18,7 @@ from orchy.flow.execution import Phase, State
 from orchy.flow.expressions import FlowContext
 from orchy.flowcache import CachedFlow
 from orchy.store.base import HISTORY_ENTRIES_MAX, FlowStore, ListedFlow, Listing
+from orchy.store.quarantine import Quarantine
 from orchy.tasks import gather
 from orchy.transition import to_listing
 
@@ -44,6 +45,7 @@ class FlowView:
     error: str | None
     created_ms: int
     ended_ms: int | None
+    quarantine: Quarantine | None = None
 
 
 @attrs.frozen
@@ -83,6 +85,7 @@ def view_of(cached: CachedFlow) -> FlowView:
         error=flow.error,
         created_ms=cached.created_ms,
         ended_ms=cached.ended_ms,
+        quarantine=cached.quarantine,
     )
 
 
@@ -128,8 +131,10 @@ class Queries:
             )
         return lines
 
-    async def flows(self, name: str | None, state: State | None, limit: int, cursor: str | None) -> Page:
-        """A page of flows, newest first, of one workflow or state where one is given.
+    async def flows(
+        self, name: str | None, state: State | None, limit: int, cursor: str | None, quarantined: bool = False
+    ) -> Page:
+        """A page of flows, newest first, of one workflow or state where one is given, or of those in quarantine.
 
         `limit` is at most PAGE_MAX. Raises InvalidInput for a cursor that no page gave out.
         """
@@ -138,11 +143,11 @@ class Queries:
         listings = list(Listing) if state is None else [to_listing(state)]
         found: list[FlowView] = []
         for _ in range(READS_PER_PAGE_MAX):
-            listed = await self._listed(listings, name, limit, before)
+            listed = await self._listed(listings, name, limit, before, quarantined)
             for item in listed:
                 view = _listed_view(item)
                 before = (view.created_ms, view.id)
-                if state is None or view.state is state:
+                if state in (None, view.state) and name in (None, view.name):
                     found.append(view)
                     if len(found) == limit:
                         return Page(tuple(found), _encode_cursor(*before))
@@ -152,14 +157,19 @@ class Queries:
         return Page(tuple(found), _encode_cursor(*before))
 
     async def _listed(
-        self, listings: Sequence[Listing], name: str | None, limit: int, before: tuple[int, str] | None
+        self,
+        listings: Sequence[Listing],
+        name: str | None,
+        limit: int,
+        before: tuple[int, str] | None,
+        quarantined: bool,
     ) -> list[ListedFlow]:
         """The newest `limit` over all partitions."""
         limiter = trio.CapacityLimiter(PARTITIONS_AT_ONCE)
 
         async def ask(partition: int) -> list[ListedFlow]:
             async with limiter:
-                return await self._store.list_flows(partition, listings, name, limit, before)
+                return await self._store.list_flows(partition, listings, name, limit, before, quarantined)
 
         pages = await gather(ask, range(self._partitions))
         found = [item for page in pages for item in page]
@@ -174,7 +184,7 @@ async def load_flow(store: FlowStore, partition: int, flow_id: str) -> CachedFlo
         raise NotFound(f"there is no flow {flow_id}")
     flow = codec.decode_flow(flow_id, stored.fields)
     size_bytes = sum(map(len, stored.fields.values()))
-    return CachedFlow(flow, stored.version, stored.created_ms, stored.ended_ms, size_bytes)
+    return CachedFlow(flow, stored.version, stored.created_ms, stored.ended_ms, size_bytes, stored.quarantine)
 
 
 def _listed_view(item: ListedFlow) -> FlowView:
@@ -191,6 +201,7 @@ def _listed_view(item: ListedFlow) -> FlowView:
         error=meta.error,
         created_ms=item.created_ms,
         ended_ms=item.ended_ms,
+        quarantine=item.quarantine,
     )
 
 

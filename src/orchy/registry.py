@@ -21,6 +21,7 @@ import trio
 
 from orchy.errors import StartupError, StoreError
 from orchy.store.base import NodeStore, RegisteredNode
+from orchy.unforeseen import Where, note, survive
 
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
@@ -132,11 +133,15 @@ class Registry:
                     log.warning("can't say to the store that this node is there: %s", error)
                 silent = True
                 continue
+            except Exception as error:
+                note(Where.REGISTRY, f"the name {self._node}", error)
+                continue
             silent = False
             rival = self._rival(nodes)
             if rival is not None:  # it was taken while this process was stopped, or cut from the store
                 raise _taken(rival)
-            self._take_in(nodes)
+            with survive(Where.REGISTRY, "nodes that the store knows"):
+                self._take_in(nodes)
 
     async def _take_name(self) -> None:
         """A name that a dead process holds is free when its time is over; one that is held on, is not."""

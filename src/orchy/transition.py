@@ -9,6 +9,7 @@ from typing import Protocol, assert_never
 from orchy.errors import InvalidInput
 from orchy.flow import codec
 from orchy.flow import effects as fx
+from orchy.flow.budget import COMMIT_WORK_MAX, Meter
 from orchy.flow.definition import JSON
 from orchy.flow.draft import Changes, Rules
 from orchy.flow.effects import Effect, Evaluate
@@ -42,8 +43,9 @@ class EncodeAction(Protocol):
 class Moved:
     """A flow on its way through one or more steps to one commit."""
 
-    def __init__(self, graph: Graph, flow: Flow, rules: Rules) -> None:
+    def __init__(self, graph: Graph, flow: Flow, rules: Rules, work_max: int = COMMIT_WORK_MAX) -> None:
         self._graph = graph
+        self.meter = Meter(work_max)
         self._rules = rules
         self.before = flow
         self.flow = flow
@@ -54,7 +56,9 @@ class Moved:
 
     def take(self, event: Event) -> Verdict:
         """Step once more. Only the flow as it was before all steps is anybody else's."""
-        made: Step = step(self._graph, self.flow, event, self._rules, given_away=self.flow is not self.before)
+        made: Step = step(
+            self._graph, self.flow, event, self._rules, given_away=self.flow is not self.before, meter=self.meter
+        )
         if made.verdict is Verdict.STALE:
             return Verdict.STALE
         self.flow = made.flow

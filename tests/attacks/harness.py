@@ -28,7 +28,10 @@ MEMORY_LOOK_SECONDS = 0.05
 
 @attrs.frozen
 class Attack:
-    """`waits_seconds_max` and `memory_mb_max` bound what others wait, and by how much the node grows."""
+    """`waits_seconds_max` and `memory_mb_max` bound what others wait, and by how much the node grows.
+
+    `slow`: not for the test suite. `program`: what is run instead of `-m orchy`.
+    """
 
     name: str
     what: str
@@ -37,6 +40,8 @@ class Attack:
     flags: tuple[str, ...] = ()
     waits_seconds_max: float = 1.0
     memory_mb_max: float = 100.0
+    slow: bool = False
+    program: tuple[str, ...] = ("-m", "orchy")
 
     @property
     def bound(self) -> str:
@@ -90,13 +95,15 @@ def attack(
     flags: tuple[str, ...] = (),
     waits_seconds_max: float = 1.0,
     memory_mb_max: float = 100.0,
+    slow: bool = False,
+    program: tuple[str, ...] = ("-m", "orchy"),
 ) -> Callable[[Callable[[Target], str]], Callable[[Target], str]]:
     """Register a function as an attack; its name is the attack's."""
 
     def register(run: Callable[[Target], str]) -> Callable[[Target], str]:
         name = run.__name__.replace("_", "-")
         assert name not in ATTACKS, f"there are two attacks named {name}"
-        ATTACKS[name] = Attack(name, what, run, nodes, flags, waits_seconds_max, memory_mb_max)
+        ATTACKS[name] = Attack(name, what, run, nodes, flags, waits_seconds_max, memory_mb_max, slow, program)
         return run
 
     return register
@@ -144,7 +151,7 @@ def _running(one: Attack, folder: Path) -> Iterator[list[OrchyServer]]:
                 flags += ["--cluster-address", f"127.0.0.1:{nodes[0].gossip_port}"]
             else:
                 flags += ["--data-dir", str(folder / "data")]
-            nodes.append(OrchyServer(flags, folder / f"node-{number}.log"))
+            nodes.append(OrchyServer(flags, folder / f"node-{number}.log", program=one.program))
             nodes[-1].start()
         yield nodes
     finally:

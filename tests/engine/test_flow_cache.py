@@ -31,6 +31,16 @@ async def test_large_flows_take_the_room_of_many(autojump_clock, size_bytes):
     assert len(cache) == 100 // size_bytes
 
 
+async def test_a_large_flow_counts_as_what_it_takes_in_memory(autojump_clock):
+    cache = FlowCache(bytes_max=64 * 2**20)
+    for number in range(100):
+        cache.put(cached(number, size_bytes=512 * 1024))
+    assert len(cache) == 8
+    cache.put(cached(0, size_bytes=8 * 2**20))
+    assert cache.get("flow-0") is None
+    assert len(cache) == 8, "one that is too large makes no other one give way"
+
+
 async def test_what_was_seen_long_ago_is_loaded_again(autojump_clock):
     cache = FlowCache()
     cache.put(cached(1))

@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 
 from orchy.errors import InvalidInput
 from orchy.flow.definition import JSON
-from orchy.flow.jsonscan import JSON_DEPTH_MAX, Place, scan
-from orchy.flow.jsontext import line_and_column, locate, not_json, parse_json, pointer, read_json
+from orchy.flow.jsonscan import JSON_DEPTH_MAX, REPEATED_KEYS_MAX, Place, scan
+from orchy.flow.jsontext import (
+    Lines,
+    line_and_column,
+    locate,
+    not_json,
+    offset_in_string,
+    parse_json,
+    pointer,
+    read_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -197,3 +206,42 @@ def test_a_value_that_holds_itself_comes_to_an_end() -> None:
     value: list[JSON] = []
     value.append(value)
     assert [message for _, message in not_json(value)] == [f"lists and objects are nested deeper than {JSON_DEPTH_MAX}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "rest"),
+    [
+        ('"abc"', 0, "abc"),
+        ('"abc"', 2, "c"),
+        ('"abc"', 3, '"'),
+        ('"abc"', 9, '"'),
+        (r'"\n\"x"', 2, "x"),
+        (r'"\u00e9x"', 1, "x"),
+        (r'"\ud83d\ude00x"', 1, "x"),
+        ('"\U0001f600x"', 1, "x"),
+    ],
+)
+def test_a_character_of_a_string_has_a_place_in_the_text(text: str, index: int, rest: str) -> None:
+    assert text[offset_in_string(text, 0, index) :].startswith(rest)
+
+
+def test_a_long_text_is_read_as_a_short_one_is() -> None:
+    item = '{"a":[1,{"b":"x:{[\\\\"}],"c":{}}'
+    text = "[" + ",".join([item] * 5_000) + "]"
+    assert parse_json(text) == json.loads(text)
+    twice = text.replace('"c":{}}]', '"a":{}}]')
+    with pytest.raises(InvalidInput, match="'a' is there twice"):
+        parse_json(twice)
+    with pytest.raises(InvalidInput, match="nested deeper"):
+        parse_json(text[:-1] + "," + "[" * 101 + "]" * 101 + "]")
+
+
+def test_of_many_repeated_keys_the_first_ones_are_told() -> None:
+    _, problems = read_json("{" + ",".join(['"a":1'] * 5_000) + "}")
+    assert len(problems) == REPEATED_KEYS_MAX
+
+
+@given(st.text(alphabet="ab\n", max_size=30), st.integers(0, 40))
+def test_lines_are_those_of_the_text(text: str, offset: int) -> None:
+    offset = min(offset, len(text))
+    assert Lines(text).place(offset) == line_and_column(text, offset)

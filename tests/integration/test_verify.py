@@ -83,7 +83,37 @@ def test_a_namespace_that_a_cluster_made_is_in_order(made, copied):
     assert "0 findings" in done.stderr
 
 
+def quarantine(client, prefix, flow_id):
+    """As the store does it, with its timer due."""
+    client.hset(f"{prefix}f:{flow_id}", "u", b"1 KeyError: 'a bug'")
+    client.zadd(f"{prefix}u", {flow_id: float(client.hget(f"{prefix}f:{flow_id}", "c"))})
+    client.zrem(f"{prefix}t", f"d:3:1:{flow_id}")
+    client.sadd(f"{prefix}a:{flow_id}", f"d:3:1:{flow_id}")
+
+
+def test_a_flow_in_quarantine_is_in_order(copied):
+    client, beginning, verify = copied
+    quarantine(client, prefix_of(beginning, "long"), "long")
+    assert verify() == []
+
+
 BREAKS = {
+    "a quarantine that no index has": (
+        "long",
+        lambda r, p: r.hset(f"{p}f:long", "u", b"1 x"),
+        "it is in quarantine, and the index u says otherwise",
+    ),
+    "an index of a quarantine that is none": (
+        "long",
+        lambda r, p: r.zadd(f"{p}u", {"long": 1}),
+        "it is not in quarantine, and the index u says otherwise",
+    ),
+    "a quarantine of nobody": ("nobody", lambda r, p: r.zadd(f"{p}u", {"nobody": 1}), "there is no such flow"),
+    "timers set aside of nobody": (
+        "nobody",
+        lambda r, p: r.sadd(f"{p}a:nobody", "d:1:1:nobody"),
+        "there is no such flow, but timers set aside of it",
+    ),
     "a queue entry is gone": (
         "long",
         lambda r, p: r.delete(f"{p}q:nobody-does-it"),

@@ -208,3 +208,33 @@ def test_the_node(server):
     assert server.get("/health/live") == {"live": True}
     assert server.get("/health/ready") == {"ready": True}
     assert "POST /flow/execute" in server.get("/")["routes"]
+
+
+def test_a_flow_that_is_in_no_quarantine_is_not_released(server):
+    server.post("/workflow", HELLO)
+    flow_id = server.post("/flow/execute", {"name": "hello"})["flowId"]
+    assert "quarantined" not in server.get(f"/flow/{flow_id}")
+    assert server.get("/flow?quarantined=true")["flows"] == []
+    assert flow_id in [flow["id"] for flow in server.get("/flow?quarantined=false")["flows"]]
+    assert refused(server, "GET", "/flow?quarantined=perhaps")[0] == 400
+    assert refused(server, "POST", "/flow/release", {"flowId": flow_id, "reason": "why not"})[0] == 409
+    assert refused(server, "POST", "/flow/release", {"flowId": "nobody", "reason": "why not"})[0] == 404
+    assert refused(server, "POST", "/flow/release", {"flowId": flow_id, "reason": " "})[0] == 400
+    assert refused(server, "POST", "/flow/release", {"flowId": flow_id})[0] == 400
+
+
+def test_a_script_that_does_not_parse_is_refused_with_its_place(server):
+    action = {"id": 1, "type": "system", "name": "javascript", "expression": "let x = 1;\n$.total = ;"}
+    body = json.dumps({"name": "broken", "rootAction": 1, "actions": [action]}).encode()
+    status, answer = refused(server, "POST", "/workflow", body)
+    assert status == 400
+    (problem,) = answer["details"]
+    assert problem["pointer"] == "/actions/0/expression"
+    assert "(line 2, column 11 of the script)" in problem["message"]
+    assert body[problem["column"] - 1 :].startswith(b';"')
+    assert server.post("/workflow/validate", body)["errors"] == answer["details"]
+
+
+def test_many_unknown_fields_are_not_all_told(server):
+    body = {"name": "hello", **{f"field{number}": 1 for number in range(5_000)}}
+    assert len(refused(server, "POST", "/flow/execute", body)[1]["details"]) == 100

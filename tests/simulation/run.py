@@ -14,7 +14,7 @@ import attrs
 import trio
 import trio.testing
 
-from orchy import mover
+from orchy import stepping, unforeseen
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.catalog import Catalog
 from orchy.store.memory import MemoryStore
@@ -85,14 +85,19 @@ def run_seed(
                     ended_at[0] = trio.current_time()
             background.cancel_scope.cancel()
 
+    noted: list[BaseException] = []  # what a node survives, but should not have met
+    unforeseen.watchers.append(noted.append)
     broken = None
-    before = mover.EVALUATIONS_PER_COMMIT
-    mover.EVALUATIONS_PER_COMMIT = EVALUATIONS_PER_COMMIT
+    before = stepping.EVALUATIONS_PER_COMMIT
+    stepping.EVALUATIONS_PER_COMMIT = EVALUATIONS_PER_COMMIT
     try:
         with determined(seed):
             clock = trio.testing.MockClock(autojump_threshold=0)
             trio.run(main, clock=clock, instruments=[Births(), _Standstill(clock)])
+        if noted:
+            raise noted[0]
     except BaseException as error:
+        error = noted[0] if noted else error
         cause = first_error(error) if isinstance(error, BaseExceptionGroup) else error
         if not isinstance(cause, Exception):
             raise
@@ -100,7 +105,8 @@ def run_seed(
         if not isinstance(cause, Violation):
             logging.getLogger("simulation").warning("seed %d", seed, exc_info=cause)
     finally:
-        mover.EVALUATIONS_PER_COMMIT = before
+        unforeseen.watchers.remove(noted.append)
+        stepping.EVALUATIONS_PER_COMMIT = before
     (world,) = worlds
     transcript = tuple(world.transcript[-keep:]) if keep and (broken or keep_always) else ()
     return Outcome(seed, broken, world.digest(), world.counts, ended_at[0], transcript)

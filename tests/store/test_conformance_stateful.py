@@ -316,6 +316,24 @@ class SideBySide(RuleBasedStateMachine):
             if seen.next_due_in_ms is not None:
                 assert (seen.next_due_in_ms <= 0) == (expected.next_due_in_ms <= 0)
 
+    @rule(flow_id=flow_ids)
+    def quarantine(self, flow_id: str) -> None:
+        args = (self.place(flow_id)[0], flow_id, "a bug", b'["Z"]')
+        real = self.on_real("quarantine", *args)
+        self.follow_clock()
+        reference = self.on_reference("quarantine", *args)
+        assert real == reference
+        _, flow = self.place(flow_id)
+        if real and flow is not None:
+            flow.quarantine = self.on_real("load", args[0], flow_id).quarantine
+
+    @rule(flow_id=flow_ids)
+    def release_flow(self, flow_id: str) -> None:
+        args = (self.place(flow_id)[0], flow_id, b'["G"]')
+        real = self.on_real("release_flow", *args)
+        self.follow_clock()
+        assert self.on_reference("release_flow", *args) == real
+
     @rule(flow_id=flow_ids, kind=st.sampled_from("dwrtle"), action_id=action_ids, attempt=attempts)
     def cancel_timer(self, flow_id: str, kind: str, action_id: int, attempt: int) -> None:
         keys = [TimerKey(kind, action_id, attempt, flow_id)]  # type: ignore[arg-type]
@@ -358,6 +376,8 @@ class SideBySide(RuleBasedStateMachine):
             for listings, workflow, limit in ((list(Listing), None, 10), (ENDS, "orders", 1)):
                 args = (partition, listings, workflow, limit, None)
                 assert self.on_real("list_flows", *args) == self.on_reference("list_flows", *args)
+                args = (*args, True)
+                assert self.on_real("list_flows", *args) == self.on_reference("list_flows", *args)
 
     @invariant()
     def owners_are_the_same(self) -> None:
@@ -379,6 +399,10 @@ class SideBySide(RuleBasedStateMachine):
                     expected[f"{prefix}h:{flow_id}"] = None
                 if flow.parked:
                     expected[f"{prefix}k:{flow_id}"] = len(flow.parked)
+                if flow.quarantine is not None:
+                    expected[f"{prefix}u"] = sum(f.quarantine is not None for f in partition.flows.values())
+                if flow.set_aside:
+                    expected[f"{prefix}a:{flow_id}"] = len(flow.set_aside)
                 if flow.remove_at_ms is not None:
                     expected[f"{prefix}x"] = sum(f.remove_at_ms is not None for f in partition.flows.values())
             for action, entries in partition.queues.items():
@@ -402,7 +426,9 @@ class SideBySide(RuleBasedStateMachine):
             for key in keys:
                 part = key.decode().partition("}:")[2].partition(":")[0]
                 command = {
+                    "a": "SCARD",
                     "k": "LLEN",
+                    "u": "ZCARD",
                     "q": "LLEN",
                     "ready": "SCARD",
                     "names": "SCARD",

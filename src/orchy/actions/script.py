@@ -17,9 +17,11 @@ class JavaScript:
     name = "javascript"
     fields: Mapping[str, Field] = {"expression": Field((str,), required=True)}
     templates: tuple[str, ...] = ()
+    #: Fields that are scripts.
+    scripts: tuple[str, ...] = ("expression",)
 
     def faults(self, action: Action) -> Iterable[Fault]:
-        """There must be a script. Whether it is one shows when it runs."""
+        """There must be a script. Whether it is one is the engine's to say."""
         if not action.settings["expression"].strip():
             yield Fault("expression", "a javascript action needs a script")
 

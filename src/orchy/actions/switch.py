@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from orchy.flow.budget import OverBudget
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
 from orchy.flow.expressions import FlowContext, as_text, compile_template, faults_in
 from orchy.flow.system import Answer, Context, Fail, Fault, Field, Finish
@@ -41,7 +42,10 @@ class Switch:
 
     def start(self, action: Action, context: Context) -> Answer:
         """Take the branch of the value's text, or `default`; without either the flow fails."""
-        value, missing = compile_template(action.settings["expression"]).resolve(context)
+        try:
+            value, missing = compile_template(action.settings["expression"]).resolve(context)
+        except OverBudget as over:
+            return Fail(f"the switch can't be decided: {over}")
         text = as_text(value)
         if text in action.next:
             return Finish(text, missing=missing)

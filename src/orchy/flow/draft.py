@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from orchy.flow import effects as fx
 from orchy.flow import retry
+from orchy.flow.budget import Meter, OverBudget
 from orchy.flow.definition import DEFAULT_OUTCOME, DEFAULT_TIMEOUT_SECONDS, JSON, ActionDefinition, ActionType, OnEnd
 from orchy.flow.effects import Effect, Record, RecordType
 from orchy.flow.events import EventReceived, TimerKind
@@ -90,7 +91,9 @@ class Draft:
     Its parts are copies, unless the flow was given away: then nobody looks at that flow again, and they are its own.
     """
 
-    def __init__(self, graph: Graph, flow: Flow, rules: Rules, *, given_away: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, flow: Flow, rules: Rules, *, given_away: bool = False, meter: Meter | None = None
+    ) -> None:
         self.graph = graph
         self.before = flow
         self.rules = rules
@@ -105,7 +108,7 @@ class Draft:
         self.kept_events = flow.kept_events
         self.recent_events = flow.recent_events
         self.late = flow.late
-        self.context = FlowContext(flow.input, self.finished)
+        self.context = FlowContext(flow.input, self.finished, meter)
         self.effects: list[Effect] = []
         self.touched_running: set[int] = set()
         self.touched_joins: set[int] = set()
@@ -151,9 +154,14 @@ class Draft:
             self.end(State.COMPLETED)
 
     def start(self, action_id: int, attempt: int) -> None:
-        """Begin an attempt, or hold it while the flow is paused."""
+        """Begin an attempt, or hold it while the flow is paused, or postpone it when this commit has done enough."""
         if self.state is State.PAUSED:
             self.enter(action_id, Running(attempt, Phase.HELD))
+            return
+        if self.context.meter.exhausted:
+            self.record(RecordType.POSTPONED, action_id, attempt)
+            self.enter(action_id, Running(attempt, Phase.RETRY))
+            self.effects.append(fx.SetTimer(TimerKind.RETRY, action_id, attempt, 0))
             return
         action = self.graph.workflow.actions[action_id]
         if action.type is ActionType.USER:
@@ -182,7 +190,11 @@ class Draft:
         """Give an attempt to the workers, its parameters as the context has them now."""
         name = self.graph.workflow.actions[action_id].name
         definition = self.definition_of(name)
-        parameters, missing = self.graph.parameters(action_id).resolve(self.context)
+        try:
+            parameters, missing = self.graph.parameters(action_id).resolve(self.context)
+        except OverBudget as over:
+            self.fail_flow(action_id, attempt, f"its parameters can't be made: {over}")
+            return
         self.note_missing(action_id, attempt, missing)
         self.record(RecordType.SCHEDULED, action_id, attempt)
         self.enter(action_id, Running(attempt, Phase.QUEUED))

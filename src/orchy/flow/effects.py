@@ -74,8 +74,11 @@ class RecordType(StrEnum):
     EVENT = "E"
     EVENT_KEPT = "K"
     MISSING = "M"  # a path that found nothing
+    POSTPONED = "N"  # it starts with the next commit, as this one had evaluated enough
     PAUSED = "P"
     RESUMED = "U"
+    QUARANTINED = "Z"  # its timers are set aside: it could not be moved
+    RELEASED = "G"
     FLOW_COMPLETED = "D"
     FLOW_FAILED = "X"
     FLOW_CANCELLED = "A"

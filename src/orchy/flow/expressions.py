@@ -6,7 +6,7 @@ longer one values are inserted as text (`as_text`). What may stand after the `$`
 are no templates.
 
 A path that finds nothing gives None and is reported; a null that is found is not. A path that can find several values
-gives a list, also of none or one. Resolving never raises.
+gives a list, also of none or one. Resolving raises nothing but OverBudget, for what takes or makes too much (`budget`).
 
 Values are shared with the flow and with the definition, never copied: JSON values are not changed once they are in
 one of them.
@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 import msgspec
 
+from orchy.flow.budget import OUTPUT_VALUES_MAX, Meter, OverBudget, count_values
 from orchy.flow.definition import JSON
 from orchy.flow.execution import Finished
 from orchy.flow.jsonscan import Where
@@ -30,8 +32,10 @@ from orchy.flow.system import Context
 
 #: How many different texts are kept compiled for whoever compiles them again.
 TEXTS_CACHED_MAX = 10_000
-#: Integral floats beyond this are written with an exponent, as in JSON and in JavaScript.
+#: Numbers from here on are written with an exponent; so are those with more zeros than these right after the point.
 _PLAIN_NUMBER_MAX = 1e21
+_PLAIN_DIGITS_MAX = 21
+_PLAIN_ZEROS_MAX = 5
 _SHOWN_CHARS = 80
 _SIMPLE_TOKEN = re.compile(r"\{\$[^\[\](){}]*+\}")
 #: Stands for each token in `literals_of`.
@@ -56,11 +60,38 @@ class Token:
     path: Path
 
     def resolve(self, context: Context, missing: list[str]) -> JSON:
-        """The value; a path that finds nothing is added to `missing`."""
-        value, found = self.path.find(context)
+        """The value; a path that finds nothing is added to `missing`. Raises OverBudget."""
+        try:
+            value, found = self.path.find(context)
+            if isinstance(value, str):  # a value that is neither is paid for with the template's own
+                context.meter.write(value)
+            elif isinstance(value, list | dict):
+                self._pay_for(value, context)
+        except OverBudget as over:
+            raise OverBudget(f"the expression {_shown(self.text)} {over}") from None
         if not found:
             missing.append(self.text)
         return value
+
+    def text_of(self, context: Context, missing: list[str]) -> str:
+        """The value in the middle of a text. Raises OverBudget."""
+        try:
+            value, found = self.path.find(context)
+            if self.path.many and value is not None:
+                self._pay_for(value, context)
+            text = as_text(value)
+            context.meter.write(text)
+        except OverBudget as over:
+            raise OverBudget(f"the expression {_shown(self.text)} {over}") from None
+        if not found:
+            missing.append(self.text)
+        return text
+
+    def _pay_for(self, value: Any, context: Context) -> None:
+        if self.path.many:
+            context.meter.put_each(value)
+        else:
+            context.meter.put(value)
 
 
 @attrs.frozen
@@ -76,9 +107,7 @@ class _Text:
     parts: tuple[str | Token, ...]
 
     def resolve(self, context: Context, missing: list[str]) -> JSON:
-        return "".join(
-            part if isinstance(part, str) else as_text(part.resolve(context, missing)) for part in self.parts
-        )
+        return "".join(part if isinstance(part, str) else part.text_of(context, missing) for part in self.parts)
 
 
 @attrs.frozen
@@ -102,9 +131,14 @@ _Node: TypeAlias = Token | _Constant | _Text | _List | _Object
 
 @attrs.frozen
 class Template:
-    """A JSON value with tokens in its strings. Make it with `compile_template`."""
+    """A JSON value with tokens in its strings. Make it with `compile_template`.
+
+    The `fixed` ones are what its own text adds to each result.
+    """
 
     _node: _Node
+    _fixed_bytes: int
+    _fixed_values: int
 
     @property
     def constant(self) -> bool:
@@ -112,14 +146,18 @@ class Template:
         return isinstance(self._node, _Constant)
 
     def resolve(self, context: Context) -> tuple[JSON, tuple[str, ...]]:
-        """The value in a context, and the tokens whose paths found nothing."""
+        """The value in a context, and the tokens whose paths found nothing. Raises OverBudget."""
         missing: list[str] = []
+        context.meter.begin(self._fixed_bytes, self._fixed_values)
         return self._node.resolve(context, missing), tuple(missing)
 
 
 def compile_template(value: JSON) -> Template:
     """Compile the tokens in all strings of a JSON value. Raises ExpressionError for the first that is wrong."""
-    return Template(_compile(value, ()))
+    node = _compile(value, ())
+    if isinstance(node, Token):
+        return Template(node, 0, 0)
+    return Template(node, len(msgspec.json.encode(value)), count_values([value], OUTPUT_VALUES_MAX))
 
 
 def _compile(value: JSON, where: Where) -> _Node:
@@ -245,24 +283,44 @@ def _shown(token: str) -> str:
 def as_text(value: JSON) -> str:
     """A value in the middle of a text, and as the outcome of a switch.
 
-    Strings as they are, integral numbers without a fraction, `true` and `false`, nothing for null, compact JSON for
-    lists and objects.
+    Strings as they are, numbers as in JavaScript, `true` and `false`, nothing for null, compact JSON for lists and
+    objects.
     """
     if isinstance(value, str):
         return value
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < _PLAIN_NUMBER_MAX:
-        return str(int(value))
+    if isinstance(value, float):
+        return _number_text(value)
     return msgspec.json.encode(value).decode()
 
 
-class FlowContext:
-    """`$` of a flow: its input, and its finished actions by id. A view: what is finished later is seen too."""
+def _number_text(number: float) -> str:
+    """A number as JavaScript writes it: ECMA-262, Number::toString. The shortest digits that read as the number."""
+    if number.is_integer() and abs(number) < _PLAIN_NUMBER_MAX:
+        return str(int(number))
+    mantissa, _, exponent = f"{Decimal(repr(abs(number))):e}".lower().partition("e")
+    digits = mantissa.replace(".", "").rstrip("0")
+    sign = "-" if number < 0 else ""
+    point = int(exponent) + 1  # the number is 0.<digits> x 10^point
+    if 0 < point <= _PLAIN_DIGITS_MAX:
+        return f"{sign}{digits[:point]}.{digits[point:]}"
+    if -_PLAIN_ZEROS_MAX <= point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    fraction = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{sign}{digits[0]}{fraction}e{'+' if point > 0 else '-'}{abs(point - 1)}"
 
-    def __init__(self, flow_input: JSON, finished: Mapping[int, Finished]) -> None:
+
+class FlowContext:
+    """`$` of a flow: its input, and its finished actions by id. A view: what is finished later is seen too.
+
+    `meter` counts what is evaluated in it, by default by itself.
+    """
+
+    def __init__(self, flow_input: JSON, finished: Mapping[int, Finished], meter: Meter | None = None) -> None:
         self._input = flow_input
         self._finished = finished
+        self.meter = meter or Meter()
 
     def has(self, key: str) -> bool:
         """Whether there is such a top-level key."""

@@ -11,7 +11,7 @@ import attrs
 from orchy.errors import Problem
 from orchy.flow.definition import JSON
 from orchy.flow.jsonscan import Where
-from orchy.flow.jsontext import line_and_column, locate, pointer
+from orchy.flow.jsontext import Lines, locate, pointer
 from orchy.flow.suggestions import Suggestions
 
 #: How many errors, and how many warnings, are told of one input.
@@ -33,19 +33,25 @@ class Finding:
 
 @attrs.define
 class Findings:
-    """All that was found so far."""
+    """All that was found so far: of errors, and of warnings, the first PROBLEMS_MAX are kept, the rest is counted."""
 
     errors: list[Finding] = attrs.field(factory=list)
     warnings: list[Finding] = attrs.field(factory=list)
+    error_count: int = 0
+    warning_count: int = 0
     _hints_left: int = HINTS_MAX
 
     def error(self, message: str, where: Where, *, at_key: bool = False) -> None:
         """The input can't be accepted."""
-        self.errors.append(Finding(message, where, at_key))
+        self.error_count += 1
+        if len(self.errors) < PROBLEMS_MAX:
+            self.errors.append(Finding(message, where, at_key))
 
     def warning(self, message: str, where: Where, *, at_key: bool = False) -> None:
         """The input can be accepted, but hardly means what it says."""
-        self.warnings.append(Finding(message, where, at_key))
+        self.warning_count += 1
+        if len(self.warnings) < PROBLEMS_MAX:
+            self.warnings.append(Finding(message, where, at_key))
 
     def hint(self, name: str, known: Suggestions) -> str:
         """The end of a sentence about a name that nobody knows, or nothing."""
@@ -56,10 +62,12 @@ class Findings:
 
     def problems(self, text: str | None) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         """Errors and warnings; with lines and columns where the input's text is given."""
-        errors, warnings = self.errors[:PROBLEMS_MAX], self.warnings[:PROBLEMS_MAX]
+        errors, warnings = self.errors, self.warnings
         places = (
             locate(text, {finding.where for finding in (*errors, *warnings)}) if text and (errors or warnings) else {}
         )
+
+        lines = Lines(text or "")
 
         def located(findings: list[Finding], all_of_them: int) -> Iterator[Problem]:
             offsets = {}
@@ -68,12 +76,12 @@ class Findings:
                 offsets[finding] = -1 if place is None else place.key if finding.at_key else place.value
             for finding in sorted(findings, key=offsets.__getitem__):
                 offset = offsets[finding]
-                line, column = (None, None) if text is None or offset < 0 else line_and_column(text, offset)
+                line, column = (None, None) if text is None or offset < 0 else lines.place(offset)
                 yield Problem(finding.message, pointer(finding.where), line, column)
             if all_of_them > len(findings):
                 yield Problem(f"and {all_of_them - len(findings)} more")
 
-        return tuple(located(errors, len(self.errors))), tuple(located(warnings, len(self.warnings)))
+        return tuple(located(errors, self.error_count)), tuple(located(warnings, self.warning_count))
 
 
 class Fields:

@@ -17,6 +17,9 @@ import msgspec
 #: How deep lists and objects may be nested.
 JSON_DEPTH_MAX = 100
 
+#: How many repeated keys are told of one text.
+REPEATED_KEYS_MAX = 100
+
 #: The keys and indexes that lead from the whole document to a value.
 Where: TypeAlias = tuple[str | int, ...]
 
@@ -43,7 +46,7 @@ class Scan:
     """What was found in a text.
 
     `places` has those of the wanted values that are there (the last one, where a key is repeated), `repeated` the
-    keys that an object has twice. With an `error`, both end where it is.
+    keys that an object has twice, at most REPEATED_KEYS_MAX. With an `error`, both end where it is.
     """
 
     places: dict[Where, Place]
@@ -140,7 +143,7 @@ class _Scanner:
                 raise self.unexpected("a key in double quotes")
             key = self.decoded(token)
             self.path[depth - 1 :] = [key]
-            if key in top.keys:
+            if key in top.keys and len(self.repeated) < REPEATED_KEYS_MAX:
                 self.repeated.append(Fault(f"the key {key!r} is there twice", key_at, tuple(self.path)))
             top.keys.add(key)
             kind, token = self.token()

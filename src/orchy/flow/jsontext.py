@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from itertools import accumulate
 
@@ -21,7 +22,10 @@ from orchy.flow.jsonscan import JSON_DEPTH_MAX, Fault, Place, Scan, Where, scan
 #: More digits than this in a row may be a number that no double holds.
 _LONG_DIGITS = re.compile(rb"[0-9]{300}")
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_NOT_MARKS = bytes(byte for byte in range(256) if byte not in b"[]{}:")
+#: Up to here a text is read a second time for its keys; those of a longer one are counted, which takes less memory.
+_SHORT_BYTES_MAX = 64 * 1024
+_PART_BYTES = 64 * 1024
 _DEPTH_OF_BRACKET = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
@@ -67,9 +71,32 @@ def locate(text: str, wanted: Collection[Where]) -> dict[Where, Place]:
     return scan(text, wanted).places
 
 
+class Lines:
+    """A text whose characters are asked for their lines again and again."""
+
+    def __init__(self, text: str) -> None:
+        self._ends = [match.start() for match in re.finditer("\n", text)]
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Line and column of a character, both from 1."""
+        line = bisect_left(self._ends, offset)
+        return line + 1, offset - (self._ends[line - 1] if line else -1)
+
+
 def line_and_column(text: str, offset: int) -> tuple[int, int]:
     """Line and column of a character, both from 1."""
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+def offset_in_string(text: str, string_at: int, index: int) -> int:
+    """Where in a JSON text a character of a string stands; `string_at` is the string's opening quote."""
+    at = string_at + 1
+    for _ in range(index):
+        match = _CHARACTER.match(text, at)
+        if match is None:  # its end
+            break
+        at = match.end()
+    return at
 
 
 def pointer(where: Where) -> str:
@@ -120,22 +147,54 @@ def _encodable(text: str) -> bool:
     return True
 
 
+#: One character of a string, as it is written; two escapes where one would be half of a surrogate pair.
+_CHARACTER = re.compile(
+    r"""\\u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4} | \\u[0-9a-fA-F]{4} | \\. | [^"\\]""", re.VERBOSE | re.DOTALL
+)
+
+
 class _Suspect(Exception):
     """The text has to be looked at more slowly."""
 
 
 def _decode(raw: bytes) -> JSON:
-    if raw.count(b"[") + raw.count(b"{") > JSON_DEPTH_MAX:
-        brackets = _STRINGS.sub(b"", raw).translate(None, _NOT_BRACKETS)
-        if max(accumulate(map(_DEPTH_OF_BRACKET.__getitem__, brackets)), default=0) > JSON_DEPTH_MAX:
+    marks = None
+    if len(raw) > _SHORT_BYTES_MAX or raw.count(b"[") + raw.count(b"{") > JSON_DEPTH_MAX:
+        marks = _STRINGS.sub(b"", raw).translate(None, _NOT_MARKS)
+        if _depth(marks.translate(None, b":")) > JSON_DEPTH_MAX:
             raise _Suspect
     value = msgspec.json.decode(raw)
     if _LONG_DIGITS.search(raw) is not None:
         raise _Suspect
     if raw.count(b":") > 1:
         # msgspec keeps the last of two equal keys and says nothing.
-        _REFUSING_REPEATED.decode(raw.decode())
+        if marks is None or len(raw) <= _SHORT_BYTES_MAX:
+            _REFUSING_REPEATED.decode(raw.decode())
+        elif marks.count(b":") != _count_keys(value):
+            raise _Suspect
     return value
+
+
+def _depth(brackets: bytes) -> int:
+    """How deep they are nested: a part at a time, as there may be millions, and other threads want their turn."""
+    depth = deepest = 0
+    for at in range(0, len(brackets), _PART_BYTES):
+        depths = list(accumulate(map(_DEPTH_OF_BRACKET.__getitem__, brackets[at : at + _PART_BYTES]), initial=depth))
+        depth, deepest = depths[-1], max(deepest, max(depths))
+    return deepest
+
+
+def _count_keys(value: JSON) -> int:
+    count = 0
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            count += len(item)
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+    return count
 
 
 def _refuse_repeated(pairs: list[tuple[str, JSON]]) -> None:

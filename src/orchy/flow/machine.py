@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from orchy.errors import InvalidInput, LimitReached, TooLarge
 from orchy.flow import effects as fx
+from orchy.flow.budget import Meter
 from orchy.flow.definition import ActionType
 from orchy.flow.draft import Changes, Draft, Rules
 from orchy.flow.effects import Effect, RecordType
@@ -116,14 +117,17 @@ class Step(Struct, frozen=True):
     verdict: Verdict
 
 
-def step(graph: Graph, flow: Flow, event: Event, rules: Rules, *, given_away: bool = False) -> Step:
+def step(
+    graph: Graph, flow: Flow, event: Event, rules: Rules, *, given_away: bool = False, meter: Meter | None = None
+) -> Step:
     """The next step of a flow. With `given_away` the caller has no use for `flow` afterwards, unless this raises or has
     no effects: its parts may be the next one's, so that a step of a wide flow copies nothing.
+    `meter` counts what is evaluated, with what other steps of the same commit have; by default this step alone.
 
     Raises InvalidInput for a result that no worker of this flow can have (an action that is not there, or
     is the server's own), LimitReached and TooLarge for an event that can't be kept.
     """
-    draft = Draft(graph, flow, rules, given_away=given_away)
+    draft = Draft(graph, flow, rules, given_away=given_away, meter=meter)
     verdict = _take(draft, event)
     if not draft.effects:  # it had counted before, was late before, is refused, or stale
         return Step(flow, (), Changes(), verdict)
@@ -322,8 +326,14 @@ def _fail(draft: Draft, action_id: int, running: Running, event: Event) -> None:
 _FINISHED: frozenset[Phase | ActionEnd] = frozenset({ActionEnd.FINISHED})
 _AGAIN: frozenset[Phase | ActionEnd] = frozenset({Phase.RETRY, Phase.QUEUED, Phase.HELD, ActionEnd.FAILED})
 
+#: What is begun after a while may also be over its budget, or be postponed by a commit that has evaluated enough.
+_BEGUN: frozenset[Phase | ActionEnd] = frozenset(
+    {Phase.QUEUED, Phase.DELAY, Phase.WAIT, Phase.EVALUATE, Phase.RETRY, ActionEnd.FINISHED, ActionEnd.FAILED}
+)
+
 #: The life of an action from the moment that it is reached. What is reached begins in QUEUED, DELAY, WAIT or
-#: EVALUATE, or in HELD while the flow is paused; a switch, and a wait whose event is kept, are finished at once.
+#: EVALUATE, or in HELD while the flow is paused, or in RETRY where it is postponed; a switch, and a wait whose event is
+#: kept, are finished at once.
 ACTION_LIFE: tuple[Row, ...] = (
     Row(Phase.QUEUED, Trigger.RESULT, _finish, _FINISHED),
     Row(Phase.QUEUED, Trigger.FAILURE, _retry_after_failure, _AGAIN),
@@ -331,19 +341,14 @@ ACTION_LIFE: tuple[Row, ...] = (
     Row(Phase.QUEUED, Trigger.WORKER_LOST, _retry_after_loss, _AGAIN),
     Row(Phase.QUEUED, Trigger.NOT_RECEIVED, _hand_out_again, frozenset({Phase.QUEUED, Phase.HELD})),
     Row(Phase.QUEUED, Trigger.UNDELIVERABLE, _fail, frozenset({ActionEnd.FAILED})),
-    Row(Phase.RETRY, Trigger.RETRY_DUE, _start_again, frozenset({Phase.QUEUED, Phase.HELD})),
+    Row(Phase.RETRY, Trigger.RETRY_DUE, _start_again, _BEGUN | {Phase.HELD}),
     Row(Phase.DELAY, Trigger.DELAY_OVER, _end_waiting, _FINISHED),
     Row(Phase.WAIT, Trigger.EVENT, _deliver, _FINISHED),
     Row(Phase.WAIT, Trigger.WAIT_OVER, _end_waiting, _FINISHED),
     Row(Phase.EVALUATE, Trigger.EVALUATED, _finish, _FINISHED),
     Row(Phase.EVALUATE, Trigger.SCRIPT_FAILED, _fail, frozenset({ActionEnd.FAILED})),
-    Row(Phase.EVALUATE, Trigger.EVALUATE_AGAIN, _start_again, frozenset({Phase.EVALUATE, Phase.HELD})),
-    Row(
-        Phase.HELD,
-        Trigger.RESUME,
-        _start_again,
-        frozenset({Phase.QUEUED, Phase.DELAY, Phase.WAIT, Phase.EVALUATE, ActionEnd.FINISHED, ActionEnd.FAILED}),
-    ),
+    Row(Phase.EVALUATE, Trigger.EVALUATE_AGAIN, _start_again, frozenset({Phase.EVALUATE, Phase.RETRY, Phase.HELD})),
+    Row(Phase.HELD, Trigger.RESUME, _start_again, _BEGUN),
 )
 _ROWS: Mapping[tuple[Phase, Trigger], Row] = {(row.phase, row.trigger): row for row in ACTION_LIFE}
 

@@ -9,45 +9,33 @@ A key is looked up in objects only, an index in lists only. What is found is sha
 
 from __future__ import annotations
 
-import math
-import operator
 import re
-from collections.abc import Callable
 from functools import lru_cache
+from threading import Lock
 from typing import Any, Final, TypeAlias
 
 import attrs
-import jsonpath_ng.ext.filter
 import re2
 from jsonpath_ng.ext.parser import parse as parse_jsonpath
 
+from orchy.flow.budget import METER, OverBudget
 from orchy.flow.definition import JSON
+from orchy.flow.metered import restrict
 from orchy.flow.system import Context
 
 #: The longest path, in characters, and the most steps in one.
 PATH_CHARS_MAX = 4_096
 PATH_STEPS_MAX = 100
 #: How many different paths are kept compiled for whoever compiles them again.
-PATHS_CACHED_MAX = 10_000
-
-#: What the automaton of a regular expression may take in memory.
-PATTERN_BYTES_MAX = 2**20
+PATHS_CACHED_MAX = 2_000
 
 #: What a path gives that finds nothing; None is a value.
 MISSING: Final = object()
 
 Steps: TypeAlias = tuple[str | int, ...]
 
-#: What the library raises when a value is not of the kind that a filter, an operator or a function expects.
-_EVALUATION_ERRORS = (
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    re.error,
-)
+#: Large definitions are read in a thread; nobody promises that the library's parser can be used by two.
+_PARSING = Lock()
 
 
 class PathError(ValueError):
@@ -66,16 +54,21 @@ class Path:
     many: bool = False
 
     def find(self, context: Context) -> tuple[JSON, bool]:
-        """The value, None where there is none; and whether the path led anywhere."""
+        """The value, None where there is none; and whether the path led anywhere. Raises OverBudget."""
         value = follow(self.steps, context)
         if self.query is None:
             return (None, False) if value is MISSING else (value, True)
         if value is MISSING:
             return ([] if self.many else None), False
+        before = METER.set(context.meter)
         try:
             found = [match.value for match in self.query.find(value)]
-        except _EVALUATION_ERRORS:
+        except OverBudget:
+            raise
+        except Exception:  # a value is not of the kind that a node expects; each node has exceptions of its own
             return None, False
+        finally:
+            METER.reset(before)
         if self.many:
             return found, True
         return (found[0], True) if found else (None, False)
@@ -126,12 +119,13 @@ def compile_path(path: str) -> Path:
         rest = "".join(map(_bracketed, steps)) + rest
         steps = ()
     try:
-        query = parse_jsonpath("$" + _quote_names(rest))
+        with _PARSING:
+            query = parse_jsonpath("$" + _quote_names(rest))
     except Exception as error:  # its lexer, its parser and its operators each have their own; some raise Exception
         why = re.sub(r" at \d+:\d+", "", str(error))  # positions in the rest of the path would mislead
         raise PathError(f"is not a JSONPath: {why}") from error
     try:
-        _restrict(query)
+        restrict(query)
     except re2.error as error:
         raise PathError(f"has a regular expression that is none of RE2's: {_text(error)}") from None
     return Path(steps, query, _gives_many(query))
@@ -224,62 +218,6 @@ def _gives_many(query: Any) -> bool:
     return False
 
 
-def _restrict(query: Any) -> None:
-    """Let arithmetic take numbers only: a text times a thousand million would take all memory. And let regular
-    expressions be RE2's, which take a time that grows with the text and not with 2 to its power. Raises re2.error.
-    """
-    left = [query]
-    while left:
-        part = left.pop()
-        if isinstance(part, list | tuple):
-            left.extend(part)
-        elif hasattr(part, "find") and not isinstance(part, str):
-            if type(part).__name__ == "Operation":
-                part.op = _OF_NUMBERS[part.op_symbol]
-            elif type(part).__name__ == "Sub":
-                part.regex = _pattern(part.expr)
-            elif getattr(part, "op", None) == "=~" and isinstance(part.value, str):
-                _pattern(part.value)
-            left.extend(vars(part).values())
-
-
-@lru_cache(PATHS_CACHED_MAX)
-def _pattern(text: str) -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = PATTERN_BYTES_MAX
-    return re2.compile(text, options)
-
-
-def _matches(value: Any, pattern: Any) -> bool:
-    return isinstance(value, str) and _pattern(pattern).search(value) is not None
-
-
-# The library has one table of operators for all; there is no way to give it another.
-jsonpath_ng.ext.filter.OPERATOR_MAP["=~"] = _matches
-
-
 def _text(error: Exception) -> str:
     (text,) = error.args
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
-
-
-def _of_numbers(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def guarded(left: Any, right: Any) -> Any:
-        for operand in (left, right):
-            if isinstance(operand, bool) or not isinstance(operand, int | float):
-                raise TypeError(f"{operand!r:.40} is not a number")
-        result = operate(left, right)
-        if not math.isfinite(result):
-            raise OverflowError("the result is too large")
-        return result
-
-    return guarded
-
-
-_OF_NUMBERS = {
-    "+": _of_numbers(operator.add),
-    "-": _of_numbers(operator.sub),
-    "*": _of_numbers(operator.mul),
-    "/": _of_numbers(operator.truediv),
-}

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
+from orchy.flow.budget import Meter
 from orchy.flow.definition import DEFAULT_OUTCOME, JSON, Action
 
 
@@ -56,7 +57,12 @@ Answer: TypeAlias = Finish | Fail | Sleep | Await | Script
 
 
 class Context(Protocol):
-    """What an expression sees as `$`: `input`, and for each finished action its id with `output`."""
+    """What an expression sees as `$`: `input`, and for each finished action its id with `output`.
+
+    `meter` counts what is evaluated in it.
+    """
+
+    meter: Meter
 
     def as_json(self) -> dict[str, JSON]:
         """The whole of it, as a new dict whose values are shared with the flow: don't change them."""

@@ -254,12 +254,12 @@ class _Reading:
         """The fields that only this kind of system action has, and whether they are as its `faults` expects them."""
         fields.whose = f"the system action {kind.name}"
         settings: dict[str, JSON] = {}
-        before = len(self.findings.errors)
+        before = self.findings.error_count
         for field, said in kind.fields.items():
             value = fields.read(field, said.types, required=said.required)
             if value is not None:
                 settings[field] = value
-        return settings, len(self.findings.errors) == before
+        return settings, self.findings.error_count == before
 
     def check_action(self, action: Action, kind: SystemAction | None, fields: Fields, *, next_is_there: bool) -> None:
         """What a kind of action finds wrong with its definition, and outcomes that it can't have."""

@@ -19,6 +19,7 @@ import trio
 from orchy.errors import StoreError
 from orchy.partition.holdings import Holdings
 from orchy.store.base import Lease, LeaseStore
+from orchy.unforeseen import Where, note
 
 #: How long the store may be silent before this node says that it can't work.
 SILENCE_MAX_SECONDS = 5.0
@@ -121,6 +122,8 @@ class LeaseKeeper:
                 except StoreError as error:
                     if self.in_touch:
                         log.warning("can't keep the leases of this node's partitions: %s", error)
+                except Exception as error:
+                    note(Where.LEASES, "this node's partitions", error)
                 self._round.set()
                 self._round = trio.Event()
                 if not started:

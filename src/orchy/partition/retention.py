@@ -10,6 +10,7 @@ import trio
 from orchy.errors import StoreError
 from orchy.partition.holdings import Holdings
 from orchy.store.base import FlowStore
+from orchy.unforeseen import Where, note
 
 LOOK_SECONDS = 10.0
 #: The most flows that one call removes from one partition.
@@ -28,4 +29,6 @@ async def run_retention(store: FlowStore, holdings: Holdings) -> NoReturn:
                 await trio.sleep(PAUSE_SECONDS)
         except StoreError as error:
             log.warning("can't remove flows whose retention is over: %s", error)
+        except Exception as error:
+            note(Where.RETENTION, "flows whose retention is over", error)
         await trio.sleep(LOOK_SECONDS)

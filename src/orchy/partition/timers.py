@@ -23,6 +23,7 @@ from orchy.flow.events import TimerKind
 from orchy.partition.clock import ClockWatch
 from orchy.partition.holdings import Holdings
 from orchy.store.base import DueTimer, FlowStore, Lease, PartitionLook
+from orchy.unforeseen import Where, note
 
 LOOK_SECONDS = 1.0
 LEASE_MS = 10_000
@@ -123,6 +124,10 @@ class TimerLoop:
                         log.warning("can't look for timers that are due: %s", error)
                         await trio.sleep(RETRY_SECONDS)
                         continue
+                    except Exception as error:
+                        note(Where.TIMER_LOOP, f"partitions {[lease.partition for lease in asked]}", error)
+                        await trio.sleep(RETRY_SECONDS)
+                        continue
                 self._next_at = min([full_look_at, *self._due_at.values()])
                 with trio.move_on_at(self._next_at):
                     await self._earlier.wait()
@@ -172,6 +177,8 @@ class TimerLoop:
             self._observe(due.late_ms)
         except OrchyError as error:
             self._tell(due, str(error))
+        except Exception as error:
+            note(Where.TIMER, f"timer {due.key}", error)
         finally:
             place.release()
 

@@ -12,15 +12,17 @@ from orchy.errors import InvalidInput, OrchyError, OutcomeUnknown, Problem, Stor
 from orchy.flow.definition import JSON
 from orchy.flow.execution import State
 from orchy.flow.jsonscan import Where
-from orchy.flow.jsontext import parse_json, pointer
+from orchy.flow.jsontext import pointer
 from orchy.orchestrator import Orchestrator
 from orchy.queries import PAGE_MAX, FlowView, HistoryLine, Queries
 from orchy.rest.answers import answer, problem_json, time_text, told
-from orchy.rest.requests import check_query, fields_of, query_int, read_body, read_fields
+from orchy.rest.requests import check_query, fields_of, parse_body, query_int, read_body, read_fields
 from orchy.starting import Begun
 from orchy.starts import STARTS_MAX, Start, start_all
 
 PAGE_DEFAULT = 50
+#: Of what is said when a flow is released; the history keeps it.
+REASON_CHARACTERS_MAX = 1_000
 
 _FLOW_FIELDS = {"name": str, "flowId": str}
 
@@ -46,9 +48,11 @@ def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Bl
 
     @blueprint.get("/flow")
     async def list_page() -> Response:
-        check_query("name", "state", "limit", "cursor")
+        check_query("name", "state", "limit", "cursor", "quarantined")
         limit = query_int("limit", PAGE_DEFAULT, 1, PAGE_MAX) or PAGE_DEFAULT
-        page = await queries.flows(request.args.get("name"), _state(), limit, request.args.get("cursor"))
+        page = await queries.flows(
+            request.args.get("name"), _state(), limit, request.args.get("cursor"), _quarantined()
+        )
         return answer({"flows": [_shown(flow) for flow in page.flows], "cursor": page.cursor})
 
     @blueprint.post("/flow/event")
@@ -78,12 +82,21 @@ def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Bl
     async def cancel() -> Response:
         return await _command(orchestrator.cancel)
 
+    @blueprint.post("/flow/release")
+    async def release() -> Response:
+        fields = await read_fields({"flowId": str, "reason": str}, {})
+        reason = fields["reason"].strip()
+        if not 0 < len(reason) <= REASON_CHARACTERS_MAX:
+            raise InvalidInput(f"a reason has from 1 to {REASON_CHARACTERS_MAX:,} characters")
+        await orchestrator.release(fields["flowId"], reason)
+        return answer({"flowId": fields["flowId"], "released": True})
+
     return blueprint
 
 
 async def execute(orchestrator: Orchestrator, catalog: Catalog, body: bytes) -> JSON:
     """Start the flow, or the flows, that a body asks for; what is answered. Raises from OrchyError."""
-    wanted = parse_json(body)
+    wanted = await parse_body(body)
     if isinstance(wanted, list):
         starts = _starts(wanted)
         started = iter(await start_all(orchestrator, catalog, [one for one in starts if isinstance(one, Start)]))
@@ -149,6 +162,13 @@ def _state() -> State | None:
         raise InvalidInput(f"state must be one of {', '.join(State)}") from None
 
 
+def _quarantined() -> bool:
+    text = request.args.get("quarantined", "false").lower()
+    if text not in ("true", "false"):
+        raise InvalidInput("quarantined must be true or false")
+    return text == "true"
+
+
 def _shown(flow: FlowView) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "id": flow.id,
@@ -159,6 +179,8 @@ def _shown(flow: FlowView) -> dict[str, Any]:
         "createdAt": time_text(flow.created_ms),
         "endedAt": time_text(flow.ended_ms),
     }
+    if flow.quarantine is not None:
+        shown["quarantined"] = {"since": time_text(flow.quarantine.since_ms), "error": flow.quarantine.error}
     if flow.data is not None:  # not in listings
         shown |= {
             "runningActions": flow.running_actions,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import trio
 from quart import Quart, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -12,6 +13,14 @@ from orchy.errors import InvalidInput, Problem, TooLarge
 from orchy.flow.definition import JSON
 from orchy.flow.jsonscan import Where
 from orchy.flow.jsontext import parse_json, pointer
+
+#: The most problems that are told of one object.
+PROBLEMS_MAX = 100
+#: A larger body is parsed in a thread.
+PARSED_AT_ONCE_BYTES_MAX = 128 * 1024
+
+#: One after the other: side by side they would take no less time, and more memory.
+_PARSERS = trio.CapacityLimiter(1)
 
 _NAMES = {str: "a string", int: "an integer"}
 
@@ -34,7 +43,14 @@ async def read_body() -> bytes:
 
 async def read_json() -> JSON:
     """The body as JSON. Raises InvalidInput, TooLarge."""
-    return parse_json(await read_body())
+    return await parse_body(await read_body())
+
+
+async def parse_body(body: bytes) -> JSON:
+    """A body as JSON; a large one is read in a thread, so that others have their turn. Raises InvalidInput."""
+    if len(body) <= PARSED_AT_ONCE_BYTES_MAX:
+        return parse_json(body)
+    return await trio.to_thread.run_sync(parse_json, body, limiter=_PARSERS)
 
 
 async def read_fields(required: Mapping[str, type | None], optional: Mapping[str, type | None]) -> dict[str, Any]:
@@ -51,6 +67,8 @@ def fields_of(
     known = {**required, **optional}
     problems = [Problem(f"the field {name!r} is missing", pointer(where)) for name in required if name not in value]
     for name, item in value.items():
+        if len(problems) >= PROBLEMS_MAX:
+            break
         if name not in known:
             message = f"unknown field {name!r}; known here: {', '.join(sorted(known))}"
             problems.append(Problem(message, pointer((*where, name))))

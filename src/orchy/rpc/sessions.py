@@ -16,6 +16,7 @@ from orchy.orchestrator import Orchestrator
 from orchy.rpc.framing import Code, Status
 from orchy.rpc.work import Session
 from orchy.tasks import gather
+from orchy.unforeseen import Where, note, survive
 
 #: Streams at the same time.
 SESSIONS_MAX = 20_000
@@ -76,7 +77,8 @@ class WorkSessions:
 
     async def _run(self, session: Session, messages: AsyncIterator[Any]) -> None:
         try:
-            await session.run(messages)
+            with survive(Where.STREAM, "the end of a worker's stream"):
+                await session.run(messages)
         finally:
             self.open -= 1
             self.handed_out += session.handed_out
@@ -92,8 +94,8 @@ class WorkSessions:
             renewed = await self._leases.renew(session.lease.to_renew(), left_ms)
         except OrchyError as error:
             log.warning("leases of what worker %s holds could not be renewed: %s", session.worker, error)
-        except Exception:  # one worker's leases are not the server's end
-            log.exception("an error in the renewal of a worker's leases that nobody foresaw")
+        except Exception as error:  # one worker's leases are not the server's end
+            note(Where.STREAM, f"leases of worker {session.worker}", error)
         else:
             session.lease.forget(attempt for attempt, good in renewed.items() if not good)
 

@@ -32,6 +32,7 @@ from orchy.rpc.leases import WorkerLease, attempts_of, is_of, messages_of
 from orchy.rpc.outcomes import outcome_of, push_all, status_of
 from orchy.store.base import Claimed, Receipt
 from orchy.tasks import gather
+from orchy.unforeseen import Where, survive
 
 #: The most actions that one stream asks for.
 ACTIONS_MAX = 1_000
@@ -352,6 +353,10 @@ class Session:
 
     async def _give_back(self) -> None:
         """Others shall have what was not sent."""
+        with survive(Where.STREAM, "attempts that were not sent"):
+            await self._give_back_all()
+
+    async def _give_back_all(self) -> None:
         while self._undelivered:
             left: dict[str, list[tuple[bytes, Receipt]]] = {}
             for action_name, body, receipt in self._undelivered:

@@ -5,7 +5,7 @@ Rules every store keeps:
 * A method happens whole or not at all, and raises from the `StoreError` branch of `orchy.errors`.
 * The store's clock is the only one: due times are "so long after the commit", times in answers are the store's.
 * `fields` of a flow are opaque, but for two that `claim` reads: `r:<actionId>` starts with `<attempt>:<phase>`
-  (phase `q`: with the workers), and `p` is there while the flow is paused. The names `v`, `c`, `z` and `b` are the
+  (phase `q`: with the workers), and `p` is there while the flow is paused. The names `v`, `c`, `u`, `z` and `b` are the
   store's own.
 * A flow's partition is the caller's to know; everything of one partition can be touched together.
 * Names of actions and ids are text without control characters (the callers have checked them).
@@ -25,11 +25,12 @@ from orchy.flow.events import TimerKind
 from orchy.store.definitions import DefinitionStore as DefinitionStore
 from orchy.store.definitions import NamespaceSettings as NamespaceSettings
 from orchy.store.definitions import StoredWorkflow as StoredWorkflow
+from orchy.store.quarantine import Quarantine, QuarantineStore
 
 PAUSED_FIELD = "p"
 RUNNING_FIELD_PREFIX = "r:"
 #: Fields that a commit may not name.
-OWN_FIELDS = frozenset({"v", "c", "z", "b"})
+OWN_FIELDS = frozenset({"v", "c", "u", "z", "b"})
 
 #: Most items that one call takes or hands out for one partition.
 BATCH_MAX = 100
@@ -164,6 +165,7 @@ class StoredFlow(Struct, frozen=True):
     fields: Mapping[str, bytes]
     created_ms: int
     ended_ms: int | None
+    quarantine: Quarantine | None = None
 
 
 class ListedFlow(Struct, frozen=True):
@@ -173,6 +175,7 @@ class ListedFlow(Struct, frozen=True):
     created_ms: int
     ended_ms: int | None
     meta: bytes
+    quarantine: Quarantine | None = None
 
 
 class HistoryEntry(Struct, frozen=True):
@@ -232,7 +235,7 @@ class PartitionLook(Struct, frozen=True):
     time_ms: int = 0
 
 
-class FlowStore(Protocol):
+class FlowStore(QuarantineStore, Protocol):
     """Flows, their queues and their timers."""
 
     async def commit(self, commit: Commit) -> Committed:
@@ -295,7 +298,10 @@ class FlowStore(Protocol):
         ...
 
     async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
-        """Due timers of the partitions, at most `limit` each, earliest first, each moved `lease_ms` forward."""
+        """Due timers of the partitions, at most `limit` each, earliest first, each moved `lease_ms` forward.
+
+        Those of flows in quarantine are not among them: they are set aside.
+        """
         ...
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
@@ -309,8 +315,12 @@ class FlowStore(Protocol):
         workflow: str | None,
         limit: int,
         before: tuple[int, str] | None,
+        quarantined: bool = False,
     ) -> list[ListedFlow]:
-        """Newest first by (created_ms, flow_id), only those that come after `before` in that order."""
+        """Newest first by (created_ms, flow_id), only those that come after `before` in that order.
+
+        `quarantined`: those in quarantine, whatever `listings` and `workflow` say.
+        """
         ...
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:

@@ -43,8 +43,8 @@ from orchy.store.base import (
     TimerKey,
     TimerSetting,
 )
-from orchy.store.memory_definitions import MemoryDefinitions
 from orchy.store.memory_partition import Holder, KeptFlow, Partition, Queued
+from orchy.store.memory_quarantine import MemoryQuarantine
 
 
 async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Commit) -> Committed | StoreError:
@@ -55,7 +55,7 @@ async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Comm
         return error
 
 
-class MemoryStore(MemoryDefinitions):
+class MemoryStore(MemoryQuarantine):
     """All the ports of `store.base`. `clock` gives seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -104,6 +104,8 @@ class MemoryStore(MemoryDefinitions):
             flow.ended_ms = now_ms
             flow.remove_at_ms = now_ms + commit.retain_ms
             flow.parked.clear()
+            flow.quarantine = None
+            flow.set_aside.clear()
         receipts: list[Receipt] = []
         for entry in commit.enqueue:
             queued = Queued(commit.flow_id, entry)
@@ -134,7 +136,7 @@ class MemoryStore(MemoryDefinitions):
         flow = self._partition(partition).flows.get(flow_id)
         if flow is None:
             return None
-        return StoredFlow(flow.version, dict(flow.fields), flow.created_ms, flow.ended_ms)
+        return StoredFlow(flow.version, dict(flow.fields), flow.created_ms, flow.ended_ms, flow.quarantine)
 
     async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
         """See the port."""
@@ -247,7 +249,14 @@ class MemoryStore(MemoryDefinitions):
             return PartitionLook(lease.partition, (), None, (), lost=True)
         partition, now_ms = self._partition(lease.partition), self._now_ms()
         earliest = sorted((due_ms, str(key), key) for key, due_ms in partition.timers.items() if due_ms <= now_ms)
-        due = [DueTimer(lease.partition, key, now_ms - int(due_ms)) for due_ms, _, key in earliest[:limit]]
+        due = []
+        for due_ms, _, key in earliest[:limit]:
+            flow = partition.flows.get(key.flow_id)
+            if flow is not None and flow.quarantine is not None:
+                flow.set_aside.add(key)
+                del partition.timers[key]
+            else:
+                due.append(DueTimer(lease.partition, key, now_ms - int(due_ms)))
         for timer in due:
             partition.timers[timer.key] = now_ms + lease_ms - 0.5
         next_due_ms = min(partition.timers.values(), default=None)
@@ -271,6 +280,7 @@ class MemoryStore(MemoryDefinitions):
         workflow: str | None,
         limit: int,
         before: tuple[int, str] | None,
+        quarantined: bool = False,
     ) -> list[ListedFlow]:
         """See the port."""
         await trio.lowlevel.checkpoint()
@@ -278,14 +288,18 @@ class MemoryStore(MemoryDefinitions):
             (
                 (flow.created_ms, flow_id)
                 for flow_id, flow in self._partition(partition).flows.items()
-                if flow.listing in listings and workflow in (None, flow.workflow)
+                if (
+                    flow.quarantine is not None
+                    if quarantined
+                    else flow.listing in listings and workflow in (None, flow.workflow)
+                )
             ),
             reverse=True,
         )
         listed = []
         for place in [place for place in places if before is None or place < before][:limit]:
             flow = self._partition(partition).flows[place[1]]
-            listed.append(ListedFlow(place[1], flow.created_ms, flow.ended_ms, flow.fields["m"]))
+            listed.append(ListedFlow(place[1], flow.created_ms, flow.ended_ms, flow.fields["m"], flow.quarantine))
         return listed
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:

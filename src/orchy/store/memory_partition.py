@@ -19,6 +19,7 @@ from orchy.store.base import (
     Receipt,
     TimerKey,
 )
+from orchy.store.quarantine import Quarantine
 
 
 @attrs.frozen
@@ -61,6 +62,8 @@ class KeptFlow:
     history: deque[HistoryEntry] = attrs.field(factory=lambda: deque(maxlen=HISTORY_ENTRIES_MAX))
     history_bytes: int = 0  # of what commits wrote since the history was last cut
     parked: list[Queued] = attrs.field(factory=list)
+    quarantine: Quarantine | None = None
+    set_aside: set[TimerKey] = attrs.field(factory=set)  # timers that came due in quarantine
 
     def cut_history(self) -> None:
         """The newest entries stay that come to at most three quarters of HISTORY_BYTES_MAX, and the very newest."""

@@ -76,7 +76,7 @@ class HistoryFold:
             case RecordType.COMPLETED:
                 self.completions[action_id] += 1
                 self.completed_attempts[action_id] = attempt
-            case RecordType.SCHEDULED | RecordType.RETRY:
+            case RecordType.SCHEDULED | RecordType.RETRY | RecordType.POSTPONED:
                 if self.paused and kind is RecordType.SCHEDULED:
                     self._say(f"{where}: the flow was paused")
                 self.running[action_id] = attempt

@@ -49,7 +49,8 @@ end
 return {
   redis.call('HGET', p .. 'f:' .. id, 'v') or '', redis.call('LLEN', p .. 'h:' .. id),
   redis.call('LRANGE', p .. 'k:' .. id, 0, -1), timers, listed, retained,
-  redis.call('SISMEMBER', p .. 'names', workflow)
+  redis.call('SISMEMBER', p .. 'names', workflow),
+  redis.call('SMEMBERS', p .. 'a:' .. id), redis.call('ZSCORE', p .. 'u', id) or ''
 }
 """
 
@@ -124,6 +125,10 @@ class Reader:
     def retained(self, partition: int) -> Iterator[list[str]]:
         """What is planned to be removed, some at a time."""
         return self._members(self._keys.partition(partition) + b"x")
+
+    def quarantined(self, partition: int) -> Iterator[list[str]]:
+        """The flows in quarantine, some at a time."""
+        return self._members(self._keys.partition(partition) + b"u")
 
     def _members(self, key: bytes) -> Iterator[list[str]]:
         batch: list[str] = []
@@ -201,18 +206,22 @@ class Reader:
             }
             timers = [key for id, running in flow.running.items() if (key := timer_of(flow_id, id, running))]
             args = [flow_id, flow.workflow, len(timers), *map(str, timers)]
-            version, now_length, parked, scores, listed, retained, named = self._client.eval(_END, 1, prefix, *args)
+            version, now_length, parked, scores, listed, retained, named, aside, quarantined = self._client.eval(
+                _END, 1, prefix, *args
+            )
+            set_aside = {member.decode("utf-8", "replace") for member in aside}
             if version == fields["v"] and now_length == length:
                 facts = FlowFacts(
                     fields,
                     fold,
                     queued,
                     parked,
-                    [key for key, score in zip(timers, scores, strict=True) if score != b""],
+                    [key for key, score in zip(timers, scores, strict=True) if score != b"" or str(key) in set_aside],
                     {one: int(float(score)) for one, score in zip(Listing, listed, strict=True) if score != b""},
                     [one for one, score in zip(Listing, retained, strict=True) if score != b""],
                     bool(named),
                     None if actions is None else {id: action.has_timeout for id, action in actions.items()},
+                    None if quarantined == b"" else int(float(quarantined)),
                 )
                 return FlowLook(flow, facts)
         return None

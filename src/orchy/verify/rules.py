@@ -11,7 +11,7 @@ from orchy.flow import codec
 from orchy.flow.draft import PHASE_TIMERS
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import Flow, Phase, Running, State
-from orchy.store.base import Listing, TimerKey
+from orchy.store.base import OWN_FIELDS, Listing, TimerKey
 from orchy.transition import to_listing
 from orchy.verify.history import HistoryFold
 
@@ -48,7 +48,7 @@ class FlowFacts:
     `fields` are those of its hash. `queued` are the (action, attempt) pairs of `wanted_entries` that are in a queue,
     `timers` those of `wanted_timers` that are set. `listed` holds the creation time by listing, `retained` the listings
     under which its removal is planned. `has_timeout` says by action whether a wait has a time-out; None: the
-    definition is not there.
+    definition is not there. `quarantined` is the flow's score in the index of those in quarantine.
     """
 
     fields: Mapping[str, bytes]
@@ -60,15 +60,14 @@ class FlowFacts:
     retained: Collection[Listing]
     is_named: bool
     has_timeout: Mapping[int, bool] | None
+    quarantined: int | None = None
 
 
 def decode(flow_id: str, fields: Mapping[str, bytes]) -> Flow | None:
     """The flow, or None if its fields make none."""
     try:
         int(fields["v"]), int(fields["c"])
-        return codec.decode_flow(
-            flow_id, {name: value for name, value in fields.items() if name not in ("v", "c", "z")}
-        )
+        return codec.decode_flow(flow_id, {name: value for name, value in fields.items() if name not in OWN_FIELDS})
     except (KeyError, ValueError, TypeError):
         return None
 
@@ -183,6 +182,12 @@ def _index_problems(flow: Flow, facts: FlowFacts) -> list[str]:
             problems.append(f"it is {flow.state}, and also in the index i:{other}:{flow.workflow}")
         elif score != created:
             problems.append(f"it was created at {created}, the index i:{other}:{flow.workflow} says {score}")
+    if ("u" in facts.fields) is not (facts.quarantined is not None):
+        problems.append(f"it is {'' if 'u' in facts.fields else 'not '}in quarantine, and the index u says otherwise")
+    elif facts.quarantined not in (None, created):
+        problems.append(f"it was created at {created}, the index u says {facts.quarantined}")
+    if "u" in facts.fields and flow.state.over:
+        problems.append(f"it is {flow.state}, and in quarantine")
     wrong = [other for other in facts.retained if other is not listing or not flow.state.over]
     problems += [f"it is {flow.state}, and its removal is planned as {other}" for other in wrong]
     if flow.state.over and listing not in facts.retained:

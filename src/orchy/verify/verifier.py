@@ -138,7 +138,7 @@ class Verifier:
                 yield from self._see(lambda: self._flow(key, quick=True), lambda: self._flow(key, quick=False))
             case "g":
                 pass  # the id of a flow that was removed: it ends by itself
-            case "h" | "k":
+            case "a" | "h" | "k":
                 yield from self._see(lambda: self._orphan(key))
             case "q":
                 yield from self._see(lambda: self._ready(key.partition, key.rest))
@@ -151,6 +151,10 @@ class Verifier:
                     yield from self._retained(key.partition, members)
             case "i":
                 yield from self._index(key)
+            case "u":
+                for members in self._reader.quarantined(key.partition):
+                    for flow_id in members:
+                        yield from self._see(partial(self._quarantined, key.partition, flow_id))
             case "ready" | "names":
                 for name in sorted(self._reader.set_of(key.partition, key.kind)):
                     check = self._ready if key.kind == "ready" else self._name
@@ -177,7 +181,7 @@ class Verifier:
             key.partition, f"{key.kind}:{key.rest}"
         ):
             return []
-        what = "a history" if key.kind == "h" else "entries set aside"
+        what = {"a": "timers set aside", "h": "a history", "k": "entries set aside"}[key.kind]
         return [Finding(key.partition, f"flow {key.rest}", f"there is no such flow, but {what} of it")]
 
     # Queues.
@@ -276,6 +280,11 @@ class Verifier:
             return []
         problem = "there is no such flow" if flow is None else f"it is {flow.state}"
         return [Finding(partition, f"planned removal {member}", problem)]
+
+    def _quarantined(self, partition: int, flow_id: str) -> list[Finding]:
+        if self._reader.exists(partition, f"f:{flow_id}") or not self._reader.has_member(partition, "u", flow_id):
+            return []
+        return [Finding(partition, f"index u, flow {flow_id}", "there is no such flow")]
 
     def _name(self, partition: int, workflow: str) -> list[Finding]:
         has = self._reader.exists(partition, *(f"i:{listing}:{workflow}" for listing in Listing))

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
-from orchy.actions.javascript.port import Evaluation, ScriptFailure
+from orchy.actions.javascript.port import Evaluation, ScriptFailure, ScriptFault
 from orchy.actions.javascript.process import Settings, WorkerEnded, WorkerProcess, start_worker
 from orchy.actions.javascript.turns import Turns
 from orchy.errors import Overloaded, StartupError
@@ -37,6 +37,10 @@ SCRIPTS_PER_WORKER = 10_000
 log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(dict[str, JSON]).decode
 _encode = msgspec.json.Encoder().encode
+
+
+#: Checks of definitions wait in a row of their own: no workflow has this name.
+CHECKS = ""
 
 
 class Pool:
@@ -70,16 +74,35 @@ class Pool:
         except (msgspec.MsgspecError, RecursionError) as error:
             return ScriptFailure(f"the result is not JSON: {error}", "value")
 
+    async def check(self, expression: str) -> ScriptFault | None:
+        """See the port."""
+        try:
+            script = expression.encode()
+        except UnicodeEncodeError as error:
+            before = expression[: error.start]
+            place = before.count("\n") + 1, len(before) - before.rfind("\n")
+            return ScriptFault("SyntaxError: half of a surrogate pair", *place)
+        await self._turn(CHECKS)
+        try:
+            kind, text = await self._evaluate(script, b"", parse_only=True)
+        finally:
+            self._turns.give_back()
+        if kind == "ok":
+            return None
+        if kind == "syntax":
+            return msgspec.json.decode(text, type=ScriptFault)
+        return ScriptFault(f"it can't be parsed: {text.decode()}")
+
     async def _turn(self, workflow: str) -> None:
         with trio.move_on_after(self._wait_limit_seconds) as waited:
             await self._turns.take(workflow)
         if waited.cancelled_caught:
             raise Overloaded(f"no javascript worker was free within {self._wait_limit_seconds:g} s")
 
-    async def _evaluate(self, script: bytes, context: bytes) -> tuple[str, bytes]:
+    async def _evaluate(self, script: bytes, context: bytes, *, parse_only: bool = False) -> tuple[str, bytes]:
         worker = await self._take()
         try:
-            answer = await self._ask(worker, script, context)
+            answer = await self._ask(worker, script, context, parse_only)
         finally:
             # One that was cut off in the middle is not fit.
             if worker.fit and worker.asked < self._scripts_per_worker:
@@ -91,12 +114,12 @@ class Pool:
             await self._replace()
         return answer
 
-    async def _ask(self, worker: WorkerProcess, script: bytes, context: bytes) -> tuple[str, bytes]:
+    async def _ask(self, worker: WorkerProcess, script: bytes, context: bytes, parse_only: bool) -> tuple[str, bytes]:
         limit_seconds = self._settings.time_limit_seconds
         kill_after_seconds = limit_seconds + GRACE_SECONDS + (len(script) + len(context)) / TRANSFER_BYTES_PER_SECOND
         with trio.move_on_after(kill_after_seconds):
             try:
-                return await worker.ask(script, context, kill_after_seconds)
+                return await worker.ask(script, context, kill_after_seconds, parse_only=parse_only)
             except WorkerEnded:
                 limit = f"{self._settings.memory_limit_bytes / 2**20:g} MB"
                 return "memory", f"the script ended its engine: it needs more than {limit} of memory".encode()

@@ -25,6 +25,23 @@ class ScriptFailure:
     kind: str
 
 
+@attrs.frozen
+class ScriptFault:
+    """Why a text is no script; line and column are in the script, from 1, where they are known."""
+
+    message: str
+    line: int | None = None
+    column: int | None = None
+
+
+class ScriptChecker(Protocol):
+    """Parses scripts and runs none."""
+
+    async def check(self, expression: str) -> ScriptFault | None:
+        """What is wrong with a script. Raises Overloaded when that could not be found out in time."""
+        ...
+
+
 class JavaScriptEngine(Protocol):
     """Evaluates scripts, each in a world of its own."""
 

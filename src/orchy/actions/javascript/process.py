@@ -60,14 +60,16 @@ class WorkerProcess:
         """Whether the process has not ended."""
         return self._process.poll() is None
 
-    async def ask(self, script: bytes, context: bytes, give_up_after_seconds: float) -> tuple[str, bytes]:
+    async def ask(
+        self, script: bytes, context: bytes, give_up_after_seconds: float, *, parse_only: bool = False
+    ) -> tuple[str, bytes]:
         """The kind of answer and its text. Raises WorkerEnded; the caller sees to the time."""
         assert self._process.stdin is not None
         self.asked += 1
         self.fit = False
         try:
             await self._process.stdin.send_all(
-                b"".join((REQUEST.pack(give_up_after_seconds, len(script), len(context)), script, context))
+                b"".join((REQUEST.pack(give_up_after_seconds, parse_only, len(script), len(context)), script, context))
             )
         except trio.BrokenResourceError:
             raise WorkerEnded from None

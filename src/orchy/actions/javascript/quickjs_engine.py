@@ -20,6 +20,7 @@ from orchy.actions.javascript.failures import (
     told,
 )
 from orchy.actions.javascript.memory import status_bytes
+from orchy.actions.javascript.parsing import PARSED, Parse
 
 STACK_BYTES_MAX = 512 * 1024
 #: Up to this many characters a context is taken to need CONTEXT_BYTES_MAX; what a longer one needs is measured.
@@ -27,6 +28,7 @@ CONTEXT_CHARACTERS_SMALL = 64 * 1024
 CONTEXT_BYTES_MAX = 64 * CONTEXT_CHARACTERS_SMALL
 #: A line of the stack: the function, and the line that it was at. Some have no function.
 _FRAME = re.compile(r"at (?:([^\n]*?) \()?<input>:(\d+)")
+_PLACE = re.compile(r"<input>:(\d+):(\d+)")
 #: What the binding says when the thrown thing can't be made a text.
 _NO_TEXT = "(Failed obtaining QuickJS error string"
 
@@ -84,6 +86,25 @@ class Engine:
             return self._failure(text, expression)
         world.set_time_limit(RESULT_SECONDS_MIN)
         return refused(prelude(None), text) or self._failure(text, expression)
+
+    def parse(self, script: str) -> Answer:
+        """Once for each `renew`."""
+        self._prelude_of_world("{}")  # a script can't declare what is there
+        parse = Parse(script)
+        self._world.set_time_limit(self._time_limit_seconds)
+        self._world.set_memory_limit(CONTEXT_BYTES_MAX + self._memory_limit_bytes)
+        try:
+            self._world.eval(parse.text)
+        except quickjs.JSException as error:
+            message, _, stack = str(error).partition("\n    at ")
+        if message.startswith("InternalError: out of memory"):
+            return out_of_memory(self._memory_limit_bytes)
+        if message.startswith("InternalError: interrupted"):
+            return out_of_time(self._time_limit_seconds)
+        if message.removesuffix("\nundefined") == PARSED:
+            return "ok", ""
+        place = _PLACE.match(stack)
+        return parse.failure(message.strip(), *(map(int, place.groups()) if place else (None, None)))
 
     def _failure(self, text: str, expression: str) -> Answer:
         """The binding gives what was thrown as text, then the stack, `undefined` or nothing."""

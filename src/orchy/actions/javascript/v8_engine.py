@@ -21,12 +21,14 @@ from orchy.actions.javascript.failures import (
     refused,
     told,
 )
+from orchy.actions.javascript.parsing import PARSED, Parse
 
 #: Up to this many characters a context is taken to need CONTEXT_BYTES_MAX; what a longer one needs is measured.
 CONTEXT_CHARACTERS_SMALL = 64 * 1024
 CONTEXT_BYTES_MAX = 64 * CONTEXT_CHARACTERS_SMALL
 _FIRST_LINE = re.compile(r"(?s)(<anonymous>|orchy-prelude):(\d+): (.*)")
 _FRAME = re.compile(r"\n    at [^\n]*?<anonymous>:(\d+)")
+_CARET = re.compile(r"(?m)^( *)\^+$")
 #: What the binding says when the thrown thing can't be made a text.
 _NO_TEXT = "<string conversion failed>"
 
@@ -76,6 +78,26 @@ class Engine:
         if failure[0] in ("time", "memory"):
             return failure
         return refused(prelude(None, timeout_sec=RESULT_SECONDS_MIN), failure[1]) or failure
+
+    def parse(self, script: str) -> Answer:
+        """Once for each `renew`."""
+        world = self._world
+        assert world is not None
+        self._prelude_of_world("{}")  # a script can't declare what is there
+        world.set_hard_memory_limit(CONTEXT_BYTES_MAX + self._memory_limit_bytes)
+        parse = Parse(script)
+        try:
+            world.eval(parse.text, timeout_sec=self._time_limit_seconds)
+        except (JSTimeoutException, JSOOMException) as error:
+            return self._failure(error, script)
+        except JSEvalException as error:
+            text = str(error)
+        match = _FIRST_LINE.match(text)
+        message = match[3].partition("\n")[0] if match else text
+        if message.removeprefix("Uncaught ") == PARSED:
+            return "ok", ""
+        caret = _CARET.search(text)
+        return parse.failure(message, int(match[2]) if match else None, len(caret[1]) + 1 if caret else None)
 
     def _failure(self, error: JSEvalException, expression: str) -> Answer:
         if isinstance(error, JSTimeoutException):

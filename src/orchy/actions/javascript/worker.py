@@ -3,9 +3,10 @@
 Reads requests from its standard input, answers on its standard output, and ends when its input does. It imports as
 little as it can, so that a killed one is replaced fast.
 
-A request is a head (`REQUEST`: after how many seconds the parent gives up, bytes of script, bytes of context) and the
-two texts in UTF-8, the context as JSON. An answer is a head (`ANSWER`: index in `KINDS`, whether it was this worker's
-last, bytes of text) and the text. The first answer comes unasked, when the worker is ready.
+A request is a head (`REQUEST`: after how many seconds the parent gives up, whether the script is only to be parsed,
+bytes of script, bytes of context) and the two texts in UTF-8, the context as JSON. An answer is a head (`ANSWER`: index
+in `KINDS`, whether it was this worker's last, bytes of text) and the text. The first answer comes unasked, when the
+worker is ready.
 
 A script that runs on when nobody is left to kill it is ended by an alarm of the system's own. (PR_SET_PDEATHSIG is no
 way: it follows the thread that started the process, and that one may well end before its process.)
@@ -27,7 +28,7 @@ from typing import Protocol
 from orchy.actions.javascript.failures import Answer, told
 from orchy.actions.javascript.memory import status_bytes
 
-REQUEST = struct.Struct("!dII")
+REQUEST = struct.Struct("!d?II")
 ANSWER = struct.Struct("!B?I")
 KINDS = ("ok", "throw", "syntax", "time", "memory", "value", "size")
 #: The parent kills an evaluation that overruns; this long after it should have, the system does.
@@ -61,6 +62,10 @@ class Engine(Protocol):
         """Run a script over a context, given as JSON text. Once for each `renew`."""
         ...
 
+    def parse(self, script: str) -> Answer:
+        """Parse a script. "syntax" comes with a JSON object: message, line, column. Once for each `renew`."""
+        ...
+
 
 def main(
     engine_name: str, time_limit_seconds: float, memory_limit_bytes: int, output_limit_bytes: int, depth_max: int
@@ -82,13 +87,16 @@ def main(
     _write(answers, ("ok", ""), last=False)
     scripts = 0
     while (head := _read(REQUEST.size)) is not None:
-        kill_after_seconds, script_bytes, context_bytes = REQUEST.unpack(head)
+        kill_after_seconds, is_parsed_only, script_bytes, context_bytes = REQUEST.unpack(head)
         script, context = _read(script_bytes), _read(context_bytes)
         if script is None or context is None:
             return
         signal.setitimer(signal.ITIMER_REAL, kill_after_seconds + ALARM_AFTER_SECONDS)
         _limit_data(data_limit_bytes + CONTEXT_TIMES * (context_bytes + script_bytes))
-        answer = _answer(engine, script.decode(), context.decode(), output_limit_bytes, depth_max)
+        if is_parsed_only:
+            answer = _parsed(engine, script.decode())
+        else:
+            answer = _answer(engine, script.decode(), context.decode(), output_limit_bytes, depth_max)
         signal.setitimer(signal.ITIMER_REAL, 0)
         scripts += 1
         last = answer[0] == "memory" or (answer[0] == "time" and not engine.survives_time_out)
@@ -100,6 +108,17 @@ def main(
         signal.setitimer(signal.ITIMER_REAL, RENEW_SECONDS_MAX)
         engine.renew()
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _parsed(engine: Engine, script: str) -> Answer:
+    before = script.partition("\0")[0]
+    if before != script:
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        return "syntax", json.dumps({"message": "SyntaxError: invalid character: NUL", "line": line, "column": column})
+    try:
+        return engine.parse(script)
+    except MemoryError:
+        return told("memory", "the script needs more memory than its process may have")
 
 
 def _answer(engine: Engine, script: str, context: str, output_limit_bytes: int, depth_max: int) -> Answer:

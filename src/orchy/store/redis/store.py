@@ -39,6 +39,7 @@ from orchy.store.base import (
     TimerKey,
     TimerSetting,
 )
+from orchy.store.quarantine import parse_quarantine
 from orchy.store.redis import scripts
 from orchy.store.redis.client import Script
 from orchy.store.redis.connection import Part
@@ -118,7 +119,9 @@ class RedisStore(RedisDefinitions):
         fields = {name.decode(): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
         ended = fields.pop("z", None)
         fields.pop("b", None)
-        return StoredFlow(int(fields.pop("v")), fields, int(fields.pop("c")), None if ended is None else int(ended))
+        quarantine = parse_quarantine(fields.pop("u", b""))
+        ended_ms = None if ended is None else int(ended)
+        return StoredFlow(int(fields.pop("v")), fields, int(fields.pop("c")), ended_ms, quarantine)
 
     async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
         """See the port."""
@@ -220,14 +223,31 @@ class RedisStore(RedisDefinitions):
         workflow: str | None,
         limit: int,
         before: tuple[int, str] | None,
+        quarantined: bool = False,
     ) -> list[ListedFlow]:
         """See the port."""
-        args: list[Part] = [limit, workflow or "", *(before or ("", "")), *listings]
+        where = ["quarantined"] if quarantined else listings
+        args: list[Part] = [limit, workflow or "", *(before or ("", "")), *where]
         reply = await self._redis.script(scripts.LIST, self._prefixes([partition]), args, safe=True)
         return [
-            ListedFlow(flow_id.decode(), int(created), int(ended) if ended else None, meta)
-            for flow_id, created, ended, meta in reply
+            ListedFlow(
+                flow_id.decode(), int(created), int(ended) if ended else None, meta, parse_quarantine(quarantine)
+            )
+            for flow_id, created, ended, meta, quarantine in reply
         ]
+
+    async def quarantine(self, partition: int, flow_id: str, error: str, entry: bytes) -> bool:
+        """See the port."""
+        args: list[Part] = [flow_id, error, entry, HISTORY_ENTRIES_MAX]
+        # Safe: the second time it is there already; the answer may be too modest.
+        return bool(await self._redis.script(scripts.QUARANTINE, self._prefixes([partition]), args, safe=True))
+
+    async def release_flow(self, partition: int, flow_id: str, entry: bytes) -> bool | None:
+        """See the port."""
+        args: list[Part] = [flow_id, entry, HISTORY_ENTRIES_MAX]
+        # Not safe: it could end a quarantine that was begun after it.
+        reply = await self._redis.script(scripts.RELEASE_FLOW, self._prefixes([partition]), args, safe=False)
+        return None if reply < 0 else bool(reply)
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:
         """See the port."""

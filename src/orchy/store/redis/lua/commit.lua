@@ -21,6 +21,7 @@
 --- @include "history_bytes"
 --- @include "queue"
 --- @include "index"
+--- @include "quarantine"
 local prefix, flow_id, workflow = KEYS[1], ARGV[1], ARGV[2]
 local expected, was, listed = whole(3), ARGV[4], ARGV[5]
 local retain_ms = ARGV[6] ~= '' and whole(6)
@@ -46,7 +47,7 @@ for i = first_queued + 3, first_timer - 1, 4 do
 end
 
 local flow = prefix .. 'f:' .. flow_id
-local found = redis.call('HMGET', flow, 'v', 'c', 'p', 'b')
+local found = redis.call('HMGET', flow, 'v', 'c', 'p', 'b', 'u')
 local version, created, was_paused = tonumber(found[1] or 0), found[2], found[3]
 if version ~= expected or version == 0 and is_remembered(prefix, flow_id) then
   return {-1, version}
@@ -65,6 +66,9 @@ end
 -- From here on nothing can fail: a script is not rolled back.
 local now, soonest = now_ms()
 call_in_batches('ZREM', prefix .. 't', first_cancelled, first_fired - 1)
+if retain_ms and found[5] then -- what is over needs no quarantine
+  unquarantine(prefix, flow_id)
+end
 if retain_ms == 0 then
   remove_flow(prefix, flow_id, remembered_ms)
   if was ~= '' then

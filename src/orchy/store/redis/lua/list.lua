@@ -2,14 +2,17 @@
 --
 -- KEYS[1]   what the partition's keys begin with
 -- ARGV      1 most to list, 2 workflow ('' for all), 3 and 4 the created ms and id that they come after ('' for none),
---           5.. where to look: active, completed, failed, cancelled
--- returns   {id, created ms, ended ms or '', m field} for each
+--           5.. where to look: active, completed, failed, cancelled; or quarantined alone, of whatever workflow
+-- returns   {id, created ms, ended ms or '', m field, u field or ''} for each
 -- errors    ORCHY: the arguments are wrong
 --- @include "arguments"
 local prefix, limit, workflow = KEYS[1], whole(1), ARGV[2]
 local before_ms, before_id = ARGV[3] ~= '' and whole(3), ARGV[4]
 local names = {workflow}
-if workflow == '' then
+local quarantined = ARGV[5] == 'quarantined'
+if quarantined then
+  names = {''}
+elseif workflow == '' then
   names = redis.call('SMEMBERS', prefix .. 'names')
 end
 
@@ -34,7 +37,7 @@ end
 local found = {}
 for _, name in ipairs(names) do
   for i = 5, #ARGV do
-    local index = prefix .. 'i:' .. ARGV[i] .. ':' .. name
+    local index = quarantined and prefix .. 'u' or prefix .. 'i:' .. ARGV[i] .. ':' .. name
     local newest, oldest, ties = '+inf', '-inf', 0
     if before_ms then
       newest = before_ms
@@ -61,9 +64,9 @@ end
 
 local listed = {}
 for _, flow in ipairs(found) do
-  local fields = redis.call('HMGET', prefix .. 'f:' .. flow.id, 'z', 'm')
+  local fields = redis.call('HMGET', prefix .. 'f:' .. flow.id, 'z', 'm', 'u')
   if fields[2] then
-    listed[#listed + 1] = {flow.id, flow.created, fields[1] or '', fields[2]}
+    listed[#listed + 1] = {flow.id, flow.created, fields[1] or '', fields[2], fields[3] or ''}
   end
 end
 return listed

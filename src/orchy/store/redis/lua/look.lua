@@ -8,9 +8,11 @@
 --
 -- A timer that is taken comes again at a time with half a millisecond, and whoever moves it meanwhile sets it to a whole
 -- one: so a commit that handles it sees whether it is still as it was taken.
+-- Timers of flows in quarantine are set aside.
 -- A lease that ran out and that nobody has taken is still good: it is epochs that decide.
 --- @include "arguments"
 --- @include "now"
+--- @include "quarantine"
 local limit, lease_ms = whole(1), whole(2)
 local now = now_ms()
 local looks = {}
@@ -23,6 +25,7 @@ for index, prefix in ipairs(KEYS) do
     local first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
     if first[2] and tonumber(first[2]) <= now then
       due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
+      due = set_aside(prefix, due)
       for i = 1, #due, 2 do
         redis.call('ZADD', timers, now + lease_ms - 0.5, due[i])
       end
