@@ -15,6 +15,7 @@ import trio
 from orchy.config import Config
 from orchy.errors import ConfigurationError, StartupError, StoreError
 from orchy.joining import learn_store
+from orchy.membership import cluster_label
 from orchy.partition.leases import LeaseKeeper
 from orchy.store.base import NamespaceSettings
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def label_of(config: Config, identity: str) -> str:
-    return clusterlabel_of(config.namespace, config.partitions, FORMAT_VERSION, identity)
+    return cluster_label(config.namespace, config.partitions, FORMAT_VERSION, identity)
 
 
 def door_of(config: Config) -> Envelope:

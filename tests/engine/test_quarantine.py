@@ -16,6 +16,7 @@ from orchy.partition.retention import LOOK_SECONDS, run_retention
 from orchy.partition.timers import LEASE_MS
 from orchy.quarantine import FAILURES_MAX, Failures
 from orchy.ring import partition_of
+from orchy.starting import Wanted
 
 WAIT = {"id": 3, "type": "system", "name": "wait", "event": "go"}
 DELAY = {"id": 2, "type": "system", "name": "delay", "delaySeconds": 1, "next": {"default": [3]}}
@@ -120,7 +121,7 @@ async def test_of_events_that_come_together_only_the_one_to_blame_fails(autojump
         outcomes["push"] = "refused"
 
     async def deliver():
-        outcomes["event"] = await engine.orchestrator.deliver("w", "bad", "go", 1)
+        outcomes["event"] = (await engine.orchestrator.deliver("w", "bad", "go", 1)).delivered
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(push)
@@ -149,11 +150,11 @@ async def test_a_flow_in_quarantine_can_be_cancelled(autojump_clock, engine, use
 async def test_a_start_that_meets_a_bug_fails_alone(autojump_clock, engine, user, bug):
     await engine.save({**WAIT, "id": 1})
     graph = await engine.catalog.graph_to_start("w", None)
-    wanted = [(graph, {"bad": number == 1}, f"flow-{number}") for number in range(3)]
+    wanted = [Wanted(graph, {"bad": number == 1}, f"flow-{number}") for number in range(3)]
     outcomes = await engine.orchestrator.start_all(wanted)
-    assert outcomes[0] == "flow-0"
+    assert outcomes[0].flow_id == "flow-0"
     assert isinstance(outcomes[1], FlowFault)
-    assert outcomes[2] == "flow-2"
+    assert outcomes[2].flow_id == "flow-2"
 
 
 async def test_a_commit_of_many_flows_that_raises_is_made_one_by_one(autojump_clock, engine, user, monkeypatch):

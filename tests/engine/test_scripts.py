@@ -37,7 +37,7 @@ def checker():
 
 @pytest.fixture
 def catalog(store, checker):
-    return Catalog(store, SYSTEM_ACTIONS, checker)
+    return Catalog(store, SYSTEM_ACTIONS, checker=checker)
 
 
 def definition(*scripts, kind="system"):
@@ -93,7 +93,7 @@ async def test_a_fault_without_a_place_is_told_at_the_script(autojump_clock, sto
         async def check(self, expression):
             return ScriptFault("it can't be parsed: too deep")
 
-    catalog = Catalog(store, SYSTEM_ACTIONS, Placeless())
+    catalog = Catalog(store, SYSTEM_ACTIONS, checker=Placeless())
     text = json.dumps(definition("$"))
     ((problem,), _) = await catalog.validate_workflow(text.encode())
     assert text[problem.column - 1 :].startswith('"$"')

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.flow.expressions import compile_template, faults_in, literals_of
+from orchy.flow.expressions import FlowContext, compile_template, faults_in, literals_of
 from orchy.flow.lookalikes import lookalikes_in
 from orchy.flow.validation import parse_workflow
 
@@ -100,7 +100,7 @@ def test_any_text_has_at_most_one_and_the_same_each_time(text):
 @given(st.text("${}.ax ", max_size=40))
 def test_what_is_literal_is_what_a_template_leaves(text):
     if not list(faults_in(text)) and compile_template(text).constant:
-        value, _ = compile_template(text).resolve(None)  # type: ignore[arg-type]
+        value, _ = compile_template(text).resolve(FlowContext({}, {}))
         assert value == literals_of(text)
 
 
