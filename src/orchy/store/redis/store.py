@@ -52,6 +52,7 @@ PASSED_OVER_MAX = 200
 PARTITIONS_PER_CALL = 128
 HISTORY_ENTRIES_PER_CALL = 1_000
 WORKFLOWS_AT_ONCE = 50
+_COMMIT_LIMITS = tuple(b"%d" % limit for limit in (HISTORY_ENTRIES_MAX, REMEMBERED_MS, HISTORY_BYTES_MAX))
 
 
 class RedisStore:
@@ -90,9 +91,7 @@ class RedisStore:
             commit.now,
             "" if commit.retain_ms is None else commit.retain_ms,
             int(commit.unpark),
-            HISTORY_ENTRIES_MAX,
-            REMEMBERED_MS,
-            HISTORY_BYTES_MAX,
+            *_COMMIT_LIMITS,
             len(commit.fields),
             len(commit.removed_fields),
             len(commit.history),
