@@ -447,3 +447,16 @@ async def test_a_result_does_not_wait_for_the_scripts_of_another_flow(autojump_c
             workers.start_soon(push, action)
     assert len(times) == 10
     assert all(seconds == (20 if flow_id.startswith("slow") else 0) for flow_id, seconds in times.items())
+
+
+async def test_scripts_wait_in_the_name_of_their_workflow(autojump_clock, engine, monkeypatch):
+    await engine.save({"id": 1, "type": "system", "name": "javascript", "expression": "set x"}, name="of-this-one")
+    evaluate, workflows = engine.scripts.evaluate, []
+
+    async def noted(expression, context, workflow):
+        workflows.append(workflow)
+        return await evaluate(expression, context)
+
+    monkeypatch.setattr(engine.scripts, "evaluate", noted)
+    await engine.orchestrator.execute("of-this-one", {})
+    assert workflows == ["of-this-one"]

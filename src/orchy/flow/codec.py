@@ -59,13 +59,10 @@ class Meta:
 
 def encode_start(flow: Flow) -> dict[str, bytes]:
     """All fields of a flow that the store does not know yet."""
-    changes = Changes(
-        frozenset(flow.running),
-        frozenset(flow.joins),
-        frozenset(flow.finished),
-        frozenset(flow.failed),
-        frozenset([*event_fields(flow), *(f"{LATE_PREFIX}{action_id}" for action_id in flow.late)]),
-    )
+    changes = Changes(frozenset(flow.running), frozenset(flow.joins), frozenset(flow.finished), frozenset(flow.failed))
+    if flow.recent_events.chunks or flow.late:  # a flow that has just begun has none
+        late = [f"{LATE_PREFIX}{action_id}" for action_id in flow.late]
+        changes |= Changes(fields=frozenset([*event_fields(flow), *late]))
     fields, _ = encode_changes(flow, changes)
     fields["i"] = _encode(flow.input)
     return fields

@@ -63,6 +63,9 @@ class Rules:
     limits: Limits = USUAL
 
 
+_NO_FIELDS: frozenset[str] = frozenset()
+
+
 class Changes(Struct, frozen=True):
     """Which parts of a flow a step touched, so that a commit writes those and no others.
 
@@ -81,7 +84,7 @@ class Changes(Struct, frozen=True):
             self.joins | other.joins,
             self.finished | other.finished,
             self.failed | other.failed,
-            self.fields | other.fields,
+            self.fields | other.fields if other.fields else self.fields,
         )
 
 
@@ -337,7 +340,7 @@ class Draft:
             frozenset(self.touched_joins),
             frozenset(self.touched_finished),
             frozenset(self.touched_failed),
-            frozenset(self.touched_fields),
+            frozenset(self.touched_fields) if self.touched_fields else _NO_FIELDS,
         )
 
 

@@ -51,6 +51,7 @@ PASSED_OVER_MAX = 200
 #: The most partitions that one call is about, and the most history entries that one reads: others want their turn.
 PARTITIONS_PER_CALL = 128
 HISTORY_ENTRIES_PER_CALL = 1_000
+_COMMIT_LIMITS = tuple(b"%d" % limit for limit in (HISTORY_ENTRIES_MAX, REMEMBERED_MS, HISTORY_BYTES_MAX))
 
 
 class RedisStore(RedisDefinitions):
@@ -86,9 +87,7 @@ class RedisStore(RedisDefinitions):
             commit.now,
             "" if commit.retain_ms is None else commit.retain_ms,
             int(commit.unpark),
-            HISTORY_ENTRIES_MAX,
-            REMEMBERED_MS,
-            HISTORY_BYTES_MAX,
+            *_COMMIT_LIMITS,
             len(commit.fields),
             len(commit.removed_fields),
             len(commit.history),
