@@ -52,11 +52,12 @@ MESSAGES_MAX = 1_024
 FIELDS_MAX = 32
 #: Bodies up to this size, all datagrams among them, are unpacked in one call: they can't hold more objects than bytes.
 SMALL_BYTES = 2_048
-_NAME = re.compile(rf"[!-~]{{1,{NAME_BYTES_MAX}}}")
+_is_name = re.compile(rf"[!-~]{{1,{NAME_BYTES_MAX}}}").fullmatch
 _HOST = re.compile(rf"[0-9A-Za-z.:%_-]{{0,{HOST_BYTES_MAX}}}")
 _STORE = re.compile(rf"[ -~]{{1,{STORE_BYTES_MAX}}}")
 
 _pack = msgpack.Packer(use_bin_type=True).pack
+_unpackb = msgpack.unpackb
 
 
 class Malformed(ValueError):
@@ -112,7 +113,7 @@ def join(messages: Iterable[bytes]) -> bytes:
 def decode(body: bytes) -> list[Message]:
     """The messages of a body, without those of unknown types. Raises Malformed."""
     try:
-        items = _unpack(body) if len(body) <= SMALL_BYTES else _unpack_rows(body)
+        items = _unpackb(body, max_map_len=0, max_ext_len=0) if len(body) <= SMALL_BYTES else _unpack_rows(body)
     except Malformed:
         raise
     except Exception as error:  # msgpack raises many things at bytes that are none of its own
@@ -132,12 +133,8 @@ def decode(body: bytes) -> list[Message]:
     return messages
 
 
-def _unpack(body: bytes) -> Any:
-    return msgpack.unpackb(body, use_list=True, max_map_len=0, max_ext_len=0)
-
-
 def _unpack_rows(body: bytes) -> list[list[Any]]:
-    """As `_unpack`, for a body of any size: no more objects are made than the messages of this version may have."""
+    """As `unpackb`, for a body of any size: no more objects are made than the messages of this version may have."""
     unpacker = msgpack.Unpacker(use_list=True, max_buffer_size=len(body), max_array_len=0, max_map_len=0, max_ext_len=0)
     unpacker.feed(body)
     items: list[list[Any]] = []
@@ -226,7 +223,7 @@ def _whole(value: Any, most: int) -> int:
 
 
 def _name(value: Any) -> str:
-    if type(value) is not str or _NAME.fullmatch(value) is None:
+    if type(value) is not str or _is_name(value) is None:
         raise ValueError("a name")
     return value
 
