@@ -292,3 +292,9 @@ def test_a_node_that_meets_another_kind_of_value_costs_nothing_more(path: str, v
     context = FlowContext(value, {})
     compile_path(path).find(context)
     assert context.meter.work < 10
+
+
+def test_a_comparison_with_a_number_of_the_flow_costs_no_more_than_one_with_a_number() -> None:
+    context = FlowContext([1, 2, 1], {})
+    assert compile_path("$.input[?(@ == $.input[0])]").find(context) == ([1, 1], True)
+    assert context.meter.work < 30
