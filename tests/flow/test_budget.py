@@ -284,3 +284,17 @@ def test_what_people_write_is_far_from_the_budget(path: str) -> None:
     value, found = compile_path(path).find(FlowContext([{"a": number + 1} for number in range(7_000)], {}))
     assert found
     assert len(value) == 7_000
+
+
+@pytest.mark.parametrize("path", ["$.input.`sorted`", "$.input.`split(a, *, -1)`", "$.input[0:1]", "$.input.`keys`"])
+@pytest.mark.parametrize("value", [1, "ab", None, True])
+def test_a_node_that_meets_another_kind_of_value_costs_nothing_more(path: str, value: JSON) -> None:
+    context = FlowContext(value, {})
+    compile_path(path).find(context)
+    assert context.meter.work < 10
+
+
+def test_a_comparison_with_a_number_of_the_flow_costs_no_more_than_one_with_a_number() -> None:
+    context = FlowContext([1, 2, 1], {})
+    assert compile_path("$.input[?(@ == $.input[0])]").find(context) == ([1, 1], True)
+    assert context.meter.work < 30

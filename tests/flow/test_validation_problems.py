@@ -592,3 +592,11 @@ def test_any_text_is_validated_without_a_traceback(source: str | bytes) -> None:
     validated = parse(source)
     assert validated.workflow is None
     assert validated.errors
+
+
+def test_of_many_warnings_the_first_thousand_are_told() -> None:
+    fields = {f"field-{number}": 1 for number in range(1_500)}
+    source = {"name": "w", "rootAction": 1, "actions": [{"id": 1, "type": "user", "name": "a", **fields}]}
+    warnings = parse_workflow(source, SYSTEM_ACTIONS).warnings
+    assert len(warnings) == 1_001
+    assert warnings[-1].message == "and 500 more"
