@@ -53,6 +53,13 @@ def test_lists_of_addresses():
     assert settings(environment={"ORCHY_REDIS_ADDR": "a:1,[::1]:2"}).redis_addr == expected
 
 
+def test_names_of_this_node():
+    assert settings().http_host == ()
+    names = ("orchy.example.com", "10.0.0.5", "[fd00::5]")
+    assert settings({"http-host": ["orchy.example.com", "10.0.0.5,[fd00::5]"]}).http_host == names
+    assert settings(environment={"ORCHY_HTTP_HOST": ",".join(names)}).http_host == names
+
+
 @pytest.mark.parametrize(
     ("given_settings", "words"),
     [
@@ -70,6 +77,9 @@ def test_lists_of_addresses():
         ({"storage-impl": "embedded", "redis-addr": "a:1"}, "does not go with"),
         ({"redis-addr": "a:1", "redis-username": "me"}, "--redis-password"),
         ({"bind-addr": "0.0.0.0:1"}, "--advertise-addr"),
+        ({"http-host": "a.example:80"}, "without a port"),
+        ({"http-host": "http://a.example"}, "without a port"),
+        ({"http-requests-per-second": "-1"}, "from 0 to"),
     ],
 )
 def test_what_is_wrong_is_told(given_settings, words):
