@@ -27,7 +27,7 @@ from tests.simulation.workload import ACTION_NAMES
 #: How often a worker is heard, as a share of the lease; and how long its streams must have been there for a node to be
 #: able to ask it.
 HEARD_SECONDS = LEASE_SECONDS * 0.25
-CONNECTED_SECONDS = 3.0
+CONNECTED_SECONDS = 1.2
 #: After the lease of a worker that died: a look at the timers, and the way to the store.
 COMES_BACK_SECONDS = 1.6
 
