@@ -199,6 +199,18 @@ async def test_a_poller_may_lease_what_it_gets(autojump_clock, node):
         assert "WORKER_LOST" in await node.types(flow_id)
 
 
+async def test_what_is_handed_out_on_streams_is_counted_and_what_polls_get(autojump_clock, node):
+    await node.start(2)
+    async with node.worker() as worker:
+        await give_credit(worker, count=3)  # from the queue
+        await node.start(1)  # by the commit
+        assert node.sessions.handed_out_total == len(worker.actions) == 3
+    await node.start(2)
+    assert len(await node.poll()) == node.engine.dispatcher.handed_out == 2
+    await trio.sleep(1)
+    assert node.sessions.handed_out_total == 3
+
+
 class Broken:
     """A node that can't renew."""
 

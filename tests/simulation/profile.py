@@ -85,4 +85,5 @@ class Profile:
         )
         if not profile.sound:
             return profile
-        return attrs.evolve(profile, faults=(), answers_lost=0.0, calls_lost=0.0, late_results=0.0)
+        sound = attrs.evolve(profile, faults=(), answers_lost=0.0, calls_lost=0.0, late_results=0.0)
+        return attrs.evolve(sound, worker_deaths=0.2)  # workers are not the world

@@ -27,18 +27,19 @@ from tests.simulation.workload import ACTION_NAMES
 #: How often a worker is heard, as a share of the lease; and how long its streams must have been there for a node to be
 #: able to ask it.
 HEARD_SECONDS = LEASE_SECONDS * 0.25
-CONNECTED_SECONDS = 3.0
+CONNECTED_SECONDS = 1.2
 #: After the lease of a worker that died: a look at the timers, and the way to the store.
 COMES_BACK_SECONDS = 1.6
 
 
 @attrs.define(eq=False)
 class Process:
-    """A worker process: what it holds, and its streams. An old one does not renew."""
+    """A worker process: what it holds, and its streams. An old one does not renew; another may wait to be asked."""
 
     name: str
     nodes: int
     renews: bool
+    rehomes: bool
     held: Held = attrs.field(factory=Held)
     attempts: dict[Attempt, float] = attrs.field(factory=dict)  # that it works on, with their time-outs
     streams: dict[_Stream, None] = attrs.field(factory=dict)
@@ -101,7 +102,8 @@ class StreamWorker(Worker):
         """Be one process after the other, with one stream after the other to each node, until cancelled."""
         while True:
             name, nodes = f"s{self._number}.{next(self._lives)}", self._cluster.nodes
-            process = Process(name, len(nodes), renews=self._chance.random() < 0.85)
+            renews, rehomes = self._chance.random() < 0.85, self._chance.random() < 0.6
+            process = Process(name, len(nodes), renews, rehomes)
             self._cluster.checker.processes[name] = process
             async with trio.open_nursery() as nursery:
                 for node in nodes:
@@ -136,7 +138,7 @@ class StreamWorker(Worker):
     def _rehome(self, process: Process) -> None:
         """Another node shall renew what the one had handed out whose stream is no more."""
         other = next((one for one in process.streams if one.pipe.open), None)
-        homeless = process.held.rehome(other) if other and process.renews else []
+        homeless = process.held.rehome(other) if other and process.renews and process.rehomes else []
         if other and homeless:
             self._world.count("attempts taken along to another node")
             other.say(holding=_messages_of(homeless))
@@ -160,7 +162,8 @@ class StreamWorker(Worker):
     async def _use(self, stream: _Stream) -> None:
         chance = self._chance
         await stream.process.thaw()
-        stream.say(holding=_messages_of(stream.process.held.rehome(stream)))
+        rehomes = stream.process.renews and stream.process.rehomes
+        stream.say(holding=_messages_of(stream.process.held.rehome(stream) if rehomes else []))
         for action in ACTION_NAMES:
             stream.say(credits=[pb.Credit(actionName=action, count=chance.randint(0, 3))])
         with trio.move_on_after(chance.choice((0.3, 3.0, 10.0, 40.0))):

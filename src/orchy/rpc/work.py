@@ -167,8 +167,7 @@ class Session:
                 return
             if message.goodbye:
                 self._stop_claims(nursery)
-            if message.holding or message.missing:
-                self.lease.answer(attempts_of(message.holding), attempts_of(message.missing), message.upMillis)
+            if message.holding:
                 with trio.CancelScope(shield=True):
                     await self._renew(attempts_of(message.holding))
             if message.results or message.extend:
@@ -198,12 +197,14 @@ class Session:
     def _check(self, message: Any) -> None:
         if len(message.results) > ITEMS_MAX or len(message.extend) > ITEMS_MAX:
             raise InvalidInput(f"a message has at most {ITEMS_MAX} results and {ITEMS_MAX} attempts to extend")
-        if max(len(message.holding), len(message.missing)) > ITEMS_MAX:
-            raise InvalidInput(f"a message says of at most {ITEMS_MAX} attempts that they are held, or missing")
         self.worker = self.worker or message.workerId[:NAME_CHARACTERS_MAX]
         self.lease.heard(message.renews)
         if message.renews:
             self._tell()
+        if message.holding or message.missing:
+            if max(len(message.holding), len(message.missing)) > ITEMS_MAX:
+                raise InvalidInput(f"a message says of at most {ITEMS_MAX} attempts that they are held, or missing")
+            self.lease.answer(attempts_of(message.holding), attempts_of(message.missing), message.upMillis)
 
     def _take_credits(self, changes: Any, nursery: trio.Nursery) -> None:
         # All that is, or may still come, on its way to the worker.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
 from orchy.errors import StoreError, TimerMoved, VersionConflict
@@ -52,6 +53,8 @@ PASSED_OVER_MAX = 200
 PARTITIONS_PER_CALL = 128
 HISTORY_ENTRIES_PER_CALL = 1_000
 _COMMIT_LIMITS = tuple(b"%d" % limit for limit in (HISTORY_ENTRIES_MAX, REMEMBERED_MS, HISTORY_BYTES_MAX))
+#: Workers' names that are kept as they are written into histories.
+WORKERS_KNOWN_MAX = 1_000
 
 
 class RedisStore(RedisDefinitions):
@@ -78,7 +81,6 @@ class RedisStore(RedisDefinitions):
 
     def _commit_arguments(self, commit: Commit) -> tuple[list[bytes], list[Part]]:
         assert OWN_FIELDS.isdisjoint(commit.fields), f"fields of the store's own: {commit.fields}"
-        cancelled = _with_losses(commit.cancel_timers)
         args: list[Part] = [
             commit.flow_id,
             commit.workflow,
@@ -93,7 +95,7 @@ class RedisStore(RedisDefinitions):
             len(commit.history),
             len(commit.enqueue),
             len(commit.set_timers),
-            len(cancelled),
+            len(commit.cancel_timers),
             len(commit.fired_timers),
         ]
         for name, value in commit.fields.items():
@@ -101,11 +103,11 @@ class RedisStore(RedisDefinitions):
         args += commit.removed_fields
         args += commit.history
         for entry in commit.enqueue:
-            worker = "" if entry.worker is None else json.dumps(entry.worker)
+            worker = "" if entry.worker is None else _quoted(entry.worker)
             args += (entry.action_name, _head(commit, entry) + entry.body, worker, entry.lease_ms)
         for timer in commit.set_timers:
             args += (timer.after_ms, str(timer.key))
-        args += cancelled
+        args += map(str, commit.cancel_timers)
         args += map(str, commit.fired_timers)
         return [self._keys.partition(commit.partition)], args
 
@@ -330,6 +332,12 @@ def _head(commit: Commit, entry: QueueEntry) -> bytes:
     """What a queue entry begins with."""
     head = f"{commit.flow_id}:{entry.action_id}:{entry.attempt}:{entry.timeout_ms}:{entry.action_name}\n"
     return head.encode()
+
+
+@lru_cache(WORKERS_KNOWN_MAX)
+def _quoted(worker: str) -> str:
+    """A worker's name as a JSON string."""
+    return json.dumps(worker)
 
 
 def _with_losses(timers: Sequence[TimerKey]) -> list[str]:

@@ -8,7 +8,8 @@
 --           11-17 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled, timers
 --           handled; then fields (name, value), removed fields (name), history (entry), queue (action, entry, worker as
 --           a JSON string: it is handed out now, or '': it goes into the queue, the worker's lease in ms or 0), timers
---           set (ms from now, member), timers cancelled (member), timers handled (member)
+--           set (ms from now, member), timers cancelled (member; a time-out takes the lease of its attempt along), timers
+--           handled (member)
 -- returns   {version, now, actions whose entries were put back, the ms that time-outs are counted from},
 --           or {-1, version found}, or {-2, timers handled that are not as they were taken}: nothing was changed
 -- errors    ORCHY: the arguments are wrong; nothing was changed
@@ -65,7 +66,18 @@ end
 
 -- From here on nothing can fail: a script is not rolled back.
 local now, soonest = now_ms()
-call_in_batches('ZREM', prefix .. 't', first_cancelled, first_fired - 1)
+if first_cancelled < first_fired then
+  local gone = {}
+  for i = first_cancelled, first_fired - 1 do
+    gone[#gone + 1] = ARGV[i]
+    if string.byte(ARGV[i]) == 116 then -- a time-out, 't', takes the lease of its attempt along
+      gone[#gone + 1] = 'l' .. string.sub(ARGV[i], 2)
+    end
+  end
+  for start = 1, #gone, 1000 do
+    redis.call('ZREM', prefix .. 't', unpack(gone, start, math.min(start + 999, #gone)))
+  end
+end
 if retain_ms and found[5] then -- what is over needs no quarantine
   unquarantine(prefix, flow_id)
 end
