@@ -43,8 +43,10 @@ REMEMBERED_MS = 120_000
 MOVABLE = frozenset({TimerKind.TIMEOUT, TimerKind.LOST})
 #: Oldest entries of a history give way beyond this many.
 HISTORY_ENTRIES_MAX = 50_000
-#: When the entries that commits wrote come to more bytes, the oldest give way until three quarters are left.
+#: When the long entries that commits wrote come to more bytes, the oldest give way until three quarters are left.
 HISTORY_BYTES_MAX = 8 * 2**20
+#: Longer ones are long; what others come to is bounded by how many there may be.
+LONG_ENTRY_BYTES = 160
 
 
 class TimerKey(Struct, frozen=True):

@@ -23,6 +23,7 @@ from orchy.store.base import (
     BATCH_MAX,
     CLAIM_BYTES_MAX,
     HISTORY_BYTES_MAX,
+    LONG_ENTRY_BYTES,
     OWN_FIELDS,
     PAUSED_FIELD,
     REMEMBERED_MS,
@@ -99,7 +100,7 @@ class MemoryStore(MemoryQuarantine):
         for name in commit.removed_fields:
             flow.fields.pop(name, None)
         flow.history.extend(HistoryEntry(now_ms, entry) for entry in commit.history)
-        flow.history_bytes += sum(map(len, commit.history))
+        flow.history_bytes += sum(len(entry) for entry in commit.history if len(entry) > LONG_ENTRY_BYTES)
         if commit.retain_ms is not None:
             flow.ended_ms = now_ms
             flow.remove_at_ms = now_ms + commit.retain_ms

@@ -60,7 +60,7 @@ class KeptFlow:
     remove_at_ms: int | None = None
     fields: dict[str, bytes] = attrs.field(factory=dict)
     history: deque[HistoryEntry] = attrs.field(factory=lambda: deque(maxlen=HISTORY_ENTRIES_MAX))
-    history_bytes: int = 0  # of what commits wrote since the history was last cut
+    history_bytes: int = 0  # of the long entries that commits wrote since the history was last cut
     parked: list[Queued] = attrs.field(factory=list)
     quarantine: Quarantine | None = None
     set_aside: set[TimerKey] = attrs.field(factory=set)  # timers that came due in quarantine

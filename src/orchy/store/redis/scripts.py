@@ -1,20 +1,25 @@
-"""The Lua scripts, read once. `--- @include "name"` in one is replaced by `lua/includes/name.lua`."""
+"""The Lua scripts, read once. `--- @include "name"` in one is replaced by `lua/includes/name.lua`, and `@NAME@` by the
+number of that name in `store.base`.
+"""
 
 from __future__ import annotations
 
 import re
 from importlib.resources import files
 
+from orchy.store import base
 from orchy.store.redis.client import Script
 
 _LUA = files("orchy.store.redis") / "lua"
 _INCLUDE = re.compile(r'^--- @include "(\w+)"\n', re.MULTILINE)
+_CONSTANT = re.compile(r"@([A-Z_]+)@")
 
 
 def load(name: str) -> Script:
     """The script `lua/<name>.lua` with what it includes."""
     source = (_LUA / f"{name}.lua").read_text("utf-8")
-    return Script(name, _INCLUDE.sub(lambda match: (_LUA / "includes" / f"{match[1]}.lua").read_text("utf-8"), source))
+    whole = _INCLUDE.sub(lambda match: (_LUA / "includes" / f"{match[1]}.lua").read_text("utf-8"), source)
+    return Script(name, _CONSTANT.sub(lambda match: str(getattr(base, match[1])), whole))
 
 
 COMMIT = load("commit")

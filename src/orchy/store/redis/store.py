@@ -18,7 +18,6 @@ from orchy.flow.events import TimerKind
 from orchy.store.base import (
     BATCH_MAX,
     CLAIM_BYTES_MAX,
-    HISTORY_BYTES_MAX,
     HISTORY_ENTRIES_MAX,
     OWN_FIELDS,
     REMEMBERED_MS,
@@ -52,7 +51,6 @@ PASSED_OVER_MAX = 200
 #: The most partitions that one call is about, and the most history entries that one reads: others want their turn.
 PARTITIONS_PER_CALL = 128
 HISTORY_ENTRIES_PER_CALL = 1_000
-_COMMIT_LIMITS = tuple(b"%d" % limit for limit in (HISTORY_ENTRIES_MAX, REMEMBERED_MS, HISTORY_BYTES_MAX))
 #: Workers' names that are kept as they are written into histories.
 WORKERS_KNOWN_MAX = 1_000
 
@@ -89,7 +87,6 @@ class RedisStore(RedisDefinitions):
             commit.now,
             "" if commit.retain_ms is None else commit.retain_ms,
             int(commit.unpark),
-            *_COMMIT_LIMITS,
             len(commit.fields),
             len(commit.removed_fields),
             len(commit.history),
@@ -103,8 +100,12 @@ class RedisStore(RedisDefinitions):
         args += commit.removed_fields
         args += commit.history
         for entry in commit.enqueue:
-            worker = "" if entry.worker is None else _quoted(entry.worker)
-            args += (entry.action_name, _head(commit, entry) + entry.body, worker, entry.lease_ms)
+            if entry.worker is None:
+                args += ("", 0, entry.action_name, _head(commit, entry) + entry.body)
+            else:  # its body stays here
+                line = f'["H",{entry.action_id},{entry.attempt},{_quoted(entry.worker)}]'
+                member = f":{entry.action_id}:{entry.attempt}:{commit.flow_id}"
+                args += (line, entry.lease_ms, entry.timeout_ms, member)
         for timer in commit.set_timers:
             args += (timer.after_ms, str(timer.key))
         args += map(str, commit.cancel_timers)

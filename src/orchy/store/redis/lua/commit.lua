@@ -3,12 +3,11 @@
 -- KEYS[1]   what the partition's keys begin with
 -- ARGV      1 flow id, 2 workflow, 3 expected version (0: the flow is not there), 4 where it is listed before
 --           ('' for a start), 5 and after, 6 retention in ms ('' while it goes on; 0: remove it now),
---           7 '1': put parked entries back, 8 most history entries, 9 how long (ms) a removed flow's id is remembered,
---           10 most bytes of history,
---           11-17 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled, timers
---           handled; then fields (name, value), removed fields (name), history (entry), queue (action, entry, worker as
---           a JSON string: it is handed out now, or '': it goes into the queue, the worker's lease in ms or 0), timers
---           set (ms from now, member), timers cancelled (member; a time-out takes the lease of its attempt along), timers
+--           7 '1': put parked entries back,
+--           8-14 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled, timers
+--           handled; then fields (name, value), removed fields (name), history (entry), attempts for workers (either '',
+--           0, action, queue entry: into the queue; or, handed out now: history entry, the worker's lease in ms or 0,
+--           the time-out in ms, the timer's member without its kind), timers set (ms from now, member), timers cancelled (member; a time-out takes the lease of its attempt along), timers
 --           handled (member)
 -- returns   {version, now, actions whose entries were put back, the ms that time-outs are counted from},
 --           or {-1, version found}, or {-2, timers handled that are not as they were taken}: nothing was changed
@@ -26,63 +25,63 @@
 local prefix, flow_id, workflow = KEYS[1], ARGV[1], ARGV[2]
 local expected, was, listed = whole(3), ARGV[4], ARGV[5]
 local retain_ms = ARGV[6] ~= '' and whole(6)
-local history_max = whole(8)
-local remembered_ms = whole(9)
-local history_bytes_max = whole(10)
-local first_field = 18
-local first_removed = first_field + 2 * ARGV[11]
-local first_entry = first_removed + ARGV[12]
-local first_queued = first_entry + ARGV[13]
-local first_timer = first_queued + 4 * ARGV[14]
-local first_cancelled = first_timer + 2 * ARGV[15]
-local first_fired = first_cancelled + ARGV[16]
-local last = first_fired + ARGV[17] - 1
+local first_field = 15
+local first_removed = first_field + 2 * ARGV[8]
+local first_entry = first_removed + ARGV[9]
+local first_queued = first_entry + ARGV[10]
+local first_timer = first_queued + 4 * ARGV[11]
+local first_cancelled = first_timer + 2 * ARGV[12]
+local first_fired = first_cancelled + ARGV[13]
+local last = first_fired + ARGV[14] - 1
 if last ~= #ARGV then -- so that the counts are numbers and fit; NaN is like nothing
   return redis.error_reply('ORCHY the counts do not fit the arguments of commit')
 end
 for i = first_timer, first_cancelled - 1, 2 do
   whole(i)
 end
-for i = first_queued + 3, first_timer - 1, 4 do
-  whole(i)
+for i = first_queued, first_timer - 1, 4 do
+  if ARGV[i] ~= '' then
+    whole(i + 1)
+    whole(i + 2)
+  end
 end
 
 local flow = prefix .. 'f:' .. flow_id
-local found = redis.call('HMGET', flow, 'v', 'c', 'p', 'b', 'u')
+local found = redis.call('HMGET', flow, 'v', 'c', 'p', 'u')
 local version, created, was_paused = tonumber(found[1] or 0), found[2], found[3]
 if version ~= expected or version == 0 and is_remembered(prefix, flow_id) then
   return {-1, version}
 end
-local moved = {}
-for i = first_fired, last do
-  local due = tonumber(redis.call('ZSCORE', prefix .. 't', ARGV[i]) or nil)
-  if not due or due % 1 == 0 then -- see look
-    moved[#moved + 1] = ARGV[i]
+if first_fired <= last then
+  local moved = {}
+  for i = first_fired, last do
+    local due = tonumber(redis.call('ZSCORE', prefix .. 't', ARGV[i]) or nil)
+    if not due or due % 1 == 0 then -- see look
+      moved[#moved + 1] = ARGV[i]
+    end
   end
-end
-if #moved > 0 then
-  return {-2, moved}
+  if #moved > 0 then
+    return {-2, moved}
+  end
 end
 
 -- From here on nothing can fail: a script is not rolled back.
 local now, soonest = now_ms()
-if first_cancelled < first_fired then
-  local gone = {}
-  for i = first_cancelled, first_fired - 1 do
-    gone[#gone + 1] = ARGV[i]
-    if string.byte(ARGV[i]) == 116 then -- a time-out, 't', takes the lease of its attempt along
-      gone[#gone + 1] = 'l' .. string.sub(ARGV[i], 2)
-    end
-  end
-  for start = 1, #gone, 1000 do
-    redis.call('ZREM', prefix .. 't', unpack(gone, start, math.min(start + 999, #gone)))
+local gone = {}
+for i = first_cancelled, first_fired - 1 do
+  gone[#gone + 1] = ARGV[i]
+  if string.byte(ARGV[i]) == 116 then -- a time-out, 't', takes the lease of its attempt along
+    gone[#gone + 1] = 'l' .. string.sub(ARGV[i], 2)
   end
 end
-if retain_ms and found[5] then -- what is over needs no quarantine
+for start = 1, #gone, 1000 do
+  redis.call('ZREM', prefix .. 't', unpack(gone, start, math.min(start + 999, #gone)))
+end
+if retain_ms and found[4] then -- what is over needs no quarantine
   unquarantine(prefix, flow_id)
 end
 if retain_ms == 0 then
-  remove_flow(prefix, flow_id, remembered_ms)
+  remove_flow(prefix, flow_id, @REMEMBERED_MS@)
   if was ~= '' then
     unlist(prefix, was, workflow, flow_id)
     redis.call('ZREM', prefix .. 'x', retained(was, flow_id, workflow))
@@ -91,14 +90,10 @@ if retain_ms == 0 then
 end
 
 version = version + 1
-local history_bytes = tonumber(found[4] or 0)
-for i = first_entry, first_queued - 1 do
-  history_bytes = history_bytes + #ARGV[i]
-end
-local written = {'v', version, 'b', history_bytes}
+local written = {'v', version}
 if was == '' then
   created = now
-  written[5], written[6] = 'c', now
+  written[3], written[4] = 'c', now
 end
 if retain_ms then
   written[#written + 1] = 'z'
@@ -129,16 +124,20 @@ if retain_ms then
   end
 end
 
-local stamp, lines = string.format('%.0f ', now), {}
+local stamp, lines, long_bytes = string.format('%.0f ', now), {}, 0
 for i = first_entry, first_queued - 1 do
-  lines[#lines + 1] = stamp .. ARGV[i]
+  local entry = ARGV[i]
+  if #entry > @LONG_ENTRY_BYTES@ then
+    long_bytes = long_bytes + #entry
+  end
+  lines[#lines + 1] = stamp .. entry
 end
 for i = first_queued, first_timer - 1, 4 do
-  local entry, worker = ARGV[i + 1], ARGV[i + 2]
-  if worker == '' then
-    push_entry(prefix, ARGV[i], entry)
+  if ARGV[i] == '' then
+    push_entry(prefix, ARGV[i + 2], ARGV[i + 3])
   else
-    lines[#lines + 1] = hand_out(prefix, entry, worker, tonumber(ARGV[i + 3]), stamp, soonest)
+    set_attempt_timers(prefix, ARGV[i + 3], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 1]), soonest)
+    lines[#lines + 1] = stamp .. ARGV[i]
   end
 end
 if #lines > 0 then
@@ -146,9 +145,9 @@ if #lines > 0 then
   for start = 1, #lines, 1000 do
     length = redis.call('RPUSH', history, unpack(lines, start, math.min(start + 999, #lines)))
   end
-  cap_history(history, length, history_max)
-  if history_bytes > history_bytes_max then
-    redis.call('HSET', flow, 'b', cut_history(history, math.floor(history_bytes_max / 4) * 3))
+  cap_history(history, length, @HISTORY_ENTRIES_MAX@)
+  if long_bytes > 0 and redis.call('HINCRBY', flow, 'b', long_bytes) > @HISTORY_BYTES_MAX@ then
+    redis.call('HSET', flow, 'b', cut_history(history, math.floor(@HISTORY_BYTES_MAX@ / 4) * 3))
   end
 end
 for i = first_timer, first_cancelled - 1, 2 do

@@ -12,14 +12,11 @@ local function push_entry(prefix, name, entry)
 end
 
 -- Sets the timers of an attempt that is handed out now: its time-out and, where that is further off than the worker's
--- lease, the end of the lease. The line of history that says so.
-local function hand_out(prefix, entry, worker, lease_ms, stamp, soonest)
-  local flow_id, action_id, attempt, timeout_ms = parse_entry(entry)
-  local member = ':' .. action_id .. ':' .. attempt .. ':' .. flow_id
+-- lease, the end of the lease. `member` is theirs without the kind.
+local function set_attempt_timers(prefix, member, timeout_ms, lease_ms, soonest)
   if lease_ms > 0 and timeout_ms > lease_ms then
     redis.call('ZADD', prefix .. 't', soonest + timeout_ms, 't' .. member, soonest + lease_ms, 'l' .. member)
   else
     redis.call('ZADD', prefix .. 't', soonest + timeout_ms, 't' .. member)
   end
-  return stamp .. '["H",' .. action_id .. ',' .. attempt .. ',' .. worker .. ']'
 end
