@@ -20,6 +20,7 @@ from orchy.flow.machine import Step, Verdict, step
 from orchy.store.base import MOVABLE, Commit, Listing, QueueEntry, TimerKey, TimerSetting
 
 _OUTPUT_PREFIX = "o:"
+_NO_CHANGES = Changes()
 
 
 class EncodeAction(Protocol):
@@ -50,7 +51,7 @@ class Moved:
         self.before = flow
         self.flow = flow
         self.effects: list[Effect] = []
-        self.changes = Changes()
+        self.changes = _NO_CHANGES
         self.bodies: dict[tuple[int, int], bytes] = {}  # by action and attempt
         self._scripts: deque[Evaluate] = deque()
 
@@ -63,8 +64,10 @@ class Moved:
             return Verdict.STALE
         self.flow = made.flow
         self.effects.extend(made.effects)
-        self.changes |= made.changes
-        self._scripts.extend(effect for effect in made.effects if isinstance(effect, Evaluate))
+        self.changes = made.changes if self.changes is _NO_CHANGES else self.changes | made.changes
+        for effect in made.effects:
+            if type(effect) is Evaluate:
+                self._scripts.append(effect)
         return made.verdict
 
     def outgrown(self, commit: Commit, size_bytes: int, bytes_max: int) -> Moved:

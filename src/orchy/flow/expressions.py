@@ -32,6 +32,8 @@ from orchy.flow.system import Context
 
 #: How many different texts are kept compiled for whoever compiles them again.
 TEXTS_CACHED_MAX = 10_000
+#: A value of so much JSON text that has no token is not counted.
+FREE_BYTES_MAX = 256
 #: Numbers from here on are written with an exponent; so are those with more zeros than these right after the point.
 _PLAIN_NUMBER_MAX = 1e21
 _PLAIN_DIGITS_MAX = 21
@@ -133,12 +135,16 @@ _Node: TypeAlias = Token | _Constant | _Text | _List | _Object
 class Template:
     """A JSON value with tokens in its strings. Make it with `compile_template`.
 
-    The `fixed` ones are what its own text adds to each result.
+    The `fixed` ones are what its own text adds to each result. What is small and has no token is `free`.
     """
 
     _node: _Node
     _fixed_bytes: int
     _fixed_values: int
+    _free: bool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_free", self.constant and self._fixed_bytes <= FREE_BYTES_MAX)
 
     @property
     def constant(self) -> bool:
@@ -147,6 +153,8 @@ class Template:
 
     def resolve(self, context: Context) -> tuple[JSON, tuple[str, ...]]:
         """The value in a context, and the tokens whose paths found nothing. Raises OverBudget."""
+        if self._free:
+            return self._node.resolve(context, []), ()
         missing: list[str] = []
         context.meter.begin(self._fixed_bytes, self._fixed_values)
         return self._node.resolve(context, missing), tuple(missing)
