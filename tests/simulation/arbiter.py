@@ -40,7 +40,7 @@ class Arbiter:
     async def claim(self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str) -> Claimed:
         """Attempts for a worker."""
         claimed = await self._store.claim(action_name, partitions, limit, worker_id)
-        self._checker.claimed(partitions, claimed, limit, worker_id)
+        self._checker.claimed(action_name, partitions, claimed, limit, worker_id)
         return claimed
 
     async def give_back(self, claimed: Claimed) -> int:

@@ -13,12 +13,13 @@ from typing import Any
 import attrs
 import trio
 
-from orchy.flow import codec
-from orchy.flow.definition import ActionDefinition, ActionType, Workflow
-from orchy.flow.events import TimerKind
+from orchy.flow.definition import ActionDefinition
 from orchy.store.base import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey, TimerSetting
 from orchy.store.memory import MemoryStore
 from tests.simulation.books import FlowBook, require
+from tests.simulation.decoding import QUEUED, TIMEOUT, Attempt, read_attempt, read_flow
+from tests.simulation.plan import Plan
+from tests.simulation.queues import Key, Queues
 from tests.simulation.world import World
 
 #: What floating point may take off.
@@ -43,14 +44,16 @@ class Checker:
     def __init__(self, world: World, store: MemoryStore) -> None:
         self._world = world
         self._store = store
-        self.workflows: dict[tuple[str, int], Workflow] = {}
+        self.plans: dict[str, Plan] = {}  # by the workflow's name; each has one version
+        self.inputs: dict[str, Any] = {}  # by flow, what its client has sent
         self.definitions: Mapping[str, ActionDefinition] = {}
         self.books: dict[str, FlowBook] = {}
         self.reached: set[tuple[str, int, int]] = set()  # attempts that came to a worker
         self.sound: set[tuple[str, int, int]] = set()  # those that were handed out when nothing was broken
-        self.pushed: dict[tuple[str, int, int], set[str]] = {}  # what workers said of each attempt
+        self.pushed: dict[tuple[str, int, int], list[Any]] = {}  # what workers said of each attempt
         self._timers: dict[tuple[int, TimerKey], float] = {}  # when each is due
         self._holders: dict[int, _Holder] = {}
+        self._queues = Queues(self._meaning)
 
     # Flows.
 
@@ -64,6 +67,7 @@ class Checker:
         book.version = done.version
         for name in commit.fields:
             require(name[:2] != "o:" or name not in book.fields, "a result counts once", f"{where}: {name}")
+        self._check_fields(book, commit, where)
         book.fields.update(commit.fields)
         for name in commit.removed_fields:
             require(name[:2] != "o:", "results stay", where)
@@ -72,7 +76,7 @@ class Checker:
         for line in commit.history:
             book.replay(line, done.time_ms)
             self._check_reached(book)
-        book.flow = codec.decode_flow(book.id, book.fields)
+        book.flow = read_flow(book.fields)
         told = " ".join(f"{kind}{id or ''}.{n or ''}" for _, kind, id, n in book.lines[-len(commit.history) :])
         self._world.note(f"p{book.partition} {book.id} v{book.version} {book.flow.state} [{told}]")
         book.agree()
@@ -83,12 +87,23 @@ class Checker:
             require(key not in book.enqueued, "an attempt is enqueued once", f"{where}: {key}")
             require(key in book.scheduled and not book.over, "only what was started is enqueued", where)
             book.enqueued.add(key)
+            attempt = read_attempt(entry.body)
+            name = book.plan.actions[entry.action_id].name
+            good = attempt.key == (book.id, *key) and entry.action_name == name
+            require(good, "what is enqueued is what was started", f"{where}: {attempt} in {entry.action_name}")
+            book.check_attempt(attempt)
+            if entry.worker is None and not book.over:
+                self._queues.put(book.partition, entry.action_name, attempt.key)
         handed_out = [entry for entry in commit.enqueue if entry.worker is not None]
         require(len(done.receipts) == len(handed_out), "what a commit hands out has a receipt", where)
         for timer in commit.cancel_timers:
             self._timers.pop((book.partition, timer), None)
         if commit.retain_ms == 0:
             book.removed = True
+        if commit.unpark:
+            self._queues.resume(book.id)
+        if book.over:
+            self._queues.forget(book.id)
         for setting in commit.set_timers:
             self._timers[book.partition, setting.key] = now + setting.after_ms / 1000
         require((commit.retain_ms is not None) == (book.over and not was_over), "retention begins with the end", where)
@@ -96,8 +111,28 @@ class Checker:
             book.ended_ms, book.retain_ms = done.time_ms, commit.retain_ms
         for entry in handed_out:
             self._world.count("attempts handed out by commits")
-            self._hand_out(book, json.loads(entry.body), str(entry.worker))
+            self._hand_out(book, read_attempt(entry.body), str(entry.worker))
         self.check_kept_whole(book)
+
+    def _check_fields(self, book: FlowBook, commit: Commit, where: str) -> None:
+        """What is written once stays as it is."""
+        for name, value in commit.fields.items():
+            require(name != "i" or not book.version > 1, "the input is written once", where)
+            if name == "i":
+                book.input = json.loads(value)
+                wanted = self.inputs[book.id]
+                require(book.input == wanted, "a flow has the input that it was given", f"{where}: {book.input}")
+
+    def _meaning(self, key: Key) -> str:
+        """What a queue entry is to a claim now."""
+        flow_id, action_id, attempt = key
+        book = self.books[flow_id]
+        if book.removed or book.over or book.flow is None:
+            return "stale"
+        running = book.flow.running.get(action_id)
+        if running is None or running.attempt != attempt or running.phase != QUEUED:
+            return "stale"
+        return "paused" if book.paused else "live"
 
     def _check_reached(self, book: FlowBook) -> None:
         _, kind, action_id, attempt = book.lines[-1]
@@ -108,20 +143,20 @@ class Checker:
     def handed_out_soundly(self, bodies: Iterable[bytes]) -> None:
         """The answer by which these were handed out came, and nothing breaks any more."""
         for body in bodies:
-            action = json.loads(body)
-            if action["timeout_seconds"] > READING_SECONDS:
-                self.sound.add((action["flow_id"], action["action_id"], action["attempt"]))
+            attempt = read_attempt(body)
+            if attempt.timeout_seconds > READING_SECONDS:
+                self.sound.add(attempt.key)
 
-    def reach(self, action: Mapping[str, Any]) -> None:
+    def reach(self, attempt: Attempt) -> None:
         """A worker has it."""
-        self.reached.add((action["flow_id"], action["action_id"], action["attempt"]))
+        self.reached.add(attempt.key)
+        self.books[attempt.flow_id].check_attempt(attempt)
 
     def _book_of(self, commit: Commit) -> FlowBook:
         book = self.books.get(commit.flow_id)
         if book is None or (book.removed and commit.expected_version == 0):
-            name, version, *_ = json.loads(commit.fields["m"])
-            workflow = self.workflows[name, version]
-            book = FlowBook(commit.flow_id, commit.partition, workflow, self.definitions)
+            plan = self.plans[json.loads(commit.fields["m"])[0]]
+            book = FlowBook(commit.flow_id, commit.partition, plan, self.definitions)
             if commit.flow_id in self.books:
                 self._world.count("flows started again after their removal")
                 self._world.note(f"{commit.flow_id} is started again after its removal")
@@ -134,19 +169,18 @@ class Checker:
             if name.startswith("o:"):
                 action_id = int(name[2:])
                 done = book.flow.finished[action_id]
-                if book.workflow.actions[action_id].type is ActionType.USER:
-                    said = self.pushed.get((book.id, action_id, done.attempt), set())
-                    token = done.output.get("token") if isinstance(done.output, dict) else None
-                    require(token in said, "a result is what a worker said of that attempt", f"{book.id} {name}")
+                if book.plan.actions[action_id].type == "user":
+                    said = self.pushed.get((book.id, action_id, done.attempt), [])
+                    require(done.output in said, "a result is what a worker said of that attempt", f"{book.id} {name}")
 
     def check_kept_whole(self, book: FlowBook) -> None:
         """Nothing that the flow waits for is missing, and nothing is left of what it does not wait for."""
         assert book.flow is not None
         partition = self._store._partition(book.partition)
-        where = f"flow {book.id}: running {dict(book.flow.running)}"
+        where = f"flow {book.id}: running {book.flow.running}"
         stored = partition.flows.get(book.id)
         require((stored is None) == book.removed, "a flow is there until its retention is over", where)
-        there = {(key.kind, key.action_id, key.attempt) for key in partition.timers if key.flow_id == book.id}
+        there = {(str(key.kind), key.action_id, key.attempt) for key in partition.timers if key.flow_id == book.id}
         live = book.live_timers() if not book.removed else {}
         for timer, needed in live.items():
             require(timer in there or not needed, "what waits has a timer", f"{timer}; {where}")
@@ -160,28 +194,31 @@ class Checker:
         if stored is not None:
             queued |= {(item.entry.action_id, item.entry.attempt) for item in stored.parked}
         for kind, action_id, attempt in live:
-            if kind is TimerKind.TIMEOUT:
+            if kind == TIMEOUT:
                 found = (action_id, attempt) in queued or (kind, action_id, attempt) in there
                 require(found, "an attempt is in a queue or has a time-out", f"{action_id}.{attempt}; {where}")
 
-    def claimed(self, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str) -> None:
+    def claimed(self, name: str, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str) -> None:
         """Attempts were handed out, and others may have been parked or dropped."""
         require(len(claimed.bodies) <= limit, "no more is handed out than was asked for", len(claimed.bodies))
-        for body in claimed.bodies:
-            action = json.loads(body)
-            book = self.books[action["flow_id"]]
-            require(book.partition in partitions, "work comes from where it was asked for", book.id)
-            self._hand_out(book, action, worker)
+        attempts = [read_attempt(body) for body in claimed.bodies]
+        for attempt in attempts:
+            asked = self.books[attempt.flow_id].partition in partitions
+            require(asked, "work comes from where it was asked for", attempt)
+            require(attempt.name == name, "work is of the action that was asked for", attempt)
+        for number in partitions:
+            keys = [attempt.key for attempt in attempts if self.books[attempt.flow_id].partition == number]
+            self._queues.hand_out(number, name, keys, emptied=number in claimed.emptied)
+        for attempt in attempts:
+            self._hand_out(self.books[attempt.flow_id], attempt, worker)
         for book in self.books.values():
             if book.partition in partitions and not book.removed:
                 self.check_kept_whole(book)
 
-    def _hand_out(self, book: FlowBook, action: Mapping[str, Any], worker: str) -> None:
-        action_id, attempt = action["action_id"], action["attempt"]
-        book.hand_out(action_id, attempt, self._store._now_ms())
-        key = TimerKey(TimerKind.TIMEOUT, action_id, attempt, book.id)
-        self._timers[book.partition, key] = trio.current_time() + action["timeout_seconds"]
-        self._world.note(f"p{book.partition} {book.id} {action_id}.{attempt} to {worker}")
+    def _hand_out(self, book: FlowBook, attempt: Attempt, worker: str) -> None:
+        book.hand_out(attempt.action_id, attempt.attempt, self._store._now_ms())
+        self._timers[book.partition, _timeout_of(attempt.key)] = trio.current_time() + attempt.timeout_seconds
+        self._world.note(f"p{book.partition} {book.id} {attempt.action_id}.{attempt.attempt} to {worker}")
         self._world.count("attempts handed out")
 
     def extended(self, partition: int, timer: TimerSetting, extended: bool) -> None:
@@ -189,14 +226,17 @@ class Checker:
         if extended:
             require((partition, timer.key) in self._timers, "what is extended has a timer", timer)
             self._timers[partition, timer.key] = trio.current_time() + timer.after_ms / 1000
+            attempt = (timer.key.action_id, timer.key.attempt)
+            self.books[timer.key.flow_id].extended[attempt] = self._store._now_ms() + timer.after_ms
             self._world.note(f"p{partition} timer {timer.key} is extended")
             self._world.count("attempts extended")
 
     def given_back(self, claimed: Claimed, count: int) -> None:
         """Attempts went back into their queues, unless they had ended."""
+        went_back: dict[tuple[int, str], list[Key]] = {}
         for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
-            action = json.loads(body)
-            key = TimerKey(TimerKind.TIMEOUT, action["action_id"], action["attempt"], action["flow_id"])
+            attempt = read_attempt(body)
+            key = _timeout_of(attempt.key)
             partition = self._store._partition(receipt.partition)
             if key not in partition.timers and (receipt.partition, key) in self._timers:
                 count -= 1
@@ -205,6 +245,9 @@ class Checker:
                 self._world.note(f"p{receipt.partition} {key.flow_id} {key.action_id}.{key.attempt} came back")
                 self._world.count("attempts given back")
                 self.check_kept_whole(self.books[key.flow_id])
+                went_back.setdefault((receipt.partition, attempt.name), []).append(attempt.key)
+        for (number, name), keys in went_back.items():
+            self._queues.put_back(number, name, keys)
         require(count == 0, "what goes back was handed out", count)
 
     def cancelled(self, partition: int, keys: Iterable[TimerKey]) -> None:
@@ -311,3 +354,8 @@ class Checker:
         """Have all flows checked."""
         for book in self.books.values():
             check(book)
+
+
+def _timeout_of(key: Key) -> TimerKey:
+    flow_id, action_id, attempt = key
+    return TimerKey.parse(f"{TIMEOUT}:{action_id}:{attempt}:{flow_id}")

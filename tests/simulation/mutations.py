@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from itertools import count
 from typing import Any
 
@@ -29,17 +29,9 @@ from orchy.rpc.work import _Session
 from orchy.store.base import Committed, Receipt, TimerKey
 from orchy.store.memory import MemoryStore
 from orchy.transition import Moved
+from tests.simulation.misreadings import MISREADINGS
+from tests.simulation.replacing import replaced as _replaced
 from tests.simulation.run import run_seed
-
-
-@contextmanager
-def _replaced(place: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(place, name)
-    setattr(place, name, value)
-    try:
-        yield
-    finally:
-        setattr(place, name, before)
 
 
 def commit_compares_no_version() -> AbstractContextManager[None]:
@@ -439,6 +431,7 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         what_was_not_sent_is_not_given_back,
         what_is_being_sent_is_not_given_back,
         an_extension_is_for_any_attempt,
+        *MISREADINGS,
     )
 }
 

@@ -10,6 +10,8 @@ import random
 
 import attrs
 
+from tests.simulation.unmended import BURSTS_COUNT_ONCE, UNMENDED
+
 #: The kinds of faults that the nemesis brings about, one at a time or together.
 FAULTS = (
     "crash",
@@ -50,6 +52,11 @@ class Profile:
     retention_seconds: float
     removals: bool = False
     stream_workers: int = 0
+    batch_size: int = 3  # small, so that limits are met with
+    bursts: int = 0  # crowds of clients that send events to one flow at the same moment
+    burst_events: int = 4  # how many of them at the most
+    callers_leave: float = 0.0  # in the middle of a call; that is no fault
+    batches: float = 0.0  # of starts, and of results
     sound: bool = False  # nothing breaks from the outset
 
     @classmethod
@@ -82,7 +89,13 @@ class Profile:
             removals=chance.random() < 0.2,
             stream_workers=chance.choice((0, 1, 1, 2)),
             sound=chance.random() < 0.15,
+            bursts=chance.choice((0, 1, 2)),
+            callers_leave=rate(0.4),
+            batches=rate(0.8),
         )
+        if BURSTS_COUNT_ONCE not in UNMENDED:
+            large = chance.random() < 0.4
+            profile = attrs.evolve(profile, batch_size=25 if large else 3, burst_events=30)
         if not profile.sound:
             return profile
         return attrs.evolve(profile, faults=(), answers_lost=0.0, calls_lost=0.0, worker_deaths=0.0, late_results=0.0)

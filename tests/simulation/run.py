@@ -17,17 +17,21 @@ import trio.testing
 from orchy import mover
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.catalog import Catalog
+from orchy.partition import timers
+from orchy.store import memory
 from orchy.store.memory import MemoryStore
 from orchy.tasks import first_error
 from tests.simulation.arbiter import Arbiter
 from tests.simulation.books import Violation, require
 from tests.simulation.callers import Client, Cluster, Worker
+from tests.simulation.crowds import Batch, Crowd, draw_batches
 from tests.simulation.determinism import determined, stream
 from tests.simulation.freezing import Births, current_process
 from tests.simulation.invariants import Checker
 from tests.simulation.membership import Gossip
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.node import Node
+from tests.simulation.plan import Plan
 from tests.simulation.profile import Profile
 from tests.simulation.streamers import StreamWorker
 from tests.simulation.workload import ACTION_NAMES, draw_definitions, draw_workflow
@@ -41,8 +45,11 @@ SETTLE_SECONDS = 40.0
 RUN_SECONDS_MAX = 1_000.0
 #: Rounds of Trio's loop without that time goes on.
 ROUNDS_PER_MOMENT_MAX = 20_000
-#: The most scripts before one commit, so that what goes on by a timer is met with.
-EVALUATIONS_PER_COMMIT = 2
+#: After all callers have gone: what they have left behind is let go of by then.
+LEAVE_SECONDS = 5.0
+#: Limits of the product that are made small, so that they are met with: scripts before one commit, timers that are
+#: handled at the same time, bytes of one claim (two or three attempts).
+SMALL = ((mover, "EVALUATIONS_PER_COMMIT", 2), (timers, "FIRING_MAX", 5), (memory, "CLAIM_BYTES_MAX", 400))
 
 
 @attrs.frozen
@@ -86,10 +93,8 @@ def run_seed(
             background.cancel_scope.cancel()
 
     broken = None
-    before = mover.EVALUATIONS_PER_COMMIT
-    mover.EVALUATIONS_PER_COMMIT = EVALUATIONS_PER_COMMIT
     try:
-        with determined(seed):
+        with determined(seed), _small_limits():
             clock = trio.testing.MockClock(autojump_threshold=0)
             trio.run(main, clock=clock, instruments=[Births(), _Standstill(clock)])
     except BaseException as error:
@@ -99,11 +104,21 @@ def run_seed(
         broken = str(cause) if isinstance(cause, Violation) else f"{type(cause).__name__}: {cause}"
         if not isinstance(cause, Violation):
             logging.getLogger("simulation").warning("seed %d", seed, exc_info=cause)
-    finally:
-        mover.EVALUATIONS_PER_COMMIT = before
     (world,) = worlds
     transcript = tuple(world.transcript[-keep:]) if keep and (broken or keep_always) else ()
     return Outcome(seed, broken, world.digest(), world.counts, ended_at[0], transcript)
+
+
+@contextmanager
+def _small_limits() -> Iterator[None]:
+    before = [getattr(module, name) for module, name, _ in SMALL]
+    try:
+        for module, name, value in SMALL:
+            setattr(module, name, value)
+        yield
+    finally:
+        for (module, name, _), value in zip(SMALL, before, strict=True):
+            setattr(module, name, value)
 
 
 async def _overrun() -> None:
@@ -125,8 +140,9 @@ async def _run(world: World) -> None:
     on_end = "DELETE" if profile.removals else "NOOP"
     names = [f"wf{number}" for number in range(profile.workflows)]
     for name in names:
-        saved = await catalog.save_workflow(json.dumps(draw_workflow(chance, name, on_end)).encode())
-        checker.workflows[name, saved.version] = await catalog.workflow(name)
+        document = draw_workflow(chance, name, on_end)
+        await catalog.save_workflow(json.dumps(document).encode())
+        checker.plans[name] = Plan(document)
     gossip = Gossip(world)
     nodes = [Node(world, f"n{number}", gossip, arbiter) for number in range(profile.nodes)]
     for node in nodes:
@@ -142,14 +158,20 @@ async def _run(world: World) -> None:
             for number in range(profile.stream_workers):
                 workers.start_soon(StreamWorker(cluster, profile.workers + number, workers).run)
             clients = [Client(cluster, number, chance.choice(names)) for number in range(profile.flows)]
+            batches = draw_batches(chance, profile, clients)
             async with trio.open_nursery() as users:
-                for client in clients:
-                    users.start_soon(client.run)
+                for number, batch in enumerate(batches):
+                    users.start_soon(Batch(cluster, number, batch).run if len(batch) > 1 else batch[0].run)
+                for number in range(profile.bursts):
+                    users.start_soon(Crowd(cluster, number, clients).run)
                 await Nemesis(world, nodes, gossip, nursery).run()
                 users.start_soon(_end, world, checker, clients, users.cancel_scope)
             await trio.sleep(SETTLE_SECONDS)
             _check_settled(world, checker, nodes)
             workers.cancel_scope.cancel()
+        await trio.sleep(LEAVE_SECONDS)
+        for node in nodes:
+            _check_idle(node)
         await _drain(arbiter, profile.partitions)
         checker.each(checker.check_kept_whole)
         checker.check_nothing_left()
@@ -181,7 +203,7 @@ async def _end(world: World, checker: Checker, clients: Sequence[Client], users:
         users.cancel()
         return
     require(all(client.started for client in clients), "every flow is accepted in the end")
-    stuck = [f"{book.id} {book.flow.state} {dict(book.flow.running)}" for book in checker.open_flows() if book.flow]
+    stuck = [f"{book.id} {book.flow.state} {book.flow.running}" for book in checker.open_flows() if book.flow]
     require(not stuck, "every accepted flow ends", "; ".join(stuck))
 
 
@@ -194,9 +216,22 @@ def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> Non
             require(partition not in believed, "a healed cluster has one holder for each partition", partition)
             believed[partition] = node.name
         require(node.life.keeper.complete, "a healed node holds what it wants", node.name)
-        require(not node.life.orchestrator._mover._mailboxes, "no mailbox is left", node.name)
     require(believed == checker.holders(), "nodes know what they hold", f"{believed}, {checker.holders()}")
     require(len(believed) == world.profile.partitions, "each partition has a holder", believed)
+
+
+def _check_idle(node: Node) -> None:
+    """Nobody calls any more: a node holds nothing for anybody."""
+    life = node.life
+    assert life is not None
+    left = {
+        "mailboxes": len(life.orchestrator._mover._mailboxes),
+        "timers that are handled": life.timers.firing,
+        "polls that wait": life.dispatcher.waiting,
+        "places that are kept": life.dispatcher.reserved,
+        "streams": life.sessions.open,
+    }
+    require(not any(left.values()), "a node of which nobody wants anything holds nothing", f"{node.name}: {left}")
 
 
 async def _drain(arbiter: Arbiter, partitions: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -17,6 +16,7 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.values import fill_map
 from tests.simulation.books import require
 from tests.simulation.callers import AGAIN_SECONDS, PATIENCE_SECONDS, Worker
+from tests.simulation.decoding import Attempt, read_attempts
 from tests.simulation.node import NoAnswer, Node
 from tests.simulation.pipe import Pipe
 from tests.simulation.workload import ACTION_NAMES
@@ -87,9 +87,10 @@ class StreamWorker(Worker):
         """Take what comes; true when nothing more does."""
         chance = self._chance
         async for reply in stream.pipe.replies():
-            for body in reply.bodies:
-                self._begin(stream, json.loads(body))
-            told = pb.ServerMessage.FromString(reply.rest)
+            message = reply.SerializeToString()
+            for attempt in read_attempts(message):
+                self._begin(stream, attempt)
+            told = pb.ServerMessage.FromString(message)
             stream.heard_goodbye |= told.goodbye
             for taken in told.taken:
                 self._take(stream, taken)
@@ -108,18 +109,28 @@ class StreamWorker(Worker):
                 await trio.sleep(chance.choice((0.001, 0.3, 1.0)))
         return True
 
-    def _begin(self, stream: _Stream, action: dict[str, Any]) -> None:
+    def _begin(self, stream: _Stream, attempt: Attempt) -> None:
         chance = self._chance
-        self._cluster.checker.reach(action)
+        self._cluster.checker.reach(attempt)
         self._world.count("attempts that came on streams")
-        self._nursery.start_soon(self._work, action, stream.name, partial(self._bring, stream))
+        self._nursery.start_soon(self._work, attempt, stream.name, partial(self._bring, stream))
         if not stream.pipe.open:
             return
         change = chance.choice((0, 1, 1, 1, 2, -1))
-        stream.say(credits=[pb.Credit(actionName=action["name"], count=change)])
+        stream.say(credits=[pb.Credit(actionName=attempt.name, count=change)])
         if chance.random() < 0.2:
-            attempt = pb.Attempt(flowId=action["flow_id"], actionId=action["action_id"], retryCount=action["attempt"])
-            stream.say(extend=[attempt])
+            self._extend(stream, attempt)
+        if chance.random() < 0.1:  # and as late as may be
+            self._nursery.start_soon(self._extend_late, stream, attempt)
+
+    def _extend(self, stream: _Stream, attempt: Attempt) -> None:
+        flow_id, action_id, number = attempt.key
+        stream.say(extend=[pb.Attempt(flowId=flow_id, actionId=action_id, retryCount=number)])
+
+    async def _extend_late(self, stream: _Stream, attempt: Attempt) -> None:
+        await trio.sleep(attempt.timeout_seconds * self._chance.uniform(0.97, 1.05))
+        if stream.pipe.open:
+            self._extend(stream, attempt)
 
     def _bring(self, stream: _Stream, result: Result) -> None:
         if not stream.pipe.open or self._chance.random() < 0.2:

@@ -54,8 +54,14 @@ class TimerLoop:
         self._due_at: dict[int, float] = {}  # when to look at a partition, at the latest at the next full look
         self._next_at = float("-inf")
         self._earlier = trio.Event()
-        self._firing = trio.Semaphore(FIRING_MAX)
+        self._slots = FIRING_MAX
+        self._firing = trio.Semaphore(self._slots)
         holdings.watch(self._on_change)
+
+    @property
+    def firing(self) -> int:
+        """How many timers are being handled, at most FIRING_MAX."""
+        return self._slots - self._firing.value
 
     def hint(self, partition: int, after_ms: int) -> None:
         """A timer of a partition is due so long from now; nothing happens if it is not owned."""
