@@ -46,12 +46,13 @@ class Cluster:
         deed: Callable[[Life], Awaitable[_T]],
         wait: float = 0,
         *,
-        may_leave: bool = False,
+        leaves: float = 0.0,
         node: Node | None = None,
     ) -> _T:
         """One call to some node. Raises NoAnswer (it may have been done), and what the node says.
 
-        With `may_leave` the caller may be gone in the middle, as a client that ends its connection: no fault.
+        `leaves`: how often, where callers leave at all, this one is gone in the middle, as a client that ends its
+        connection. That is no fault.
         """
         profile, calm = self.world.profile, self.world.healed.is_set()
         node = node or chance.choice(self.nodes)
@@ -59,7 +60,7 @@ class Cluster:
         if not calm and chance.random() < profile.calls_lost:
             fate = chance.choice(("not sent", "answer lost", "caller left"))
             self.world.count("calls to nodes lost")
-        elif may_leave and not calm and chance.random() < profile.callers_leave:
+        elif leaves and not calm and chance.random() < profile.callers_leave * leaves:
             fate = "caller left"
             self.world.count("callers that left")
         await trio.sleep(chance.choice((0.0, 0.0, 0.001, 0.05)))
@@ -87,7 +88,7 @@ class Cluster:
             delivered = await self.call(
                 chance,
                 lambda life: life.orchestrator.deliver(workflow, flow_id, event, {"token": token}),
-                may_leave=True,
+                leaves=1.0,
                 node=node,
             )
         except (NoAnswer, OrchyError):
@@ -121,7 +122,7 @@ class Worker:
                 wait = chance.choice((0.0, 0.2, 1.0))
                 limit = chance.randint(1, 4)
                 try:
-                    bodies = await self._cluster.call(chance, _polling(action, limit, wait, name), wait)
+                    bodies = await self._cluster.call(chance, _polling(action, limit, wait, name), wait, leaves=0.3)
                 except (NoAnswer, OrchyError):
                     await trio.sleep(AGAIN_SECONDS)
                     continue
@@ -175,7 +176,7 @@ class Worker:
         while basket:
             results = list(basket)
             try:
-                verdicts = await self._cluster.call(self._chance, partial(_pushing_all, results), may_leave=True)
+                verdicts = await self._cluster.call(self._chance, partial(_pushing_all, results), leaves=1.0)
             except (NoAnswer, OrchyError):
                 await trio.sleep(AGAIN_SECONDS)
                 continue
@@ -196,7 +197,7 @@ class Worker:
         while True:
             try:
                 verdict = await self._cluster.call(
-                    self._chance, lambda life: life.orchestrator.push(result), may_leave=True
+                    self._chance, lambda life: life.orchestrator.push(result), leaves=1.0
                 )
                 self._world.note(f"{result.flow_id} {result.action_id}.{result.attempt} of {result.worker}: {verdict}")
             except InvalidInput as error:
@@ -290,7 +291,7 @@ class Client:
             await getattr(life.orchestrator, order)(self.workflow, self.flow_id)
 
         try:
-            await self._cluster.call(self._chance, give, may_leave=True)
+            await self._cluster.call(self._chance, give, leaves=1.0)
         except (WrongState, NotFound):
             return
         except (NoAnswer, OrchyError):

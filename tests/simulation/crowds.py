@@ -59,7 +59,7 @@ class Batch:
             return await start_all(life.orchestrator, life.catalog, starts)
 
         try:
-            outcomes = await self._cluster.call(self._chance, start, may_leave=True)
+            outcomes = await self._cluster.call(self._chance, start, leaves=1.0)
         except (NoAnswer, OrchyError):
             await trio.sleep(AGAIN_SECONDS)
             return list(clients)

@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 import trio
-from msgspec.structs import replace
 
 from orchy.actions.switch import Switch
 from orchy.demand import Demand
@@ -52,7 +51,7 @@ def a_switch_takes_another_branch() -> AbstractContextManager[None]:
 
     def mutated(self: Any, action: Any, context: Any) -> Any:
         answer = start(self, action, context)
-        return replace(answer, outcome=_next(action, answer.outcome)) if isinstance(answer, Finish) else answer
+        return attrs.evolve(answer, outcome=_next(action, answer.outcome)) if isinstance(answer, Finish) else answer
 
     return replaced(Switch, "start", mutated)
 

@@ -79,7 +79,7 @@ class Profile:
             wakeups_lost=rate(0.5),
             wakeups_doubled=rate(0.5),
             calls_lost=rate(0.2),
-            store_delay_seconds=chance.choice((0.0, 0.001, 0.02)),
+            store_delay_seconds=chance.choice((0.0, 0.001, 0.02, 0.2)),
             worker_deaths=rate(0.2),
             worker_failures=rate(0.3),
             late_results=rate(0.3),
