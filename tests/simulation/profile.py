@@ -93,6 +93,8 @@ class Profile:
             callers_leave=rate(0.4),
             batches=rate(0.8),
         )
+        if profile.batches:
+            profile = attrs.evolve(profile, flows=profile.flows + 4)
         if BURSTS_COUNT_ONCE not in UNMENDED:
             large = chance.random() < 0.4
             profile = attrs.evolve(profile, batch_size=25 if large else 3, burst_events=30)

@@ -66,7 +66,7 @@ class StreamWorker(Worker):
     async def _use(self, stream: _Stream) -> None:
         chance = self._chance
         for action in ACTION_NAMES:
-            stream.say(credits=[pb.Credit(actionName=action, count=chance.randint(0, 3))])
+            stream.say(credits=[pb.Credit(actionName=action, count=chance.choice((0, 1, 3, 8)))])
         with trio.move_on_after(chance.choice((0.3, 3.0, 10.0, 40.0))):
             if await self._read(stream, lambda: False):
                 return
