@@ -88,6 +88,12 @@ class FlowBook:
         """Whether nothing may happen any more."""
         return self.state is not None
 
+    @property
+    def awaited(self) -> list[str]:
+        """The events that the flow waits for."""
+        running = self.flow.running.values() if self.flow else ()
+        return sorted({item.event for item in running if item.phase == WAIT})
+
     def definition_of(self, action: Action) -> ActionDefinition:
         return self.definitions[action.name]
 

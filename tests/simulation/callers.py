@@ -51,11 +51,10 @@ class Cluster:
     ) -> _T:
         """One call to some node. Raises NoAnswer (it may have been done), and what the node says.
 
-        `leaves`: how often, where callers leave at all, this one is gone in the middle, as a client that ends its
-        connection. That is no fault.
+        `node`: go there, at once. `leaves`: how often, where callers leave at all, this one is gone in the middle, as a
+        client that ends its connection. That is no fault.
         """
         profile, calm = self.world.profile, self.world.healed.is_set()
-        node = node or chance.choice(self.nodes)
         fate = "answered"
         if not calm and chance.random() < profile.calls_lost:
             fate = chance.choice(("not sent", "answer lost", "caller left"))
@@ -63,16 +62,20 @@ class Cluster:
         elif leaves and not calm and chance.random() < profile.callers_leave * leaves:
             fate = "caller left"
             self.world.count("callers that left")
-        await trio.sleep(chance.choice((0.0, 0.0, 0.001, 0.05)))
+        if not node:
+            await trio.sleep(chance.choice((0.0, 0.0, 0.001, 0.05)))
         if fate == "not sent":
             await trio.sleep(0.1)
             raise NoAnswer
-        patience = chance.choice((0.0005, 0.002, 0.01, 1.0)) if fate == "caller left" else wait + PATIENCE_SECONDS
+        left_after = chance.choice((0.0005, 0.002, 0.01, 1.0))
+        if node:
+            left_after = chance.uniform(0, 4 * profile.store_delay_seconds)
+        patience = left_after if fate == "caller left" else wait + PATIENCE_SECONDS
         quiet = self.world.quiet
         try:
-            answer = await node.call(deed, patience)
+            answer = await (node or chance.choice(self.nodes)).call(deed, patience)
         except NoAnswer:
-            require(fate == "caller left" or not quiet, "in a sound world each call is answered", node.name)
+            require(fate == "caller left" or not quiet, "in a sound world each call is answered", fate)
             raise
         if fate == "answer lost":
             raise NoAnswer
@@ -88,7 +91,7 @@ class Cluster:
             delivered = await self.call(
                 chance,
                 lambda life: life.orchestrator.deliver(workflow, flow_id, event, {"token": token}),
-                leaves=1.0,
+                leaves=2.0 if node else 1.0,  # more so in a crowd
                 node=node,
             )
         except (NoAnswer, OrchyError):
@@ -304,7 +307,8 @@ class Client:
             require(good, f"a {order} that is answered holds", self.flow_id)
 
     async def _send_event(self) -> None:
-        await self._cluster.send_event(self._chance, self.workflow, self.flow_id, self._chance.choice(EVENTS), None)
+        event = self._chance.choice((*EVENTS, *self._book.awaited))
+        await self._cluster.send_event(self._chance, self.workflow, self.flow_id, event, None)
 
     async def _until_answered(self, deed: Callable[[Life], Awaitable[Any]]) -> None:
         while True:

@@ -14,8 +14,8 @@ from tests.simulation.node import Life, NoAnswer
 from tests.simulation.profile import Profile
 from tests.simulation.workload import EVENTS
 
-#: Events that one crowd sends in all, so that kept ones do not end all waits at once.
-EVENTS_MAX = 90
+#: Events that one crowd sends in all: a flow keeps no more than 1,000.
+EVENTS_MAX = 240
 
 
 def draw_batches(chance: random.Random, profile: Profile, clients: Sequence[Client]) -> list[list[Client]]:
@@ -76,33 +76,36 @@ class Batch:
 
 
 class Crowd:
-    """Sends bursts of events, each event by a client of its own, mostly to one node; some clients leave at once."""
+    """Has a flow, and sends it bursts of events, each event by a client of its own; many of them leave at once.
 
-    def __init__(self, cluster: Cluster, number: int, clients: Sequence[Client]) -> None:
+    Most go to one node, and most are of the event that the flow waits for: the first is taken, the others are kept.
+    """
+
+    def __init__(self, cluster: Cluster, number: int, client: Client) -> None:
         self._cluster = cluster
-        self._clients = clients
+        self._client = client
         self._chance = cluster.world.stream(f"crowd {number}")
 
     async def run(self) -> None:
         """Until the world is healed."""
         chance, world = self._chance, self._cluster.world
-        victim = chance.choice(self._clients)
         left = EVENTS_MAX
         while left > 0 and not world.healed.is_set():
-            with trio.move_on_after(chance.uniform(0.1, 8)):
+            with trio.move_on_after(chance.uniform(0.1, 3)):
                 await world.healed.wait()
-            if victim.started:
+            if self._client.started:
                 most = world.profile.burst_events
-                events = chance.choice((2, most // 2, most))
+                events = chance.choice((2, most, most))
                 left -= events
-                await self._send(victim, events)
+                await self._send(events)
 
-    async def _send(self, victim: Client, events: int) -> None:
-        chance = self._chance
+    async def _send(self, events: int) -> None:
+        chance, client = self._chance, self._client
         self._cluster.world.count("bursts of events")
         node = chance.choice(self._cluster.nodes)
+        awaited = self._cluster.checker.books[client.flow_id].awaited
         async with trio.open_nursery() as nursery:
             for _ in range(events):
-                event = EVENTS[0] if chance.random() < 0.7 else EVENTS[1]
-                at = node if chance.random() < 0.8 else None
-                nursery.start_soon(self._cluster.send_event, chance, victim.workflow, victim.flow_id, event, at)
+                event = chance.choice(awaited) if awaited and chance.random() < 0.9 else EVENTS[0]
+                at = node if chance.random() < 0.9 else None
+                nursery.start_soon(self._cluster.send_event, chance, client.workflow, client.flow_id, event, at)

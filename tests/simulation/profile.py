@@ -96,8 +96,8 @@ class Profile:
         if profile.batches:
             profile = attrs.evolve(profile, flows=profile.flows + 4)
         if BURSTS_COUNT_ONCE not in UNMENDED:
-            large = chance.random() < 0.4
-            profile = attrs.evolve(profile, batch_size=25 if large else 3, burst_events=30)
+            large = chance.random() < 0.5
+            profile = attrs.evolve(profile, batch_size=40 if large else 3, burst_events=40)
         if not profile.sound:
             return profile
         return attrs.evolve(profile, faults=(), answers_lost=0.0, calls_lost=0.0, worker_deaths=0.0, late_results=0.0)

@@ -34,7 +34,7 @@ from tests.simulation.node import Node
 from tests.simulation.plan import Plan
 from tests.simulation.profile import Profile
 from tests.simulation.streamers import StreamWorker
-from tests.simulation.workload import ACTION_NAMES, draw_definitions, draw_workflow
+from tests.simulation.workload import ACTION_NAMES, draw_definitions, draw_stages, draw_workflow
 from tests.simulation.world import World
 
 #: After the world is healed, all flows end within so long (virtual seconds).
@@ -45,6 +45,8 @@ SETTLE_SECONDS = 40.0
 RUN_SECONDS_MAX = 1_000.0
 #: Rounds of Trio's loop without that time goes on.
 ROUNDS_PER_MOMENT_MAX = 20_000
+#: The workflow of the flows to which crowds send events.
+STAGES = "stages"
 #: After all callers have gone: what they have left behind is let go of by then.
 LEAVE_SECONDS = 5.0
 #: Limits of the product that are made small, so that they are met with: scripts before one commit, timers that are
@@ -140,8 +142,8 @@ async def _run(world: World) -> None:
         await catalog.save_action(definition)
     on_end = "DELETE" if profile.removals else "NOOP"
     names = [f"wf{number}" for number in range(profile.workflows)]
-    for name in names:
-        document = draw_workflow(chance, name, on_end)
+    for name in (*names, STAGES):
+        document = draw_stages(name, on_end) if name == STAGES else draw_workflow(chance, name, on_end)
         await catalog.save_workflow(json.dumps(document).encode())
         checker.plans[name] = Plan(document)
     gossip = Gossip(world)
@@ -159,12 +161,15 @@ async def _run(world: World) -> None:
             for number in range(profile.stream_workers):
                 workers.start_soon(StreamWorker(cluster, profile.workers + number, workers).run)
             clients = [Client(cluster, number, chance.choice(names)) for number in range(profile.flows)]
+            crowded = [Client(cluster, profile.flows + number, STAGES) for number in range(profile.bursts)]
             batches = draw_batches(chance, profile, clients)
             async with trio.open_nursery() as users:
                 for number, batch in enumerate(batches):
                     users.start_soon(Batch(cluster, number, batch).run if len(batch) > 1 else batch[0].run)
-                for number in range(profile.bursts):
-                    users.start_soon(Crowd(cluster, number, clients).run)
+                for number, client in enumerate(crowded):
+                    users.start_soon(client.run)
+                    users.start_soon(Crowd(cluster, number, client).run)
+                clients += crowded
                 await Nemesis(world, nodes, gossip, nursery).run()
                 users.start_soon(_end, world, checker, clients, users.cancel_scope)
             await trio.sleep(SETTLE_SECONDS)

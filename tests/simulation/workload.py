@@ -62,6 +62,16 @@ def draw_workflow(chance: random.Random, name: str, on_end: str) -> dict[str, An
     }
 
 
+def draw_stages(name: str, on_end: str) -> dict[str, Any]:
+    """One wait after the other, each for an event of its own: for a crowd that sends many of each."""
+    actions = [
+        {"id": id, "type": "system", "name": "wait", "event": f"stage{id}", "next": {f"stage{id}": [id + 1]}}
+        for id in range(1, ACTIONS_MAX)
+    ]
+    actions.append({"id": ACTIONS_MAX, "type": "system", "name": "wait", "event": "go", "next": {}})
+    return {"name": name, "rootAction": 1, "onSuccess": on_end, "onFailure": on_end, "actions": actions}
+
+
 def draw_input(chance: random.Random) -> dict[str, Any]:
     """A flow's input: which branch each switch takes, and values of each kind to be put into parameters."""
     return {
