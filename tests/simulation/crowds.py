@@ -78,7 +78,7 @@ class Batch:
 class Crowd:
     """Has a flow, and sends it bursts of events, each event by a client of its own; many of them leave at once.
 
-    Most go to one node, and most are of the event that the flow waits for: the first is taken, the others are kept.
+    Most go to one node; of those that the flow waits for the first is taken, all others are kept.
     """
 
     def __init__(self, cluster: Cluster, number: int, client: Client) -> None:
@@ -106,6 +106,6 @@ class Crowd:
         awaited = self._cluster.checker.books[client.flow_id].awaited
         async with trio.open_nursery() as nursery:
             for _ in range(events):
-                event = chance.choice(awaited) if awaited and chance.random() < 0.9 else EVENTS[0]
+                event = chance.choice(awaited) if awaited and chance.random() < 0.4 else EVENTS[0]
                 at = node if chance.random() < 0.9 else None
                 nursery.start_soon(self._cluster.send_event, chance, client.workflow, client.flow_id, event, at)

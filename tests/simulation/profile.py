@@ -95,9 +95,15 @@ class Profile:
         )
         if profile.batches:
             profile = attrs.evolve(profile, flows=profile.flows + 4)
-        if BURSTS_COUNT_ONCE not in UNMENDED:
-            large = chance.random() < 0.5
-            profile = attrs.evolve(profile, batch_size=40 if large else 3, burst_events=40)
+        if BURSTS_COUNT_ONCE not in UNMENDED and chance.random() < 0.3:
+            profile = attrs.evolve(
+                profile,
+                batch_size=40,
+                bursts=max(1, profile.bursts),
+                burst_events=40,
+                callers_leave=0.4,
+                store_delay_seconds=chance.choice((0.02, 0.2)),
+            )
         if not profile.sound:
             return profile
         return attrs.evolve(profile, faults=(), answers_lost=0.0, calls_lost=0.0, worker_deaths=0.0, late_results=0.0)
