@@ -362,7 +362,8 @@ def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
             tell(kept, commit, outcome)
             return
         for taker, entry in zip(kept, [e for e in commit.enqueue if e.worker], strict=False):
-            taker.take(entry.body, Receipt(commit.partition, b"[]"))
+            head = [commit.flow_id, entry.action_name, entry.action_id, entry.attempt, entry.timeout_ms]
+            taker.take(entry.body, Receipt(commit.partition, json.dumps(head).encode()))
 
     return _replaced(mover, "tell", mutated)
 
