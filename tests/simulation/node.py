@@ -295,16 +295,21 @@ class Node:
 
     async def _serve(self, life: Life, deed: Callable[[Life], Awaitable[Any]], answer: _Answer) -> None:
         answer.error = NoAnswer()
+        broken = False
         try:
             with answer.scope:
                 answer.value = await deed(life)
                 answer.error = None
         except OrchyError as error:
             answer.error = error
+        except Exception:  # a rule was broken: that, and not what the caller makes of it, is the run's outcome
+            broken = True
+            raise
         finally:
             if self.life is not life:  # a dead process says nothing
                 answer.error = NoAnswer()
-            answer.came.set()
+            if not broken:
+                answer.came.set()
 
     def open_stream(self) -> Pipe:
         """Begin a worker's stream. Raises NoAnswer."""
