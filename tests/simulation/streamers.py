@@ -120,7 +120,7 @@ class StreamWorker(Worker):
         stream.say(credits=[pb.Credit(actionName=attempt.name, count=change)])
         if chance.random() < 0.2:
             self._extend(stream, attempt)
-        if chance.random() < 0.1:  # and as late as may be
+        if chance.random() < 0.3:  # and as late as may be, or too late
             self._nursery.start_soon(self._extend_late, stream, attempt)
 
     def _extend(self, stream: _Stream, attempt: Attempt) -> None:
@@ -128,7 +128,10 @@ class StreamWorker(Worker):
         stream.say(extend=[pb.Attempt(flowId=flow_id, actionId=action_id, retryCount=number)])
 
     async def _extend_late(self, stream: _Stream, attempt: Attempt) -> None:
-        await trio.sleep(attempt.timeout_seconds * self._chance.uniform(0.97, 1.05))
+        await trio.sleep(
+            attempt.timeout_seconds
+            * self._chance.choice((self._chance.uniform(0.97, 1.05), self._chance.uniform(1, 1.6)))
+        )
         if stream.pipe.open:
             self._extend(stream, attempt)
 
