@@ -42,7 +42,7 @@ class Arbiter:
     ) -> Claimed:
         """Attempts for a worker."""
         claimed = await self._store.claim(action_name, partitions, limit, worker_id, lease_ms)
-        self._checker.claimed(partitions, claimed, limit, worker_id, lease_ms)
+        self._checker.claimed(action_name, partitions, claimed, limit, worker_id, lease_ms)
         return claimed
 
     async def give_back(self, claimed: Claimed) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from itertools import count
 from typing import Any
 
@@ -33,17 +33,9 @@ from orchy.starting import Begun
 from orchy.store.base import Committed, Receipt, TimerKey
 from orchy.store.memory import MemoryStore
 from orchy.transition import Moved
+from tests.simulation.misreadings import MISREADINGS
+from tests.simulation.replacing import replaced as _replaced
 from tests.simulation.run import run_seed
-
-
-@contextmanager
-def _replaced(place: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(place, name)
-    setattr(place, name, value)
-    try:
-        yield
-    finally:
-        setattr(place, name, before)
 
 
 def commit_compares_no_version() -> AbstractContextManager[None]:
@@ -375,7 +367,8 @@ def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
             tell(kept, commit, outcome)
             return
         for taker, entry in zip(kept, [e for e in commit.enqueue if e.worker], strict=False):
-            taker.take(entry.body, Receipt(commit.partition, b"[]"))
+            head = [commit.flow_id, entry.action_name, entry.action_id, entry.attempt, entry.timeout_ms]
+            taker.take(entry.body, Receipt(commit.partition, json.dumps(head).encode()))
 
     return _replaced(commits, "tell", mutated)
 
@@ -490,6 +483,7 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         what_was_never_received_counts_as_lost,
         what_is_held_is_handed_out_again,
         a_lost_worker_keeps_what_it_held,
+        *MISREADINGS,
     )
 }
 
