@@ -7,10 +7,9 @@ was asked and what it answered, and looks into the store only to see that nothin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import attrs
 import trio
 
 from orchy.flow.definition import ActionDefinition
@@ -18,6 +17,7 @@ from orchy.store.base import Claimed, Commit, Committed, Lease, PartitionLook, T
 from orchy.store.memory import MemoryStore
 from tests.simulation.books import FlowBook, require
 from tests.simulation.decoding import LOST, QUEUED, TIMEOUT, Attempt, read_attempt, read_flow, read_record
+from tests.simulation.holders import Holders
 from tests.simulation.plan import Plan
 from tests.simulation.queues import Key, Queues
 from tests.simulation.world import World
@@ -26,20 +26,10 @@ from tests.simulation.world import World
 _ROUNDING_SECONDS = 1e-6
 #: How long a worker may leave what is on its stream unread, the message under way included.
 READING_SECONDS = 2.5
-#: Leases run from and until whole milliseconds.
-_LEASE_ROUNDING_SECONDS = 0.001 + _ROUNDING_SECONDS
 
 
 #: Lines that say that an attempt's time, or its worker's, was over, and the timers of which that comes.
 _TIMERS_OF_ENDS = {"TIMED_OUT": TIMEOUT, "WORKER_LOST": LOST, "GIVEN_BACK": LOST}
-
-
-@attrs.define
-class _Holder:
-    node: str
-    epoch: int
-    since: float
-    until: float  # when it runs out; -inf once released
 
 
 class Checker:
@@ -60,7 +50,7 @@ class Checker:
         self._handed_out_to: dict[tuple[str, int, int], tuple[str, float]] = {}
         self.reached_by: set[tuple[str, int, int, str]] = set()
         self.processes: dict[str, Any] = {}  # workers with streams, by name
-        self._holders: dict[int, _Holder] = {}
+        self.holders = Holders(world)
         self._queues = Queues(self._meaning)
 
     # Flows.
@@ -85,6 +75,7 @@ class Checker:
             book.replay(line, done.time_ms)
             self._check_reached(book)
         book.flow = read_flow(book.fields)
+        self._world.counts["actions postponed"] += sum(read_record(line)[0] == "POSTPONED" for line in commit.history)
         told = " ".join(f"{kind}{id or ''}.{n or ''}" for _, kind, id, n in book.lines[-len(commit.history) :])
         self._world.note(f"p{book.partition} {book.id} v{book.version} {book.flow.state} [{told}]")
         book.agree()
@@ -344,7 +335,7 @@ class Checker:
                 book.removed = True
                 self._world.note(f"p{book.partition} {book.id} is removed")
 
-    # Timers and leases.
+    # Timers.
 
     def looked(self, leases: Sequence[Lease], looks: Sequence[PartitionLook], lease_ms: int) -> None:
         """An owner has looked."""
@@ -353,9 +344,7 @@ class Checker:
             if look.lost:
                 require(not look.due, "a lost partition gives nothing", look)
                 continue
-            holder = self._holders.get(lease.partition)
-            good = holder is not None and holder.epoch == lease.epoch
-            require(good, "timers go to the newest epoch only", f"{lease}, held: {holder}")
+            self.holders.check_newest(lease)
             for due in look.due:
                 due_at = self._timers.get((due.partition, due.key))
                 require(due_at is not None, "a timer that is due was set", due)
@@ -366,49 +355,6 @@ class Checker:
                 self._taken.add((due.partition, due.key))
                 self._world.note(f"p{due.partition} timer {due.key} is due")
                 self._world.count("timers taken")
-
-    def acquired(self, leases: Sequence[Lease], node: str, lease_ms: int, instead_of: Collection[str]) -> None:
-        """A node was given leases; it named nodes that it knows to be gone."""
-        now = trio.current_time()
-        for lease in leases:
-            before = self._holders.get(lease.partition)
-            if before is not None:
-                require(lease.epoch > before.epoch, "epochs rise", f"{lease} after {before}")
-                free = before.node in (node, *instead_of) or before.until <= now + _LEASE_ROUNDING_SECONDS
-                require(free, "a partition has one holder", f"{node} got {lease}, held: {before}")
-            self._holders[lease.partition] = _Holder(node, lease.epoch, now, now + lease_ms / 1000)
-            self._world.note(f"p{lease.partition} goes to {node}, epoch {lease.epoch}")
-
-    def renewed(self, leases: Sequence[Lease], node: str, lease_ms: int) -> None:
-        """A node keeps leases."""
-        for lease in leases:
-            holder = self._holders.get(lease.partition)
-            good = holder is not None and holder.node == node and holder.epoch == lease.epoch
-            require(good, "a lease that is another's is not prolonged", f"{node}, {lease}, held: {holder}")
-            assert holder is not None
-            require(holder.until > float("-inf"), "a lease that was given up is not prolonged", lease)
-            holder.until = trio.current_time() + lease_ms / 1000
-
-    def released(self, leases: Sequence[Lease], node: str) -> None:
-        """A node gives up what is still its own."""
-        for lease in leases:
-            holder = self._holders.get(lease.partition)
-            if holder is not None and holder.node == node and holder.epoch == lease.epoch:
-                holder.until = float("-inf")
-                self._world.note(f"p{lease.partition} is given up by {node}")
-
-    def holders(self) -> dict[int, str]:
-        """Who holds each partition now."""
-        now = trio.current_time()
-        return {partition: holder.node for partition, holder in self._holders.items() if holder.until > now}
-
-    def held_since_before(self, node: str, moment: float) -> list[int]:
-        """What a node holds, and held at a moment. (An acquisition may be under way when its node stops.)"""
-        return [
-            partition
-            for partition, holder in self._holders.items()
-            if holder.node == node and holder.since < moment and holder.until > trio.current_time()
-        ]
 
     # The end.
 

@@ -14,6 +14,8 @@ from orchy.demand import Demand
 from orchy.dispatch import Dispatcher
 from orchy.errors import OrchyError
 from orchy.flow.definition import ActionType, JoinMode
+from orchy.flow.draft import Draft
+from orchy.flow.effects import Record, RecordType
 from orchy.flow.graph import Graph
 from orchy.flow.system import Finish
 from orchy.mover import Mover
@@ -198,6 +200,19 @@ def a_place_that_was_kept_stays_kept() -> AbstractContextManager[None]:
     return replaced(Demand, "release", lambda self: None)
 
 
+def what_is_postponed_is_forgotten() -> AbstractContextManager[None]:
+    """Nothing starts it with the next commit."""
+    start = Draft.start
+
+    def mutated(self: Any, action_id: int, attempt: int) -> None:
+        before = len(self.effects)
+        start(self, action_id, attempt)
+        if any(isinstance(one, Record) and one.type is RecordType.POSTPONED for one in self.effects[before:]):
+            self.effects.pop()
+
+    return replaced(Draft, "start", mutated)
+
+
 def a_poll_that_has_left_waits_on() -> AbstractContextManager[None]:
     """The dispatcher keeps polls whose time is over."""
 
@@ -224,5 +239,6 @@ MISREADINGS = (
     a_timer_slot_leaks,
     a_leader_that_leaves_drops_its_letters,
     a_place_that_was_kept_stays_kept,
+    what_is_postponed_is_forgotten,
     a_poll_that_has_left_waits_on,
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -72,7 +72,7 @@ def commit_does_not_unpark() -> AbstractContextManager[None]:
 def _hand_out_of(*, unpaused: bool = False, any_attempt: bool = False) -> Any:
     hand_out = MemoryStore._hand_out
 
-    def mutated(self: Any, partition: Any, queued: Any, worker: str) -> bool:
+    def mutated(self: Any, partition: Any, queued: Any, worker: str, lease_ms: int) -> bool:
         flow = partition.flows.get(queued.flow_id)
         if flow is None:
             return False
@@ -82,7 +82,7 @@ def _hand_out_of(*, unpaused: bool = False, any_attempt: bool = False) -> Any:
         if any_attempt:
             entry = queued.entry
             flow.fields[f"r:{entry.action_id}"] = f"{entry.attempt}:q:".encode()
-        done = hand_out(self, partition, queued, worker)
+        done = hand_out(self, partition, queued, worker, lease_ms)
         flow.fields = fields
         return done
 
@@ -178,9 +178,10 @@ def results_of_any_attempt_count() -> AbstractContextManager[None]:
     return _replaced(machine, "_take_result", mutated)
 
 
-def a_time_out_counts_for_any_attempt() -> AbstractContextManager[None]:
-    """A timer that is due counts for whatever attempt runs."""
-    act = machine._act
+@contextmanager
+def a_time_out_counts_for_any_attempt() -> Iterator[None]:
+    """A timer that is due counts for whatever attempt runs, and the store does not mind that it is gone."""
+    act, commit = machine._act, MemoryStore.commit
 
     def mutated(made: Any, trigger: Any, action_id: int, attempt: int, event: Any) -> Any:
         running = made.running.get(action_id)
@@ -188,7 +189,12 @@ def a_time_out_counts_for_any_attempt() -> AbstractContextManager[None]:
             attempt = running.attempt
         return act(made, trigger, action_id, attempt, event)
 
-    return _replaced(machine, "_act", mutated)
+    async def unminding(self: Any, made: Any) -> Any:
+        there = self._partition(made.partition).timers
+        return await commit(self, replace(made, fired_timers=tuple(key for key in made.fired_timers if key in there)))
+
+    with _replaced(machine, "_act", mutated), _replaced(MemoryStore, "commit", unminding):
+        yield
 
 
 def a_completion_cancels_no_timer() -> AbstractContextManager[None]:
@@ -335,8 +341,8 @@ def ready_work_is_forgotten() -> AbstractContextManager[None]:
     """A partition counts as empty once it was asked."""
     claim = Dispatcher._claim
 
-    async def mutated(self: Any, action_name: str, limit: int, worker: str) -> Any:
-        bodies = await claim(self, action_name, limit, worker)
+    async def mutated(self: Any, *args: Any) -> Any:
+        bodies = await claim(self, *args)
         self._owned = frozenset(partition for partition in self._owned if not bodies)
         return bodies
 
@@ -489,12 +495,17 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 def hunt(task: tuple[str, int, int]) -> tuple[str, int | None, str]:
-    """The first seed that finds a mutation: (mutation, seed or None, what it found). Without it the seed is good."""
+    """The first seed that finds a mutation: (mutation, seed or None, what it found). Without it the seed is good.
+
+    One that does not fit the engine any more (a TypeError at once) finds nothing but itself.
+    """
     name, start, seeds = task
     logging.disable(logging.WARNING)
     for seed in range(start, start + seeds):
         with MUTATIONS[name]():
             outcome = run_seed(seed, keep=0)
+        if outcome.broken and outcome.broken.startswith("TypeError"):
+            return name, None, outcome.broken
         if outcome.broken and run_seed(seed, keep=0).broken is None:
             return name, seed, outcome.broken[:160]
     return name, None, ""

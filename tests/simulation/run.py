@@ -17,6 +17,7 @@ import trio.testing
 from orchy import stepping, unforeseen
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.catalog import Catalog
+from orchy.flow.budget import COMMIT_WORK_MAX, Meter
 from orchy.partition import timers
 from orchy.store import memory
 from orchy.store.memory import MemoryStore
@@ -49,9 +50,22 @@ ROUNDS_PER_MOMENT_MAX = 20_000
 STAGES = "stages"
 #: After all callers have gone: what they have left behind is let go of by then.
 LEAVE_SECONDS = 5.0
+#: What one step may evaluate before it waits for its turn, and then before the rest is postponed to the next commit.
+STEP_WORK, COMMIT_WORK = 3, 1
+
+
+def _is_exhausted(self: Meter) -> bool:
+    return self._stopped or self.work > (COMMIT_WORK if self._work_max == COMMIT_WORK_MAX else STEP_WORK)
+
+
 #: Limits of the product that are made small, so that they are met with: scripts before one commit, timers that are
-#: handled at the same time, bytes of one claim (two or three attempts).
-SMALL = ((stepping, "EVALUATIONS_PER_COMMIT", 2), (timers, "FIRING_MAX", 5), (memory, "CLAIM_BYTES_MAX", 400))
+#: handled at the same time, bytes of one claim (two or three attempts), what is evaluated before one commit.
+SMALL = (
+    (stepping, "EVALUATIONS_PER_COMMIT", 2),
+    (timers, "FIRING_MAX", 5),
+    (memory, "CLAIM_BYTES_MAX", 400),
+    (Meter, "exhausted", property(_is_exhausted)),
+)
 
 
 @attrs.frozen
@@ -191,7 +205,7 @@ async def _run(world: World) -> None:
         for node in nodes:
             stopped_at = trio.current_time()
             await node.stop()
-            held = checker.held_since_before(node.name, stopped_at)
+            held = checker.holders.held_since_before(node.name, stopped_at)
             require(not held, "a node that stops gives up its leases", f"{node.name}: {held}")
         nursery.cancel_scope.cancel()
     world.counts["flows"] += len(checker.books)
@@ -229,7 +243,7 @@ def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> Non
             require(partition not in believed, "a healed cluster has one holder for each partition", partition)
             believed[partition] = node.name
         require(node.life.keeper.complete, "a healed node holds what it wants", node.name)
-    require(believed == checker.holders(), "nodes know what they hold", f"{believed}, {checker.holders()}")
+    require(believed == checker.holders.now(), "nodes know what they hold", f"{believed}, {checker.holders.now()}")
     require(len(believed) == world.profile.partitions, "each partition has a holder", believed)
 
 

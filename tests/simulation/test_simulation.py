@@ -18,7 +18,7 @@ SEEDS_PER_RUN = 10
 #: Mistakes that seeds found, each with a seed that finds it now. A change of the simulation gives a seed another
 #: meaning, so what is kept of a mistake is the mistake, as a mutation; `--mutations` tells the seed.
 FOUND = {
-    "answers_come_from_an_old_cache": 3,
+    "answers_come_from_an_old_cache": 6,
     "the_timer_loop_keeps_what_is_not_its_own": 85,
 }
 
