@@ -48,7 +48,8 @@ class Checker:
         self._timers: dict[tuple[int, TimerKey], float] = {}  # when each is due
         self._taken: set[tuple[int, TimerKey]] = set()  # those that a look took, and nobody moved since
         self._handed_out_to: dict[tuple[str, int, int], tuple[str, float]] = {}
-        self.reached_by: set[tuple[str, int, int, str]] = set()
+        self.reached_by: dict[tuple[str, int, int, str], float] = {}  # when it came to that worker
+        self.missing: dict[tuple[str, int, int, str], float] = {}  # when that worker said that it had not come
         self.processes: dict[str, Any] = {}  # workers with streams, by name
         self.holders = Holders(world)
         self._queues = Queues(self._meaning)
@@ -156,8 +157,11 @@ class Checker:
             if kind == "GIVEN_BACK":
                 self._world.count("attempts that were never received")
                 had, _ = self._handed_out_to[book.id, action_id, attempt]
-                reached = (book.id, action_id, attempt, had) in self.reached_by
-                require(not reached, "what goes back was not received", f"{book.id} {action_id}.{attempt}")
+                said_at = self.missing.get((book.id, action_id, attempt, had), float("inf"))
+                reached_at = self.reached_by.get((book.id, action_id, attempt, had), float("inf"))
+                # It may be on its way, and come after the worker has said that it has not.
+                missed = reached_at >= said_at
+                require(missed, "what goes back was not received", f"{book.id} {action_id}.{attempt} of {had}")
                 self.sound.discard((book.id, action_id, attempt))
 
     def _check_lost(self, book: FlowBook, action_id: int, attempt: int, worker: str) -> None:
@@ -191,7 +195,7 @@ class Checker:
 
     def reach(self, attempt: Attempt, worker: str = "") -> None:
         """A worker has it."""
-        self.reached_by.add((*attempt.key, worker))
+        self.reached_by[(*attempt.key, worker)] = trio.current_time()
         self.reached.add(attempt.key)
         self.books[attempt.flow_id].check_attempt(attempt)
 

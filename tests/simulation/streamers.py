@@ -251,6 +251,8 @@ class StreamWorker(Worker):
         asked = [(ask.flowId, ask.actionId, ask.retryCount) for ask in asks]
         held, missing = stream.process.held.split(asked, stream)
         self._world.count("questions to workers")
+        for attempt in missing:
+            self._cluster.checker.missing[(*attempt, stream.name)] = trio.current_time()
         stream.say(holding=_messages_of(held), missing=_messages_of(missing), upMillis=stream.process.held.up_ms)
 
     def _bring(self, stream: _Stream, result: Result) -> None:
