@@ -156,6 +156,11 @@ class Dispatcher:
         """How many polls wait for work."""
         return sum(len(events) for events in self._waiting.values())
 
+    @property
+    def reserved(self) -> int:
+        """How many places of streams are kept for what is on its way."""
+        return sum(demand.reserved for demands in self._demands.values() for demand in demands)
+
     async def poll(
         self, action_name: str, limit: int, wait_seconds: float, worker: str, lease_ms: int = 0
     ) -> list[bytes]:

@@ -240,7 +240,9 @@ async def test_a_commit_hands_out_to_demands_in_turn(autojump_clock, dispatcher,
     assert sorted(taker.worker for taker in takers[:4]) == ["v", "v", "w", "w"]
     assert takers[0] is not takers[1]
     assert takers[4] is None  # no credit is left
+    assert dispatcher.reserved == 4
     takers[0].release()
+    assert dispatcher.reserved == 3
     assert dispatcher.reserve("a") is takers[0]
 
 

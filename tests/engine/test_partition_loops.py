@@ -188,6 +188,25 @@ async def test_a_partition_that_is_given_up_during_a_look_does_not_keep_the_loop
     nursery.cancel_scope.cancel()
 
 
+async def test_a_timer_is_being_handled_until_it_is_handled_or_can_not_be(autojump_clock, nursery):
+    looks, holdings = Looks(), Holdings()
+    holdings.add([Lease(0, 1)])
+
+    async def fire(due):
+        await trio.sleep(5)
+        if due.key.action_id == 1:
+            raise StoreUnavailable("gone")
+
+    loop = TimerLoop(looks, holdings, fire, lambda p, names: None, lambda late_ms: None)
+    keys = [TimerKey(TimerKind.DELAY, number, 1, "f") for number in (1, 2)]
+    looks.answers[0] = PartitionLook(0, [DueTimer(0, key, 0) for key in keys], None, ())
+    nursery.start_soon(loop.run)
+    await trio.sleep(1)
+    assert loop.firing == 2
+    await trio.sleep(5)
+    assert loop.firing == 0
+
+
 async def test_a_partition_that_is_taken_is_looked_at_at_once(autojump_clock, nursery):
     looks = Looks()
     _, holdings, *_ = start_loop(nursery, looks)

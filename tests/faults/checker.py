@@ -69,7 +69,8 @@ def check(seen: Seen) -> Verdict:
     checker.check_pauses()
     checker.check_epochs()
     for leftover in seen.leftovers:
-        checker.broken.append(f"nothing is left of flows that are over: {leftover}")
+        if not any(flow in leftover for flow in checker.cut_off & checker.lost_flows):
+            checker.broken.append(f"nothing is left of flows that are over: {leftover}")
     return Verdict(checker.broken, _figures(seen, checker))
 
 
@@ -80,6 +81,7 @@ class _Checker:
         self.lost_flows: set[str] = set()
         self.store_lost: Counter[str] = Counter()
         self.recorded_twice = 0
+        self.cut_off = _cut_off(seen)
         self.shape_of = {noted.flow: noted.details["shape"] for noted in seen.client if noted.what == "start"}
         self.accepted_at: dict[str, float] = {}
         for noted in seen.client:
@@ -116,13 +118,19 @@ class _Checker:
             view = self._seen.flows.get(flow)
             if view is None:
                 self.lost_flows.add(flow)
-                self.require_unless_lost(False, "an accepted flow is there", flow)
+                if self._seen.loses_from is not None and accepted_at < self._seen.loses_from:
+                    self.require(False, "what the store did not lose is there", flow)
+                else:
+                    self.require_unless_lost(False, "an accepted flow is there", flow)
                 continue
             ended_at = self.ended_at.get(flow)
             if ended_at is None:
                 self.lost_flows.add(flow)
                 state = f"{flow} ({self.shape_of[flow]}) is {view['state']}, running {view.get('runningActions')}"
-                self.require_unless_lost(False, "an accepted flow ends", state)
+                if self._seen.loses_from is not None and flow not in self.cut_off:
+                    self.require(False, "what the store did not lose goes on", state)
+                else:
+                    self.require_unless_lost(False, "an accepted flow ends", state)
                 continue
             healed_at = max(self._seen.ended, accepted_at)
             late = ended_at - healed_at
@@ -300,6 +308,14 @@ class _Checker:
                 where = f"partition {partition}: {epoch} after {highest.get(partition)}"
                 self.require_unless_lost(good, "epochs rise", where)
                 highest[partition] = epoch
+
+
+def _cut_off(seen: Seen) -> set[str]:
+    """Flows whose clients were told of an event or a resumption that the store then lost: they wait for it."""
+    if seen.loses_from is None:
+        return set()
+    told = ("eventAccepted", "pauseAccepted", "resumeAccepted")
+    return {noted.flow for noted in seen.client if noted.what in told and seen.loses_from <= noted.at <= seen.ended}
 
 
 # Figures.

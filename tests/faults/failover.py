@@ -14,8 +14,8 @@ NAME = "store"
 DOWN_AFTER_MS = 1_000
 
 
-def start_replica_and_sentinel(world: World) -> int:
-    """The replica has all there is, and Sentinel knows both; Sentinel's port."""
+def start_replica(world: World) -> RedisServer:
+    """It has all there is when this returns."""
     replica = RedisServer(
         "replica", world.folder, fsync=world.redis.fsync, flags=["--replicaof", f"127.0.0.1 {world.redis.port}"]
     )
@@ -27,6 +27,12 @@ def start_replica_and_sentinel(world: World) -> int:
             return client.info("replication").get("master_link_status") == "up"
 
     wait_until(in_step, "the replica is not in step")
+    return replica
+
+
+def start_replica_and_sentinel(world: World) -> int:
+    """The replica has all there is, and Sentinel knows both; Sentinel's port."""
+    start_replica(world)
     port = free_port()
     config = world.folder / "sentinel.conf"
     config.write_text(

@@ -11,7 +11,8 @@ import attrs
 import redis
 import trio
 
-from tests.faults import failover
+from tests.faults import failover, rewinds
+from tests.faults.clusters import RedisCluster
 from tests.faults.processes import control_workers, wait_until
 from tests.faults.world import World
 
@@ -34,13 +35,16 @@ class Fault:
 
     `proxied`: a proxy stands between the nodes and Redis. `delivery_seconds`: how long an attempt that was handed out
     may be on its way to its worker in this run. `store_may_lose`: whether Redis itself may forget something, with this
-    appendfsync. `weights`: how many of each shape there are, where they are not the usual ones.
+    appendfsync. `weights`: how many of each shape there are, where they are not the usual ones. `clustered`: Redis is a
+    Redis Cluster. `expected_to_fail`: why rules are broken here, as long as there is no remedy.
     """
 
     name: str
     what: str
     happen: Callable[[World], Awaitable[None]]
     proxied: bool = False
+    clustered: bool = False
+    expected_to_fail: str | None = None
     delivery_seconds: float = DELIVERY_SECONDS
     store_may_lose: Callable[[str], bool] = lambda fsync: False
     weights: dict[str, int] | None = None
@@ -274,6 +278,53 @@ async def redis_failover(world: World) -> None:
     world.redis.kill()
     await world.blocking(failover.follow, world, sentinel)
     world.end()
+    await world.whole()
+
+
+@_fault(
+    "cluster-failover",
+    "a master of a Redis Cluster is killed (-9), its replica takes over; after 5 s it comes back as a replica",
+    clustered=True,
+    store_may_lose=lambda fsync: True,
+)
+async def cluster_failover(world: World) -> None:
+    cluster = world.redis
+    assert isinstance(cluster, RedisCluster)
+    victim = world.rng.choice(await world.blocking(cluster.masters))
+    world.begin()
+    victim.kill()
+    await world.blocking(wait_until, cluster.whole, "a replica takes the lost master's place")
+    world.end()
+    await world.whole()
+    await trio.sleep(DOWN_SECONDS)
+    await world.blocking(victim.start)
+    await world.blocking(wait_until, cluster.whole, "the lost master is a replica")
+
+
+_WENT_BACK = "nodes do not notice that the store went back, and go on with what they remember of flows"
+
+
+@_fault(
+    "replica-lags",
+    "Redis is killed (-9), and a replica that had lost its last second takes over",
+    proxied=True,
+    store_may_lose=lambda fsync: True,
+    expected_to_fail=_WENT_BACK,
+)
+async def replica_lags(world: World) -> None:
+    replica = await world.blocking(failover.start_replica, world)
+    await rewinds.lag_and_take_over(world, replica)
+    await world.whole()
+
+
+@_fault(
+    "store-goes-back",
+    "Redis is killed (-9), and started again with the files that it had a second before",
+    store_may_lose=lambda fsync: True,
+    expected_to_fail=_WENT_BACK,
+)
+async def store_goes_back(world: World) -> None:
+    await rewinds.put_back(world)
     await world.whole()
 
 

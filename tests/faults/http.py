@@ -27,13 +27,16 @@ class Rest:
         self._shunned: dict[int, float] = {}
         self._turn = itertools.count()
 
-    async def ask(self, method: str, path: str, body: Any = None, *, on_send: Any = None) -> tuple[int, Any]:
-        """Status and JSON of an answer below 500, from whichever node gives one; callers bound it.
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, on_send: Any = None, port: int | None = None
+    ) -> tuple[int, Any]:
+        """Status and JSON of an answer below 500, from whichever node gives one, or that at `port`; callers bound it.
 
         `on_send` is called before each try.
         """
+        only = port
         while True:
-            port = self._choose()
+            port = only or self._choose()
             if on_send is not None:
                 on_send()
             try:

@@ -46,7 +46,8 @@ class Seen:
     `epochs` are samples of the partitions' epochs, in order. `leftovers` says what was found in Redis when all flows
     were over. The fault lasts from `began` to `ended`; `heal_from` is when mending can begin (`began` for a kill that
     others make up for). `delivery_seconds`: how long what was handed out may be on its way to a worker.
-    `store_may_lose`: the store itself may forget what it had accepted.
+    `store_may_lose`: the store itself may forget what it had accepted; with `loses_from` nothing older, and what it did
+    not forget goes on.
     """
 
     client: Sequence[Noted]
@@ -61,6 +62,7 @@ class Seen:
     heal_from: float
     delivery_seconds: float
     store_may_lose: bool = False
+    loses_from: float | None = None
 
 
 def read_log(path: Path) -> list[Noted]:

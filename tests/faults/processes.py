@@ -94,6 +94,11 @@ class RedisServer(Process):
     flags: list[str] = attrs.field(factory=list)
     port: int = attrs.field(factory=free_port)
 
+    @property
+    def address(self) -> str:
+        """What nodes are given."""
+        return f"127.0.0.1:{self.port}"
+
     def start(self) -> None:
         """Start it on its data, and wait until it has loaded them."""
         data = self.folder / self.name

@@ -32,7 +32,7 @@ SWEEP_SECONDS = 10.0
 def run_fault(fault: Fault, settings: Settings) -> Verdict:
     """Make the run. Raises RuntimeError when it can't be made at all."""
     keep: list[bool] = []
-    with make_world(settings, proxied=fault.proxied, keep=keep) as world:
+    with make_world(settings, proxied=fault.proxied, clustered=fault.clustered, keep=keep) as world:
         verdict = check(trio.run(_run, fault, world))
         keep.append(bool(verdict.broken))
     return verdict
@@ -74,6 +74,7 @@ async def _run(fault: Fault, world: World) -> Seen:
         heal_from=world.heal_from,
         delivery_seconds=fault.delivery_seconds,
         store_may_lose=fault.store_may_lose(settings.fsync),
+        loses_from=world.loses_from,
     )
 
 

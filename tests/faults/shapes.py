@@ -66,5 +66,17 @@ WORKFLOWS: dict[str, dict[str, Any]] = {
     shape: {"name": shape, "rootAction": 1, "actions": actions} for shape, actions in _ACTIONS.items()
 }
 
+#: Two waits, at the same time; the faults that want some start them themselves.
+PROBE = "probe"
+WORKFLOWS[PROBE] = {
+    "name": PROBE,
+    "rootAction": 1,
+    "actions": [
+        {"id": 1, "type": "system", "name": "switch", "expression": "both", "next": {"both": [2, 3]}},
+        {"id": 2, "type": "system", "name": "wait", "event": "first", "next": {}},
+        {"id": 3, "type": "system", "name": "wait", "event": "second", "next": {}},
+    ],
+}
+
 #: How many of 100 flows are of each shape.
 WEIGHTS = {"chain": 40, "fork": 15, "delay": 15, "wait": 10, "retry": 8, "hasty": 6, "pause": 6}

@@ -118,3 +118,30 @@ def test_what_the_store_itself_lost_is_counted_and_not_called_broken():
     verdict = check(seen)
     assert list(verdict.broken) == []
     assert verdict.figures.store_lost == 1
+
+
+def gone_back(**changes):
+    """The store lost what was written from T + 0.5 on."""
+    return attrs.evolve(GOOD, store_may_lose=True, loses_from=T + 0.5, **changes)
+
+
+def test_a_store_that_goes_back_may_lose_what_is_new_and_nothing_older():
+    assert not check(gone_back()).broken
+    lost = {"flows": {FLOW: None}, "histories": {}}
+    assert any("what the store did not lose is there" in line for line in check(gone_back(**lost)).broken)
+    late = [Noted(T + 0.4, "start", FLOW, {"shape": "delay"}), Noted(T + 0.6, "accepted", FLOW, {})]
+    verdict = check(gone_back(**lost, client=late))
+    assert (list(verdict.broken), verdict.figures.lost) == ([], 1)
+
+
+def test_what_the_store_did_not_lose_goes_on_unless_its_client_was_told_of_what_is_lost():
+    stuck = {
+        "flows": {FLOW: {**VIEW, "state": "RUNNING"}},
+        "histories": {FLOW: HISTORY[:-1]},
+        "leftovers": [f"a timer of {FLOW}"],
+    }
+    broken = check(gone_back(**stuck)).broken
+    assert len(broken) == 2, broken
+    assert "what the store did not lose goes on" in broken[0]
+    told = [*GOOD.client, Noted(T + 0.8, "eventAccepted", FLOW, {"answer": {}})]
+    assert not check(gone_back(**stuck, client=told)).broken

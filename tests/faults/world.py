@@ -19,6 +19,7 @@ import trio
 
 from orchy.demo.processes import free_port
 from tests.faults import processes, shapes
+from tests.faults.clusters import RedisCluster
 from tests.faults.http import Rest
 from tests.faults.processes import Node, Process, RedisServer, WorkerProcess
 
@@ -47,7 +48,7 @@ class World:
 
     settings: Settings
     folder: Path
-    redis: RedisServer
+    redis: RedisServer | RedisCluster
     nodes: list[Node]
     workers: list[WorkerProcess]
     rest: Rest
@@ -59,6 +60,7 @@ class World:
     began: float = 0.0
     ended: float = 0.0
     heal_from: float = 0.0
+    loses_from: float | None = None
 
     def begin(self) -> None:
         """The fault begins."""
@@ -84,6 +86,7 @@ class World:
         """What the proxy before Redis does from now on; see `proxy`."""
         assert self.proxy_file is not None
         new = self.proxy_file.with_suffix(".new")
+        assert isinstance(self.redis, RedisServer)
         new.write_text(json.dumps({"target": self.redis.port, **settings}))
         new.replace(self.proxy_file)
 
@@ -114,17 +117,17 @@ class World:
 
 
 @contextmanager
-def make_world(settings: Settings, *, proxied: bool, keep: list[bool]) -> Iterator[World]:
+def make_world(settings: Settings, *, proxied: bool, clustered: bool, keep: list[bool]) -> Iterator[World]:
     """Start Redis and the nodes; end everything, and remove the folder unless `keep` holds anything true."""
     folder = Path(tempfile.mkdtemp(prefix="orchy-faults-"))
-    redis = RedisServer("redis", folder, fsync=settings.fsync)
+    redis = RedisCluster(folder, settings.fsync) if clustered else RedisServer("redis", folder, fsync=settings.fsync)
     control_file = folder / "workers.json"
     processes.control_workers(control_file)
     ports = [free_port() for _ in range(settings.nodes)] if proxied else []
     nodes: list[Node] = []
     for number in range(settings.nodes):
-        port = ports[number] if proxied else redis.port
-        flags = ["--redis-addr", f"127.0.0.1:{port}", "--namespace", NAMESPACE, "--partitions", str(PARTITIONS)]
+        address = f"127.0.0.1:{ports[number]}" if proxied else redis.address
+        flags = ["--redis-addr", address, "--namespace", NAMESPACE, "--partitions", str(PARTITIONS)]
         flags += ["--gossip-profile", "fast", "--log-level", "info"]
         if nodes:
             flags += ["--cluster-address", f"127.0.0.1:{nodes[0].gossip_port}"]

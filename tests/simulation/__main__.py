@@ -92,7 +92,7 @@ def _mutations(start: int, seeds: int, jobs: int) -> int:
         for name, seed, broken in pool.imap(hunt, tasks):
             if seed is None:
                 survived += 1
-                print(f"SURVIVED  {name}: {seeds} seeds found nothing", flush=True)
+                print(f"SURVIVED  {name}: {broken or f'{seeds} seeds found nothing'}", flush=True)
             else:
                 print(f"{name}: seed {seed}: {broken}", flush=True)
     print(f"{len(MUTATIONS) - survived} of {len(MUTATIONS)} mutations were found")

@@ -42,7 +42,7 @@ class Arbiter:
     ) -> Claimed:
         """Attempts for a worker."""
         claimed = await self._store.claim(action_name, partitions, limit, worker_id, lease_ms)
-        self._checker.claimed(partitions, claimed, limit, worker_id, lease_ms)
+        self._checker.claimed(action_name, partitions, claimed, limit, worker_id, lease_ms)
         return claimed
 
     async def give_back(self, claimed: Claimed) -> int:
@@ -88,16 +88,16 @@ class Arbiter:
     ) -> list[Lease]:
         """Leases for a node."""
         leases = await self._store.acquire(partitions, node, lease_ms, instead_of)
-        self._checker.acquired(leases, node, lease_ms, instead_of)
+        self._checker.holders.acquired(leases, node, lease_ms, instead_of)
         return leases
 
     async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
         """And for longer."""
         kept = await self._store.renew(leases, node, lease_ms)
-        self._checker.renewed(kept, node, lease_ms)
+        self._checker.holders.renewed(kept, node, lease_ms)
         return kept
 
     async def release(self, leases: Sequence[Lease], node: str) -> None:
         """No longer."""
         await self._store.release(leases, node)
-        self._checker.released(leases, node)
+        self._checker.holders.released(leases, node)

@@ -6,9 +6,9 @@ do. Workers die with work in hand, answer too late or twice, or say that they fa
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
@@ -18,9 +18,10 @@ import trio
 from orchy.errors import InvalidInput, NotFound, OrchyError, WrongState
 from orchy.orchestrator import Result
 from tests.simulation.books import require
+from tests.simulation.decoding import Attempt, read_attempt
 from tests.simulation.invariants import Checker
 from tests.simulation.node import Life, NoAnswer, Node
-from tests.simulation.workload import ACTION_NAMES, EVENTS, draw_input
+from tests.simulation.workload import ACTION_NAMES, EVENTS, PICKS, draw_input
 from tests.simulation.world import World
 
 #: How long a caller waits for a node.
@@ -37,24 +38,79 @@ class Cluster:
     world: World
     nodes: Sequence[Node]
     checker: Checker
+    _tokens: Iterator[int] = attrs.field(factory=lambda: count(1))
 
-    async def call(self, chance: random.Random, deed: Callable[[Life], Awaitable[_T]], wait: float = 0) -> _T:
-        """One call to some node. Raises NoAnswer (it may have been done), and what the node says."""
+    async def call(
+        self,
+        chance: random.Random,
+        deed: Callable[[Life], Awaitable[_T]],
+        wait: float = 0,
+        *,
+        leaves: float = 0.0,
+        node: Node | None = None,
+    ) -> _T:
+        """One call to some node. Raises NoAnswer (it may have been done), and what the node says.
+
+        `node`: go there, at once. `leaves`: how often, where callers leave at all, this one is gone in the middle, as a
+        client that ends its connection. That is no fault.
+        """
         profile, calm = self.world.profile, self.world.healed.is_set()
-        node = chance.choice(self.nodes)
         fate = "answered"
         if not calm and chance.random() < profile.calls_lost:
             fate = chance.choice(("not sent", "answer lost", "caller left"))
             self.world.count("calls to nodes lost")
-        await trio.sleep(chance.choice((0.0, 0.0, 0.001, 0.05)))
+        elif leaves and not calm and chance.random() < profile.callers_leave * leaves:
+            fate = "caller left"
+            self.world.count("callers that left")
+        if not node:
+            await trio.sleep(chance.choice((0.0, 0.0, 0.001, 0.05)))
         if fate == "not sent":
             await trio.sleep(0.1)
             raise NoAnswer
-        patience = chance.choice((0.0005, 0.01, 1.0)) if fate == "caller left" else wait + PATIENCE_SECONDS
-        answer = await node.call(deed, patience)
+        left_after = chance.choice((0.0005, 0.002, 0.01, 1.0))
+        if node:
+            left_after = chance.uniform(0, 4 * profile.store_delay_seconds)
+        patience = left_after if fate == "caller left" else wait + PATIENCE_SECONDS
+        quiet = self.world.quiet
+        try:
+            answer = await (node or chance.choice(self.nodes)).call(deed, patience)
+        except NoAnswer:
+            await trio.sleep(0.001)  # if a broken rule has just ended the node, that ends the run first
+            require(fate == "caller left" or not quiet, "in a sound world each call is answered", fate)
+            raise
         if fate == "answer lost":
             raise NoAnswer
         return answer
+
+    async def send_event(
+        self, chance: random.Random, workflow: str, flow_id: str, event: str, node: Node | None
+    ) -> None:
+        """One event; half of them with an id, until somebody answers. What is answered is so."""
+        token = f"{flow_id}/{next(self._tokens)}"
+        event_id = token if chance.random() < 0.5 else None
+        self.world.count("events sent")
+        sent_before = False
+        while True:
+            try:
+                delivered = await self.call(
+                    chance,
+                    lambda life: life.orchestrator.deliver(workflow, flow_id, event, {"token": token}, event_id),
+                    leaves=2.0 if node else 1.0,  # more so in a crowd
+                    node=node,
+                )
+                break
+            except (NoAnswer, OrchyError) as error:
+                if event_id is None or isinstance(error, WrongState | NotFound | InvalidInput):
+                    return
+                sent_before = True
+                self.world.count("events sent again")
+                await trio.sleep(AGAIN_SECONDS)
+        self.world.note(f"event {event} {token}: {'taken' if delivered else 'kept'}")
+        require(sent_before or not delivered.duplicate, "only what was sent before is a duplicate", token)
+        book = self.checker.books[flow_id]
+        if delivered:
+            require(token in book.consumed, "an event that is said to be taken was", token)
+        require(token in book.tokens, "an accepted event is kept or taken", token)
 
 
 class Worker:
@@ -67,6 +123,7 @@ class Worker:
         self._chance = self._world.stream(f"worker {number}")
         self._nursery = nursery
         self._results = count(1)
+        self._basket: list[Result] = []
         self._lives = count(1)
 
     async def run(self) -> None:
@@ -78,7 +135,7 @@ class Worker:
                 wait = chance.choice((0.0, 0.2, 1.0))
                 limit = chance.randint(1, 4)
                 try:
-                    bodies = await self._cluster.call(chance, _polling(action, limit, wait, name), wait)
+                    bodies = await self._cluster.call(chance, _polling(action, limit, wait, name), wait, leaves=0.3)
                 except (NoAnswer, OrchyError):
                     await trio.sleep(AGAIN_SECONDS)
                     continue
@@ -89,28 +146,28 @@ class Worker:
                     name = f"w{self._number}.{next(self._lives)}"
                     continue
                 for body in bodies:
-                    action = json.loads(body)
-                    self._cluster.checker.reach(action)
-                    self._nursery.start_soon(self._work, action, name)
+                    attempt = read_attempt(body)
+                    self._cluster.checker.reach(attempt)
+                    self._nursery.start_soon(self._work, attempt, name)
             await trio.sleep(chance.uniform(0, 0.3))
 
     def _unlucky(self, rate: float) -> bool:
         return not self._world.healed.is_set() and self._chance.random() < rate
 
-    async def _work(self, action: dict[str, Any], name: str, bring: Callable[[Result], None] | None = None) -> None:
+    async def _work(self, attempt: Attempt, name: str, bring: Callable[[Result], None] | None = None) -> None:
         chance, profile = self._chance, self._world.profile
-        flow_id, action_id, attempt = action["flow_id"], action["action_id"], action["attempt"]
         await trio.sleep(chance.choice((0.0, 0.01, 0.3, 0.8)))
         if self._unlucky(profile.late_results):
             self._world.count("results that came late")
-            await trio.sleep(action["timeout_seconds"] * chance.uniform(0.8, 2))
+            await trio.sleep(attempt.timeout_seconds * chance.uniform(0.8, 2))
         token = f"{name}/{next(self._results)}"
         if self._unlucky(profile.worker_failures):
             self._world.count("attempts that failed")
-            result = Result(flow_id, action_id, attempt, error=f"broken {token}", worker=name)
+            result = Result(*attempt.key, error=f"broken {token}", worker=name)
         else:
-            self._cluster.checker.pushed.setdefault((flow_id, action_id, attempt), set()).add(token)
-            result = Result(flow_id, action_id, attempt, {"token": token}, worker=name)
+            output = {"token": token, "pick": chance.choice(PICKS)}
+            self._cluster.checker.pushed.setdefault(attempt.key, []).append(output)
+            result = Result(*attempt.key, output, worker=name)
         copies = 2 if self._unlucky(profile.doubled_results) else 1
         if copies > 1:
             self._world.count("results pushed twice")
@@ -118,13 +175,43 @@ class Worker:
             bring(result)
             copies -= 1
         for _ in range(copies):
-            self._nursery.start_soon(self._push, result)
+            if chance.random() < profile.batches:
+                self._basket.append(result)
+                if len(self._basket) == 1:
+                    self._nursery.start_soon(self._push_basket)
+            else:
+                self._nursery.start_soon(self._push, result)
+
+    async def _push_basket(self) -> None:
+        """All results of the next moment with one call, again and again until each is taken."""
+        await trio.sleep(self._chance.choice((0.0, 0.05, 0.5)))
+        basket, self._basket = self._basket, []
+        while basket:
+            results = list(basket)
+            try:
+                verdicts = await self._cluster.call(self._chance, partial(_pushing_all, results), leaves=1.0)
+            except (NoAnswer, OrchyError):
+                await trio.sleep(AGAIN_SECONDS)
+                continue
+            self._world.count("batches of results")
+            basket.clear()
+            for result, verdict in zip(results, verdicts, strict=True):
+                self._world.note(f"{result.flow_id} {result.action_id}.{result.attempt} of {result.worker}: {verdict}")
+                require(not isinstance(verdict, InvalidInput), "a good result is not refused", verdict)
+                if isinstance(verdict, OrchyError):
+                    basket.append(result)
+                else:
+                    self._check(result, str(verdict) if verdict else "removed")
+            if basket:
+                await trio.sleep(AGAIN_SECONDS)
 
     async def _push(self, result: Result) -> None:
         """Until a node takes it."""
         while True:
             try:
-                verdict = await self._cluster.call(self._chance, lambda life: life.orchestrator.push(result))
+                verdict = await self._cluster.call(
+                    self._chance, lambda life: life.orchestrator.push(result), leaves=1.0
+                )
                 self._world.note(f"{result.flow_id} {result.action_id}.{result.attempt} of {result.worker}: {verdict}")
             except InvalidInput as error:
                 raise AssertionError(f"a good result was refused: {error}") from error
@@ -146,6 +233,10 @@ def _polling(action: str, limit: int, wait: float, name: str) -> Callable[[Life]
     return lambda life: life.dispatcher.poll(action, limit, wait, name)
 
 
+async def _pushing_all(results: Sequence[Result], life: Life) -> Sequence[Any]:
+    return await life.orchestrator.push_all(results)
+
+
 class Client:
     """Starts one flow and does with it what users do."""
 
@@ -155,7 +246,7 @@ class Client:
         self._cluster = cluster
         self._world = cluster.world
         self._chance = self._world.stream(f"client {number}")
-        self._tokens = count(1)
+        self.input = cluster.checker.inputs[self.flow_id] = draw_input(self._chance)
         self._doubtful = False  # an order may still be under way that was given up
         self.started = False
 
@@ -163,13 +254,21 @@ class Client:
         """Start it, disturb it until the world is healed, then see to it that it can end."""
         chance, world = self._chance, self._world
         await trio.sleep(chance.uniform(0, world.profile.fault_seconds * 0.6))
-        input = draw_input(chance)
         for _ in range(chance.choice((1, 1, 2))):
             await self._until_answered(
-                lambda life: life.orchestrator.execute(self.workflow, input, flow_id=self.flow_id)
+                lambda life: life.orchestrator.execute(self.workflow, self.input, flow_id=self.flow_id)
             )
-            require(self.flow_id in self._cluster.checker.books, "an accepted flow is in the store", self.flow_id)
-            self.started = True
+            self.note_started()
+        await self.use()
+
+    def note_started(self) -> None:
+        """Its start was answered."""
+        require(self.flow_id in self._cluster.checker.books, "an accepted flow is in the store", self.flow_id)
+        self.started = True
+
+    async def use(self) -> None:
+        """Once it is started."""
+        chance, world = self._chance, self._world
         while not world.healed.is_set():
             if chance.random() < world.profile.commands:
                 await self._disturb()
@@ -209,7 +308,7 @@ class Client:
             await getattr(life.orchestrator, order)(self.workflow, self.flow_id)
 
         try:
-            await self._cluster.call(self._chance, give)
+            await self._cluster.call(self._chance, give, leaves=1.0)
         except (WrongState, NotFound):
             return
         except (NoAnswer, OrchyError):
@@ -223,28 +322,8 @@ class Client:
 
     async def _send_event(self) -> None:
         """It counts at most once, also one that is sent with its id until somebody answers."""
-        event, token = self._chance.choice(EVENTS), f"{self.flow_id}/{next(self._tokens)}"
-        event_id = token if self._chance.random() < 0.5 else None
-        self._world.count("events sent")
-        while True:
-            try:
-                delivered = await self._cluster.call(
-                    self._chance,
-                    lambda life: life.orchestrator.deliver(
-                        self.workflow, self.flow_id, event, {"token": token}, event_id
-                    ),
-                )
-                break
-            except (NoAnswer, OrchyError) as error:
-                if event_id is None or isinstance(error, WrongState | NotFound | InvalidInput):
-                    return
-                self._world.count("events sent again")
-                await trio.sleep(AGAIN_SECONDS)
-        self._world.note(f"event {event} {token}: {'taken' if delivered else 'kept'}")
-        book = self._book
-        if delivered:
-            require(token in book.consumed, "an event that is said to be taken was", token)
-        require(token in book.tokens, "an accepted event is kept or taken", token)
+        event = self._chance.choice((*EVENTS, *self._book.awaited))
+        await self._cluster.send_event(self._chance, self.workflow, self.flow_id, event, None)
 
     async def _until_answered(self, deed: Callable[[Life], Awaitable[Any]]) -> None:
         while True:

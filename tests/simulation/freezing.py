@@ -48,7 +48,9 @@ class Process:
 
 
 class _Gate:
-    """Stands for a task's coroutine."""
+    """Stands for a task's coroutine. `doom`, once there is one, is what each step of each process raises."""
+
+    doom: Exception | None = None
 
     def __init__(self, task: trio.lowlevel.Task, process: Process) -> None:
         self.task = task
@@ -57,6 +59,8 @@ class _Gate:
         self._kept: Any = _NOTHING
 
     def send(self, value: Any) -> Any:
+        if _Gate.doom is not None:
+            return self._coro.throw(_Gate.doom)
         if self.process.frozen:
             if self._kept is _NOTHING:
                 self._kept = value
@@ -68,6 +72,11 @@ class _Gate:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._coro, name)
+
+
+def end_all(reason: Exception | None) -> None:
+    """Let no task of any process do another step, whatever shields it; None: the next run begins."""
+    _Gate.doom = reason
 
 
 class Births(trio.abc.Instrument):

@@ -7,43 +7,29 @@ was asked and what it answered, and looks into the store only to see that nothin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import attrs
 import trio
-from msgspec.structs import replace
 
-from orchy.flow import codec
-from orchy.flow.definition import ActionDefinition, ActionType, Workflow
-from orchy.flow.effects import RecordType
-from orchy.flow.events import TimerKind
+from orchy.flow.definition import ActionDefinition
 from orchy.store.base import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey, TimerSetting
 from orchy.store.memory import MemoryStore
 from tests.simulation.books import FlowBook, require
+from tests.simulation.decoding import LOST, QUEUED, TIMEOUT, Attempt, read_attempt, read_flow, read_record
+from tests.simulation.holders import Holders
+from tests.simulation.plan import Plan
+from tests.simulation.queues import Key, Queues
 from tests.simulation.world import World
 
 #: What floating point may take off.
 _ROUNDING_SECONDS = 1e-6
 #: How long a worker may leave what is on its stream unread, the message under way included.
 READING_SECONDS = 2.5
-#: Leases run from and until whole milliseconds.
-_LEASE_ROUNDING_SECONDS = 0.001 + _ROUNDING_SECONDS
 
 
-_TIMERS_OF_ENDS = {
-    RecordType.TIMED_OUT: TimerKind.TIMEOUT,
-    RecordType.WORKER_LOST: TimerKind.LOST,
-    RecordType.GIVEN_BACK: TimerKind.LOST,
-}
-
-
-@attrs.define
-class _Holder:
-    node: str
-    epoch: int
-    since: float
-    until: float  # when it runs out; -inf once released
+#: Lines that say that an attempt's time, or its worker's, was over, and the timers of which that comes.
+_TIMERS_OF_ENDS = {"TIMED_OUT": TIMEOUT, "WORKER_LOST": LOST, "GIVEN_BACK": LOST}
 
 
 class Checker:
@@ -52,18 +38,21 @@ class Checker:
     def __init__(self, world: World, store: MemoryStore) -> None:
         self._world = world
         self._store = store
-        self.workflows: dict[tuple[str, int], Workflow] = {}
+        self.plans: dict[str, Plan] = {}  # by the workflow's name; each has one version
+        self.inputs: dict[str, Any] = {}  # by flow, what its client has sent
         self.definitions: Mapping[str, ActionDefinition] = {}
         self.books: dict[str, FlowBook] = {}
         self.reached: set[tuple[str, int, int]] = set()  # attempts that came to a worker
         self.sound: set[tuple[str, int, int]] = set()  # those that were handed out when nothing was broken
-        self.pushed: dict[tuple[str, int, int], set[str]] = {}  # what workers said of each attempt
+        self.pushed: dict[tuple[str, int, int], list[Any]] = {}  # what workers said of each attempt
         self._timers: dict[tuple[int, TimerKey], float] = {}  # when each is due
         self._taken: set[tuple[int, TimerKey]] = set()  # those that a look took, and nobody moved since
         self._handed_out_to: dict[tuple[str, int, int], tuple[str, float]] = {}
-        self.reached_by: set[tuple[str, int, int, str]] = set()
+        self.reached_by: dict[tuple[str, int, int, str], float] = {}  # when it came to that worker
+        self.missing: dict[tuple[str, int, int, str], float] = {}  # when that worker said that it had not come
         self.processes: dict[str, Any] = {}  # workers with streams, by name
-        self._holders: dict[int, _Holder] = {}
+        self.holders = Holders(world)
+        self._queues = Queues(self._meaning)
 
     # Flows.
 
@@ -77,6 +66,7 @@ class Checker:
         book.version = done.version
         for name in commit.fields:
             require(name[:2] != "o:" or name not in book.fields, "a result counts once", f"{where}: {name}")
+        self._check_fields(book, commit, where)
         book.fields.update(commit.fields)
         for name in commit.removed_fields:
             require(name[:2] != "o:", "results stay", where)
@@ -85,7 +75,8 @@ class Checker:
         for line in commit.history:
             book.replay(line, done.time_ms)
             self._check_reached(book)
-        book.flow = codec.decode_flow(book.id, book.fields)
+        book.flow = read_flow(book.fields)
+        self._world.counts["actions postponed"] += sum(read_record(line)[0] == "POSTPONED" for line in commit.history)
         told = " ".join(f"{kind}{id or ''}.{n or ''}" for _, kind, id, n in book.lines[-len(commit.history) :])
         self._world.note(f"p{book.partition} {book.id} v{book.version} {book.flow.state} [{told}]")
         book.agree()
@@ -96,6 +87,13 @@ class Checker:
             require(key not in book.enqueued, "an attempt is enqueued once", f"{where}: {key}")
             require(key in book.scheduled and not book.over, "only what was started is enqueued", where)
             book.enqueued.add(key)
+            attempt = read_attempt(entry.body)
+            name = book.plan.actions[entry.action_id].name
+            good = attempt.key == (book.id, *key) and entry.action_name == name
+            require(good, "what is enqueued is what was started", f"{where}: {attempt} in {entry.action_name}")
+            book.check_attempt(attempt)
+            if entry.worker is None and not book.over:
+                self._queues.put(book.partition, entry.action_name, attempt.key)
         handed_out = [entry for entry in commit.enqueue if entry.worker is not None]
         require(len(done.receipts) == len(handed_out), "what a commit hands out has a receipt", where)
         for timer in commit.fired_timers:
@@ -105,6 +103,10 @@ class Checker:
         self._forget(book.partition, commit.cancel_timers)
         if commit.retain_ms == 0:
             book.removed = True
+        if commit.unpark:
+            self._queues.resume(book.id)
+        if book.over:
+            self._queues.forget(book.id)
         for setting in commit.set_timers:
             self._timers[book.partition, setting.key] = now + setting.after_ms / 1000
         require((commit.retain_ms is not None) == (book.over and not was_over), "retention begins with the end", where)
@@ -112,31 +114,55 @@ class Checker:
             book.ended_ms, book.retain_ms = done.time_ms, commit.retain_ms
         for entry in handed_out:
             self._world.count("attempts handed out by commits")
-            self._hand_out(book, json.loads(entry.body), str(entry.worker), entry.lease_ms)
+            self._hand_out(book, read_attempt(entry.body), str(entry.worker), entry.lease_ms)
         self.check_kept_whole(book)
+
+    def _check_fields(self, book: FlowBook, commit: Commit, where: str) -> None:
+        """What is written once stays as it is."""
+        for name, value in commit.fields.items():
+            require(name != "i" or not book.version > 1, "the input is written once", where)
+            if name == "i":
+                book.input = json.loads(value)
+                wanted = self.inputs[book.id]
+                require(book.input == wanted, "a flow has the input that it was given", f"{where}: {book.input}")
+
+    def _meaning(self, key: Key) -> str:
+        """What a queue entry is to a claim now."""
+        flow_id, action_id, attempt = key
+        book = self.books[flow_id]
+        if book.removed or book.over or book.flow is None:
+            return "stale"
+        running = book.flow.running.get(action_id)
+        if running is None or running.attempt != attempt or running.phase != QUEUED:
+            return "stale"
+        return "paused" if book.paused else "live"
 
     def _forget(self, partition: int, timers: Iterable[TimerKey]) -> None:
         for timer in timers:
             self._timers.pop((partition, timer), None)
-            if timer.kind is TimerKind.TIMEOUT:
-                self._timers.pop((partition, replace(timer, kind=TimerKind.LOST)), None)
+            if timer.kind == TIMEOUT:
+                self._timers.pop((partition, _timer(LOST, timer.flow_id, timer.action_id, timer.attempt)), None)
 
     def _check_ends(self, book: FlowBook, commit: Commit) -> None:
         """What ends for want of time was taken by a look, and was given no more time since."""
         for line in commit.history:
-            letter, action_id, attempt, worker, _ = codec.decode_record(line)
-            kind = _TIMERS_OF_ENDS.get(letter)
-            if kind is not None:
-                key = TimerKey(kind, action_id, attempt, book.id)
+            kind, action_id, attempt, worker, _ = read_record(line)
+            timer = _TIMERS_OF_ENDS.get(kind)
+            if timer is not None:
+                key = _timer(timer, book.id, action_id, attempt)
                 require((book.partition, key) in self._taken, "more time that was granted holds", f"{book.id} {key}")
-            if letter == RecordType.WORKER_LOST:
+            if kind == "WORKER_LOST":
                 self._world.count("workers' attempts lost")
                 self._check_lost(book, action_id, attempt, worker)
-            if letter == RecordType.GIVEN_BACK:
+            if kind == "GIVEN_BACK":
                 self._world.count("attempts that were never received")
                 had, _ = self._handed_out_to[book.id, action_id, attempt]
-                reached = (book.id, action_id, attempt, had) in self.reached_by
-                require(not reached, "what goes back was not received", f"{book.id} {action_id}.{attempt}")
+                said_at = self.missing.get((book.id, action_id, attempt, had), float("inf"))
+                reached_at = self.reached_by.get((book.id, action_id, attempt, had), float("inf"))
+                # It may be on its way, and come after the worker has said that it has not.
+                missed = reached_at >= said_at
+                require(missed, "what goes back was not received", f"{book.id} {action_id}.{attempt} of {had}")
+                self.sound.discard((book.id, action_id, attempt))
 
     def _check_lost(self, book: FlowBook, action_id: int, attempt: int, worker: str) -> None:
         """A worker that is there and can be asked is not lost, whether it has received the attempt or not."""
@@ -163,21 +189,21 @@ class Checker:
     def handed_out_soundly(self, bodies: Iterable[bytes]) -> None:
         """The answer by which these were handed out came, and nothing breaks any more."""
         for body in bodies:
-            action = json.loads(body)
-            if action["timeout_seconds"] > READING_SECONDS:
-                self.sound.add((action["flow_id"], action["action_id"], action["attempt"]))
+            attempt = read_attempt(body)
+            if attempt.timeout_seconds > READING_SECONDS:
+                self.sound.add(attempt.key)
 
-    def reach(self, action: Mapping[str, Any], worker: str = "") -> None:
+    def reach(self, attempt: Attempt, worker: str = "") -> None:
         """A worker has it."""
-        self.reached_by.add((action["flow_id"], action["action_id"], action["attempt"], worker))
-        self.reached.add((action["flow_id"], action["action_id"], action["attempt"]))
+        self.reached_by[(*attempt.key, worker)] = trio.current_time()
+        self.reached.add(attempt.key)
+        self.books[attempt.flow_id].check_attempt(attempt)
 
     def _book_of(self, commit: Commit) -> FlowBook:
         book = self.books.get(commit.flow_id)
         if book is None or (book.removed and commit.expected_version == 0):
-            name, version, *_ = json.loads(commit.fields["m"])
-            workflow = self.workflows[name, version]
-            book = FlowBook(commit.flow_id, commit.partition, workflow, self.definitions)
+            plan = self.plans[json.loads(commit.fields["m"])[0]]
+            book = FlowBook(commit.flow_id, commit.partition, plan, self.definitions)
             if commit.flow_id in self.books:
                 self._world.count("flows started again after their removal")
                 self._world.note(f"{commit.flow_id} is started again after its removal")
@@ -190,19 +216,18 @@ class Checker:
             if name.startswith("o:"):
                 action_id = int(name[2:])
                 done = book.flow.finished[action_id]
-                if book.workflow.actions[action_id].type is ActionType.USER:
-                    said = self.pushed.get((book.id, action_id, done.attempt), set())
-                    token = done.output.get("token") if isinstance(done.output, dict) else None
-                    require(token in said, "a result is what a worker said of that attempt", f"{book.id} {name}")
+                if book.plan.actions[action_id].type == "user":
+                    said = self.pushed.get((book.id, action_id, done.attempt), [])
+                    require(done.output in said, "a result is what a worker said of that attempt", f"{book.id} {name}")
 
     def check_kept_whole(self, book: FlowBook) -> None:
         """Nothing that the flow waits for is missing, and nothing is left of what it does not wait for."""
         assert book.flow is not None
         partition = self._store._partition(book.partition)
-        where = f"flow {book.id}: running {dict(book.flow.running)}"
+        where = f"flow {book.id}: running {book.flow.running}"
         stored = partition.flows.get(book.id)
         require((stored is None) == book.removed, "a flow is there until its retention is over", where)
-        there = {(key.kind, key.action_id, key.attempt) for key in partition.timers if key.flow_id == book.id}
+        there = {(str(key.kind), key.action_id, key.attempt) for key in partition.timers if key.flow_id == book.id}
         live = book.live_timers() if not book.removed else {}
         for timer, needed in live.items():
             require(timer in there or not needed, "what waits has a timer", f"{timer}; {where}")
@@ -216,34 +241,39 @@ class Checker:
         if stored is not None:
             queued |= {(item.entry.action_id, item.entry.attempt) for item in stored.parked}
         for kind, action_id, attempt in live:
-            if kind is TimerKind.TIMEOUT:
+            if kind == TIMEOUT:
                 found = (action_id, attempt) in queued or (kind, action_id, attempt) in there
                 require(found, "an attempt is in a queue or has a time-out", f"{action_id}.{attempt}; {where}")
 
-    def claimed(self, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str, lease_ms: int = 0) -> None:
+    def claimed(
+        self, name: str, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str, lease_ms: int
+    ) -> None:
         """Attempts were handed out, and others may have been parked or dropped."""
         require(len(claimed.bodies) <= limit, "no more is handed out than was asked for", len(claimed.bodies))
-        for body in claimed.bodies:
-            action = json.loads(body)
-            book = self.books[action["flow_id"]]
-            require(book.partition in partitions, "work comes from where it was asked for", book.id)
-            self._hand_out(book, action, worker, lease_ms)
+        attempts = [read_attempt(body) for body in claimed.bodies]
+        for attempt in attempts:
+            asked = self.books[attempt.flow_id].partition in partitions
+            require(asked, "work comes from where it was asked for", attempt)
+            require(attempt.name == name, "work is of the action that was asked for", attempt)
+        for number in partitions:
+            keys = [attempt.key for attempt in attempts if self.books[attempt.flow_id].partition == number]
+            self._queues.hand_out(number, name, keys, emptied=number in claimed.emptied)
+        for attempt in attempts:
+            self._hand_out(self.books[attempt.flow_id], attempt, worker, lease_ms)
         for book in self.books.values():
             if book.partition in partitions and not book.removed:
                 self.check_kept_whole(book)
 
-    def _hand_out(self, book: FlowBook, action: Mapping[str, Any], worker: str, lease_ms: int) -> None:
-        action_id, attempt = action["action_id"], action["attempt"]
-        if lease_ms >= action["timeout_seconds"] * 1000:
+    def _hand_out(self, book: FlowBook, attempt: Attempt, worker: str, lease_ms: int) -> None:
+        if lease_ms >= attempt.timeout_seconds * 1000:
             lease_ms = 0
-        book.hand_out(action_id, attempt, self._store._now_ms(), lease_ms)
-        key = TimerKey(TimerKind.TIMEOUT, action_id, attempt, book.id)
-        self._set(book.partition, key, action["timeout_seconds"])
-        self._handed_out_to[book.id, action_id, attempt] = (worker, trio.current_time())
+        book.hand_out(attempt.action_id, attempt.attempt, self._store._now_ms(), lease_ms)
+        self._set(book.partition, _timer(TIMEOUT, *attempt.key), attempt.timeout_seconds)
+        self._handed_out_to[attempt.key] = (worker, trio.current_time())
         if lease_ms:
             self._world.count("attempts leased")
-            self._set(book.partition, replace(key, kind=TimerKind.LOST), lease_ms / 1000)
-        self._world.note(f"p{book.partition} {book.id} {action_id}.{attempt} to {worker}")
+            self._set(book.partition, _timer(LOST, *attempt.key), lease_ms / 1000)
+        self._world.note(f"p{book.partition} {book.id} {attempt.action_id}.{attempt.attempt} to {worker}")
         self._world.count("attempts handed out")
 
     def extended(self, partition: int, timer: TimerSetting, extended: bool) -> None:
@@ -270,9 +300,10 @@ class Checker:
 
     def given_back(self, claimed: Claimed, count: int) -> None:
         """Attempts went back into their queues, unless they had ended."""
+        went_back: dict[tuple[int, str], list[Key]] = {}
         for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
-            action = json.loads(body)
-            key = TimerKey(TimerKind.TIMEOUT, action["action_id"], action["attempt"], action["flow_id"])
+            attempt = read_attempt(body)
+            key = _timer(TIMEOUT, *attempt.key)
             partition = self._store._partition(receipt.partition)
             if key not in partition.timers and (receipt.partition, key) in self._timers:
                 count -= 1
@@ -280,7 +311,11 @@ class Checker:
                 self.books[key.flow_id].give_back(key.action_id, key.attempt, self._store._now_ms())
                 self._world.note(f"p{receipt.partition} {key.flow_id} {key.action_id}.{key.attempt} came back")
                 self._world.count("attempts given back")
+                self.sound.discard(attempt.key)
                 self.check_kept_whole(self.books[key.flow_id])
+                went_back.setdefault((receipt.partition, attempt.name), []).append(attempt.key)
+        for (number, name), keys in went_back.items():
+            self._queues.put_back(number, name, keys)
         require(count == 0, "what goes back was handed out", count)
 
     def cancelled(self, partition: int, keys: Iterable[TimerKey]) -> None:
@@ -304,7 +339,7 @@ class Checker:
                 book.removed = True
                 self._world.note(f"p{book.partition} {book.id} is removed")
 
-    # Timers and leases.
+    # Timers.
 
     def looked(self, leases: Sequence[Lease], looks: Sequence[PartitionLook], lease_ms: int) -> None:
         """An owner has looked."""
@@ -313,9 +348,7 @@ class Checker:
             if look.lost:
                 require(not look.due, "a lost partition gives nothing", look)
                 continue
-            holder = self._holders.get(lease.partition)
-            good = holder is not None and holder.epoch == lease.epoch
-            require(good, "timers go to the newest epoch only", f"{lease}, held: {holder}")
+            self.holders.check_newest(lease)
             for due in look.due:
                 due_at = self._timers.get((due.partition, due.key))
                 require(due_at is not None, "a timer that is due was set", due)
@@ -326,49 +359,6 @@ class Checker:
                 self._taken.add((due.partition, due.key))
                 self._world.note(f"p{due.partition} timer {due.key} is due")
                 self._world.count("timers taken")
-
-    def acquired(self, leases: Sequence[Lease], node: str, lease_ms: int, instead_of: Collection[str]) -> None:
-        """A node was given leases; it named nodes that it knows to be gone."""
-        now = trio.current_time()
-        for lease in leases:
-            before = self._holders.get(lease.partition)
-            if before is not None:
-                require(lease.epoch > before.epoch, "epochs rise", f"{lease} after {before}")
-                free = before.node in (node, *instead_of) or before.until <= now + _LEASE_ROUNDING_SECONDS
-                require(free, "a partition has one holder", f"{node} got {lease}, held: {before}")
-            self._holders[lease.partition] = _Holder(node, lease.epoch, now, now + lease_ms / 1000)
-            self._world.note(f"p{lease.partition} goes to {node}, epoch {lease.epoch}")
-
-    def renewed(self, leases: Sequence[Lease], node: str, lease_ms: int) -> None:
-        """A node keeps leases."""
-        for lease in leases:
-            holder = self._holders.get(lease.partition)
-            good = holder is not None and holder.node == node and holder.epoch == lease.epoch
-            require(good, "a lease that is another's is not prolonged", f"{node}, {lease}, held: {holder}")
-            assert holder is not None
-            require(holder.until > float("-inf"), "a lease that was given up is not prolonged", lease)
-            holder.until = trio.current_time() + lease_ms / 1000
-
-    def released(self, leases: Sequence[Lease], node: str) -> None:
-        """A node gives up what is still its own."""
-        for lease in leases:
-            holder = self._holders.get(lease.partition)
-            if holder is not None and holder.node == node and holder.epoch == lease.epoch:
-                holder.until = float("-inf")
-                self._world.note(f"p{lease.partition} is given up by {node}")
-
-    def holders(self) -> dict[int, str]:
-        """Who holds each partition now."""
-        now = trio.current_time()
-        return {partition: holder.node for partition, holder in self._holders.items() if holder.until > now}
-
-    def held_since_before(self, node: str, moment: float) -> list[int]:
-        """What a node holds, and held at a moment. (An acquisition may be under way when its node stops.)"""
-        return [
-            partition
-            for partition, holder in self._holders.items()
-            if holder.node == node and holder.since < moment and holder.until > trio.current_time()
-        ]
 
     # The end.
 
@@ -388,3 +378,7 @@ class Checker:
         """Have all flows checked."""
         for book in self.books.values():
             check(book)
+
+
+def _timer(kind: str, flow_id: str, action_id: int, attempt: int) -> TimerKey:
+    return TimerKey.parse(f"{kind}:{action_id}:{attempt}:{flow_id}")

@@ -36,8 +36,7 @@ class Nemesis:
                     fault = chance.choice(world.profile.faults)
                     world.count(f"fault: {fault}")
                     self._nursery.start_soon(self._bring, fault)
-        world.healed.set()
-        world.note("the world is healed")
+        world.heal()
         self._gossip.cuts.clear()
         self._gossip.false_views.clear()
         for node in self._nodes:

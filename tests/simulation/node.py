@@ -6,7 +6,6 @@ anybody. A restart drains first, as SIGTERM does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -30,7 +29,9 @@ from orchy.partition.leases import LeaseKeeper
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.ring import owners, partition_of, successors
+from orchy.rpc.convert import encode_action
 from orchy.rpc.sessions import WorkSessions
+from tests.simulation.books import answer_of
 from tests.simulation.determinism import uuids
 from tests.simulation.freezing import Process
 from tests.simulation.link import Link
@@ -39,7 +40,6 @@ from tests.simulation.pipe import Pipe
 from tests.simulation.world import World
 
 #: Small, so that limits are met with.
-BATCH_SIZE = 3
 CACHED_FLOWS_MAX = 4
 DRAIN_SECONDS = 1.0
 #: Between the time-outs of the actions (1, 3 and 6 s).
@@ -53,7 +53,11 @@ class NoAnswer(Exception):
 
 
 class Engine:
-    """Stands for javascript: `set NAME` answers {NAME: 1}, `throw TEXT` fails; it is slow, or overloaded, by chance."""
+    """Stands for javascript; it is slow, or overloaded, by chance.
+
+    `set NAME` answers {NAME: 1}, `copy NAME PATH` {NAME: what the path leads to in the context that it is given},
+    `throw TEXT` fails.
+    """
 
     def __init__(self, world: World, node: str) -> None:
         self._world = world
@@ -64,8 +68,9 @@ class Engine:
         await trio.sleep(self._chance.choice((0.0, 0.0, 0.001, 0.4)))
         if not self._world.healed.is_set() and self._chance.random() < 0.05:
             raise Overloaded("no engine is free")
-        verb, _, word = expression.partition(" ")
-        return Evaluation({word: 1}) if verb == "set" else ScriptFailure(word, "throw")
+        if expression.startswith("throw "):
+            return ScriptFailure(expression, "throw")
+        return Evaluation(answer_of(expression, context))
 
 
 class Observer:
@@ -79,11 +84,6 @@ class Observer:
 
     def result_taken(self, verdict: str) -> None:
         """See the port."""
-
-
-def encode(**action: Any) -> bytes:
-    """The body of a queue entry."""
-    return json.dumps(action, sort_keys=True).encode()
 
 
 @attrs.define(eq=False)
@@ -211,7 +211,7 @@ class Node:
         store: Any = link
         holdings = Holdings()
         keeper = LeaseKeeper(store, name, holdings)
-        dispatcher = Dispatcher(store, BATCH_SIZE)
+        dispatcher = Dispatcher(store, profile.batch_size)
         holdings.watch(dispatcher.own)
         membership = self._gossip.join(name)
         cluster = Cluster(
@@ -230,20 +230,20 @@ class Node:
             catalog=catalog,
             system_actions=SYSTEM_ACTIONS,
             engine=Engine(world, name),
-            encode_action=encode,
+            encode_action=encode_action,
             partition_of=partial(partition_of, partitions=profile.partitions),
             wakeups=cluster,
             takers=dispatcher,
             observer=Observer(),
             retention_seconds=profile.retention_seconds,
-            batch_size=BATCH_SIZE,
+            batch_size=profile.batch_size,
             new_uuid=self._uuids,
         )
         orchestrator._mover._cache = FlowCache(CACHED_FLOWS_MAX)
         leases = AttemptLeases(store, partial(partition_of, partitions=profile.partitions))
         sessions = WorkSessions(orchestrator, dispatcher, leases, LEASE_SECONDS)
         lost = LostAttempts(orchestrator, store, sessions, round(LEASE_SECONDS * 1000))
-        timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, _ignore, BATCH_SIZE)
+        timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, _ignore, profile.batch_size, _steady_ms)
         offers = Offers(dispatcher, cluster)
         cluster.on_offer = offers.hear
         cluster.on_enqueued = dispatcher.ready
@@ -308,16 +308,21 @@ class Node:
 
     async def _serve(self, life: Life, deed: Callable[[Life], Awaitable[Any]], answer: _Answer) -> None:
         answer.error = NoAnswer()
+        broken = False
         try:
             with answer.scope:
                 answer.value = await deed(life)
                 answer.error = None
         except OrchyError as error:
             answer.error = error
+        except Exception:  # a rule was broken: that, and not what the caller makes of it, is the run's outcome
+            broken = True
+            raise
         finally:
             if self.life is not life:  # a dead process says nothing
                 answer.error = NoAnswer()
-            answer.came.set()
+            if not broken:
+                answer.came.set()
 
     def open_stream(self) -> Pipe:
         """Begin a worker's stream. Raises NoAnswer."""
@@ -331,6 +336,10 @@ class Node:
 
     def _is_live(self, life: Life) -> bool:
         return self.life is life
+
+
+def _steady_ms() -> float:
+    return trio.current_time() * 1000
 
 
 def _ignore(_: int) -> None:

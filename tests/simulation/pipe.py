@@ -69,5 +69,8 @@ class Pipe:
             self.status = status
         except trio.BrokenResourceError:  # cut just now
             pass
+        except RuntimeError:  # no task can be started in a process that has just been killed
+            if self._is_live():
+                raise
         finally:
             self._to_worker.close()

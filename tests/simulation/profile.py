@@ -50,6 +50,11 @@ class Profile:
     retention_seconds: float
     removals: bool = False
     stream_workers: int = 0
+    batch_size: int = 3  # small, so that limits are met with
+    bursts: int = 0  # crowds of clients that send events to one flow at the same moment
+    burst_events: int = 4  # how many of them at the most
+    callers_leave: float = 0.0  # in the middle of a call; that is no fault
+    batches: float = 0.0  # of starts, and of results
     sound: bool = False  # nothing breaks from the outset
 
     @classmethod
@@ -72,7 +77,7 @@ class Profile:
             wakeups_lost=rate(0.5),
             wakeups_doubled=rate(0.5),
             calls_lost=rate(0.2),
-            store_delay_seconds=chance.choice((0.0, 0.001, 0.02)),
+            store_delay_seconds=chance.choice((0.0, 0.001, 0.02, 0.2)),
             worker_deaths=rate(0.2),
             worker_failures=rate(0.3),
             late_results=rate(0.3),
@@ -82,7 +87,21 @@ class Profile:
             removals=chance.random() < 0.2,
             stream_workers=chance.choice((0, 1, 1, 2)),
             sound=chance.random() < 0.15,
+            bursts=chance.choice((0, 1, 2)),
+            callers_leave=rate(0.4),
+            batches=rate(0.8),
         )
+        if profile.batches:
+            profile = attrs.evolve(profile, flows=profile.flows + 4)
+        if chance.random() < 0.3:
+            profile = attrs.evolve(
+                profile,
+                batch_size=40,
+                bursts=max(1, profile.bursts),
+                burst_events=40,
+                callers_leave=0.4,
+                store_delay_seconds=chance.choice((0.02, 0.2)),
+            )
         if not profile.sound:
             return profile
         sound = attrs.evolve(profile, faults=(), answers_lost=0.0, calls_lost=0.0, late_results=0.0)

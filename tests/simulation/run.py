@@ -17,20 +17,25 @@ import trio.testing
 from orchy import stepping, unforeseen
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.catalog import Catalog
+from orchy.flow.budget import COMMIT_WORK_MAX, Meter
+from orchy.partition import timers
+from orchy.store import memory
 from orchy.store.memory import MemoryStore
 from orchy.tasks import first_error
 from tests.simulation.arbiter import Arbiter
 from tests.simulation.books import Violation, require
 from tests.simulation.callers import Client, Cluster, Worker
+from tests.simulation.crowds import Batch, Crowd, draw_batches
 from tests.simulation.determinism import determined, stream
-from tests.simulation.freezing import Births, current_process
+from tests.simulation.freezing import Births, current_process, end_all
 from tests.simulation.invariants import Checker
 from tests.simulation.membership import Gossip
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.node import Node
+from tests.simulation.plan import Plan
 from tests.simulation.profile import Profile
 from tests.simulation.streamers import StreamWorker
-from tests.simulation.workload import ACTION_NAMES, draw_definitions, draw_workflow
+from tests.simulation.workload import ACTION_NAMES, draw_definitions, draw_stages, draw_workflow
 from tests.simulation.world import World
 
 #: After the world is healed, all flows end within so long (virtual seconds).
@@ -41,8 +46,26 @@ SETTLE_SECONDS = 40.0
 RUN_SECONDS_MAX = 1_000.0
 #: Rounds of Trio's loop without that time goes on.
 ROUNDS_PER_MOMENT_MAX = 20_000
-#: The most scripts before one commit, so that what goes on by a timer is met with.
-EVALUATIONS_PER_COMMIT = 2
+#: The workflow of the flows to which crowds send events.
+STAGES = "stages"
+#: After all callers have gone: what they have left behind is let go of by then.
+LEAVE_SECONDS = 5.0
+#: What one step may evaluate before it waits for its turn, and then before the rest is postponed to the next commit.
+STEP_WORK, COMMIT_WORK = 3, 1
+
+
+def _is_exhausted(self: Meter) -> bool:
+    return self._stopped or self.work > (COMMIT_WORK if self._work_max == COMMIT_WORK_MAX else STEP_WORK)
+
+
+#: Limits of the product that are made small, so that they are met with: scripts before one commit, timers that are
+#: handled at the same time, bytes of one claim (two or three attempts), what is evaluated before one commit.
+SMALL = (
+    (stepping, "EVALUATIONS_PER_COMMIT", 2),
+    (timers, "FIRING_MAX", 5),
+    (memory, "CLAIM_BYTES_MAX", 400),
+    (Meter, "exhausted", property(_is_exhausted)),
+)
 
 
 @attrs.frozen
@@ -88,10 +111,9 @@ def run_seed(
     noted: list[BaseException] = []  # what a node survives, but should not have met
     unforeseen.watchers.append(noted.append)
     broken = None
-    before = stepping.EVALUATIONS_PER_COMMIT
-    stepping.EVALUATIONS_PER_COMMIT = EVALUATIONS_PER_COMMIT
+    end_all(None)
     try:
-        with determined(seed):
+        with determined(seed), _small_limits():
             clock = trio.testing.MockClock(autojump_threshold=0)
             trio.run(main, clock=clock, instruments=[Births(), _Standstill(clock)])
         if noted:
@@ -106,10 +128,21 @@ def run_seed(
             logging.getLogger("simulation").warning("seed %d", seed, exc_info=cause)
     finally:
         unforeseen.watchers.remove(noted.append)
-        stepping.EVALUATIONS_PER_COMMIT = before
     (world,) = worlds
     transcript = tuple(world.transcript[-keep:]) if keep and (broken or keep_always) else ()
     return Outcome(seed, broken, world.digest(), world.counts, ended_at[0], transcript)
+
+
+@contextmanager
+def _small_limits() -> Iterator[None]:
+    before = [getattr(module, name) for module, name, _ in SMALL]
+    try:
+        for module, name, value in SMALL:
+            setattr(module, name, value)
+        yield
+    finally:
+        for (module, name, _), value in zip(SMALL, before, strict=True):
+            setattr(module, name, value)
 
 
 async def _overrun() -> None:
@@ -130,9 +163,10 @@ async def _run(world: World) -> None:
         await catalog.save_action(definition)
     on_end = "DELETE" if profile.removals else "NOOP"
     names = [f"wf{number}" for number in range(profile.workflows)]
-    for name in names:
-        saved = await catalog.save_workflow(json.dumps(draw_workflow(chance, name, on_end)).encode())
-        checker.workflows[name, saved.version] = await catalog.workflow(name)
+    for name in (*names, STAGES):
+        document = draw_stages(name, on_end) if name == STAGES else draw_workflow(chance, name, on_end)
+        await catalog.save_workflow(json.dumps(document).encode())
+        checker.plans[name] = Plan(document)
     gossip = Gossip(world)
     nodes = [Node(world, f"n{number}", gossip, arbiter) for number in range(profile.nodes)]
     for node in nodes:
@@ -148,21 +182,30 @@ async def _run(world: World) -> None:
             for number in range(profile.stream_workers):
                 workers.start_soon(StreamWorker(cluster, profile.workers + number, workers).run)
             clients = [Client(cluster, number, chance.choice(names)) for number in range(profile.flows)]
+            crowded = [Client(cluster, profile.flows + number, STAGES) for number in range(profile.bursts)]
+            batches = draw_batches(chance, profile, clients)
             async with trio.open_nursery() as users:
-                for client in clients:
+                for number, batch in enumerate(batches):
+                    users.start_soon(Batch(cluster, number, batch).run if len(batch) > 1 else batch[0].run)
+                for number, client in enumerate(crowded):
                     users.start_soon(client.run)
+                    users.start_soon(Crowd(cluster, number, client).run)
+                clients += crowded
                 await Nemesis(world, nodes, gossip, nursery).run()
                 users.start_soon(_end, world, checker, clients, users.cancel_scope)
             await trio.sleep(SETTLE_SECONDS)
             _check_settled(world, checker, nodes)
             workers.cancel_scope.cancel()
+        await trio.sleep(LEAVE_SECONDS)
+        for node in nodes:
+            _check_idle(node)
         await _drain(arbiter, profile.partitions)
         checker.each(checker.check_kept_whole)
         checker.check_nothing_left()
         for node in nodes:
             stopped_at = trio.current_time()
             await node.stop()
-            held = checker.held_since_before(node.name, stopped_at)
+            held = checker.holders.held_since_before(node.name, stopped_at)
             require(not held, "a node that stops gives up its leases", f"{node.name}: {held}")
         nursery.cancel_scope.cancel()
     world.counts["flows"] += len(checker.books)
@@ -187,7 +230,7 @@ async def _end(world: World, checker: Checker, clients: Sequence[Client], users:
         users.cancel()
         return
     require(all(client.started for client in clients), "every flow is accepted in the end")
-    stuck = [f"{book.id} {book.flow.state} {dict(book.flow.running)}" for book in checker.open_flows() if book.flow]
+    stuck = [f"{book.id} {book.flow.state} {book.flow.running}" for book in checker.open_flows() if book.flow]
     require(not stuck, "every accepted flow ends", "; ".join(stuck))
 
 
@@ -200,9 +243,22 @@ def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> Non
             require(partition not in believed, "a healed cluster has one holder for each partition", partition)
             believed[partition] = node.name
         require(node.life.keeper.complete, "a healed node holds what it wants", node.name)
-        require(not node.life.orchestrator._mover._mailboxes, "no mailbox is left", node.name)
-    require(believed == checker.holders(), "nodes know what they hold", f"{believed}, {checker.holders()}")
+    require(believed == checker.holders.now(), "nodes know what they hold", f"{believed}, {checker.holders.now()}")
     require(len(believed) == world.profile.partitions, "each partition has a holder", believed)
+
+
+def _check_idle(node: Node) -> None:
+    """Nobody calls any more: a node holds nothing for anybody."""
+    life = node.life
+    assert life is not None
+    left = {
+        "mailboxes": len(life.orchestrator._mover._mailboxes),
+        "timers that are handled": life.timers.firing,
+        "polls that wait": life.dispatcher.waiting,
+        "places that are kept": life.dispatcher.reserved,
+        "streams": life.sessions.open,
+    }
+    require(not any(left.values()), "a node of which nobody wants anything holds nothing", f"{node.name}: {left}")
 
 
 async def _drain(arbiter: Arbiter, partitions: int) -> None:
@@ -215,13 +271,14 @@ async def _drain(arbiter: Arbiter, partitions: int) -> None:
 class _Standstill(trio.abc.Instrument):
     """Ends a run in which tasks keep each other busy while the virtual time stands still: a loop that spins.
 
-    The clock then jumps to where a run must have come to its end.
+    The clock then jumps to where a run must have come to its end; what spins on, behind a shield, is ended by force.
     """
 
     def __init__(self, clock: trio.testing.MockClock) -> None:
         self._clock = clock
         self._at = -1.0
         self._rounds = 0
+        self._jumped = False
 
     def before_io_wait(self, timeout: float) -> None:
         """Called by Trio between two rounds of steps."""
@@ -230,6 +287,10 @@ class _Standstill(trio.abc.Instrument):
         self._at = now
         if self._rounds == ROUNDS_PER_MOMENT_MAX:
             self._clock.jump(RUN_SECONDS_MAX)
+            self._jumped = True
+            self._rounds = 0
+        elif self._jumped and self._rounds == ROUNDS_PER_MOMENT_MAX // 2:
+            end_all(Violation("a run comes to its end", "a task spins and lets nobody end it"))
 
 
 class _Notes(logging.Handler):

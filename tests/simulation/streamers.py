@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -11,17 +10,17 @@ from typing import Any
 import attrs
 import trio
 
-from orchy.flow.execution import Phase
 from orchy.orchestrator import Result
 from orchy.rpc.framing import Code
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.values import fill_map
-from orchy.worker.action import Attempt
 from orchy.worker.leases import Held
 from tests.simulation.books import require
 from tests.simulation.callers import AGAIN_SECONDS, PATIENCE_SECONDS, Worker
+from tests.simulation.decoding import QUEUED, Attempt, read_attempts
 from tests.simulation.node import LEASE_SECONDS, NoAnswer, Node
 from tests.simulation.pipe import Pipe
+from tests.simulation.queues import Key
 from tests.simulation.workload import ACTION_NAMES
 
 #: How often a worker is heard, as a share of the lease; and how long its streams must have been there for a node to be
@@ -41,7 +40,7 @@ class Process:
     renews: bool
     rehomes: bool
     held: Held = attrs.field(factory=Held)
-    attempts: dict[Attempt, float] = attrs.field(factory=dict)  # that it works on, with their time-outs
+    attempts: dict[Key, float] = attrs.field(factory=dict)  # that it works on, with their time-outs
     streams: dict[_Stream, None] = attrs.field(factory=dict)
     gone: trio.Event = attrs.field(factory=trio.Event)
     frozen_until: float = 0.0
@@ -149,12 +148,12 @@ class StreamWorker(Worker):
             leased = [attempt for attempt, seconds in process.attempts.items() if seconds > LEASE_SECONDS]
             self._world.later(LEASE_SECONDS + COMES_BACK_SECONDS, self._check_back, process.name, leased)
 
-    async def _check_back(self, name: str, attempts: list[Attempt]) -> None:
+    async def _check_back(self, name: str, attempts: list[Key]) -> None:
         await trio.lowlevel.checkpoint()
         for flow_id, action_id, number in attempts:
             book = self._cluster.checker.books[flow_id]
             running = book.flow.running.get(action_id) if book.flow else None
-            still = running is not None and running.attempt == number and running.phase is Phase.QUEUED
+            still = running is not None and running.attempt == number and running.phase == QUEUED
             again = (action_id, number) in book.given_back or book.removed
             self._world.count("attempts of workers that died")
             require(not still or again, "what a lost worker held comes back", f"{name}: {flow_id} {action_id}.{number}")
@@ -165,7 +164,7 @@ class StreamWorker(Worker):
         rehomes = stream.process.renews and stream.process.rehomes
         stream.say(holding=_messages_of(stream.process.held.rehome(stream) if rehomes else []))
         for action in ACTION_NAMES:
-            stream.say(credits=[pb.Credit(actionName=action, count=chance.randint(0, 3))])
+            stream.say(credits=[pb.Credit(actionName=action, count=chance.choice((0, 1, 3, 8)))])
         with trio.move_on_after(chance.choice((0.3, 3.0, 10.0, 40.0))):
             if await self._read(stream, lambda: False):
                 return
@@ -187,9 +186,10 @@ class StreamWorker(Worker):
         chance = self._chance
         async for reply in stream.pipe.replies():
             await stream.process.thaw()
-            for body in reply.bodies:
-                self._begin(stream, json.loads(body))
-            told = pb.ServerMessage.FromString(reply.rest)
+            message = reply.SerializeToString()
+            for attempt in read_attempts(message):
+                self._begin(stream, attempt)
+            told = pb.ServerMessage.FromString(message)
             if told.asks:
                 self._answer(stream, told.asks)
             stream.heard_goodbye |= told.goodbye
@@ -218,40 +218,44 @@ class StreamWorker(Worker):
                 await trio.sleep(chance.choice((0.001, 0.3, 1.0)))
         return True
 
-    def _begin(self, stream: _Stream, action: dict[str, Any]) -> None:
+    def _begin(self, stream: _Stream, attempt: Attempt) -> None:
         chance = self._chance
-        self._cluster.checker.reach(action, stream.name)
+        self._cluster.checker.reach(attempt, stream.name)
         self._world.count("attempts that came on streams")
-        attempt = (action["flow_id"], action["action_id"], action["attempt"])
-        stream.process.held.came(attempt, stream)
-        stream.process.attempts[attempt] = action["timeout_seconds"]
-        self._nursery.start_soon(self._work_long, stream, action)
+        stream.process.held.came(attempt.key, stream)
+        stream.process.attempts[attempt.key] = attempt.timeout_seconds
+        self._nursery.start_soon(self._work_long, stream, attempt)
         if not stream.pipe.open:
             return
         change = chance.choice((0, 1, 1, 1, 2, -1))
-        stream.say(credits=[pb.Credit(actionName=action["name"], count=change)])
+        stream.say(credits=[pb.Credit(actionName=attempt.name, count=change)])
         if chance.random() < 0.2:
-            stream.say(extend=_messages_of([attempt]))
+            stream.say(extend=_messages_of([attempt.key]))
+        if chance.random() < 0.3:
+            self._nursery.start_soon(self._extend_late, stream, attempt)
 
-    async def _work_long(self, stream: _Stream, action: dict[str, Any]) -> None:
+    async def _work_long(self, stream: _Stream, attempt: Attempt) -> None:
         """Some take longer than a lease."""
-        if self._chance.random() < 0.3:
-            self._nursery.start_soon(self._extend_late, stream, action)
         await trio.sleep(self._chance.choice((0.0, 0.0, 0.0, 1.5, 2.5, 4.0)))
-        await self._work(action, stream.name, partial(self._bring, stream))
+        await self._work(attempt, stream.name, partial(self._bring, stream))
 
-    async def _extend_late(self, stream: _Stream, action: dict[str, Any]) -> None:
-        """Ask for more time just when the time is over: an answer that it was granted holds all the same."""
-        await trio.sleep(action["timeout_seconds"] + self._chance.choice((0.0, 0.002, 0.01, 0.03, 0.5)))
+    async def _extend_late(self, stream: _Stream, attempt: Attempt) -> None:
+        """Ask for more time as late as may be, or too late: an answer that it was granted holds all the same."""
+        chance, seconds = self._chance, float(attempt.timeout_seconds)
+        just_then = seconds + chance.choice((0.0, 0.002, 0.01, 0.03, 0.5))
+        about_then = seconds * chance.choice((chance.uniform(0.97, 1.05), chance.uniform(1, 1.6)))
+        await trio.sleep(chance.choice((just_then, about_then)))
         if stream.pipe.open and stream.process.is_there:
             self._world.count("extensions at the last moment")
-            stream.say(extend=_messages_of([(action["flow_id"], action["action_id"], action["attempt"])]))
+            stream.say(extend=_messages_of([attempt.key]))
 
     def _answer(self, stream: _Stream, asks: Any) -> None:
         """What a node wants to know."""
         asked = [(ask.flowId, ask.actionId, ask.retryCount) for ask in asks]
         held, missing = stream.process.held.split(asked, stream)
         self._world.count("questions to workers")
+        for attempt in missing:
+            self._cluster.checker.missing[(*attempt, stream.name)] = trio.current_time()
         stream.say(holding=_messages_of(held), missing=_messages_of(missing), upMillis=stream.process.held.up_ms)
 
     def _bring(self, stream: _Stream, result: Result) -> None:

@@ -18,9 +18,8 @@ SEEDS_PER_RUN = 10
 #: Mistakes that seeds found, each with a seed that finds it now. A change of the simulation gives a seed another
 #: meaning, so what is kept of a mistake is the mistake, as a mutation; `--mutations` tells the seed.
 FOUND = {
-    "answers_come_from_an_old_cache": 3,
-    "the_timer_loop_keeps_what_is_not_its_own": 39,
-    "more_time_that_was_granted_does_not_hold": 23,
+    "answers_come_from_an_old_cache": 6,
+    "the_timer_loop_keeps_what_is_not_its_own": 85,
 }
 
 

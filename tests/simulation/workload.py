@@ -11,6 +11,11 @@ ACTION_NAMES = ("pack", "ship", "bill")
 EVENTS = ("go", "stop")
 ACTIONS_MAX = 9
 _KINDS = ("user", "user", "user", "delay", "wait", "switch", "javascript")
+#: Of a workflow in which much joins and branches, and of one that is mostly waits.
+_WIDE_KINDS = ("user", "user", "switch", "switch", "javascript")
+_WAITING_KINDS = ("wait", "wait", "user")
+#: What a result's `pick` may be: a switch after it takes a branch of that name.
+PICKS = ("a", "b", "c", "other")
 
 
 def draw_definitions(chance: random.Random) -> list[ActionDefinition]:
@@ -30,7 +35,10 @@ def draw_definitions(chance: random.Random) -> list[ActionDefinition]:
 def draw_workflow(chance: random.Random, name: str, on_end: str) -> dict[str, Any]:
     """Up to ACTIONS_MAX actions in topological order, each reachable from the first."""
     count = chance.randint(1, ACTIONS_MAX)
-    actions = [_draw_action(chance, id) for id in range(1, count + 1)]
+    kinds = chance.choice((_KINDS, _KINDS, _WIDE_KINDS, _WAITING_KINDS))
+    actions: list[dict[str, Any]] = []
+    for id in range(1, count + 1):
+        actions.append(_draw_action(chance, id, chance.choice(kinds), actions))
     for target in range(2, count + 1):
         for source in chance.sample(range(1, target), min(target - 1, chance.choice((1, 1, 1, 2, 3)))):
             outcomes = _outcomes(actions[source - 1])
@@ -39,8 +47,12 @@ def draw_workflow(chance: random.Random, name: str, on_end: str) -> dict[str, An
         if chance.random() < 0.25:
             actions[target - 1]["join"] = "any"
     for action in actions:
-        if action["name"] == "switch" and not action["next"]:
-            _become_user(chance, action)
+        if action["name"] == "switch":
+            if not action["next"]:
+                _become_user(chance, action, actions)
+            elif chance.random() < 0.8:  # otherwise it may find no branch, and the flow fails
+                action["next"].setdefault("default", [])
+        action.pop("branches", None)
     return {
         "name": name,
         "rootAction": 1,
@@ -50,17 +62,34 @@ def draw_workflow(chance: random.Random, name: str, on_end: str) -> dict[str, An
     }
 
 
+def draw_stages(name: str, on_end: str) -> dict[str, Any]:
+    """One wait after the other, each for an event of its own: for a crowd that sends many of each."""
+    actions = [
+        {"id": id, "type": "system", "name": "wait", "event": f"stage{id}", "next": {f"stage{id}": [id + 1]}}
+        for id in range(1, ACTIONS_MAX)
+    ]
+    actions.append({"id": ACTIONS_MAX, "type": "system", "name": "wait", "event": "go", "next": {}})
+    return {"name": name, "rootAction": 1, "onSuccess": on_end, "onFailure": on_end, "actions": actions}
+
+
 def draw_input(chance: random.Random) -> dict[str, Any]:
-    """A flow's input: which branch each switch takes."""
-    return {f"s{id}": chance.choice(("a", "b", "other")) for id in range(1, ACTIONS_MAX + 1)}
+    """A flow's input: which branch each switch takes, and values of each kind to be put into parameters."""
+    return {
+        **{f"s{id}": chance.choice(PICKS) for id in range(1, ACTIONS_MAX + 1)},
+        "number": chance.choice((0, 1, 2, 17)),
+        "part": chance.choice((0.5, 2.25)),
+        "flag": chance.random() < 0.5,
+        "none": None,
+        "first name": chance.choice(("Ada", "Grace", "")),
+        "items": [{"price": chance.randint(1, 3), "tags": ["x", f"t{n}"]} for n in range(chance.randint(0, 3))],
+    }
 
 
-def _draw_action(chance: random.Random, id: int) -> dict[str, Any]:
-    kind = chance.choice(_KINDS)
+def _draw_action(chance: random.Random, id: int, kind: str, before: list[dict[str, Any]]) -> dict[str, Any]:
     action: dict[str, Any] = {"id": id, "type": "system", "name": kind, "next": {}}
     match kind:
         case "user":
-            _become_user(chance, action)
+            _become_user(chance, action, before)
         case "delay":
             action["delaySeconds"] = chance.choice((0.003, 0.5, 1.7, 6))
         case "wait":
@@ -69,20 +98,65 @@ def _draw_action(chance: random.Random, id: int) -> dict[str, Any]:
             if seconds:
                 action["timeoutSeconds"] = seconds
         case "switch":
-            action["expression"] = f"{{$.input.s{id}}}"
+            action["expression"], action["branches"] = _draw_switch(chance, id, before)
         case "javascript":
-            action["expression"] = f"throw away{id}" if chance.random() < 0.04 else f"set k{id}"
+            action["expression"] = _draw_script(chance, id)
     return action
 
 
-def _become_user(chance: random.Random, action: dict[str, Any]) -> None:
+def _draw_switch(chance: random.Random, id: int, before: list[dict[str, Any]]) -> tuple[str, list[str]]:
+    """An expression, and the branches that there may be for what it finds."""
+    forms = [
+        (f"{{$.input.s{id}}}", ["a", "b", "c", "default"]),
+        (f"{{$.input['s{id}']}}", ["a", "b", "default"]),
+        ("{$.input.number}", ["0", "1", "2", "default"]),
+        ("{$.input.flag}", ["true", "false"]),
+        (f"{{$.input.s{id}}}-{{$.input.flag}}", ["a-true", "b-false", "default"]),
+        ("{$.input.items[0].price}", ["1", "2", "", "default"]),
+        ("{$.input.nothing}", ["", "a", "default"]),
+    ]
+    users = [action["id"] for action in before if action["type"] == "user"]
+    if users:
+        forms += 3 * [(f"{{${chance.choice(users)}.output.pick}}", ["a", "b", "c", "default"])]
+    return chance.choice(forms)
+
+
+def _draw_script(chance: random.Random, id: int) -> str:
+    if chance.random() < 0.04:
+        return f"throw away{id}"
+    return chance.choice((f"set k{id}", f"copy k{id} $.input.items[-1].price", f"copy k{id} $.input.s{id}"))
+
+
+def _become_user(chance: random.Random, action: dict[str, Any], before: list[dict[str, Any]]) -> None:
     action.pop("expression", None)
-    action.update(type="user", name=chance.choice(ACTION_NAMES), parameters={"of": "{$.input.s1}"})
+    action.update(type="user", name=chance.choice(ACTION_NAMES), parameters=_draw_parameters(chance, action, before))
+
+
+def _draw_parameters(chance: random.Random, action: dict[str, Any], before: list[dict[str, Any]]) -> dict[str, Any]:
+    """Never empty, so that an empty one is seen."""
+    forms: dict[str, Any] = {
+        "of": "{$.input.s1}",
+        "number": "{$.input.number}",
+        "whole": "{$.input}",
+        "named": "{$.input['first name']}",
+        "text": "{$.input.number} of {$.input.part}, {$.input.flag}; {$.input.none}. {{$.input.s1}",
+        "last": "{$.input.items[-1].tags[0]}",
+        "prices": "{$.input.items[*].price}",
+        "missing": "{$.input.nothing.at[0].all}",
+        "deep": [1, None, {"list": ["{$.input.flag}", True, 0.5], "empty": {}, "none": []}],
+    }
+    earlier = [other["id"] for other in before if other["id"] < action["id"]]
+    if earlier:  # it may not be finished then, or never
+        source = chance.choice(earlier)
+        forms["result"] = f"{{$.{source}.output}}"
+        forms["token"] = f"{{${source}.output.token}} after {{$.{source}.output.pick}}"
+    return {name: forms[name] for name in ("of", *chance.sample(sorted(forms), 3))}
 
 
 def _outcomes(action: dict[str, Any]) -> list[str]:
     if action["name"] == "switch":
-        return ["a", "b", "default"]
+        branches: list[str] = action["branches"]
+        return branches
     if action["name"] == "wait":
         return [action["event"], "default"] if action.get("timeoutSeconds") else [action["event"]]
     return ["default"]

@@ -13,6 +13,9 @@ import trio
 from tests.simulation.determinism import stream
 from tests.simulation.profile import Profile
 
+#: After the last fault: what was begun before is over, and what is late has come.
+QUIET_SECONDS = 30.0
+
 
 class World:
     """One run. `healed` is set when the nemesis is done: from then on nothing fails any more."""
@@ -21,6 +24,7 @@ class World:
         self.seed = seed
         self.profile = profile
         self.healed = trio.Event()
+        self._healed_at = float("inf")
         self.transcript: list[str] = []
         self.counts: Counter[str] = Counter()
         self._nursery = nursery
@@ -29,6 +33,18 @@ class World:
     def sound(self) -> bool:
         """Whether nothing breaks: not any more, or not at all."""
         return self.profile.sound or self.healed.is_set()
+
+    def heal(self) -> None:
+        """Nothing breaks any more."""
+        self.healed.set()
+        self._healed_at = trio.current_time()
+        self.note("the world is healed")
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has broken for so long that every call must be answered."""
+        since = 0.0 if self.profile.sound else self._healed_at
+        return trio.current_time() >= since + QUIET_SECONDS
 
     def stream(self, purpose: str) -> random.Random:
         """Random numbers for one purpose."""

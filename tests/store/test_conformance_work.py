@@ -77,6 +77,27 @@ async def test_what_did_not_reach_its_worker_goes_to_the_front(drive, store):
     assert entries[-3:] == [["H", 1, 1], ["B", 1, 1], ["H", 1, 1]]
 
 
+async def test_what_goes_back_is_in_its_order_before_what_came_meanwhile(drive, store):
+    for number in range(6):
+        await drive.start_queued(f"flow-{number}", b"%d" % number)
+    first, second = [await store.claim("pay", [0], 2, "w") for _ in range(2)]
+    await drive.start_queued("flow-6", b"6")
+    assert await store.give_back(second) == 2
+    assert await store.give_back(first) == 2
+    assert await drive.claim(limit=3) == [b"0", b"1", b"2"]
+    assert await drive.claim(limit=10) == [b"3", b"4", b"5", b"6"]
+
+
+async def test_what_goes_back_to_several_partitions_is_at_the_front_of_each(drive, store):
+    for number in range(8):
+        await drive.start_queued(f"flow-{number}", b"%d" % number, partition=number % 2)
+    claimed = await store.claim("pay", [0, 1], 6, "w")
+    assert list(claimed.bodies) == [b"0", b"2", b"4", b"6", b"1", b"3"]
+    assert await store.give_back(claimed) == 6
+    assert await drive.claim(partitions=[0], limit=10) == [b"0", b"2", b"4", b"6"]
+    assert await drive.claim(partitions=[1], limit=10) == [b"1", b"3", b"5", b"7"]
+
+
 async def test_what_goes_back_to_an_empty_queue_is_ready_again(drive, store):
     (lease,) = await drive.own(3)
     await drive.start_queued("flow", b"work", partition=3)
@@ -392,3 +413,32 @@ async def test_a_claim_stops_before_its_answer_is_too_large_for_common_clients(d
     for number in range(5):
         await drive.start_queued(f"flow-{number}", b"x" * 2**20)
     assert [len(await drive.claim()) for _ in range(3)] == [3, 2, 0]
+
+
+async def test_what_a_claim_had_no_room_for_stays_in_front_and_in_order(drive, store):
+    """It stops in the middle of what it has taken out of the queue already."""
+    bodies = [b"%d" % number + b"x" * 2**20 for number in range(9)]
+    for number, body in enumerate(bodies):
+        await drive.start_queued(f"flow-{number}", body)
+    claimed = await store.claim("pay", [0], 100, "w")
+    assert (list(claimed.bodies), list(claimed.emptied)) == (bodies[:3], [])
+    await drive.start_queued("last", b"last")
+    assert await drive.claim(limit=2) == bodies[3:5]
+    assert await store.give_back(claimed) == 3
+    assert await drive.claim() == bodies[:3]
+    assert await drive.claim() == bodies[5:8]
+    assert await drive.claim() == [bodies[8], b"last"]
+
+
+async def test_a_claim_that_passes_over_stale_entries_keeps_the_order_of_the_others(drive, store):
+    count = 600
+    entries = [entry(b"%d" % number, action_id=number) for number in range(count)]
+    live = [number for number in range(count) if number % 100 == 99]
+    await drive.start(fields={f"r:{number}": b"1:q:" for number in live}, enqueue=entries)
+    handed_out = []
+    for _ in range(count):
+        claimed = await store.claim("pay", [0], 4, "w")
+        handed_out += claimed.bodies
+        if claimed.emptied:
+            break
+    assert handed_out == [b"%d" % number for number in live]

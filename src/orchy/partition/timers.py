@@ -74,10 +74,16 @@ class TimerLoop:
         self._due_at: dict[int, float] = {}  # when to look at a partition, at the latest at the next full look
         self._next_at = float("-inf")
         self._earlier = trio.Event()
-        self._firing = trio.Semaphore(FIRING_MAX)
+        self._firing = trio.Semaphore(FIRING_MAX, max_value=FIRING_MAX)
         self._told_at: dict[str, float] = {}
-        self._losing = trio.Semaphore(LOSING_MAX)  # workers may have to be asked: nothing else shall wait for that
+        # Workers may have to be asked: nothing else shall wait for that.
+        self._losing = trio.Semaphore(LOSING_MAX, max_value=LOSING_MAX)
         holdings.watch(self._on_change)
+
+    @property
+    def firing(self) -> int:
+        """How many timers are being handled: at most FIRING_MAX, and LOSING_MAX of workers that may be lost."""
+        return sum((places.max_value or 0) - places.value for places in (self._firing, self._losing))
 
     def hint(self, partition: int, after_ms: int) -> None:
         """A timer of a partition is due so long from now; nothing happens if it is not owned."""

@@ -1,0 +1,111 @@
+"""Many at once: flows that are started with one call, clients that send events to one flow at the same moment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import trio
+
+from orchy.errors import OrchyError
+from orchy.starts import Start, start_all
+from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
+from tests.simulation.node import Life, NoAnswer
+from tests.simulation.profile import Profile
+from tests.simulation.workload import EVENTS
+
+#: Events that one crowd sends in all: a flow keeps no more than 1,000.
+EVENTS_MAX = 240
+
+
+def draw_batches(chance: random.Random, profile: Profile, clients: Sequence[Client]) -> list[list[Client]]:
+    """Which clients start their flows together; most have one workflow, and so queues in common."""
+    batches: list[list[Client]] = []
+    for client in clients:
+        if batches and chance.random() < profile.batches:
+            batches[-1].append(client)
+            if chance.random() < 0.7:
+                client.workflow = batches[-1][0].workflow
+        else:
+            batches.append([client])
+    return batches
+
+
+class Batch:
+    """Clients whose flows are started together, again and again until each is; then each does as it likes."""
+
+    def __init__(self, cluster: Cluster, number: int, clients: Sequence[Client]) -> None:
+        self._cluster = cluster
+        self._clients = clients
+        self._chance = cluster.world.stream(f"batch {number}")
+
+    async def run(self) -> None:
+        """Start them and let them go on."""
+        chance, world = self._chance, self._cluster.world
+        await trio.sleep(chance.uniform(0, world.profile.fault_seconds * 0.4))
+        for _ in range(chance.choice((1, 1, 2))):
+            left = list(self._clients)
+            while left:
+                left = await self._start(left)
+        async with trio.open_nursery() as nursery:
+            for client in self._clients:
+                nursery.start_soon(client.use)
+
+    async def _start(self, clients: Sequence[Client]) -> list[Client]:
+        """Those that are to be started again."""
+        starts = [Start(client.workflow, client.input, None, client.flow_id) for client in clients]
+
+        async def start(life: Life) -> Sequence[object]:
+            return await start_all(life.orchestrator, life.catalog, starts)
+
+        try:
+            outcomes = await self._cluster.call(self._chance, start, leaves=1.0)
+        except (NoAnswer, OrchyError):
+            await trio.sleep(AGAIN_SECONDS)
+            return list(clients)
+        self._cluster.world.count("batches of starts")
+        left = []
+        for client, outcome in zip(clients, outcomes, strict=True):
+            if isinstance(outcome, OrchyError):
+                left.append(client)
+            else:
+                client.note_started()
+        if left:
+            await trio.sleep(AGAIN_SECONDS)
+        return left
+
+
+class Crowd:
+    """Has a flow, and sends it bursts of events, each event by a client of its own; many of them leave at once.
+
+    Most go to one node; of those that the flow waits for the first is taken, all others are kept.
+    """
+
+    def __init__(self, cluster: Cluster, number: int, client: Client) -> None:
+        self._cluster = cluster
+        self._client = client
+        self._chance = cluster.world.stream(f"crowd {number}")
+
+    async def run(self) -> None:
+        """Until the world is healed."""
+        chance, world = self._chance, self._cluster.world
+        left = EVENTS_MAX
+        while left > 0 and not world.healed.is_set():
+            with trio.move_on_after(chance.uniform(0.1, 3)):
+                await world.healed.wait()
+            if self._client.started:
+                most = world.profile.burst_events
+                events = chance.choice((2, most, most))
+                left -= events
+                await self._send(events)
+
+    async def _send(self, events: int) -> None:
+        chance, client = self._chance, self._client
+        self._cluster.world.count("bursts of events")
+        node = chance.choice(self._cluster.nodes)
+        awaited = self._cluster.checker.books[client.flow_id].awaited
+        async with trio.open_nursery() as nursery:
+            for _ in range(events):
+                event = chance.choice(awaited) if awaited and chance.random() < 0.4 else EVENTS[0]
+                at = node if chance.random() < 0.9 else None
+                nursery.start_soon(self._cluster.send_event, chance, client.workflow, client.flow_id, event, at)

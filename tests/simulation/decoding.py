@@ -1,0 +1,217 @@
+"""What the store keeps and what workers get, read from the bytes: nothing here is the product's.
+
+The format is said once more, in the oracle's own words, so that an encoder and a decoder of the product that are wrong
+in the same way do not agree with each other and go unnoticed. A change of the format is made here too, by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+# The letters of a running action's phase.
+QUEUED, RETRY, DELAY, WAIT, EVALUATE, HELD = "q", "r", "d", "w", "e", "h"
+#: The letter of the timer that an action in a phase may have.
+PHASE_TIMERS = {QUEUED: "t", RETRY: "r", DELAY: "d", WAIT: "w", EVALUATE: "e"}
+TIMEOUT = "t"
+#: And beside it: the worker of the attempt has not been heard of for its lease.
+LOST = "l"
+
+OVER = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+
+#: The letters of a history's lines.
+KINDS = {
+    "S": "STARTED",
+    "Q": "SCHEDULED",
+    "H": "HANDED_OUT",
+    "B": "GIVEN_BACK",
+    "C": "COMPLETED",
+    "F": "FAILED",
+    "T": "TIMED_OUT",
+    "W": "WORKER_LOST",
+    "R": "RETRY",
+    "L": "LATE",
+    "E": "EVENT",
+    "K": "EVENT_KEPT",
+    "M": "MISSING",
+    "N": "POSTPONED",
+    "P": "PAUSED",
+    "U": "RESUMED",
+    "Z": "QUARANTINED",
+    "G": "RELEASED",
+    "D": "FLOW_COMPLETED",
+    "X": "FLOW_FAILED",
+    "A": "FLOW_CANCELLED",
+}
+
+
+@attrs.frozen
+class Running:
+    """A field ``r:<id>``."""
+
+    attempt: int
+    phase: str
+    event: str
+
+
+@attrs.frozen
+class Done:
+    """A field ``o:<id>``."""
+
+    attempt: int
+    output: Any
+
+
+@attrs.frozen
+class StoredFlow:
+    """A flow as its fields tell it; `kept` has the events that wait for a wait: name, data, id."""
+
+    workflow: str
+    version: int
+    state: str
+    error: str | None
+    input: Any
+    paused: bool
+    running: dict[int, Running]
+    finished: dict[int, Done]
+    kept: list[tuple[str, Any, str]]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing may happen any more."""
+        return self.state in OVER
+
+
+def read_flow(fields: Mapping[str, bytes]) -> StoredFlow:
+    """The flow in these fields."""
+    workflow, version, state, error = json.loads(fields["m"])
+    running: dict[int, Running] = {}
+    finished: dict[int, Done] = {}
+    for name, value in fields.items():
+        if name.startswith("r:"):
+            attempt, phase, event = value.decode().split(":", 2)
+            running[int(name[2:])] = Running(int(attempt), phase, event)
+        elif name.startswith("o:"):
+            number, output = value.split(b":", 1)
+            finished[int(name[2:])] = Done(int(number), json.loads(output))
+    return StoredFlow(
+        workflow,
+        version,
+        state,
+        error,
+        json.loads(fields["i"]),
+        "p" in fields,
+        running,
+        finished,
+        _kept_events(fields),
+    )
+
+
+def _kept_events(fields: Mapping[str, bytes]) -> list[tuple[str, Any, str]]:
+    """In the order in which they came, a field ``k:<n>`` for each: name, id, data.
+
+    Older flows have them all in ``e``. The ids of recent ones, beside them, are the engine's own affair.
+    """
+    numbers = sorted(int(name[2:]) for name in fields if name.startswith("k:"))
+    newer = [json.loads(fields[f"k:{number}"]) for number in numbers]
+    older = json.loads(fields["e"])[0] if "e" in fields else []
+    return [(name, data, id) for name, id, data in newer] + [(name, data, id) for name, data, id in older]
+
+
+def read_record(entry: bytes) -> tuple[str, int, int, str, Any]:
+    """Kind, action, attempt, worker and detail of a line of history; what is left out at its end is nothing."""
+    parts = json.loads(entry)
+    kind, action_id, attempt, worker, detail = [*parts, *[None, 0, 0, "", None][len(parts) :]]
+    return KINDS[kind], action_id, attempt, worker, detail
+
+
+# The message `Action` of the worker API (Protocol Buffers Encoding).
+
+
+@attrs.frozen
+class Attempt:
+    """What a worker gets."""
+
+    workflow: str
+    flow_id: str
+    action_id: int
+    name: str
+    attempt: int
+    timeout_seconds: int
+    parameters: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Which attempt it is: flow, action, attempt."""
+        return self.flow_id, self.action_id, self.attempt
+
+
+def read_attempt(body: bytes) -> Attempt:
+    """An encoded `Action`."""
+    said: dict[int, Any] = {}
+    parameters: dict[str, Any] = {}
+    for number, value in _fields(body):
+        if number == 3:
+            entry = dict(_fields(value))
+            parameters[entry.get(1, b"").decode()] = _value(entry.get(2, b""))
+        else:
+            said[number] = value
+    return Attempt(
+        said[1].decode(), said[2].decode(), said.get(4, 0), said[5].decode(), said[6], said.get(8, 0), parameters
+    )
+
+
+def read_attempts(message: bytes) -> list[Attempt]:
+    """Those in an `Actions` or a `ServerMessage`: its field 1."""
+    return [read_attempt(value) for number, value in _fields(message) if number == 1]
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        match tag & 7:
+            case 0:
+                value, at = _varint(message, at)
+                yield tag >> 3, value
+            case 1:
+                yield tag >> 3, struct.unpack_from("<d", message, at)[0]
+                at += 8
+            case 2:
+                length, at = _varint(message, at)
+                yield tag >> 3, message[at : at + length]
+                at += length
+            case other:
+                raise ValueError(f"wire type {other} is not in these messages")
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = message[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return number, at
+
+
+def _value(message: bytes) -> Any:
+    """A `google.protobuf.Value`."""
+    for number, value in _fields(message):
+        match number:
+            case 2:
+                return value
+            case 3:
+                return value.decode()
+            case 4:
+                return bool(value)
+            case 5:
+                entries = [dict(_fields(entry)) for _, entry in _fields(value)]
+                return {entry.get(1, b"").decode(): _value(entry.get(2, b"")) for entry in entries}
+            case 6:
+                return [_value(item) for _, item in _fields(value)]
+    return None

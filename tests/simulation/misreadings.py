@@ -1,0 +1,244 @@
+"""Mutations of what a flow means (branches, joins, parameters), of the order of work, of what is let go of again."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import AbstractContextManager
+from typing import Any
+
+import attrs
+import trio
+
+from orchy.actions.switch import Switch
+from orchy.demand import Demand
+from orchy.dispatch import Dispatcher
+from orchy.errors import OrchyError
+from orchy.flow.definition import ActionType, JoinMode
+from orchy.flow.draft import Draft
+from orchy.flow.effects import Record, RecordType
+from orchy.flow.graph import Graph
+from orchy.flow.system import Finish
+from orchy.mover import Mover
+from orchy.partition.timers import TimerLoop
+from orchy.rpc import convert
+from orchy.store import memory
+from orchy.store.base import Claimed
+from orchy.store.memory import MemoryStore
+from tests.simulation.replacing import replaced
+
+
+def _all_joins_are(mode: JoinMode) -> AbstractContextManager[None]:
+    of = Graph.of
+
+    def mutated(workflow: Any) -> Any:
+        actions = {id: attrs.evolve(action, join=mode) for id, action in workflow.actions.items()}
+        return of(attrs.evolve(workflow, actions=actions))
+
+    return replaced(Graph, "of", mutated)
+
+
+def all_joins_start_on_their_first_edge() -> AbstractContextManager[None]:
+    """ALL is taken for ANY."""
+    return _all_joins_are(JoinMode.ANY)
+
+
+def any_joins_wait_for_all_edges() -> AbstractContextManager[None]:
+    """ANY is taken for ALL."""
+    return _all_joins_are(JoinMode.ALL)
+
+
+def a_switch_takes_another_branch() -> AbstractContextManager[None]:
+    """It has more than one, and takes the one after the right one."""
+    start = Switch.start
+
+    def mutated(self: Any, action: Any, context: Any) -> Any:
+        answer = start(self, action, context)
+        return attrs.evolve(answer, outcome=_next(action, answer.outcome)) if isinstance(answer, Finish) else answer
+
+    return replaced(Switch, "start", mutated)
+
+
+def a_switch_goes_another_way_than_it_says() -> AbstractContextManager[None]:
+    """The history has the right branch, the flow goes on with another."""
+    settle = Graph.settle
+
+    def mutated(self: Any, joins: Any, action_id: int, outcome: str) -> Any:
+        action = self.workflow.actions[action_id]
+        return settle(self, joins, action_id, _next(action, outcome) if action.name == "switch" else outcome)
+
+    return replaced(Graph, "settle", mutated)
+
+
+def _next(action: Any, outcome: str) -> str:
+    outcomes = list(action.next)
+    return outcomes[(outcomes.index(outcome) + 1) % len(outcomes)]
+
+
+def workers_get_empty_parameters() -> AbstractContextManager[None]:
+    """The message for the worker has no data."""
+    return replaced(convert, "fill_map", lambda data, items: None)
+
+
+def parameters_are_not_resolved() -> AbstractContextManager[None]:
+    """Workers get the templates."""
+
+    def parameters(self: Any, action_id: int) -> Any:
+        action = self.workflow.actions[action_id]
+        assert action.type is ActionType.USER
+        return _AsItIs(action.parameters)
+
+    return replaced(Graph, "parameters", parameters)
+
+
+@attrs.frozen
+class _AsItIs:
+    value: Any
+
+    def resolve(self, context: Any) -> Any:
+        return self.value, ()
+
+
+def a_claim_puts_back_in_the_wrong_order() -> AbstractContextManager[None]:
+    """What was taken out of the queue, and is more than one answer holds, comes back the last one first."""
+    claim = MemoryStore.claim
+
+    async def mutated(self: Any, action_name: str, partitions: Any, limit: int, worker: str, lease_ms: int = 0) -> Any:
+        claimed = await claim(self, action_name, partitions, limit, worker, lease_ms)
+        if claimed.receipts and sum(map(len, claimed.bodies)) >= memory.CLAIM_BYTES_MAX:
+            queue = self._partition(claimed.receipts[-1].partition).queues.get(action_name, ())
+            queue_left = [queue.popleft() for _ in range(min(len(queue), limit - len(claimed.bodies)))]
+            if queue_left:
+                queue.extendleft(queue_left)
+        return claimed
+
+    return replaced(MemoryStore, "claim", mutated)
+
+
+def a_claim_takes_from_the_wrong_end() -> AbstractContextManager[None]:
+    """The newest attempt of a queue is handed out first."""
+    claim = MemoryStore.claim
+
+    async def mutated(self: Any, action_name: str, partitions: Any, *more: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        for number in partitions:
+            self._partition(number).queues.get(action_name, []).reverse()
+        return await claim(self, action_name, partitions, *more)
+
+    return replaced(MemoryStore, "claim", mutated)
+
+
+def what_is_given_back_goes_to_the_end() -> AbstractContextManager[None]:
+    """It waits once more behind all others."""
+    give_back = MemoryStore.give_back
+
+    async def mutated(self: Any, claimed: Any) -> int:
+        lengths = {
+            (number, name): len(queue)
+            for number, partition in self._partitions.items()
+            for name, queue in partition.queues.items()
+        }
+        given_back: int = await give_back(self, claimed)
+        for number, partition in self._partitions.items():
+            for name, queue in partition.queues.items():
+                queue.rotate(lengths.get((number, name), 0) - len(queue))
+        return given_back
+
+    return replaced(MemoryStore, "give_back", mutated)
+
+
+def what_is_given_back_is_in_the_wrong_order() -> AbstractContextManager[None]:
+    """At the front, the last one first."""
+    give_back = MemoryStore.give_back
+
+    async def mutated(self: Any, claimed: Any) -> int:
+        given_back: int = await give_back(self, Claimed(claimed.bodies[::-1], (), claimed.receipts[::-1]))
+        return given_back
+
+    return replaced(MemoryStore, "give_back", mutated)
+
+
+def an_extension_moves_nothing() -> AbstractContextManager[None]:
+    """It is granted, and the time-out stays where it is."""
+
+    async def mutated(self: Any, partition: int, timer: Any) -> bool:
+        await trio.lowlevel.checkpoint()
+        return bool(self._partition(partition).timers.get(timer.key, 0) > self._now_ms())
+
+    return replaced(MemoryStore, "extend", mutated)
+
+
+def a_timer_slot_leaks() -> AbstractContextManager[None]:
+    """A timer that could not be handled keeps its slot."""
+
+    async def mutated(self: Any, due: Any, place: Any) -> None:
+        try:
+            await self._fire(due)
+        except OrchyError:
+            return
+        self._observe(due.late_ms)
+        place.release()
+
+    return replaced(TimerLoop, "_handle", mutated)
+
+
+def a_leader_that_leaves_drops_its_letters() -> AbstractContextManager[None]:
+    """The events of others, which a caller that leaves has taken along, are answered to nobody."""
+
+    async def mutated(self: Any, flow_id: str, mailbox: Any) -> None:
+        letters = [mailbox.letters.popleft() for _ in range(min(len(mailbox.letters), self._batch_size))]
+        try:
+            await self._move(flow_id, letters)
+        except OrchyError as error:
+            for letter in letters:
+                letter.answer = letter.answer or error
+
+    return replaced(Mover, "_take_letters", mutated)
+
+
+def a_place_that_was_kept_stays_kept() -> AbstractContextManager[None]:
+    """A commit that was not made lets nobody else have the places that were kept for it."""
+    return replaced(Demand, "release", lambda self: None)
+
+
+def what_is_postponed_is_forgotten() -> AbstractContextManager[None]:
+    """Nothing starts it with the next commit."""
+    start = Draft.start
+
+    def mutated(self: Any, action_id: int, attempt: int) -> None:
+        before = len(self.effects)
+        start(self, action_id, attempt)
+        if any(isinstance(one, Record) and one.type is RecordType.POSTPONED for one in self.effects[before:]):
+            self.effects.pop()
+
+    return replaced(Draft, "start", mutated)
+
+
+def a_poll_that_has_left_waits_on() -> AbstractContextManager[None]:
+    """The dispatcher keeps polls whose time is over."""
+
+    async def mutated(self: Any, action_name: str) -> None:
+        event = trio.Event()
+        self._waiting.setdefault(action_name, deque()).append(event)
+        await event.wait()
+
+    return replaced(Dispatcher, "_wait", mutated)
+
+
+MISREADINGS = (
+    all_joins_start_on_their_first_edge,
+    any_joins_wait_for_all_edges,
+    a_switch_takes_another_branch,
+    a_switch_goes_another_way_than_it_says,
+    workers_get_empty_parameters,
+    parameters_are_not_resolved,
+    a_claim_puts_back_in_the_wrong_order,
+    a_claim_takes_from_the_wrong_end,
+    what_is_given_back_goes_to_the_end,
+    what_is_given_back_is_in_the_wrong_order,
+    an_extension_moves_nothing,
+    a_timer_slot_leaks,
+    a_leader_that_leaves_drops_its_letters,
+    a_place_that_was_kept_stays_kept,
+    what_is_postponed_is_forgotten,
+    a_poll_that_has_left_waits_on,
+)
