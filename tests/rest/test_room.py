@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from orchy import openfiles
-from orchy.rest.boundedlog import BoundedLog
 from orchy.rest.room import Bucket, Room
 
 CONNECTIONS_MAX = 4
@@ -113,21 +111,6 @@ def test_requests_a_second():
     assert bucket.take(10.5)
     assert [bucket.take(99.0) for _ in range(3)] == [True, True, False]
     assert all(Bucket(0).take(1.0) for _ in range(100))
-
-
-def test_a_log_has_a_bound_and_counts_what_was_left_out(caplog):
-    now = [0.0]
-    log = BoundedLog(logging.getLogger("bounded"), lines_max=2, window_seconds=10, now=lambda: now[0])
-    for number in range(5):
-        log.warning("line %d", number)
-    now[0] = 10.0
-    log.error("failed for %s", "somebody", error=ValueError("why"))
-    assert [record.getMessage() for record in caplog.records] == [
-        "line 0",
-        "line 1",
-        "failed for somebody (3 entries before this one were left out)",
-    ]
-    assert "ValueError: why" in caplog.text
 
 
 def test_a_door_leaves_files_for_the_rest(monkeypatch):

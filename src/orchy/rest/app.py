@@ -19,7 +19,6 @@ from orchy.orchestrator import Orchestrator
 from orchy.queries import Queries
 from orchy.rest import actions, flows, node, workflows
 from orchy.rest.answers import answer_error, error_answer
-from orchy.rest.boundedlog import BoundedLog
 from orchy.rest.quick import QuickStarts
 
 BODY_LIMIT_BYTES = 10 * 2**20
@@ -28,7 +27,7 @@ BODY_TIMEOUT_SECONDS = 30
 #: As labels of metrics; all else is "other".
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-failures = BoundedLog(logging.getLogger(__name__))
+log = logging.getLogger(__name__)
 
 
 class ClusterFace(Protocol):
@@ -113,7 +112,7 @@ def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> 
 
     @app.errorhandler(Exception)
     async def on_bug(error: Exception) -> Response:
-        failures.error("%r %r failed", request.method, request.path, error=error)
+        log.error("%r %r failed", request.method, request.path, exc_info=error)
         return error_answer("the server failed; its log says why", 500)
 
     @app.before_request

@@ -24,7 +24,6 @@ import trio
 
 from orchy.rest.answers import encode, error_body, headers_of
 from orchy.rest.bodies import VALUES_MAX, has_too_many_values
-from orchy.rest.boundedlog import BoundedLog
 from orchy.rest.guard import Guard, path_of
 from orchy.rest.refusal import Refusal, shown
 from orchy.rest.reply import Reply
@@ -60,7 +59,6 @@ _TLS_HANDSHAKE = 0x16
 Application = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
-failures = BoundedLog(log)
 
 
 class Observer(Protocol):
@@ -322,7 +320,7 @@ class Connection:
             await self._door.application(scope, self._receive_message, self._send_message)
         except* Exception as group:
             self._door.observer.connection_failed()
-            failures.error("the application failed for %s", self.about, error=group)
+            log.error("the application failed for %s", self.about, exc_info=group)
             self._stopping = True
         if not self._reply.started and not self._knows_of_end:
             await self._answer_alone(500, "the server failed; its log says why")

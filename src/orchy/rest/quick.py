@@ -14,7 +14,6 @@ from typing import Any
 
 from orchy.errors import OrchyError
 from orchy.rest.answers import encode, error_body, headers_of, told
-from orchy.rest.boundedlog import BoundedLog
 
 ROUTE = "/flow/execute"
 #: A larger body is Quart's.
@@ -24,7 +23,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
-failures = BoundedLog(logging.getLogger(__name__))
+log = logging.getLogger(__name__)
 
 
 class QuickStarts:
@@ -65,7 +64,7 @@ class QuickStarts:
         except OrchyError as error:
             return told(error)
         except Exception as error:
-            failures.error("POST %s failed", ROUTE, error=error)
+            log.error("POST %s failed", ROUTE, exc_info=error)
             return 500, error_body("the server failed; its log says why")
 
 

@@ -9,7 +9,6 @@ from functools import partial
 import trio
 
 from orchy.openfiles import share_of_door
-from orchy.rest.boundedlog import BoundedLog
 from orchy.rest.connection import Application, Connection, Door, Observer
 from orchy.rest.guard import Guard
 from orchy.rest.refusal import Refusal
@@ -26,7 +25,6 @@ REQUESTS_PER_SECOND = 10_000
 ACCEPT_AGAIN_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
-failures = BoundedLog(log)
 
 
 class RestServer:
@@ -71,7 +69,7 @@ class RestServer:
                 try:
                     accepted = await listener.accept()
                 except OSError as error:
-                    failures.warning("a connection to the REST port could not be accepted: %s", error)
+                    log.warning("a connection to the REST port could not be accepted: %s", error)
                     self._room.make_room()
                     await trio.sleep(ACCEPT_AGAIN_SECONDS)
                 else:
@@ -95,7 +93,7 @@ class RestServer:
             log.debug("a connection to the REST port ended: %s", group.exceptions[0])
         except* Exception as group:
             self._observer.connection_failed()
-            failures.error("nobody foresaw how this connection ended: %s", connection.about, error=group)
+            log.error("nobody foresaw how this connection ended: %s", connection.about, exc_info=group)
         finally:
             self._open.discard(connection)
             self._room.leave(connection)
