@@ -155,3 +155,16 @@ async def test_peers_that_never_finish_leave_room_for_others_in_the_end(two):
     for stream in streams:
         await stream.aclose()
     assert two.quiet
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+def test_a_client_of_http_is_told_which_port_this_is(start_shared_server, sent):
+    server = start_shared_server()
+    with socket.create_connection(("127.0.0.1", server.gossip_port), 10) as connection:
+        connection.sendall(sent)
+        answer = b""
+        while more := connection.recv(65_536):
+            answer += more
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"workers connect to --grpc-port" in answer

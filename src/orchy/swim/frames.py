@@ -7,6 +7,16 @@ import ipaddress
 import trio
 
 LENGTH_BYTES = 4
+#: What a client of HTTP begins with, among them workers at the wrong port. As a length no frame has it.
+HTTP_BEGINNINGS = frozenset({b"PRI ", b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI"})
+#: Said to one without a word about the cluster.
+_WRONG_PORT = b"this is Orchy's gossip port: workers connect to --grpc-port, REST is at --http-port\n"
+_HTTP_ANSWER = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+    % (len(_WRONG_PORT), _WRONG_PORT)
+)
+#: A client that is told so still sends; closed with bytes unread, the connection would lose the answer.
+_LAST_WORDS_SECONDS = 1.0
 
 
 class Budget:
@@ -48,10 +58,20 @@ async def read_frame(stream: trio.SocketStream, limit_bytes: int, budget: Budget
             if wanted == LENGTH_BYTES == len(data):
                 wanted += int.from_bytes(data, "big")
                 if not LENGTH_BYTES < wanted <= LENGTH_BYTES + limit_bytes:
+                    if bytes(data) in HTTP_BEGINNINGS:
+                        await _tell_http(stream)
                     return None
         return bytes(memoryview(data)[LENGTH_BYTES:])
     finally:
         budget.give_back(len(data))
+
+
+async def _tell_http(stream: trio.SocketStream) -> None:
+    await stream.send_all(_HTTP_ANSWER)
+    await stream.send_eof()
+    with trio.move_on_after(_LAST_WORDS_SECONDS):
+        while await stream.receive_some(65_536):
+            pass
 
 
 def is_near(stream: trio.SocketStream) -> bool:
