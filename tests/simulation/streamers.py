@@ -52,7 +52,7 @@ class Process:
         return not self.gone.is_set() and trio.current_time() >= self.frozen_until
 
     def is_well_connected_since(self, moment: float) -> bool:
-        """Whether each node can ask it, and could at a moment and a while before."""
+        """Whether each node can ask it, and could all the time since a while before a moment."""
         before = moment - CONNECTED_SECONDS
         connected = [one for one in self.streams if one.opened_at < before and one.pipe.open and one.reads]
         return self.frozen_until < before and len(connected) == self.nodes
