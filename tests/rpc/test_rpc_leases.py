@@ -68,6 +68,42 @@ async def test_a_worker_that_falls_silent_is_lost_and_costs_an_attempt(autojump_
         assert worker.status.code is Code.UNAVAILABLE
 
 
+async def test_a_stream_that_ends_takes_no_more_work_while_its_results_are_with_a_slow_store(autojump_clock, node):
+    """What it took would lie there until its own lease is over, and be counted as lost."""
+    (flow_id,) = await node.start()
+    async with node.worker() as worker:
+        await give_credit(worker, count=9)
+        node.store.commit_seconds = 60.0
+        await worker.say(results=[result_for(worker.actions[0])])
+        await trio.sleep(2 * LEASE_SECONDS)  # it falls silent
+        assert worker.status.code is Code.UNAVAILABLE
+        node.store.commit_seconds = 0.0
+        (new_id,) = await node.start()
+        assert [action.flowId for action in await node.poll()] == [new_id]
+        assert (await node.types(new_id))[-1] == "HANDED_OUT"
+    await trio.sleep(60)
+    assert "COMPLETED" in await node.types(flow_id)
+
+
+async def test_what_has_not_left_goes_back_at_once_while_results_are_with_a_slow_store(autojump_clock, node):
+    """That of a worker whose connection broke, too."""
+    await node.start()
+    async with node.worker() as worker:
+        await give_credit(worker, count=9)
+        node.store.commit_seconds = 60.0
+        await worker.say(results=[result_for(worker.actions[0])])
+        await quiet()
+        node.store.commit_seconds = 1.0
+        node.nursery.start_soon(node.start)
+        await trio.sleep(0.5)
+    await trio.sleep(1)
+    (action,) = await node.poll()
+    assert (await node.types(action.flowId))[-3:] == ["HANDED_OUT", "GIVEN_BACK", "HANDED_OUT"]
+    node.store.commit_seconds = 0.0
+    (new_id,) = await node.start()
+    assert [action.flowId for action in await node.poll()] == [new_id]
+
+
 async def test_when_the_last_attempt_is_lost_the_flow_fails_and_says_so(autojump_clock, node):
     (flow_id,) = await node.start()
     async with node.worker() as worker:

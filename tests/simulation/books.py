@@ -29,6 +29,9 @@ from tests.simulation.decoding import (
 )
 from tests.simulation.plan import Action, Plan, find
 
+#: Of this run, in their order: what comes after the first, while everything ends, is about books that are behind.
+violations: list[Violation] = []
+
 
 class Violation(Exception):
     """A rule was broken. The text begins with the rule."""
@@ -36,6 +39,7 @@ class Violation(Exception):
     def __init__(self, rule: str, details: object = "") -> None:
         super().__init__(f"{rule}: {details}")
         self.rule = rule
+        violations.append(self)
 
 
 def require(holds: object, rule: str, details: object = "") -> None:

@@ -46,7 +46,7 @@ class Checker:
         self.sound: set[tuple[str, int, int]] = set()  # those that were handed out when nothing was broken
         self.pushed: dict[tuple[str, int, int], list[Any]] = {}  # what workers said of each attempt
         self._timers: dict[tuple[int, TimerKey], float] = {}  # when each is due
-        self._taken: set[tuple[int, TimerKey]] = set()  # those that a look took, and nobody moved since
+        self._taken: dict[tuple[int, TimerKey], float] = {}  # since when those are that a look took, and nobody moved
         self._handed_out_to: dict[tuple[str, int, int], tuple[str, float]] = {}
         self.reached_by: dict[tuple[str, int, int, str], float] = {}  # when it came to that worker
         self.missing: dict[tuple[str, int, int, str], float] = {}  # when that worker said that it had not come
@@ -153,7 +153,7 @@ class Checker:
                 require((book.partition, key) in self._taken, "more time that was granted holds", f"{book.id} {key}")
             if kind == "WORKER_LOST":
                 self._world.count("workers' attempts lost")
-                self._check_lost(book, action_id, attempt, worker)
+                self._check_lost(book, action_id, attempt, worker, self._taken[book.partition, key])
             if kind == "GIVEN_BACK":
                 self._world.count("attempts that were never received")
                 had, _ = self._handed_out_to[book.id, action_id, attempt]
@@ -164,14 +164,18 @@ class Checker:
                 require(missed, "what goes back was not received", f"{book.id} {action_id}.{attempt} of {had}")
                 self.sound.discard((book.id, action_id, attempt))
 
-    def _check_lost(self, book: FlowBook, action_id: int, attempt: int, worker: str) -> None:
-        """A worker that is there and can be asked is not lost, whether it has received the attempt or not."""
+    def _check_lost(self, book: FlowBook, action_id: int, attempt: int, worker: str, taken_at: float) -> None:
+        """A worker that could be asked is not lost, whether it has received the attempt or not.
+
+        It is asked when a look has taken the timer, and the commit comes later, by an answer's time and the way to the
+        store. So what counts is whether it could be asked all that time: one that stood still, or had no stream, when
+        its lease was over is lost though it may be back when that is written down.
+        """
         process = self.processes.get(worker)
         if process is not None and process.is_there:
             self._world.note(f"{worker} is there, and {book.id} {action_id}.{attempt} is lost")
-            require(
-                not process.is_well_connected, "a worker that answers is not lost", f"{book.id} {action_id} {worker}"
-            )
+            could_answer = process.is_well_connected_since(taken_at)
+            require(not could_answer, "a worker that answers is not lost", f"{book.id} {action_id} {worker}")
 
     def _check_reached(self, book: FlowBook) -> None:
         _, kind, action_id, attempt = book.lines[-1]
@@ -286,7 +290,7 @@ class Checker:
 
     def _set(self, partition: int, key: TimerKey, after_seconds: float) -> None:
         self._timers[partition, key] = trio.current_time() + after_seconds
-        self._taken.discard((partition, key))
+        self._taken.pop((partition, key), None)
 
     def leases_renewed(self, partition: int, keys: Iterable[TimerKey], lease_ms: int) -> None:
         """Workers were said to live: none of their leases ends sooner than it would have."""
@@ -356,7 +360,7 @@ class Checker:
                 require(now >= due_at - _ROUNDING_SECONDS, "no timer is early", f"{due}: due at {due_at}, now {now}")
                 # Whole milliseconds of now, not of the next one as for a timer that is set: it was due before.
                 self._timers[due.partition, due.key] = now - 0.001 + lease_ms / 1000
-                self._taken.add((due.partition, due.key))
+                self._taken.setdefault((due.partition, due.key), now)
                 self._world.note(f"p{due.partition} timer {due.key} is due")
                 self._world.count("timers taken")
 

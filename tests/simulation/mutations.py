@@ -400,6 +400,16 @@ def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
     return _replaced(Session, "leave", mutated)
 
 
+def a_stream_that_ends_goes_on_taking_work() -> AbstractContextManager[None]:
+    """While its worker's results are with the store, it keeps what is handed out for it (a mistake that was there)."""
+
+    def mutated(self: Any) -> None:
+        self._ending, self._unheard = True, False
+        self._stop_reading()
+
+    return _replaced(Session, "_end", mutated)
+
+
 def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
     """An attempt that is over gets a time-out again."""
 
@@ -484,6 +494,7 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         a_commit_that_was_not_made_is_delivered,
         what_was_not_sent_is_not_given_back,
         what_is_being_sent_is_not_given_back,
+        a_stream_that_ends_goes_on_taking_work,
         an_extension_is_for_any_attempt,
         more_time_that_was_granted_does_not_hold,
         what_was_never_received_counts_as_lost,

@@ -23,7 +23,7 @@ from orchy.store import memory
 from orchy.store.memory import MemoryStore
 from orchy.tasks import first_error
 from tests.simulation.arbiter import Arbiter
-from tests.simulation.books import Violation, require
+from tests.simulation.books import Violation, require, violations
 from tests.simulation.callers import Client, Cluster, Worker
 from tests.simulation.crowds import Batch, Crowd, draw_batches
 from tests.simulation.determinism import determined, stream
@@ -111,15 +111,16 @@ def run_seed(
     noted: list[BaseException] = []  # what a node survives, but should not have met
     unforeseen.watchers.append(noted.append)
     broken = None
+    violations.clear()
     end_all(None)
     try:
         with determined(seed), _small_limits():
             clock = trio.testing.MockClock(autojump_threshold=0)
             trio.run(main, clock=clock, instruments=[Births(), _Standstill(clock)])
-        if noted:
-            raise noted[0]
+        for first in (*violations, *noted):
+            raise first
     except BaseException as error:
-        error = noted[0] if noted else error
+        error = next(iter((*violations, *noted)), error)
         cause = first_error(error) if isinstance(error, BaseExceptionGroup) else error
         if not isinstance(cause, Exception):
             raise

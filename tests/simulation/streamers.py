@@ -51,10 +51,9 @@ class Process:
         """Whether it runs."""
         return not self.gone.is_set() and trio.current_time() >= self.frozen_until
 
-    @property
-    def is_well_connected(self) -> bool:
-        """Whether each node can ask it, and could a while ago, in a world in which nothing breaks."""
-        before = trio.current_time() - CONNECTED_SECONDS
+    def is_well_connected_since(self, moment: float) -> bool:
+        """Whether each node can ask it, and could all the time since a while before a moment."""
+        before = moment - CONNECTED_SECONDS
         connected = [one for one in self.streams if one.opened_at < before and one.pipe.open and one.reads]
         return self.frozen_until < before and len(connected) == self.nodes
 

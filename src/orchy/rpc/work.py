@@ -86,6 +86,7 @@ class Session:
         self._goodbye = False  # there will be no more work
         self._farewell = False  # and none is on its way
         self._ending = False
+        self._unheard = False
         self._over = False
         self._changed = trio.Event()
         self._reading: trio.CancelScope | None = None
@@ -118,20 +119,28 @@ class Session:
 
     def leave(self) -> None:
         """The call is over, the worker perhaps gone."""
-        self._ending = True
-        self._stop_reading()
         self._undelivered.extendleft(reversed(self._on_its_way))
         self._on_its_way.clear()
-        if self._over:
-            self._give_back_soon()
+        self._end()
 
     def end_unheard(self) -> None:
         """The worker was not heard of for a lease: what has not left goes back; what it holds does by its leases."""
         if not self._ending:
             log.warning("worker %s was not heard of for %g s", self.worker, self.lease.lease_ms / 1000)
             self.broken = Status(Code.UNAVAILABLE, "nothing was heard of this worker for a lease")
-            self._ending = True
-            self._stop_reading()
+            self._unheard = True
+            self._end()
+
+    def _end(self) -> None:
+        """Take no more work and no more messages.
+
+        Results that are with the store are waited for, for as long as it takes: nothing is to stay here meanwhile.
+        """
+        self._ending = True
+        self._stop_reading()
+        self._close_demands()
+        self._give_back_soon()
+        self._tell()
 
     async def ask(self, attempt: Attempt) -> Holding | Silence:
         """Whether the worker holds an attempt."""
@@ -159,11 +168,11 @@ class Session:
                 self._add_reader(messages, readers, nursery)
             try:
                 self._check(message)
-                if message.credits and not self._goodbye:
+                if message.credits and not (self._goodbye or self._ending):
                     self._take_credits(message.credits, nursery)
             except InvalidInput as error:
                 self.broken = status_of(error)
-                self._stop_reading()
+                self._end()
                 return
             if message.goodbye:
                 self._stop_claims(nursery)
@@ -243,11 +252,14 @@ class Session:
         """No more work, from whichever side that was said."""
         if not self._goodbye:
             self._goodbye = True
-            for demand in self._demands.values():
-                demand.close()
-            for scope in self._claims:
-                scope.cancel()
+            self._close_demands()
             nursery.start_soon(self._settle)
+
+    def _close_demands(self) -> None:
+        for demand in self._demands.values():
+            demand.close()
+        for scope in self._claims:
+            scope.cancel()
 
     async def _settle(self) -> None:
         """Wait for what is on its way; after that there is no more."""
@@ -288,6 +300,8 @@ class Session:
         await trio.lowlevel.checkpoint_if_cancelled()  # otherwise it is not, and goes back
         self._on_its_way.clear()
         while True:
+            if self._unheard:
+                return None  # what it has pushed is answered when it comes again
             bodies = [] if self._ending else self._next_bodies()
             goodbye = self._farewell and not self._undelivered
             if bodies or self._taken or self._extended or goodbye or self.lease.has_to_tell:
@@ -336,7 +350,7 @@ class Session:
         if self._undelivered_bytes > UNDELIVERED_BYTES_MAX:
             for demand in self._demands.values():
                 demand.hold()
-        if self._over:
+        if self._ending:
             self._give_back_soon()
         self._tell()
 
