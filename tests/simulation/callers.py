@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -111,6 +112,15 @@ class Cluster:
         if delivered:
             require(token in book.consumed, "an event that is said to be taken was", token)
         require(token in book.tokens, "an accepted event is kept or taken", token)
+
+    async def send_and_leave(self, workflow: str, flow_id: str, event: str, node: Node, seconds: float) -> None:
+        """One event, by a caller that is gone after so long; it counts or it doesn't."""
+        token = f"{flow_id}/{next(self._tokens)}"
+        self.world.count("callers that left")
+        with suppress(NoAnswer, OrchyError):
+            await node.call(
+                lambda life: life.orchestrator.deliver(workflow, flow_id, event, {"token": token}, None), seconds
+            )
 
 
 class Worker:
@@ -255,11 +265,20 @@ class Client:
         chance, world = self._chance, self._world
         await trio.sleep(chance.uniform(0, world.profile.fault_seconds * 0.6))
         for _ in range(chance.choice((1, 1, 2))):
-            await self._until_answered(
-                lambda life: life.orchestrator.execute(self.workflow, self.input, flow_id=self.flow_id)
-            )
-            self.note_started()
+            await self.start()
         await self.use()
+
+    async def start(self) -> None:
+        """Start it, also if it is started already."""
+        await self._until_answered(
+            lambda life: life.orchestrator.execute(self.workflow, self.input, flow_id=self.flow_id)
+        )
+        self.note_started()
+
+    async def cancel(self) -> None:
+        """End it, unless it is over."""
+        while not self._book.over:
+            await self._order("cancel")
 
     def note_started(self) -> None:
         """Its start was answered."""

@@ -10,10 +10,13 @@ import trio
 from orchy.errors import OrchyError
 from orchy.starts import Start, start_all
 from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
-from tests.simulation.node import Life, NoAnswer
+from tests.simulation.node import CACHED_FLOWS_MAX, Life, NoAnswer, Node
 from tests.simulation.profile import Profile
 from tests.simulation.workload import EVENTS
 
+#: Flows that the impatient send events to in turn: more than a node has in its cache.
+IMPATIENT_FLOWS = CACHED_FLOWS_MAX + 1
+IMPATIENT_ROUNDS = 3
 #: Events that one crowd sends in all: a flow keeps no more than 1,000.
 EVENTS_MAX = 240
 
@@ -109,3 +112,46 @@ class Crowd:
                 event = chance.choice(awaited) if awaited and chance.random() < 0.4 else EVENTS[0]
                 at = node if chance.random() < 0.9 else None
                 nursery.start_soon(self._cluster.send_event, chance, client.workflow, client.flow_id, event, at)
+
+
+class Impatient:
+    """Crowds at nodes that have to load the flow first, whose callers leave before the store has answered.
+
+    A commit is made to its end whoever leaves; it is while a flow is loaded that the caller that leads the others can
+    be cancelled. Nothing else breaks here, and so all who stay must be answered. They come last, with flows and chance
+    of their own, and leave what a seed does before as it is.
+    """
+
+    def __init__(self, cluster: Cluster, number: int, workflow: str) -> None:
+        """`number` is the first of their flows."""
+        self._cluster = cluster
+        self._clients = [Client(cluster, number + flow, workflow) for flow in range(IMPATIENT_FLOWS)]
+        self._chance = cluster.world.stream("impatient")
+
+    async def run(self) -> None:
+        """Start the flows, send to each in turn, and cancel them."""
+        for client in self._clients:
+            await client.start()
+        for _ in range(IMPATIENT_ROUNDS):
+            for client in self._clients:
+                await self._send(client, self._chance.choice(self._cluster.nodes))
+        for client in self._clients:
+            await client.cancel()
+
+    async def _send(self, client: Client, node: Node) -> None:
+        """All at the same moment: who leads, and whose events it takes along, is the scheduler's to say."""
+        chance, cluster = self._chance, self._cluster
+        cluster.world.count("bursts of the impatient")
+        slow_seconds = chance.choice((0.05, 0.3))
+        node.slow_store(slow_seconds)
+        awaited = cluster.checker.books[client.flow_id].awaited
+        callers = max(4, cluster.world.profile.batch_size)
+        async with trio.open_nursery() as nursery:
+            for _ in range(chance.randint(3, callers)):
+                event = chance.choice(awaited) if awaited and chance.random() < 0.2 else EVENTS[0]
+                to = (client.workflow, client.flow_id, event, node)
+                if chance.random() < 0.5:
+                    nursery.start_soon(cluster.send_and_leave, *to, chance.uniform(0, 2 * slow_seconds))
+                else:
+                    nursery.start_soon(cluster.send_event, chance, *to)
+        node.slow_store(0.0)

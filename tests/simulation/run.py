@@ -25,7 +25,7 @@ from orchy.tasks import first_error
 from tests.simulation.arbiter import Arbiter
 from tests.simulation.books import Violation, require, violations
 from tests.simulation.callers import Client, Cluster, Worker
-from tests.simulation.crowds import Batch, Crowd, draw_batches
+from tests.simulation.crowds import Batch, Crowd, Impatient, draw_batches
 from tests.simulation.determinism import determined, stream
 from tests.simulation.freezing import Births, current_process, end_all
 from tests.simulation.invariants import Checker
@@ -196,6 +196,7 @@ async def _run(world: World) -> None:
                 users.start_soon(_end, world, checker, clients, users.cancel_scope)
             await trio.sleep(SETTLE_SECONDS)
             _check_settled(world, checker, nodes)
+            await Impatient(cluster, len(clients), STAGES).run()
             workers.cancel_scope.cancel()
         await trio.sleep(LEAVE_SECONDS)
         for node in nodes:
