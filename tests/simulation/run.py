@@ -25,10 +25,11 @@ from orchy.tasks import first_error
 from tests.simulation.arbiter import Arbiter
 from tests.simulation.books import Violation, require, violations
 from tests.simulation.callers import Client, Cluster, Worker
-from tests.simulation.crowds import Batch, Crowd, Impatient, draw_batches
+from tests.simulation.crowds import IMPATIENT_FLOWS, Batch, Crowd, Impatient, draw_batches
 from tests.simulation.determinism import determined, stream
 from tests.simulation.freezing import Births, current_process, end_all
 from tests.simulation.invariants import Checker
+from tests.simulation.lastmoment import LastMoment
 from tests.simulation.membership import Gossip
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.node import Node
@@ -197,6 +198,7 @@ async def _run(world: World) -> None:
             await trio.sleep(SETTLE_SECONDS)
             _check_settled(world, checker, nodes)
             await Impatient(cluster, len(clients), STAGES).run()
+            await LastMoment(cluster, len(clients) + IMPATIENT_FLOWS).run(catalog)
             workers.cancel_scope.cancel()
         await trio.sleep(LEAVE_SECONDS)
         for node in nodes:

@@ -1,0 +1,103 @@
+"""Workers that answer at the moment when their attempt times out, at nodes that look and commit slowly."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Awaitable
+from functools import partial
+
+import trio
+
+from orchy.catalog import Catalog
+from orchy.errors import OrchyError
+from orchy.flow.definition import ActionDefinition, RetryPolicy
+from orchy.orchestrator import Result
+from tests.simulation.books import require
+from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
+from tests.simulation.decoding import Attempt, read_attempt
+from tests.simulation.node import Life, NoAnswer
+from tests.simulation.plan import Plan
+
+#: An action that no other worker of the simulation takes, and the workflow that has nothing else.
+RACE = ActionDefinition("race", 9, 0, RetryPolicy.FIXED, 1)
+RACES = {
+    "name": "races",
+    "rootAction": 1,
+    "onSuccess": "NOOP",
+    "onFailure": "NOOP",
+    "actions": [{"id": 1, "type": "user", "name": RACE.name, "parameters": {"of": "{$.input.s1}"}, "next": {}}],
+}
+FLOWS = 4
+SLOW_SECONDS = 0.3
+#: After the time-out, at the latest: then the look that finds it has been answered, and the time-out is committed.
+LATE_SECONDS_MAX = 0.5
+#: All attempts of a flow, with room.
+END_SECONDS = 120.0
+
+
+class LastMoment:
+    """Flows of one action that fails again and again, each time when its time-out is about to be handled.
+
+    It is retried at once, so that the next attempt is there before the time-out of the one before it is done with.
+    They come last, with flows and chance of their own, and leave what a seed does before as it is.
+    """
+
+    def __init__(self, cluster: Cluster, number: int) -> None:
+        """`number` is the first of their flows."""
+        self._cluster = cluster
+        self._clients = [Client(cluster, number + flow, str(RACES["name"])) for flow in range(FLOWS)]
+        self._chance: random.Random = cluster.world.stream("last moment")
+
+    async def run(self, catalog: Catalog) -> None:
+        """Start the flows and let each fail."""
+        checker, nodes = self._cluster.checker, self._cluster.nodes
+        checker.definitions[RACE.name] = RACE
+        checker.plans[str(RACES["name"])] = Plan(RACES)
+        await catalog.save_action(RACE)
+        await catalog.save_workflow(json.dumps(RACES).encode())
+        await trio.sleep(2)  # until each node has the definition
+        for client in self._clients:
+            await client.start()
+        for node in nodes:
+            node.slow_store(SLOW_SECONDS)
+        with trio.move_on_after(END_SECONDS):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._poll, nursery)
+                while not all(checker.books[client.flow_id].over for client in self._clients):
+                    await trio.sleep(0.5)
+                nursery.cancel_scope.cancel()
+        require(not checker.open_flows(), "every accepted flow ends", "one whose attempts fail at the last moment")
+        for node in nodes:
+            node.slow_store(0.0)
+
+    async def _poll(self, nursery: trio.Nursery) -> None:
+        def poll(life: Life) -> Awaitable[list[bytes]]:
+            return life.dispatcher.poll(RACE.name, FLOWS, 1.0, "last")
+
+        while True:
+            try:
+                bodies = await self._cluster.call(self._chance, poll, 1.0)
+            except OrchyError:
+                await trio.sleep(AGAIN_SECONDS)
+                continue
+            for body in bodies:
+                attempt = read_attempt(body)
+                self._cluster.checker.reach(attempt)
+                nursery.start_soon(self._fail, attempt)
+
+    async def _fail(self, attempt: Attempt) -> None:
+        chance, world = self._chance, self._cluster.world
+        await trio.sleep(attempt.timeout_seconds + chance.uniform(-SLOW_SECONDS, LATE_SECONDS_MAX))
+        world.count("failures at the last moment")
+        result = Result(*attempt.key, error="at the last moment", worker="last")
+        while True:
+            try:
+                await self._cluster.call(chance, partial(_push, result))
+                return
+            except (NoAnswer, OrchyError):
+                await trio.sleep(AGAIN_SECONDS)
+
+
+async def _push(result: Result, life: Life) -> object:
+    return await life.orchestrator.push(result)
