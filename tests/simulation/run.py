@@ -22,10 +22,12 @@ from orchy.partition import timers
 from orchy.store import memory
 from orchy.store.memory import MemoryStore
 from orchy.tasks import first_error
+from tests.simulation import lastmoment
 from tests.simulation.arbiter import Arbiter
 from tests.simulation.books import Violation, require, violations
 from tests.simulation.callers import Client, Cluster, Worker
 from tests.simulation.crowds import IMPATIENT_FLOWS, Batch, Crowd, Impatient, draw_batches
+from tests.simulation.cutting import Cutting
 from tests.simulation.determinism import determined, stream
 from tests.simulation.freezing import Births, current_process, end_all
 from tests.simulation.invariants import Checker
@@ -197,8 +199,7 @@ async def _run(world: World) -> None:
                 users.start_soon(_end, world, checker, clients, users.cancel_scope)
             await trio.sleep(SETTLE_SECONDS)
             _check_settled(world, checker, nodes)
-            await Impatient(cluster, len(clients), STAGES).run()
-            await LastMoment(cluster, len(clients) + IMPATIENT_FLOWS).run(catalog)
+            await _end_phases(cluster, catalog, len(clients))
             workers.cancel_scope.cancel()
         await trio.sleep(LEAVE_SECONDS)
         for node in nodes:
@@ -215,6 +216,14 @@ async def _run(world: World) -> None:
     world.counts["flows"] += len(checker.books)
     for book in checker.books.values():
         world.counts[f"flows {book.state}"] += 1
+
+
+async def _end_phases(cluster: Cluster, catalog: Catalog, flows: int) -> None:
+    """What needs a world in which nothing else breaks, or rare coincidences; `flows` is how many there are."""
+    await Impatient(cluster, flows, STAGES).run()
+    flows += IMPATIENT_FLOWS
+    await LastMoment(cluster, flows).run(catalog)
+    await Cutting(cluster, flows + lastmoment.FLOWS).run(catalog)
 
 
 def _note_sound(checker: Checker, verb: str, args: Sequence[Any], answer: Any) -> None:
