@@ -16,7 +16,9 @@ from tests.simulation.workload import EVENTS
 
 #: Flows that the impatient send events to in turn: more than a node has in its cache.
 IMPATIENT_FLOWS = CACHED_FLOWS_MAX + 1
-IMPATIENT_ROUNDS = 3
+IMPATIENT_ROUNDS = 2
+#: How many of them there are at once, at most.
+IMPATIENT_MAX = 8
 #: Events that one crowd sends in all: a flow keeps no more than 1,000.
 EVENTS_MAX = 240
 
@@ -145,9 +147,9 @@ class Impatient:
         slow_seconds = chance.choice((0.05, 0.3))
         node.slow_store(slow_seconds)
         awaited = cluster.checker.books[client.flow_id].awaited
-        callers = max(4, cluster.world.profile.batch_size)
+        callers = chance.randint(3, IMPATIENT_MAX)
         async with trio.open_nursery() as nursery:
-            for _ in range(chance.randint(3, callers)):
+            for _ in range(callers):
                 event = chance.choice(awaited) if awaited and chance.random() < 0.2 else EVENTS[0]
                 to = (client.workflow, client.flow_id, event, node)
                 if chance.random() < 0.5:

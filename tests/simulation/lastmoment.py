@@ -20,7 +20,7 @@ from tests.simulation.node import Life, NoAnswer
 from tests.simulation.plan import Plan
 
 #: An action that no other worker of the simulation takes, and the workflow that has nothing else.
-RACE = ActionDefinition("race", 9, 0, RetryPolicy.FIXED, 1)
+RACE = ActionDefinition("race", 4, 0, RetryPolicy.FIXED, 1)
 RACES = {
     "name": "races",
     "rootAction": 1,
@@ -33,7 +33,7 @@ SLOW_SECONDS = 0.3
 #: After the time-out, at the latest: then the look that finds it has been answered, and the time-out is committed.
 LATE_SECONDS_MAX = 0.5
 #: All attempts of a flow, with room.
-END_SECONDS = 120.0
+END_SECONDS = 60.0
 
 
 class LastMoment:

@@ -199,11 +199,10 @@ async def _run(world: World) -> None:
                 users.start_soon(_end, world, checker, clients, users.cancel_scope)
             await trio.sleep(SETTLE_SECONDS)
             _check_settled(world, checker, nodes)
-            await _end_phases(cluster, catalog, len(clients))
             workers.cancel_scope.cancel()
-        await trio.sleep(LEAVE_SECONDS)
-        for node in nodes:
-            _check_idle(node)
+        await _check_idle(nodes)
+        await _play_last(cluster, catalog, len(clients))
+        await _check_idle(nodes)
         await _drain(arbiter, profile.partitions)
         checker.each(checker.check_kept_whole)
         checker.check_nothing_left()
@@ -218,8 +217,8 @@ async def _run(world: World) -> None:
         world.counts[f"flows {book.state}"] += 1
 
 
-async def _end_phases(cluster: Cluster, catalog: Catalog, flows: int) -> None:
-    """What needs a world in which nothing else breaks, or rare coincidences; `flows` is how many there are."""
+async def _play_last(cluster: Cluster, catalog: Catalog, flows: int) -> None:
+    """Scenes for what is rare in the rest of a seed; `flows` is how many there are already."""
     await Impatient(cluster, flows, STAGES).run()
     flows += IMPATIENT_FLOWS
     await LastMoment(cluster, flows).run(catalog)
@@ -260,18 +259,20 @@ def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> Non
     require(len(believed) == world.profile.partitions, "each partition has a holder", believed)
 
 
-def _check_idle(node: Node) -> None:
+async def _check_idle(nodes: Sequence[Node]) -> None:
     """Nobody calls any more: a node holds nothing for anybody."""
-    life = node.life
-    assert life is not None
-    left = {
-        "mailboxes": len(life.orchestrator._mover._mailboxes),
-        "timers that are handled": life.timers.firing,
-        "polls that wait": life.dispatcher.waiting,
-        "places that are kept": life.dispatcher.reserved,
-        "streams": life.sessions.open,
-    }
-    require(not any(left.values()), "a node of which nobody wants anything holds nothing", f"{node.name}: {left}")
+    await trio.sleep(LEAVE_SECONDS)
+    for node in nodes:
+        life = node.life
+        assert life is not None
+        left = {
+            "mailboxes": len(life.orchestrator._mover._mailboxes),
+            "timers that are handled": life.timers.firing,
+            "polls that wait": life.dispatcher.waiting,
+            "places that are kept": life.dispatcher.reserved,
+            "streams": life.sessions.open,
+        }
+        require(not any(left.values()), "a node of which nobody wants anything holds nothing", f"{node.name}: {left}")
 
 
 async def _drain(arbiter: Arbiter, partitions: int) -> None:
