@@ -7,7 +7,7 @@ was asked and what it answered, and looks into the store only to see that nothin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import trio
@@ -40,7 +40,7 @@ class Checker:
         self._store = store
         self.plans: dict[str, Plan] = {}  # by the workflow's name; each has one version
         self.inputs: dict[str, Any] = {}  # by flow, what its client has sent
-        self.definitions: Mapping[str, ActionDefinition] = {}
+        self.definitions: dict[str, ActionDefinition] = {}
         self.books: dict[str, FlowBook] = {}
         self.reached: set[tuple[str, int, int]] = set()  # attempts that came to a worker
         self.sound: set[tuple[str, int, int]] = set()  # those that were handed out when nothing was broken
