@@ -74,7 +74,7 @@ def main() -> int:
     args = parser.parse_args()
     environment_check()
     settings = Settings(nodes=args.nodes, rate=args.rate, seed=args.seed)
-    with make_world(settings, proxied=False, keep=[args.keep]) as world:
+    with make_world(settings, proxied=False, clustered=False, keep=[args.keep]) as world:
         for node in world.nodes:
             node.flags[node.flags.index("--gossip-profile") + 1] = args.profile
         kills, flows = trio.run(_run, world, args.kills)
