@@ -68,13 +68,14 @@ class Commits:
         """What is to be committed; a flow that would be larger than it may be fails with it. None: it may be too large,
         and (`exact` is false) its size is only about what `before` says."""
         commit = self._commit_of(moved, expected_version)
-        size_bytes = (before.size_bytes if before else 0) + sum(map(len, commit.fields.values()))
+        size_bytes = _size_bytes(commit, before)
         if size_bytes > self._flow_bytes_max and has_outputs(commit):
             if not exact:
                 return None
             moved = moved.outgrown(commit, size_bytes, self._flow_bytes_max)
             answers = [step_letter(moved, letter) for letter in letters]
             commit = self._commit_of(moved, expected_version)
+            size_bytes = _size_bytes(commit, before)
         kept: Sequence[Taker] = ()
         if moved.flow.state is not State.PAUSED:  # by the same commit: nothing is handed out with it
             commit, kept = keep_places(self._takers, commit)
@@ -118,6 +119,11 @@ class Commits:
         if commit.set_timers:
             self._wakeups.timer_set(commit.partition, min(timer.after_ms for timer in commit.set_timers))
         return CachedFlow(moved.flow, committed.version, created_ms, ended_ms, prepared.size_bytes)
+
+
+def _size_bytes(commit: Commit, before: CachedFlow | None) -> int:
+    """What the flow has in the store with it, or a little more: what it replaces is counted too."""
+    return (before.size_bytes if before else 0) + sum(map(len, commit.fields.values()))
 
 
 def step_letter(moved: Moved, letter: Letter, overtaken: frozenset[str] = frozenset()) -> Verdict | OrchyError:

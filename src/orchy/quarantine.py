@@ -45,7 +45,7 @@ class Failures:
             try:
                 if await self._store.quarantine(self._partition_of(flow_id), flow_id, what, entry):
                     log.error("flow %s is in quarantine after %d failures: %s", flow_id, count, what)
-                del self._counts[flow_id]
+                self._counts.pop(flow_id, None)  # gone already if many others failed meanwhile
             except StoreError as store_error:  # the next failure tries again
                 log.warning("flow %s can't be put into quarantine: %s", flow_id, store_error)
         return FlowFault(

@@ -34,6 +34,7 @@ BODIES = {
 }
 ROUTES = [*BODIES, "/workflow/orders", "/flow", "/flow/f-1", "/flow/f-1/history", "/action", "/action/pay", "/cluster"]
 ROUTES += ["/health", "/health/live", "/health/ready", "/metrics", "/"]
+POSTED = b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"]
 EXAMPLES = settings(
     max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -175,10 +176,10 @@ def test_bodies_that_stop_careless_parsers(server, text):
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /workflow HTTP/1.1\r\n\r\n" * 20,
-        b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
-        b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n{}",
-        b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
-        b"POST /workflow HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        POSTED + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        POSTED + b"Content-Length: -5\r\n\r\n{}",
+        POSTED + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+        POSTED + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 200_000,
         b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\xff" * 500,

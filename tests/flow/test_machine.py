@@ -9,6 +9,7 @@ from orchy.actions import SYSTEM_ACTIONS
 from orchy.errors import InvalidInput
 from orchy.flow import codec, retry
 from orchy.flow import effects as fx
+from orchy.flow.budget import Meter, OverBudget
 from orchy.flow.definition import Action, ActionDefinition, ActionType, OnEnd, RetryPolicy, Workflow
 from orchy.flow.draft import Changes, Rules
 from orchy.flow.events import (
@@ -132,6 +133,19 @@ def test_a_lost_worker_uses_up_an_attempt_and_is_named():
     named = Drive(user(1))
     named.take(TimerFired(TimerKind.LOST, 1, 1, "w1"))
     assert "Worker.Lost: the worker w1 that had it was lost" in named.flow.error
+
+
+def test_what_is_handed_out_again_may_cost_more_than_a_short_step_has():
+    """A step is tried with a small meter first; what does not fit is no error in Orchy."""
+    drive = Drive(user(1, parameters={"n": ["{$.input..*}"] * 20}))
+    made = step(drive.graph, drive.flow, NotReceived(1, 1), drive.rules, meter=Meter(10))
+    assert made.verdict is Verdict.APPLIED
+    assert "its parameters can't be made" in made.flow.error
+    spent = Meter(10)
+    with pytest.raises(OverBudget):
+        spent.visit(10**9)
+    postponed = step(drive.graph, drive.flow, NotReceived(1, 1), drive.rules, meter=spent)
+    assert postponed.flow.running[1].phase is Phase.RETRY
 
 
 def test_what_its_worker_never_received_is_handed_out_again_and_uses_up_nothing():

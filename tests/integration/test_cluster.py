@@ -163,6 +163,7 @@ def test_settings_that_the_store_lost_are_written_again(cluster, redis_flags, or
     key = f"{{{redis_flags[-1]}}}:settings"
     with redis.Redis(port=valkey_port) as client:
         identity = client.hget(key, "identity")
+        assert identity
         client.delete(key)
         wait_for(lambda: client.hget(key, "identity") == identity)
     join = ["--cluster-address", f"127.0.0.1:{first.gossip_port}"]

@@ -339,7 +339,7 @@ ACTION_LIFE: tuple[Row, ...] = (
     Row(Phase.QUEUED, Trigger.FAILURE, _retry_after_failure, _AGAIN),
     Row(Phase.QUEUED, Trigger.TIMEOUT, _retry_after_timeout, _AGAIN),
     Row(Phase.QUEUED, Trigger.WORKER_LOST, _retry_after_loss, _AGAIN),
-    Row(Phase.QUEUED, Trigger.NOT_RECEIVED, _hand_out_again, frozenset({Phase.QUEUED, Phase.HELD})),
+    Row(Phase.QUEUED, Trigger.NOT_RECEIVED, _hand_out_again, _AGAIN),
     Row(Phase.QUEUED, Trigger.UNDELIVERABLE, _fail, frozenset({ActionEnd.FAILED})),
     Row(Phase.RETRY, Trigger.RETRY_DUE, _start_again, _BEGUN | {Phase.HELD}),
     Row(Phase.DELAY, Trigger.DELAY_OVER, _end_waiting, _FINISHED),

@@ -32,7 +32,7 @@ from orchy.rpc.leases import WorkerLease, attempts_of, is_of, messages_of
 from orchy.rpc.outcomes import outcome_of, push_all, status_of
 from orchy.store.base import Claimed, Receipt
 from orchy.tasks import gather
-from orchy.unforeseen import Where, survive
+from orchy.unforeseen import Where, note, survive
 
 #: The most actions that one stream asks for.
 ACTIONS_MAX = 1_000
@@ -108,8 +108,8 @@ class Session:
                         self._add_reader(messages, readers, nursery)
                 self._ending = True
                 self._stop_claims(nursery)
-        except* Exception:  # one worker's stream is not the server's end
-            log.exception("an error in a worker's stream that nobody foresaw")
+        except* Exception as errors:  # one worker's stream is not the server's end
+            note(Where.STREAM, "a worker's stream", errors)
             self.broken = Status(Code.INTERNAL, "the server failed; its log says why")
         finally:
             self._ending = True

@@ -31,6 +31,7 @@ async def pool(request):
         ("let x; let x;", None),
         ("let $ = 1", None),
         ("'use strict'; with ($) {}", None),
+        ('"use strict"\n$.x = 010', None),
         ("/* c */ // d\n 'use strict'\n; $.x = 010", None),
         ("a \0 b", (1, 3)),
         ("'\ud800'", (1, 2)),

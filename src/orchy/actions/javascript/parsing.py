@@ -16,7 +16,7 @@ from orchy.actions.javascript.failures import NO_VALUE, Answer, told
 PARSED = "0"
 _THROW = f"throw {PARSED};"
 _STRICT = re.compile(
-    r"""(?:\s|//[^\n]*+\n|/\*(?:[^*]|\*(?!/))*+\*/)*+("use\ strict"|'use\ strict')\s*+(?=[;\n]|\Z)""", re.VERBOSE
+    r"""(?:\s|//[^\n]*+\n|/\*(?:[^*]|\*(?!/))*+\*/)*+("use\ strict"|'use\ strict')[^\S\n]*+(?=[;\n]|\Z)""", re.VERBOSE
 )
 
 
