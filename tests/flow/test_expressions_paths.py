@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from orchy.flow.definition import JSON
 from orchy.flow.execution import Finished
 from orchy.flow.expressions import FlowContext
+from orchy.flow.metered import PATTERNS_MAX, compile_pattern
 from orchy.flow.paths import PATH_CHARS_MAX, PATH_STEPS_MAX, PathError, compile_path
 
 ITEMS = [{"p": 5, "n": "a", "1": "one"}, {"p": "x"}, {"p": 20, "n": "b"}]
@@ -167,6 +168,19 @@ def test_an_error_while_evaluating_is_nothing_found(path: str) -> None:
     assert find(path) == (None, False)
 
 
+def filter_with(patterns: int) -> str:
+    return "$.input.items[?(" + " & ".join(f"@.n =~ '^(x{n})?'" for n in range(patterns)) + ")]"
+
+
+def test_the_patterns_of_a_path_stay_compiled() -> None:
+    """To compile one costs more than to run it, and is not paid for."""
+    query = compile_path(filter_with(PATTERNS_MAX))
+    compile_pattern.cache_clear()
+    found, _ = query.find(FlowContext({"items": [{"n": "q"}] * 50}, {}))
+    assert len(found) == 50
+    assert compile_pattern.cache_info().misses == PATTERNS_MAX
+
+
 @pytest.mark.parametrize(
     ("path", "why"),
     [
@@ -185,6 +199,7 @@ def test_an_error_while_evaluating_is_nothing_found(path: str) -> None:
         ("$.input.items[?(@.n =~ '(')]", r"none of RE2's: missing \)"),
         ("$.input.items[?(@.n =~ '(?=a)')]", "none of RE2's: invalid perl operator"),
         ("$.input.text.`sub(/(a)(?=b)/, x)`", "none of RE2's"),
+        (filter_with(PATTERNS_MAX + 1), f"more than {PATTERNS_MAX} regular expressions"),
         ("$." + "a" * PATH_CHARS_MAX, "longer than"),
         ("$.a" * 1 + ".a" * PATH_STEPS_MAX, "more than"),
     ],

@@ -24,6 +24,8 @@ from orchy.flow.budget import CHARACTERS_PER_WORK, METER, VISITED_VALUES_MAX, we
 #: What the automaton of a regular expression may take in memory, and how many are kept.
 PATTERN_BYTES_MAX = 2**20
 PATTERNS_CACHED_MAX = 32
+#: The most in one path: they stay compiled while it goes from value to value, as to compile one is not paid for.
+PATTERNS_MAX = PATTERNS_CACHED_MAX // 2
 
 #: Nodes that go through all that a list or an object holds, by name: the library's versions differ in where they are.
 _TAKES_ALL = frozenset({"Filter", "Keys", "Wildcard"})
@@ -33,8 +35,12 @@ _LEVELS_PER_WORK = 5
 
 
 def restrict(query: Any) -> None:
-    """Let a query that was just parsed do only what it can pay for. Raises re2.error."""
+    """Let a query that was just parsed do only what it can pay for.
+
+    Raises re2.error, and ValueError for too many patterns.
+    """
     left = [query]
+    patterns = 0
     while left:
         part = left.pop()
         if isinstance(part, list | tuple):
@@ -46,8 +52,12 @@ def restrict(query: Any) -> None:
                 part.op = _OF_NUMBERS[part.op_symbol]
             elif name == "Sub":
                 part.regex = _Substitution(part.expr)
+                patterns += 1
             elif getattr(part, "op", None) == "=~" and isinstance(part.value, str):
                 compile_pattern(part.value, never_capture=True)
+                patterns += 1
+            if patterns > PATTERNS_MAX:
+                raise ValueError(f"has more than {PATTERNS_MAX} regular expressions")
             part.find = _metered(name, part)
 
 

@@ -128,6 +128,8 @@ def compile_path(path: str) -> Path:
         restrict(query)
     except re2.error as error:
         raise PathError(f"has a regular expression that is none of RE2's: {_text(error)}") from None
+    except ValueError as error:
+        raise PathError(str(error)) from None
     return Path(steps, query, _gives_many(query))
 
 
