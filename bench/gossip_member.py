@@ -10,11 +10,7 @@ import trio
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
 from orchy.swim.messages import Join
-from orchy.swim.notifications import (
-    Died,
-    Event,
-    Joined,
-)
+from orchy.swim.notifications import Died, Event, Joined
 from orchy.swim.parameters import PROFILES
 from orchy.swim.udp import Driver, boottime, open_sockets
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from orchy.demo.processes import free_port
+from orchy.commands.demo.processes import free_port
 from orchy.swim.udp import boottime
 
 MEMBER = Path(__file__).with_name("gossip_member.py")

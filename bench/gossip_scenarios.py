@@ -8,9 +8,7 @@ import time
 import attrs
 
 from orchy.swim.messages import Tell
-from orchy.swim.notifications import (
-    Died,
-)
+from orchy.swim.notifications import Died
 from orchy.swim.parameters import PROFILES
 from orchy.swim.simulator import Happened, Network, Simulator
 

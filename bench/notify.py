@@ -19,7 +19,7 @@ FLOWS = 20
 def run(server: Server, options: Options) -> Iterator[Measured]:
     """Both ways through it: with the delay, and with a wait that nobody ends."""
     server.call("POST", "/workflow", notification(SECONDS))
-    start = json.loads(files("orchy.demo").joinpath("notification_input.json").read_text())
+    start = json.loads(files("orchy.commands.demo").joinpath("notification_input.json").read_text())
     with run_demo_worker(server):
         for user, way in ((1234, "delay"), (1235, "wait")):
             input = {**start["input"], "userId": user}

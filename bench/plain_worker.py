@@ -15,10 +15,10 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from orchy.rpc.frames import Flag, Kind, Setting, encode_frame, encode_settings, encode_window_update
-from orchy.rpc.framing import frame
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.headers import encode_block
+from orchy.rpc.grpc.framing import frame
+from orchy.rpc.http2.frames import Flag, Kind, Setting, encode_frame, encode_settings, encode_window_update
+from orchy.rpc.http2.headers import encode_block
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 POLL_BATCH, POLL_WAIT_MS = 100, 10_000

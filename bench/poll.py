@@ -13,8 +13,8 @@ from processes import Server
 from stores import open_store
 from work import STEP, chain, start_many
 
-from orchy.rpc.channel import Channel, open_channel
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.channel import Channel, open_channel
 
 #: As many as a node asks with one claim.
 PARTITIONS_PER_CLAIM = 32

@@ -18,7 +18,7 @@ import waiting
 from redises import RedisServers
 from waiting import end, wait_for
 
-from orchy.demo.processes import free_port
+from orchy.commands.demo.processes import free_port
 
 PARTITIONS = 64
 #: A connection that was quiet for longer may have been closed by the server, which it does after a minute.
@@ -157,7 +157,7 @@ def run_plain_worker(server: Server, *actions: str) -> Iterator[WorkerProcess]:
 @contextmanager
 def run_demo_worker(server: Server) -> Iterator[WorkerProcess]:
     """The demo's worker, which knows the actions of the notification workflow."""
-    command = [sys.executable, "-m", "orchy.demo.worker", f"127.0.0.1:{server.grpc_port}"]
+    command = [sys.executable, "-m", "orchy.commands.demo.worker", f"127.0.0.1:{server.grpc_port}"]
     with _run_known([server], command, {"query-db", "sendSms", "sendEmail", "sendWahtsapp"}) as worker:
         yield worker
 

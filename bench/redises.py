@@ -11,7 +11,7 @@ import attrs
 import redis
 from waiting import cpu_seconds, end, wait_for
 
-from orchy.demo.processes import free_port
+from orchy.commands.demo.processes import free_port
 from orchy.store.redis.embedded import find_binary
 
 SLOTS = 16_384

@@ -13,15 +13,15 @@ from options import Options
 from work import chain, fan
 
 from orchy.actions import SYSTEM_ACTIONS
+from orchy.engine.transition import Moved, build_commit
 from orchy.flow.draft import Rules
 from orchy.flow.events import Completed, Event, Started
 from orchy.flow.execution import Flow, Phase
 from orchy.flow.graph import Graph
 from orchy.flow.machine import step
-from orchy.flow.validation import parse_workflow
-from orchy.rpc.convert import encode_action
-from orchy.store.base import Commit
-from orchy.transition import Moved, build_commit
+from orchy.flow.validation.definitions import parse_workflow
+from orchy.rpc.api.convert import encode_action
+from orchy.store.ports import Commit
 
 RULES = Rules(SYSTEM_ACTIONS, {})
 WEEK_MS = 604_800_000

@@ -36,7 +36,9 @@ def fan(name: str, width: int) -> dict[str, Any]:
 
 def notification(seconds: float) -> dict[str, Any]:
     """The notification workflow of the demo with this delay and this longest wait."""
-    definition: dict[str, Any] = json.loads(files("orchy.demo").joinpath("notification_workflow.json").read_text())
+    definition: dict[str, Any] = json.loads(
+        files("orchy.commands.demo").joinpath("notification_workflow.json").read_text()
+    )
     for action in definition["actions"]:
         for name in ("delaySeconds", "timeoutSeconds"):
             if action["type"] == "system" and name in action:

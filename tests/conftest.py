@@ -19,7 +19,7 @@ import attrs
 import pytest
 import redis
 
-from orchy.demo.processes import free_port
+from orchy.commands.demo.processes import free_port
 from orchy.store.redis.embedded import find_binary
 
 START_SECONDS = 30.0

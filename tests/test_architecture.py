@@ -17,65 +17,65 @@ FILES = sorted(path for path in SOURCE.rglob("*.py") if "generated" not in path.
 # What each part may import of Orchy, beside itself. The first prefix that fits a module is its part.
 MAY_IMPORT = {
     "orchy.errors": [],
-    "orchy.logs": [],
-    "orchy.tasks": [],
-    "orchy.unforeseen": [],
-    "orchy.sockets": [],
-    "orchy.openfiles": [],
+    "orchy.telemetry.logs": [],
+    "orchy.runtime.tasks": [],
+    "orchy.telemetry.unexpected": [],
+    "orchy.runtime.sockets": [],
+    "orchy.runtime.open_files": [],
     "orchy.ring": [],
     "orchy.swim": ["errors"],
-    "orchy.config": ["errors"],
-    "orchy.metrics": [],
+    "orchy.server.config": ["errors"],
+    "orchy.telemetry.metrics": [],
     "orchy.flow": ["errors"],
     "orchy.actions.javascript": ["flow", "errors", "tasks"],
     "orchy.actions": ["flow", "errors"],
     "orchy.store.limits": ["errors"],
     "orchy.store.definitions": ["store.limits"],
     "orchy.store.quarantine": [],
-    "orchy.store.base": ["store.definitions", "store.quarantine", "flow", "errors"],
-    "orchy.store.memory_definitions": ["store.base", "store.limits"],
-    "orchy.store.memory_partition": ["store.base", "store.quarantine", "flow"],
-    "orchy.store.memory_quarantine": ["store.memory_definitions", "store.base", "store.quarantine"],
-    "orchy.store.memory": ["store.memory_quarantine", "store.memory_partition", "store.base", "flow", "errors"],
+    "orchy.store.ports": ["store.definitions", "store.quarantine", "flow", "errors"],
+    "orchy.store.memory.definitions": ["store.base", "store.limits"],
+    "orchy.store.memory.partition": ["store.base", "store.quarantine", "flow"],
+    "orchy.store.memory.quarantine": ["store.memory_definitions", "store.base", "store.quarantine"],
+    "orchy.store.memory.store": ["store.memory_quarantine", "store.memory_partition", "store.base", "flow", "errors"],
     "orchy.store.redis": ["store.base", "store.limits", "store.quarantine", "flow", "errors", "sockets", "tasks"],
     "orchy.store": [],
-    "orchy.transition": ["store.base", "flow", "errors"],
-    "orchy.flowcache": ["store.base", "store.quarantine", "flow"],
-    "orchy.scripts": ["actions.javascript.port", "flow", "errors"],
-    "orchy.catalog": [
+    "orchy.engine.transition": ["store.base", "flow", "errors"],
+    "orchy.engine.flow_cache": ["store.base", "store.quarantine", "flow"],
+    "orchy.engine.scripts": ["actions.javascript.port", "flow", "errors"],
+    "orchy.engine.catalog": [
         "scripts", "actions.javascript.port", "store.base", "store.limits", "flow", "errors", "tasks",
     ],
-    "orchy.queries": [
+    "orchy.views.queries": [
         "catalog", "flowcache", "transition", "store.base", "store.quarantine", "flow", "errors", "tasks",
     ],
-    "orchy.eventnames": ["flow", "errors"],
-    "orchy.ports": ["store.base"],
-    "orchy.mailbox": ["flowcache", "store.base", "flow", "errors"],
-    "orchy.starting": ["flow", "errors"],
-    "orchy.handing": ["ports", "store.base"],
-    "orchy.commits": ["handing", "mailbox", "ports", "flowcache", "transition", "store.base", "flow", "errors"],
-    "orchy.quarantine": ["store.quarantine", "unforeseen", "flow", "errors"],
-    "orchy.stepping": ["transition", "actions.javascript.port", "flow"],
-    "orchy.mover": [
+    "orchy.engine.event_names": ["flow", "errors"],
+    "orchy.engine.ports": ["store.base"],
+    "orchy.engine.mailbox": ["flowcache", "store.base", "flow", "errors"],
+    "orchy.engine.starting": ["flow", "errors"],
+    "orchy.engine.hand_off": ["ports", "store.base"],
+    "orchy.engine.commits": ["handing", "mailbox", "ports", "flowcache", "transition", "store.base", "flow", "errors"],
+    "orchy.engine.quarantine": ["store.quarantine", "unforeseen", "flow", "errors"],
+    "orchy.engine.stepping": ["transition", "actions.javascript.port", "flow"],
+    "orchy.engine.mover": [
         "commits", "stepping", "quarantine", "mailbox", "starting", "ports", "queries", "catalog", "flowcache",
         "transition", "store.base", "actions.javascript.port", "unforeseen", "flow", "errors", "tasks",
     ],
-    "orchy.orchestrator": [
+    "orchy.engine.orchestrator": [
         "eventnames", "mailbox", "mover", "starting", "ports", "queries", "catalog", "transition", "store.base",
         "actions.javascript.port", "flow", "errors", "tasks",
     ],
-    "orchy.starts": ["orchestrator", "starting", "catalog", "flow", "errors", "tasks"],
-    "orchy.demand": ["store.base"],
-    "orchy.dispatch": ["demand", "store.base", "errors"],
-    "orchy.attempts": ["store.base", "flow", "tasks"],
-    "orchy.lost": ["attempts", "orchestrator", "store.base", "flow"],
-    "orchy.offers": ["dispatch"],
+    "orchy.engine.starts": ["orchestrator", "starting", "catalog", "flow", "errors", "tasks"],
+    "orchy.dispatch.demand": ["store.base"],
+    "orchy.dispatch.dispatcher": ["demand", "store.base", "errors"],
+    "orchy.dispatch.attempt_leases": ["store.base", "flow", "tasks"],
+    "orchy.engine.lost_attempts": ["attempts", "orchestrator", "store.base", "flow"],
+    "orchy.dispatch.offers": ["dispatch"],
     "orchy.partition": ["store.base", "unforeseen", "flow", "errors"],
-    "orchy.cluster": ["partition", "unforeseen", "store.base", "flow", "errors"],
-    "orchy.registry": ["store.base", "unforeseen", "errors"],
-    "orchy.membership": ["cluster", "registry", "store.base", "swim", "errors"],
-    "orchy.opening": ["joining", "membership", "partition", "config", "store.base", "store.redis", "swim", "errors"],
-    "orchy.joining": ["membership", "config", "store.redis", "swim", "errors"],
+    "orchy.cluster.cluster": ["partition", "unforeseen", "store.base", "flow", "errors"],
+    "orchy.cluster.registry": ["store.base", "unforeseen", "errors"],
+    "orchy.cluster.membership": ["cluster", "registry", "store.base", "swim", "errors"],
+    "orchy.server.opening": ["joining", "membership", "partition", "config", "store.base", "store.redis", "swim", "errors"],
+    "orchy.cluster.joining": ["membership", "config", "store.redis", "swim", "errors"],
     "orchy.rpc": [
         "orchestrator", "catalog", "dispatch", "demand", "attempts", "lost", "store.base", "unforeseen", "flow",
         "errors", "sockets", "tasks",
@@ -86,11 +86,11 @@ MAY_IMPORT = {
     "orchy.worker": [
         "rpc.channel", "rpc.framing", "rpc.values", "rpc.generated", "flow.definition", "errors", "tasks",
     ],
-    "orchy.demo": ["worker", "tasks"],
-    "orchy.verify": ["transition", "store.redis", "store.base", "flow", "ring", "errors"],
+    "orchy.commands.demo": ["worker", "tasks"],
+    "orchy.commands.verify": ["transition", "store.redis", "store.base", "flow", "ring", "errors"],
 }  # fmt: skip
 # The composition root and the command line may import all.
-ROOTS = ("orchy.node", "orchy.__main__", "orchy")
+ROOTS = ("orchy.server.node", "orchy.__main__", "orchy")
 
 
 def module_of(path: Path) -> str:
@@ -125,7 +125,9 @@ def test_imports_point_down(path):
         )
 
 
-@pytest.mark.parametrize("package", ["orchy.flow.machine", "orchy.flow.validation", "orchy.ring", "orchy.actions"])
+@pytest.mark.parametrize(
+    "package", ["orchy.flow.machine", "orchy.flow.validation.definitions", "orchy.ring", "orchy.actions"]
+)
 def test_what_decides_can_be_imported_without_what_does(package):
     code = (
         "import sys\n"

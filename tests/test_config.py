@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchy.__main__ import make_parser
-from orchy.config import SETTINGS, HostPort, load, parse_host_port, read_file
+from orchy.addresses import HostPort, parse_host_port
+from orchy.commands.serve import make_parser
 from orchy.errors import ConfigurationError
+from orchy.server.config import SETTINGS, load, read_file
 
 
 def settings(flags=None, environment=None, file=None):

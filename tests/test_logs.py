@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from orchy import logs
-from orchy.logs import LineLimit
+from orchy.telemetry import logs
+from orchy.telemetry.logs import LineLimit
 
 
 @pytest.fixture

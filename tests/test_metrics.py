@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchy.metrics import LABELS_MAX, METHODS, Metrics
+from orchy.telemetry.metrics import LABELS_MAX, METHODS, Metrics
 
 
 def lines_of(metrics: Metrics, name: str) -> list[str]:

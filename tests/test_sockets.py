@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
-from orchy.sockets import PromptStream
+from orchy.runtime.sockets import PromptStream
 
 
 async def pair() -> tuple[PromptStream, PromptStream]:

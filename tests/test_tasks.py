@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchy.tasks import Together, gather
+from orchy.runtime.batcher import Together
+from orchy.runtime.gather import gather
 
 
 async def test_what_is_wanted_in_one_turn_is_one_call(autojump_clock):

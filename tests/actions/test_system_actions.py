@@ -10,7 +10,7 @@ from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.delay import DELAY_SECONDS_MAX
 from orchy.flow.definition import JSON, Action, ActionType
 from orchy.flow.execution import Finished
-from orchy.flow.expressions import FlowContext
+from orchy.flow.expressions.templates import FlowContext
 from orchy.flow.system import Answer, Await, Fail, Finish, Script, Sleep
 
 CONTEXT = FlowContext(

@@ -17,25 +17,12 @@ import grpc
 import msgpack
 import redis
 
-from orchy.membership import Profile, cluster_label
-from orchy.registry import new_instance
+from orchy.cluster.membership import Profile, cluster_label
+from orchy.cluster.registry import new_instance
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.swim.codec import decode, encode, join
 from orchy.swim.envelope import Envelope
-from orchy.swim.messages import (
-    Ack,
-    Alive,
-    AskStore,
-    Dead,
-    Ping,
-    Record,
-    State,
-    StoreAt,
-    Suspect,
-    Sync,
-    Table,
-    User,
-)
+from orchy.swim.messages import Ack, Alive, AskStore, Dead, Ping, Record, State, StoreAt, Suspect, Sync, Table, User
 from orchy.swim.parameters import FRAME_BYTES_MAX, INCARNATION_MAX
 from tests.attacks.harness import Target, attack
 from tests.conftest import OrchyServer, run_server

@@ -15,8 +15,8 @@ from typing import Any
 
 import trio
 
-from orchy.rpc.channel import Channel, open_channel
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.channel import Channel, open_channel
 from tests.attacks.harness import Target, attack
 from tests.conftest import OrchyServer
 

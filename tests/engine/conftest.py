@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from orchy.store.memory import MemoryStore
+from orchy.store.memory.store import MemoryStore
 from tests.engine.parts import Engine, make_engine
 
 

@@ -11,16 +11,16 @@ import trio
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.port import Evaluation, ScriptFailure
-from orchy.catalog import Catalog
-from orchy.dispatch import Dispatcher
+from orchy.dispatch.dispatcher import Dispatcher
+from orchy.engine.catalog import Catalog
+from orchy.engine.orchestrator import Orchestrator, Result
 from orchy.flow.limits import USUAL, Limits
-from orchy.orchestrator import Orchestrator, Result
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
 from orchy.partition.timers import TimerLoop
-from orchy.queries import Queries
 from orchy.ring import partition_of
-from orchy.store.memory import MemoryStore
+from orchy.store.memory.store import MemoryStore
+from orchy.views.queries import Queries
 
 PARTITIONS = 4
 

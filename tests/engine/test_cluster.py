@@ -9,7 +9,7 @@ import msgpack
 import pytest
 import trio
 
-from orchy.cluster import Cluster, Member
+from orchy.cluster.cluster import Cluster, Member
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
 from orchy.ring import owners, successors

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchy.demand import Demand
-from orchy.dispatch import Dispatcher
+from orchy.dispatch.demand import Demand
+from orchy.dispatch.dispatcher import Dispatcher
 from orchy.errors import StoreUnavailable
-from orchy.store.base import Claimed, Receipt
+from orchy.store.ports import Claimed, Receipt
 
 
 class Queues:

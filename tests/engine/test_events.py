@@ -8,13 +8,13 @@ from contextlib import suppress
 import pytest
 import trio
 
+from orchy.engine.mailbox import Letter
+from orchy.engine.orchestrator import Delivery, Result
 from orchy.errors import InvalidInput, LimitReached, NotFound, OutcomeUnknown, TooLarge, WrongState
 from orchy.flow.execution import Flow, State
 from orchy.flow.limits import KEPT_EVENT_BYTES_MAX, KEPT_EVENTS_MAX, RECENT_EVENTS_MAX, Limits
 from orchy.flow.machine import Verdict
-from orchy.mailbox import Letter
-from orchy.orchestrator import Delivery, Result
-from orchy.store.memory import outcome_of
+from orchy.store.memory.store import outcome_of
 
 WAITS = 60
 

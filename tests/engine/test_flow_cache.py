@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
+from orchy.engine.flow_cache import FRESH_SECONDS, CachedFlow, FlowCache
 from orchy.flow.execution import Flow
-from orchy.flowcache import FRESH_SECONDS, CachedFlow, FlowCache
-from orchy.store.base import REMEMBERED_MS
+from orchy.store.ports import REMEMBERED_MS
 
 
 def cached(number, version=1, size_bytes=10):

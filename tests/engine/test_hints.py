@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchy import catalog
+from orchy.engine import catalog
+from orchy.engine.event_names import warning_of
 from orchy.errors import NotFound, StoreUnavailable
-from orchy.eventnames import warning_of
 from orchy.flow.definition import Action, ActionType, Workflow
 
 

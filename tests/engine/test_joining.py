@@ -7,10 +7,10 @@ import socket
 import pytest
 import trio
 
-from orchy import joining
-from orchy.config import HostPort
+from orchy.addresses import HostPort
+from orchy.cluster import joining
+from orchy.cluster.joining import Answer, accept, learn_store
 from orchy.errors import ConfigurationError, StartupError
-from orchy.joining import Answer, accept, learn_store
 from orchy.store.redis import TcpAddress
 from orchy.store.redis.settings import UnixAddress
 from orchy.swim.codec import decode, encode, join

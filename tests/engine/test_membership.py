@@ -8,10 +8,10 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchy.cluster.membership import GossipMembership, Profile, cluster_label, refusal, unpack_profile
+from orchy.cluster.registry import Registry, new_instance
 from orchy.errors import ConfigurationError, StartupError
-from orchy.membership import GossipMembership, Profile, cluster_label, refusal, unpack_profile
-from orchy.registry import Registry, new_instance
-from orchy.store.memory import MemoryStore
+from orchy.store.memory.store import MemoryStore
 from orchy.swim.messages import Record, State
 
 ANYTHING = st.recursive(

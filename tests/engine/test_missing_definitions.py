@@ -11,9 +11,9 @@ from orchy.errors import DefinitionMissing, NotFound
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
 from orchy.rest.answers import told
-from orchy.rpc.framing import Code
-from orchy.rpc.outcomes import status_of
-from orchy.store.memory import MemoryStore
+from orchy.rpc.api.outcomes import status_of
+from orchy.rpc.grpc.framing import Code
+from orchy.store.memory.store import MemoryStore
 
 SECONDS = 5
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import trio
 
+from orchy.engine.orchestrator import Result
 from orchy.flow.definition import ActionDefinition
 from orchy.flow.events import TimerKind
-from orchy.orchestrator import Result
 from orchy.ring import partition_of
-from orchy.store.base import Lease, TimerKey
-from orchy.store.memory import MemoryStore
+from orchy.store.memory.store import MemoryStore
+from orchy.store.ports import Lease, TimerKey
 from tests.engine.parts import PARTITIONS, make_engine
 
 TIMEOUT_SECONDS = 5

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import trio
 
+from orchy.engine.orchestrator import Result
 from orchy.errors import InvalidInput, NotFound, OutcomeUnknown, StoreUnavailable, VersionConflict, WrongState
 from orchy.flow.definition import ActionDefinition, RetryPolicy
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
-from orchy.orchestrator import Result
 from orchy.ring import partition_of
-from orchy.store.base import DueTimer, TimerKey
-from orchy.store.memory import outcome_of
+from orchy.store.memory.store import outcome_of
+from orchy.store.ports import DueTimer, TimerKey
 
 
 async def test_a_chain_of_user_and_system_actions_completes(autojump_clock, engine, user):

@@ -11,7 +11,7 @@ from orchy.flow.events import TimerKind
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
 from orchy.partition.timers import LOOK_SECONDS, TimerLoop
-from orchy.store.base import DueTimer, Lease, PartitionLook, TimerKey
+from orchy.store.ports import DueTimer, Lease, PartitionLook, TimerKey
 
 
 async def test_leases_are_taken_kept_and_given_up(autojump_clock, store):

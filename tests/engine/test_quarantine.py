@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchy import unforeseen
+from orchy.engine.orchestrator import Result
+from orchy.engine.quarantine import FAILURES_MAX, Failures
+from orchy.engine.starting import Wanted
 from orchy.errors import FlowFault, NotFound, StoreUnavailable, WrongState
 from orchy.flow.draft import Draft
 from orchy.flow.effects import RecordType
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
-from orchy.orchestrator import Result
 from orchy.partition.retention import LOOK_SECONDS, run_retention
 from orchy.partition.timers import LEASE_MS
-from orchy.quarantine import FAILURES_MAX, Failures
 from orchy.ring import partition_of
-from orchy.starting import Wanted
+from orchy.telemetry import unexpected as unforeseen
 
 WAIT = {"id": 3, "type": "system", "name": "wait", "event": "go"}
 DELAY = {"id": 2, "type": "system", "name": "delay", "delaySeconds": 1, "next": {"default": [3]}}

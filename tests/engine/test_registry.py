@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchy.errors import StartupError, StoreUnavailable
-from orchy.registry import (
+from orchy.cluster.registry import (
     GRACE_SECONDS,
     LEASE_MS,
     READ_AGAIN_SECONDS,
@@ -15,7 +14,8 @@ from orchy.registry import (
     is_instance_of,
     new_instance,
 )
-from orchy.store.memory import MemoryStore
+from orchy.errors import StartupError, StoreUnavailable
+from orchy.store.memory.store import MemoryStore
 
 
 def test_an_instance_is_of_its_addresses():

@@ -8,9 +8,9 @@ import pytest
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.port import ScriptFault
-from orchy.catalog import Catalog
+from orchy.engine.catalog import Catalog
+from orchy.engine.scripts import SCRIPTS_MAX
 from orchy.errors import InvalidInput, Overloaded
-from orchy.scripts import SCRIPTS_MAX
 
 
 class Checker:

@@ -8,6 +8,9 @@ from functools import partial
 import pytest
 import trio
 
+from orchy.engine.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE
+from orchy.engine.starting import Begun, Wanted
+from orchy.engine.starts import STARTS_MAX, Start, start_all
 from orchy.errors import (
     InvalidInput,
     NotFound,
@@ -17,13 +20,10 @@ from orchy.errors import (
     VersionConflict,
     WrongState,
 )
-from orchy.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE
 from orchy.rest import Services, create_app
 from orchy.ring import partition_of
-from orchy.starting import Begun, Wanted
-from orchy.starts import STARTS_MAX, Start, start_all
-from orchy.store.memory import outcome_of
-from orchy.tasks import gather
+from orchy.runtime.gather import gather
+from orchy.store.memory.store import outcome_of
 
 STARTS_AT_ONCE = FLOWS_AT_ONCE * GROUPS_AT_ONCE
 

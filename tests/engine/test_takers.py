@@ -8,15 +8,15 @@ import attrs
 import pytest
 import trio
 
-from orchy.demand import Demand
+from orchy.dispatch.demand import Demand
+from orchy.engine.mailbox import Letter
+from orchy.engine.orchestrator import Result
+from orchy.engine.starting import Wanted
 from orchy.errors import OutcomeUnknown, StoreUnavailable
 from orchy.flow.definition import ActionDefinition
 from orchy.flow.events import Completed, Pause
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
-from orchy.mailbox import Letter
-from orchy.orchestrator import Result
-from orchy.starting import Wanted
 
 TIMEOUT_SECONDS = 30
 

@@ -9,7 +9,7 @@ import redis
 from redis.cluster import ClusterNode
 from redis.exceptions import RedisClusterException
 
-from orchy.demo.processes import free_port
+from orchy.commands.demo.processes import free_port
 from tests.faults.processes import RedisServer, wait_until
 
 MASTERS = 3

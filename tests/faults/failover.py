@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis
 
-from orchy.demo.processes import free_port
+from orchy.commands.demo.processes import free_port
 from orchy.store.redis.embedded import find_binary
 from tests.faults.processes import Process, RedisServer, wait_until
 from tests.faults.world import World

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import redis
 
-from orchy.demo.processes import free_port
+from orchy.commands.demo.processes import free_port
 from orchy.store.redis.embedded import find_binary
 
 ROOT = Path(__file__).parents[2]

@@ -20,8 +20,8 @@ from typing import Any
 
 import trio
 
-from orchy.rpc.channel import Channel
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.channel import Channel
 from orchy.worker import ActionContext, ActionFailed, Worker
 from orchy.worker import streams as streams_module
 from orchy.worker import worker as worker_module

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import trio
 
-from orchy.demo.processes import free_port
+from orchy.commands.demo.processes import free_port
 from tests.faults import processes, shapes
 from tests.faults.clusters import RedisCluster
 from tests.faults.http import Rest

@@ -18,10 +18,10 @@ from orchy.flow.draft import Rules
 from orchy.flow.effects import RecordType
 from orchy.flow.events import Pause, Resume, Started, TimerFired, TimerKind
 from orchy.flow.execution import Flow, Phase, State
-from orchy.flow.expressions import FlowContext, compile_template
+from orchy.flow.expressions.paths import compile_path
+from orchy.flow.expressions.templates import FlowContext, compile_template
 from orchy.flow.graph import Graph
 from orchy.flow.machine import Step, step
-from orchy.flow.paths import compile_path
 
 RULES = Rules(SYSTEM_ACTIONS, {})
 

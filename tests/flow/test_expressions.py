@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from orchy.flow.definition import JSON
 from orchy.flow.execution import Finished
-from orchy.flow.expressions import ExpressionError, FlowContext, as_text, compile_template, faults_in, tokens_in
+from orchy.flow.expressions.templates import (
+    ExpressionError,
+    FlowContext,
+    as_text,
+    compile_template,
+    faults_in,
+    tokens_in,
+)
 
 USER = {"name": "Ada", "age": 36.0, "tags": ["x", "y"], "admin": True, "boss": None, "share": 0.5}
 CONTEXT = FlowContext({"user": USER, "a}b": 5, "items": [{"p": 1}, {"p": "2}"}]}, {1: Finished(1, {"x": 7})})

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from orchy.flow.definition import JSON
 from orchy.flow.execution import Finished
-from orchy.flow.expressions import FlowContext
-from orchy.flow.metered import PATTERNS_MAX, compile_pattern
-from orchy.flow.paths import PATH_CHARS_MAX, PATH_STEPS_MAX, PathError, compile_path
+from orchy.flow.expressions.metered import PATTERNS_MAX, compile_pattern
+from orchy.flow.expressions.paths import PATH_CHARS_MAX, PATH_STEPS_MAX, PathError, compile_path
+from orchy.flow.expressions.templates import FlowContext
 
 ITEMS = [{"p": 5, "n": "a", "1": "one"}, {"p": "x"}, {"p": 20, "n": "b"}]
 INPUT = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchy.flow.definition import Action, ActionType, JoinMode, Workflow
 from orchy.flow.execution import Finished, Join
-from orchy.flow.expressions import FlowContext
+from orchy.flow.expressions.templates import FlowContext
 from orchy.flow.graph import Graph
 
 Next = dict[str, tuple[int, ...]]

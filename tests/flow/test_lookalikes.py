@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.flow.expressions import FlowContext, compile_template, faults_in, literals_of
-from orchy.flow.lookalikes import lookalikes_in
-from orchy.flow.validation import parse_workflow
+from orchy.flow.expressions.lookalikes import lookalikes_in
+from orchy.flow.expressions.templates import FlowContext, compile_template, faults_in, literals_of
+from orchy.flow.validation.definitions import parse_workflow
 
 
 def meant(text: str) -> tuple[str, str] | None:

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.flow import suggestions
-from orchy.flow.findings import HINTS_MAX
-from orchy.flow.suggestions import CHARS_MAX, Suggestions
-from orchy.flow.validation import parse_workflow
+from orchy.flow.validation import suggestions
+from orchy.flow.validation.definitions import parse_workflow
+from orchy.flow.validation.findings import HINTS_MAX
+from orchy.flow.validation.suggestions import CHARS_MAX, Suggestions
 
 KNOWN = ["query-db", "sendEmail", "sendSms", "ship", "x" * (CHARS_MAX + 1)]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchy.errors import InvalidInput, Problem
 from orchy.flow.definition import JSON, ActionDefinition, RetryPolicy
-from orchy.flow.validation import parse_action_definition
+from orchy.flow.validation.definitions import parse_action_definition
 
 
 def test_a_name_is_enough() -> None:

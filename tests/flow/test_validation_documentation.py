@@ -14,10 +14,10 @@ from orchy.flow.draft import Rules
 from orchy.flow.effects import Enqueue
 from orchy.flow.events import Completed, Started
 from orchy.flow.execution import Finished, Flow, State
-from orchy.flow.expressions import FlowContext, compile_template
+from orchy.flow.expressions.templates import FlowContext, compile_template
 from orchy.flow.graph import Graph
 from orchy.flow.machine import step
-from orchy.flow.validation import parse_action_definition, parse_workflow
+from orchy.flow.validation.definitions import parse_action_definition, parse_workflow
 
 PAGE = Path(__file__).parents[2] / "docs" / "definitions.md"
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from orchy.errors import InvalidInput
 from orchy.flow.definition import JSON
-from orchy.flow.jsonscan import JSON_DEPTH_MAX, REPEATED_KEYS_MAX, Place, scan
-from orchy.flow.jsontext import (
+from orchy.flow.json.scan import JSON_DEPTH_MAX, REPEATED_KEYS_MAX, Place, scan
+from orchy.flow.json.text import (
     Lines,
     line_and_column,
     locate,

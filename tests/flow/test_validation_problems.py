@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.errors import Problem
-from orchy.flow import validation
 from orchy.flow.definition import JSON, Action, ActionType, JoinMode, OnEnd
-from orchy.flow.findings import PROBLEMS_MAX
 from orchy.flow.graph import Graph
 from orchy.flow.system import Answer, Context, Fault, Field, Finish
-from orchy.flow.validation import Foreseeing, Validated, parse_workflow
+from orchy.flow.validation import definitions as validation
+from orchy.flow.validation.definitions import Foreseeing, Validated, parse_workflow
+from orchy.flow.validation.findings import PROBLEMS_MAX
 
 NOTIFICATION = """{"name": "notificationWorkflow", "rootAction": 1, "onSuccess": "NOOP", "onFailure": "DELETE",
  "actions": [

@@ -10,9 +10,9 @@ import time
 import pytest
 import redis
 
+from orchy.commands.verify.reader import Reader
+from orchy.commands.verify.verifier import Verifier
 from orchy.ring import partition_of
-from orchy.verify.reader import Reader
-from orchy.verify.verifier import Verifier
 
 pytestmark = pytest.mark.real
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchy.rest import bodies
-from orchy.rest.bodies import VALUES_MAX, has_too_many_values
+from orchy.rest.http import bodies
+from orchy.rest.http.bodies import VALUES_MAX, has_too_many_values
 
 
 @pytest.mark.parametrize("part", [b"[],", b"{},", b"1,", b'"",', b'"a":1,', b"[[[", b'"\\\\",'])

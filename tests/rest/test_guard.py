@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchy.rest.guard import VERDICTS_MAX, Guard, path_of
+from orchy.rest.middleware.guard import VERDICTS_MAX, Guard, path_of
 
 LOCAL = "192.168.7.9"
 GOOD = {b"host": b"localhost:8080"}

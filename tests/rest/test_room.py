@@ -7,8 +7,8 @@ import resource
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from orchy import openfiles
-from orchy.rest.room import Bucket, Room
+from orchy.rest.http.room import Bucket, Room
+from orchy.runtime import open_files as openfiles
 
 CONNECTIONS_MAX = 4
 BYTES_MAX = 100

@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from orchy.rest import connection as connections
-from orchy.rest.guard import Guard
-from orchy.rest.server import RestServer
+from orchy.rest.http import connection as connections
+from orchy.rest.http.server import RestServer
+from orchy.rest.middleware.guard import Guard
 
 HOST = b"Host: localhost\r\n"
 REQUEST = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -371,7 +371,7 @@ async def test_too_many_requests_are_told_to_come_again(mock_clock, serve):
 
 
 async def test_those_that_do_not_ask_make_room_for_one_that_does(monkeypatch, serve):
-    monkeypatch.setattr("orchy.rest.server.CONNECTIONS_MAX", 5)
+    monkeypatch.setattr("orchy.rest.http.server.CONNECTIONS_MAX", 5)
     async with serve() as served:
         half_open = [await served.connect() for _ in range(20)]
         assert served.server.connections == 5
@@ -382,7 +382,7 @@ async def test_those_that_do_not_ask_make_room_for_one_that_does(monkeypatch, se
 
 
 async def test_while_all_are_being_served_others_are_told_to_come_again(monkeypatch, mock_clock, serve):
-    monkeypatch.setattr("orchy.rest.server.CONNECTIONS_MAX", 2)
+    monkeypatch.setattr("orchy.rest.http.server.CONNECTIONS_MAX", 2)
     async with serve() as served:
         busy = [await served.connect() for _ in range(2)]
         for client in busy:
@@ -422,7 +422,7 @@ async def test_an_application_that_fails_is_an_answer_and_the_end_of_its_connect
             assert b"secret" not in answer
         assert served.noted.failures == 60
         assert served.server.connections == 0
-    assert len(caplog.records) == 60  # one each; how many are written is the limit of `orchy.logs`
+    assert len(caplog.records) == 60  # one each; how many are written is the limit of `orchy.telemetry.logs`
 
 
 async def test_an_error_of_the_connection_itself_is_its_end_only(monkeypatch, serve, caplog):

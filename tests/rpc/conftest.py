@@ -14,23 +14,23 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.attempts import AttemptLeases
+from orchy.dispatch.attempt_leases import AttemptLeases
+from orchy.engine.lost_attempts import LostAttempts
+from orchy.engine.orchestrator import Result
 from orchy.errors import OrchyError
 from orchy.flow.definition import ActionDefinition
-from orchy.lost import LostAttempts
-from orchy.orchestrator import Result
 from orchy.ring import partition_of
-from orchy.rpc.call import Allowance
-from orchy.rpc.connection import Connection
-from orchy.rpc.convert import encode_action
-from orchy.rpc.framing import frame
+from orchy.rpc.api.convert import encode_action
+from orchy.rpc.api.servicer import ActionService, HealthService
+from orchy.rpc.api.sessions import WorkSessions
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
-from orchy.rpc.server import RpcServer, open_listeners
-from orchy.rpc.servicer import ActionService, HealthService
-from orchy.rpc.services import methods_of
-from orchy.rpc.sessions import WorkSessions
-from orchy.tasks import gather
+from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.framing import frame
+from orchy.rpc.grpc.server import RpcServer, open_listeners
+from orchy.rpc.grpc.services import methods_of
+from orchy.runtime.gather import gather
 from tests.engine.parts import PARTITIONS, make_engine
 from tests.rpc.h2_client import H2Client
 from tests.rpc.handlers import Handlers

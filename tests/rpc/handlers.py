@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import trio
 
-from orchy.rpc.framing import frame
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.services import Method
+from orchy.rpc.grpc.framing import frame
+from orchy.rpc.grpc.services import Method
 
 
 @attrs.define

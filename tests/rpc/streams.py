@@ -10,17 +10,17 @@ import attrs
 import trio
 import trio.testing
 
-from orchy.attempts import AttemptLeases
+from orchy.dispatch.attempt_leases import AttemptLeases
 from orchy.errors import StoreUnavailable
-from orchy.rpc.call import Allowance
-from orchy.rpc.channel import Channel, MessageStream
-from orchy.rpc.connection import Connection
-from orchy.rpc.framing import Status, frame
+from orchy.rpc.api.servicer import ActionService
+from orchy.rpc.api.sessions import WorkSessions
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.servicer import ActionService
-from orchy.rpc.services import methods_of
-from orchy.rpc.sessions import WorkSessions
-from orchy.store.memory import MemoryStore
+from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.channel import Channel, MessageStream
+from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.framing import Status, frame
+from orchy.rpc.grpc.services import methods_of
+from orchy.store.memory.store import MemoryStore
 from tests.engine.parts import Engine
 
 WORK = "ActionService/Work"

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from orchy.errors import InvalidInput
 from orchy.flow.definition import RetryPolicy
-from orchy.rpc.convert import ERROR_CHARACTERS_MAX, EncodedActions, definition_of, encode_action, result_of
+from orchy.rpc.api.convert import ERROR_CHARACTERS_MAX, EncodedActions, definition_of, encode_action, result_of
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.values import DEPTH_MAX, EXACT_INTEGER_MAX, fill_map, json_of_map
+from orchy.rpc.grpc.values import DEPTH_MAX, EXACT_INTEGER_MAX, fill_map, json_of_map
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALAR = (

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from orchy.rpc.events import DataReceived, GoingAway, HeadersReceived, Role, SettingsReceived, StreamReset, WindowOpened
-from orchy.rpc.frames import STREAM_ID_LIMIT, ErrorCode, ProtocolError
+from orchy.rpc.http2.events import (
+    DataReceived,
+    GoingAway,
+    HeadersReceived,
+    Role,
+    SettingsReceived,
+    StreamReset,
+    WindowOpened,
+)
+from orchy.rpc.http2.frames import STREAM_ID_LIMIT, ErrorCode, ProtocolError
 from tests.rpc import wire
 from tests.rpc.wire import (
     END_HEADERS,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchy.rpc.events import DataReceived, Event, HeadersReceived, Role, StreamReset
-from orchy.rpc.frames import ErrorCode
-from orchy.rpc.headers import encode_block
-from orchy.rpc.http2 import Http2
+from orchy.rpc.http2.events import DataReceived, Event, HeadersReceived, Role, StreamReset
+from orchy.rpc.http2.frames import ErrorCode
+from orchy.rpc.http2.headers import encode_block
+from orchy.rpc.http2.machine import Http2
 
 WINDOW_BYTES = 70_000
 QUIET = settings(max_examples=60, deadline=None, derandomize=True, database=None)

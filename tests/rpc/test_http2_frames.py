@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from orchy.rpc import patience, reader
-from orchy.rpc.events import DataReceived, HeadersReceived, SettingsReceived, StreamReset
-from orchy.rpc.frames import ProtocolError
+from orchy.rpc.http2 import patience, reader
+from orchy.rpc.http2.events import DataReceived, HeadersReceived, SettingsReceived, StreamReset
+from orchy.rpc.http2.frames import ProtocolError
 from tests.rpc import wire
 from tests.rpc.wire import (
     ACK,

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchy.rpc import headers as header_limits
-from orchy.rpc import reader
-from orchy.rpc.events import DataReceived, Event, Role, StreamReset
-from orchy.rpc.frames import HEAD, ErrorCode, ProtocolError
-from orchy.rpc.streams import RESET_STREAMS_REMEMBERED
+from orchy.rpc.http2 import headers as header_limits
+from orchy.rpc.http2 import reader
+from orchy.rpc.http2.events import DataReceived, Event, Role, StreamReset
+from orchy.rpc.http2.frames import HEAD, ErrorCode, ProtocolError
+from orchy.rpc.http2.streams import RESET_STREAMS_REMEMBERED
 from tests.rpc import wire
 from tests.rpc.wire import ACK, HEADERS, PREFACE, REQUEST, RESPONSE, SETTINGS, Peer, block, frame, settings
 

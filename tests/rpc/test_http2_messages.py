@@ -7,8 +7,8 @@ import time
 import hpack
 import pytest
 
-from orchy.rpc import headers as limits
-from orchy.rpc.events import DataReceived, HeadersReceived
+from orchy.rpc.http2 import headers as limits
+from orchy.rpc.http2.events import DataReceived, HeadersReceived
 from tests.rpc import wire
 from tests.rpc.wire import (
     COMPRESSION_ERROR,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchy.rpc import streams
-from orchy.rpc.events import DataReceived, HeadersReceived, SettingsReceived, StreamReset, WindowOpened
-from orchy.rpc.frames import ErrorCode
+from orchy.rpc.http2 import streams
+from orchy.rpc.http2.events import DataReceived, HeadersReceived, SettingsReceived, StreamReset, WindowOpened
+from orchy.rpc.http2.frames import ErrorCode
 from tests.rpc import wire
 from tests.rpc.wire import (
     DATA,

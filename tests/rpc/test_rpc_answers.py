@@ -10,9 +10,9 @@ import trio
 import trio.testing
 from h2.settings import SettingCodes
 
-from orchy.rpc import connection as limits
-from orchy.rpc.framing import Code, Status, decode_message
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc import connection as limits
+from orchy.rpc.grpc.framing import Code, Status, decode_message
 from tests.rpc import wire
 from tests.rpc.handlers import Handlers, headers_of, large_reply, results
 

@@ -7,13 +7,13 @@ from functools import partial
 import pytest
 import trio
 
-from orchy.rpc import server as server_module
-from orchy.rpc.channel import ConnectionLost, open_channel
-from orchy.rpc.connection import Connection
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.http2 import Http2
-from orchy.rpc.outbox import Outbox
-from orchy.sockets import PromptStream
+from orchy.rpc.grpc import server as server_module
+from orchy.rpc.grpc.channel import ConnectionLost, open_channel
+from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.outbox import Outbox
+from orchy.rpc.http2.machine import Http2
+from orchy.runtime.sockets import PromptStream
 from tests.rpc.wire import PREFACE, settings
 
 HANG_SECONDS = 30.0
@@ -82,7 +82,7 @@ async def test_a_flood_of_connections_that_fail_is_one_kind_of_line(api, monkeyp
 
 
 async def test_what_can_not_be_closed_is_let_go(behind, nursery, monkeypatch):
-    from orchy.rpc.server import RpcServer, open_listeners
+    from orchy.rpc.grpc.server import RpcServer, open_listeners
     from tests.rpc.conftest import services_of
 
     server = RpcServer(services_of(behind))

@@ -7,11 +7,11 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.rpc import call as call_limits
-from orchy.rpc import connection as limits
-from orchy.rpc.call import Allowance
-from orchy.rpc.framing import Code, frame
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc import call as call_limits
+from orchy.rpc.grpc import connection as limits
+from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.framing import Code, frame
 from tests.rpc.handlers import headers_of, results, send_all
 
 # Headers.

@@ -10,14 +10,14 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.rpc import channel as limits
-from orchy.rpc.channel import Channel, ConnectionLost
-from orchy.rpc.events import DataReceived, HeadersReceived, Role, StreamReset
-from orchy.rpc.frames import ErrorCode
-from orchy.rpc.framing import Code, Status, frame
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.http2 import Http2
-from orchy.rpc.outbox import SEND_SECONDS
+from orchy.rpc.grpc import channel as limits
+from orchy.rpc.grpc.channel import Channel, ConnectionLost
+from orchy.rpc.grpc.framing import Code, Status, frame
+from orchy.rpc.grpc.outbox import SEND_SECONDS
+from orchy.rpc.http2.events import DataReceived, HeadersReceived, Role, StreamReset
+from orchy.rpc.http2.frames import ErrorCode
+from orchy.rpc.http2.machine import Http2
 from tests.rpc import wire
 
 HEAD = {":status": "200", "content-type": "application/grpc"}

@@ -11,12 +11,13 @@ from h2.settings import SettingCodes, Settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchy.rpc import call, patience
-from orchy.rpc import connection as limits
-from orchy.rpc.call import Allowance
-from orchy.rpc.connection import Connection
-from orchy.rpc.framing import Code
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc import call
+from orchy.rpc.grpc import connection as limits
+from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.framing import Code
+from orchy.rpc.http2 import patience
 
 POLL = pb.ActionPollRequest(actionType="act", batchSize=10, waitMillis=60_000)
 

@@ -8,9 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.rpc import connection as limits
-from orchy.rpc.call import Allowance
-from orchy.rpc.connection import Connection
+from orchy.rpc.grpc import connection as limits
+from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.connection import Connection
 from tests.rpc.wire import frames_of
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

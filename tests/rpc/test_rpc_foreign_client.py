@@ -12,10 +12,10 @@ import pytest
 import trio
 
 from orchy.errors import InvalidInput, NotFound, Overloaded, Problem, StartupError, StoreUnavailable, WrongState
-from orchy.rpc.convert import encode_action
+from orchy.rpc.api.convert import encode_action
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
-from orchy.rpc.server import RpcServer, open_listeners
+from orchy.rpc.grpc.server import RpcServer, open_listeners
 
 StatusCode = grpc.StatusCode
 

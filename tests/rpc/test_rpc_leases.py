@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 
 from orchy.errors import StoreUnavailable
-from orchy.rpc.framing import Code
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.framing import Code
 from tests.rpc.streams import LEASE_SECONDS, STREAM_TIMEOUT_SECONDS, quiet, result_for
 
 SLACK_SECONDS = 2.5  # a look at the timers, and a question to a worker

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
-from orchy.rpc.outbox import CALLS_AT_ONCE, SEND_SECONDS, Outbox
-from orchy.sockets import PromptStream
+from orchy.rpc.grpc.outbox import CALLS_AT_ONCE, SEND_SECONDS, Outbox
+from orchy.runtime.sockets import PromptStream
 
 
 @asynccontextmanager

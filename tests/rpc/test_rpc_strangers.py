@@ -14,13 +14,13 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchy.rpc import strangers
-from orchy.rpc.channel import Channel, ConnectionLost, open_channel
-from orchy.rpc.framing import Status
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.server import RpcServer, open_listeners
-from orchy.rpc.strangers import Stranger, client_of
-from orchy.rpc.tls import server_context
+from orchy.rpc.grpc.channel import Channel, ConnectionLost, open_channel
+from orchy.rpc.grpc.framing import Status
+from orchy.rpc.grpc.server import RpcServer, open_listeners
+from orchy.rpc.grpc.tls import server_context
+from orchy.rpc.http2 import strangers
+from orchy.rpc.http2.strangers import Stranger, client_of
 from tests.certificates import make_certificate
 from tests.rpc import wire
 from tests.rpc.conftest import services_of

@@ -12,11 +12,11 @@ import pytest
 import trio
 
 from orchy.errors import ConfigurationError
-from orchy.rpc import server as limits
-from orchy.rpc.channel import ConnectionLost, open_channel
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.server import RpcServer, open_listeners
-from orchy.rpc.tls import server_context
+from orchy.rpc.grpc import server as limits
+from orchy.rpc.grpc.channel import ConnectionLost, open_channel
+from orchy.rpc.grpc.server import RpcServer, open_listeners
+from orchy.rpc.grpc.tls import server_context
 from tests.certificates import make_certificate
 from tests.rpc.conftest import services_of
 

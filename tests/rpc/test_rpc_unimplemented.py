@@ -6,13 +6,13 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.rpc.call import Allowance
-from orchy.rpc.connection import Connection
-from orchy.rpc.framing import Code
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
 from orchy.rpc.generated.health_grpc import HealthServicer
-from orchy.rpc.services import methods_of
+from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.framing import Code
+from orchy.rpc.grpc.services import methods_of
 
 UNIMPLEMENTED = str(int(Code.UNIMPLEMENTED))
 

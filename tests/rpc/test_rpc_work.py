@@ -6,9 +6,9 @@ from typing import Any
 
 import trio
 
-from orchy.rpc import work
-from orchy.rpc.framing import Code
+from orchy.rpc.api import work
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.framing import Code
 from tests.rpc.streams import STREAM_TIMEOUT_SECONDS, quiet, result_for
 
 # Work.

@@ -9,13 +9,13 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.rpc import sessions, work
-from orchy.rpc.call import Allowance
-from orchy.rpc.connection import Connection
-from orchy.rpc.framing import Code, frame
+from orchy.rpc.api import sessions, work
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
-from orchy.rpc.services import methods_of
+from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.framing import Code, frame
+from orchy.rpc.grpc.services import methods_of
 from tests.rpc.streams import quiet, result_for
 
 

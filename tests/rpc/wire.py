@@ -6,9 +6,9 @@ from typing import Any
 
 import hpack
 
-from orchy.rpc.events import Event, Role, StreamReset
-from orchy.rpc.frames import ProtocolError
-from orchy.rpc.http2 import Http2
+from orchy.rpc.http2.events import Event, Role, StreamReset
+from orchy.rpc.http2.frames import ProtocolError
+from orchy.rpc.http2.machine import Http2
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from orchy.store.base import (
-    Claimed,
-    Commit,
-    Committed,
-    Lease,
-    PartitionLook,
-    TimerKey,
-    TimerSetting,
-)
-from orchy.store.memory import MemoryStore
+from orchy.store.memory.store import MemoryStore
+from orchy.store.ports import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey, TimerSetting
 from tests.simulation.invariants import Checker
 from tests.simulation.world import World
 

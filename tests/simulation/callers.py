@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from orchy.engine.orchestrator import Result
 from orchy.errors import InvalidInput, NotFound, OrchyError, WrongState
-from orchy.orchestrator import Result
 from tests.simulation.books import require
 from tests.simulation.decoding import Attempt, read_attempt
 from tests.simulation.invariants import Checker

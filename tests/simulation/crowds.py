@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import trio
 
+from orchy.engine.starts import Start, start_all
 from orchy.errors import OrchyError
-from orchy.starts import Start, start_all
 from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
 from tests.simulation.node import CACHED_FLOWS_MAX, Life, NoAnswer, Node
 from tests.simulation.profile import Profile

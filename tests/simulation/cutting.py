@@ -9,10 +9,10 @@ from itertools import count
 
 import trio
 
-from orchy.catalog import Catalog
+from orchy.engine.catalog import Catalog
+from orchy.engine.orchestrator import Result
 from orchy.errors import OrchyError
 from orchy.flow.definition import ActionDefinition, RetryPolicy
-from orchy.orchestrator import Result
 from orchy.rpc.generated import action_service_pb2 as pb
 from tests.simulation.books import require
 from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster

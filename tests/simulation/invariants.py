@@ -13,8 +13,8 @@ from typing import Any
 import trio
 
 from orchy.flow.definition import ActionDefinition
-from orchy.store.base import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey, TimerSetting
-from orchy.store.memory import MemoryStore
+from orchy.store.memory.store import MemoryStore
+from orchy.store.ports import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey, TimerSetting
 from tests.simulation.books import FlowBook, require
 from tests.simulation.decoding import LOST, QUEUED, TIMEOUT, Attempt, read_attempt, read_flow, read_record
 from tests.simulation.holders import Holders

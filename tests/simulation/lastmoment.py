@@ -9,10 +9,10 @@ from functools import partial
 
 import trio
 
-from orchy.catalog import Catalog
+from orchy.engine.catalog import Catalog
+from orchy.engine.orchestrator import Result
 from orchy.errors import OrchyError
 from orchy.flow.definition import ActionDefinition, RetryPolicy
-from orchy.orchestrator import Result
 from tests.simulation.books import require
 from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
 from tests.simulation.decoding import Attempt, read_attempt

@@ -13,8 +13,8 @@ from typing import Any
 import trio
 
 from orchy.errors import OrchyError, OutcomeUnknown, StoreUnavailable
-from orchy.store.memory import outcome_of
-from orchy.tasks import gather
+from orchy.runtime.gather import gather
+from orchy.store.memory.store import outcome_of
 from tests.simulation.world import World
 
 #: How long the client waits for an answer (`RedisSettings.command_timeout_seconds`).

@@ -1,6 +1,6 @@
 """Who each node believes to be there: views that are late, one-sided and sometimes wrong, as gossip gives them.
 
-This stands for `orchy.swim` behind the port `orchy.cluster.Membership`. A node's view of another follows the truth
+This stands for `orchy.swim` behind the port `orchy.cluster.cluster.Membership`. A node's view of another follows the truth
 after a while; silence makes it suspect and then dead, after times that each observer draws for itself. Half of those
 whose process has ended, and half of those that are wrongly taken for dead, are taken for gone: there is evidence, true
 or forged, and their partitions are taken from them at once.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from orchy.cluster import Member
+from orchy.cluster.cluster import Member
 from tests.simulation.world import World
 
 #: How often an observer's view follows what it has heard.

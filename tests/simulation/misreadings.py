@@ -10,20 +10,20 @@ import attrs
 import trio
 
 from orchy.actions.switch import Switch
-from orchy.demand import Demand
-from orchy.dispatch import Dispatcher
+from orchy.dispatch.demand import Demand
+from orchy.dispatch.dispatcher import Dispatcher
+from orchy.engine.mover import Mover
 from orchy.errors import OrchyError
 from orchy.flow.definition import ActionType, JoinMode
 from orchy.flow.draft import Draft
 from orchy.flow.effects import Record, RecordType
 from orchy.flow.graph import Graph
 from orchy.flow.system import Finish
-from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
-from orchy.rpc import convert
-from orchy.store import memory
-from orchy.store.base import Claimed
-from orchy.store.memory import MemoryStore
+from orchy.rpc.api import convert
+from orchy.store.memory import store as memory
+from orchy.store.memory.store import MemoryStore
+from orchy.store.ports import Claimed
 from tests.simulation.replacing import replaced
 
 

@@ -16,23 +16,23 @@ from typing import Any
 import trio
 from msgspec.structs import replace
 
-from orchy import commits, mover, transition
-from orchy.dispatch import Dispatcher
+from orchy.dispatch.dispatcher import Dispatcher
+from orchy.engine import commits, mover, transition
+from orchy.engine.lost_attempts import Holding, Silence
+from orchy.engine.mover import Mover
+from orchy.engine.starting import Begun
+from orchy.engine.transition import Moved
 from orchy.errors import OutcomeUnknown
 from orchy.flow import draft, machine
 from orchy.flow.effects import CancelTimer
 from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
 from orchy.flow.recent import RecentEvents
-from orchy.lost import Holding, Silence
-from orchy.mover import Mover
 from orchy.partition.timers import TimerLoop
-from orchy.rpc.sessions import WorkSessions
-from orchy.rpc.work import Session
-from orchy.starting import Begun
-from orchy.store.base import Committed, Receipt, TimerKey
-from orchy.store.memory import MemoryStore
-from orchy.transition import Moved
+from orchy.rpc.api.sessions import WorkSessions
+from orchy.rpc.api.work import Session
+from orchy.store.memory.store import MemoryStore
+from orchy.store.ports import Committed, Receipt, TimerKey
 from tests.simulation.misreadings import MISREADINGS
 from tests.simulation.replacing import replaced as _replaced
 from tests.simulation.run import run_seed

@@ -1,4 +1,4 @@
-"""A node: the production parts of a server, wired as `orchy.node` wires them, with doors that simulated callers use.
+"""A node: the production parts of a server, wired as `orchy.server.node` wires them, with doors that simulated callers use.
 
 A node has lives. A crash ends one between two steps: nothing that it does afterwards, as its tasks unwind, reaches
 anybody. A restart drains first, as SIGTERM does.
@@ -15,22 +15,22 @@ import trio
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.port import Evaluation, ScriptFailure
-from orchy.attempts import AttemptLeases
-from orchy.catalog import Catalog
-from orchy.cluster import Cluster
-from orchy.dispatch import Dispatcher
+from orchy.cluster.cluster import Cluster
+from orchy.dispatch.attempt_leases import AttemptLeases
+from orchy.dispatch.dispatcher import Dispatcher
+from orchy.dispatch.offers import Offers
+from orchy.engine.catalog import Catalog
+from orchy.engine.flow_cache import FlowCache
+from orchy.engine.lost_attempts import LostAttempts
+from orchy.engine.orchestrator import Orchestrator
 from orchy.errors import OrchyError, Overloaded
-from orchy.flowcache import FlowCache
-from orchy.lost import LostAttempts
-from orchy.offers import Offers
-from orchy.orchestrator import Orchestrator
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.ring import owners, partition_of, successors
-from orchy.rpc.convert import encode_action
-from orchy.rpc.sessions import WorkSessions
+from orchy.rpc.api.convert import encode_action
+from orchy.rpc.api.sessions import WorkSessions
 from tests.simulation.books import answer_of
 from tests.simulation.determinism import uuids
 from tests.simulation.freezing import Process

@@ -13,8 +13,8 @@ from typing import Any
 
 import trio
 
-from orchy.rpc.framing import Status
-from orchy.rpc.sessions import WorkSessions
+from orchy.rpc.api.sessions import WorkSessions
+from orchy.rpc.grpc.framing import Status
 
 
 class Pipe:

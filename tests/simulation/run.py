@@ -14,14 +14,15 @@ import attrs
 import trio
 import trio.testing
 
-from orchy import stepping, unforeseen
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.catalog import Catalog
+from orchy.engine import stepping
+from orchy.engine.catalog import Catalog
 from orchy.flow.budget import COMMIT_WORK_MAX, Meter
 from orchy.partition import timers
-from orchy.store import memory
-from orchy.store.memory import MemoryStore
-from orchy.tasks import first_error
+from orchy.runtime.nurseries import first_error
+from orchy.store.memory import store as memory
+from orchy.store.memory.store import MemoryStore
+from orchy.telemetry import unexpected as unforeseen
 from tests.simulation import lastmoment
 from tests.simulation.arbiter import Arbiter
 from tests.simulation.books import Violation, require, violations

@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 import trio
 
-from orchy.orchestrator import Result
-from orchy.rpc.framing import Code
+from orchy.engine.orchestrator import Result
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.values import fill_map
+from orchy.rpc.grpc.framing import Code
+from orchy.rpc.grpc.values import fill_map
 from orchy.worker.leases import Held
 from tests.simulation.books import require
 from tests.simulation.callers import AGAIN_SECONDS, PATIENCE_SECONDS, Worker

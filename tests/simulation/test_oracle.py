@@ -13,10 +13,10 @@ from orchy.flow.definition import ActionType
 from orchy.flow.effects import RecordType
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import Finished
-from orchy.flow.expressions import FlowContext, as_text, compile_template
+from orchy.flow.expressions.templates import FlowContext, as_text, compile_template
 from orchy.flow.graph import Graph
-from orchy.flow.validation import parse_workflow
-from orchy.rpc.convert import EncodedActions, encode_action
+from orchy.flow.validation.definitions import parse_workflow
+from orchy.rpc.api.convert import EncodedActions, encode_action
 from tests.simulation.books import Violation
 from tests.simulation.decoding import (
     KINDS,

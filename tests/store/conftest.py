@@ -18,7 +18,8 @@ import pytest
 import redis
 import trio
 
-from orchy.store.base import (
+from orchy.store.memory.store import MemoryStore
+from orchy.store.ports import (
     Commit,
     Committed,
     DueTimer,
@@ -30,7 +31,6 @@ from orchy.store.base import (
     TimerKey,
     TimerSetting,
 )
-from orchy.store.memory import MemoryStore
 from orchy.store.redis import RedisSettings, RedisStore, TcpAddress, open_redis
 
 HANG_SECONDS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchy.errors import VersionConflict
-from orchy.store.base import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, Lease, Listing, QueueEntry, TimerKey
+from orchy.store.ports import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, Lease, Listing, QueueEntry, TimerKey
 
 EVERYWHERE = list(Listing)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchy.store.base import Lease
+from orchy.store.ports import Lease
 
 HOUR_MS = 3_600_000
 

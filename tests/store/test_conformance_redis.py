@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchy.errors import ConfigurationError, StoreRefused, VersionConflict
-from orchy.store.base import REMEMBERED_MS, Listing, NamespaceSettings, QueueEntry, TimerKey
+from orchy.store.ports import REMEMBERED_MS, Listing, NamespaceSettings, QueueEntry, TimerKey
 from orchy.store.redis import RedisStore, open_redis, scripts
 
 HOUR_MS = 3_600_000

@@ -27,8 +27,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from orchy.errors import OutcomeUnknown, TimerMoved, VersionConflict
-from orchy.store.base import REMEMBERED_MS, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
-from orchy.store.memory import MemoryStore
+from orchy.store.memory.store import MemoryStore
+from orchy.store.ports import REMEMBERED_MS, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
 from orchy.store.redis import Redis, RedisSettings, RedisStore, open_redis
 from orchy.store.redis.connection import Connection, Lost
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from orchy.errors import VersionConflict
 from orchy.flow.events import TimerKind
-from orchy.store.base import BATCH_MAX, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
+from orchy.store.ports import BATCH_MAX, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
 
 HOUR_MS = 3_600_000
 

@@ -33,11 +33,7 @@ from orchy.swim.messages import (
     Tick,
     Unreachable,
 )
-from orchy.swim.notifications import (
-    Died,
-    Left,
-    Witnessed,
-)
+from orchy.swim.notifications import Died, Left, Witnessed
 from orchy.swim.parameters import PROFILES, REFUSAL_CASES_MAX
 from orchy.swim.simulator import Network, Simulator
 

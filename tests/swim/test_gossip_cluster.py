@@ -29,14 +29,7 @@ from orchy.swim.messages import (
     Tell,
     Tick,
 )
-from orchy.swim.notifications import (
-    Changed,
-    Died,
-    JoinRefused,
-    Left,
-    NameTaken,
-    Told,
-)
+from orchy.swim.notifications import Changed, Died, JoinRefused, Left, NameTaken, Told
 from orchy.swim.parameters import PROFILES, RELAYS_MAX
 from orchy.swim.simulator import Network, Simulator
 

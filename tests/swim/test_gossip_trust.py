@@ -37,15 +37,7 @@ from orchy.swim.messages import (
     Vouch,
 )
 from orchy.swim.messages import Connect as Opened
-from orchy.swim.notifications import (
-    Implausible,
-    Joined,
-    JoinRefused,
-    JoinUnanswered,
-    NameClaimed,
-    Stranger,
-    Told,
-)
+from orchy.swim.notifications import Implausible, Joined, JoinRefused, JoinUnanswered, NameClaimed, Stranger, Told
 from orchy.swim.parameters import INCARNATION_AHEAD_MAX, INCARNATION_MAX, STRANGER_SECONDS, STRANGERS_MAX
 from orchy.swim.udp import Driver, boottime, open_sockets
 

@@ -11,9 +11,7 @@ import trio
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
 from orchy.swim.messages import Join, State
-from orchy.swim.notifications import (
-    Died,
-)
+from orchy.swim.notifications import Died
 from orchy.swim.parameters import PROFILES
 from orchy.swim.udp import Driver, boottime, open_sockets
 

@@ -10,11 +10,11 @@ import attrs
 import pytest
 import trio
 
-from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
-from orchy.rpc.server import RpcServer, open_listeners
-from orchy.rpc.values import fill_map
+from orchy.rpc.grpc.framing import Code, Status
+from orchy.rpc.grpc.server import RpcServer, open_listeners
+from orchy.rpc.grpc.values import fill_map
 from orchy.worker import Worker
 
 HANG_SECONDS = 30.0

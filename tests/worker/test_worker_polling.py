@@ -6,7 +6,7 @@ import threading
 
 import trio
 
-from orchy.rpc.framing import Code, Status
+from orchy.rpc.grpc.framing import Code, Status
 from orchy.worker import Worker, polling
 
 

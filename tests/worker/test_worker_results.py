@@ -14,7 +14,7 @@ import trio.lowlevel
 import trio.testing
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.values import json_of_map
+from orchy.rpc.grpc.values import json_of_map
 from orchy.worker import ActionContext, ActionFailed, Worker
 
 
@@ -198,8 +198,8 @@ for name in ("redis", "hiredis", "quart", "quart_trio", "hypercorn", "purerpc", 
     sys.modules[name] = None
 import orchy.worker
 parts = {name.split(".")[1] for name in sys.modules if name.startswith("orchy.")}
-assert parts <= {"worker", "rpc", "flow", "errors", "sockets", "tasks"}, parts
-assert not {"orchy.rpc.server", "orchy.rpc.servicer"} & sys.modules.keys()
+assert parts <= {"worker", "rpc", "flow", "errors", "runtime"}, parts
+assert not {"orchy.rpc.grpc.server", "orchy.rpc.api.servicer"} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

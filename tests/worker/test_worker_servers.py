@@ -8,9 +8,9 @@ import socket
 import pytest
 import trio
 
-from orchy.rpc.channel import ConnectionLost, open_channel
-from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.channel import ConnectionLost, open_channel
+from orchy.rpc.grpc.framing import Code, Status
 from orchy.worker import Worker, results, servers
 
 

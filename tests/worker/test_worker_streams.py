@@ -8,8 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.rpc.framing import Code
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.framing import Code
 from orchy.worker import Worker, servers, stream, streams
 from orchy.worker.results import BYTES_PER_CALL
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from orchy.flow.budget import OverBudget
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
-from orchy.flow.expressions import FlowContext, as_text, compile_template, faults_in
+from orchy.flow.expressions.templates import FlowContext, as_text, compile_template, faults_in
 from orchy.flow.system import Answer, Context, Fail, Fault, Field, Finish
 
 _SHOWN_CHARS = 200

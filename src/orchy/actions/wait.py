@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from orchy.actions.delay import DELAY_SECONDS_MAX
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
-from orchy.flow.names import fault_in_name
 from orchy.flow.system import Answer, Await, Context, Fault, Field
+from orchy.flow.validation.names import fault_in_name
 
 
 class Wait:

@@ -25,12 +25,7 @@ import attrs
 import msgspec
 
 from orchy.flow.definition import JSON
-from orchy.flow.draft import (
-    LATE_PREFIX,
-    OLD_EVENTS_FIELD,
-    Changes,
-    event_fields,
-)
+from orchy.flow.draft import LATE_PREFIX, OLD_EVENTS_FIELD, Changes, event_fields
 from orchy.flow.effects import Record
 from orchy.flow.execution import Finished, Flow, Join, KeptEvent, Phase, Running, State
 from orchy.flow.limits import HISTORY_ENTRY_BYTES_MAX, shortened

@@ -20,7 +20,7 @@ from orchy.flow.definition import DEFAULT_OUTCOME, DEFAULT_TIMEOUT_SECONDS, JSON
 from orchy.flow.effects import Effect, Record, RecordType
 from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Finished, Flow, KeptEvent, Phase, Running, State
-from orchy.flow.expressions import FlowContext
+from orchy.flow.expressions.templates import FlowContext
 from orchy.flow.graph import Graph
 from orchy.flow.limits import USUAL, Limits, shortened
 from orchy.flow.system import Await, Fail, Finish, Script, Sleep, SystemAction

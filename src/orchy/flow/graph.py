@@ -15,7 +15,7 @@ import attrs
 
 from orchy.flow.definition import ActionType, JoinMode, Workflow
 from orchy.flow.execution import Join
-from orchy.flow.expressions import Template, compile_template
+from orchy.flow.expressions.templates import Template, compile_template
 
 _NOTHING = Join()
 

@@ -18,8 +18,8 @@ import trio
 
 from orchy.errors import StoreError
 from orchy.partition.holdings import Holdings
-from orchy.store.base import Lease, LeaseStore
-from orchy.unforeseen import Where, note
+from orchy.store.ports import Lease, LeaseStore
+from orchy.telemetry.unexpected import Where, note
 
 #: How long the store may be silent before this node says that it can't work.
 SILENCE_MAX_SECONDS = 5.0

@@ -9,8 +9,8 @@ import trio
 
 from orchy.errors import StoreError
 from orchy.partition.holdings import Holdings
-from orchy.store.base import FlowStore
-from orchy.unforeseen import Where, note
+from orchy.store.ports import FlowStore
+from orchy.telemetry.unexpected import Where, note
 
 LOOK_SECONDS = 10.0
 #: The most flows that one call removes from one partition.

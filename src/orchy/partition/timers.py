@@ -22,8 +22,8 @@ from orchy.errors import OrchyError, StoreError
 from orchy.flow.events import TimerKind
 from orchy.partition.clock import ClockWatch
 from orchy.partition.holdings import Holdings
-from orchy.store.base import DueTimer, FlowStore, Lease, PartitionLook
-from orchy.unforeseen import Where, note
+from orchy.store.ports import DueTimer, FlowStore, Lease, PartitionLook
+from orchy.telemetry.unexpected import Where, note
 
 LOOK_SECONDS = 1.0
 LEASE_MS = 10_000

@@ -10,19 +10,11 @@ import attrs
 import msgspec
 from quart import Response
 
-from orchy.errors import (
-    InvalidInput,
-    NotFound,
-    OrchyError,
-    OutcomeUnknown,
-    Problem,
-    TooLarge,
-    WrongState,
-)
+from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, Problem, TooLarge, WrongState
 from orchy.flow.definition import JSON
-from orchy.flow.jsonscan import Where
-from orchy.flow.jsontext import pointer
-from orchy.rest.refusal import RETRY_AFTER_SECONDS
+from orchy.flow.json.scan import Where
+from orchy.flow.json.text import pointer
+from orchy.rest.http.refusal import RETRY_AFTER_SECONDS
 
 #: A value as JSON text.
 encode = msgspec.json.Encoder().encode

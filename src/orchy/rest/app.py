@@ -5,21 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import Protocol
 
-import attrs
 from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from orchy.catalog import Catalog
 from orchy.errors import OrchyError
 from orchy.flow.definition import JSON
-from orchy.orchestrator import Orchestrator
-from orchy.queries import Queries
-from orchy.rest import actions, flows, node, workflows
 from orchy.rest.answers import answer_error, error_answer
 from orchy.rest.quick import QuickStarts
+from orchy.rest.routes import actions, flows, node, workflows
+from orchy.rest.services import Services
 
 BODY_LIMIT_BYTES = 10 * 2**20
 BODY_TIMEOUT_SECONDS = 30
@@ -28,42 +24,6 @@ BODY_TIMEOUT_SECONDS = 30
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = logging.getLogger(__name__)
-
-
-class ClusterFace(Protocol):
-    """What REST asks of the cluster."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether this node serves."""
-        ...
-
-    async def describe(self) -> dict[str, JSON]:
-        """The body of `GET /cluster`."""
-        ...
-
-
-class MetricsFace(Protocol):
-    """What REST asks of the metrics."""
-
-    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
-        ...
-
-    def text(self) -> bytes:
-        """All metrics, in Prometheus' text format."""
-        ...
-
-
-@attrs.frozen
-class Services:
-    """Whom the routes ask."""
-
-    orchestrator: Orchestrator
-    queries: Queries
-    catalog: Catalog
-    cluster: ClusterFace
-    metrics: MetricsFace
 
 
 def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> QuartTrio:

@@ -11,8 +11,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from orchy.errors import InvalidInput, Problem, TooLarge
 from orchy.flow.definition import JSON
-from orchy.flow.jsonscan import Where
-from orchy.flow.jsontext import parse_json, pointer
+from orchy.flow.json.scan import Where
+from orchy.flow.json.text import parse_json, pointer
 
 #: The most problems that are told of one object.
 PROBLEMS_MAX = 100

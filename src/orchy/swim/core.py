@@ -13,21 +13,8 @@ from orchy.swim.broadcast import Broadcasts
 from orchy.swim.codec import SEQ_MAX, encode, join
 from orchy.swim.envelope import Envelope
 from orchy.swim.members import Members, Snapshot
-from orchy.swim.messages import (
-    Address,
-    Alive,
-    Connect,
-    Dead,
-    Message,
-    Output,
-    Record,
-    Send,
-    State,
-    Suspect,
-)
-from orchy.swim.notifications import (
-    Implausible,
-)
+from orchy.swim.messages import Address, Alive, Connect, Dead, Message, Output, Record, Send, State, Suspect
+from orchy.swim.notifications import Implausible
 from orchy.swim.parameters import (
     FRAME_BYTES_MAX,
     INCARNATION_AHEAD_MAX,

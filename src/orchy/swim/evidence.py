@@ -27,17 +27,8 @@ import attrs
 
 from orchy.swim.codec import encode
 from orchy.swim.core import NEVER, Core
-from orchy.swim.messages import (
-    Address,
-    Closed,
-    Dead,
-    Ping,
-    Record,
-    State,
-)
-from orchy.swim.notifications import (
-    Witnessed,
-)
+from orchy.swim.messages import Address, Closed, Dead, Ping, Record, State
+from orchy.swim.notifications import Witnessed
 from orchy.swim.parameters import REFUSAL_CASES_MAX
 from orchy.swim.rumours import Rumours
 

@@ -58,9 +58,7 @@ from orchy.swim.messages import (
     User,
     Vouch,
 )
-from orchy.swim.notifications import (
-    Told,
-)
+from orchy.swim.notifications import Told
 from orchy.swim.parameters import PROFILES, Parameters
 from orchy.swim.probe import Prober, Relays
 from orchy.swim.rumours import Rumours

@@ -18,13 +18,7 @@ import attrs
 
 from orchy.swim.codec import encode
 from orchy.swim.core import NEVER, Core
-from orchy.swim.messages import (
-    Dead,
-    Ping,
-    Record,
-    State,
-    Suspect,
-)
+from orchy.swim.messages import Dead, Ping, Record, State, Suspect
 from orchy.swim.notifications import (
     AliveAgain,
     Changed,

@@ -39,9 +39,7 @@ from orchy.swim.messages import (
     Unreachable,
 )
 from orchy.swim.network import Network as Network
-from orchy.swim.notifications import (
-    Event,
-)
+from orchy.swim.notifications import Event
 from orchy.swim.parameters import PROFILES, Parameters
 
 #: What a socket buffer of 208 KiB holds of small datagrams, as Linux accounts for them.

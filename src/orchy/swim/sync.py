@@ -17,22 +17,8 @@ import attrs
 from orchy.swim.codec import Malformed, decode
 from orchy.swim.core import NEVER, Core
 from orchy.swim.envelope import Unopened, label_of
-from orchy.swim.messages import (
-    Address,
-    Finish,
-    Message,
-    Record,
-    Refused,
-    Respond,
-    Same,
-    State,
-    Sync,
-    Table,
-)
-from orchy.swim.notifications import (
-    JoinRefused,
-    JoinUnanswered,
-)
+from orchy.swim.messages import Address, Finish, Message, Record, Refused, Respond, Same, State, Sync, Table
+from orchy.swim.notifications import JoinRefused, JoinUnanswered
 from orchy.swim.rumours import Rumours
 
 #: Exchanges that this member may have under way; each ends by the driver's timeout.

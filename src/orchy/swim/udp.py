@@ -44,9 +44,7 @@ from orchy.swim.messages import (
     Tick,
     Unreachable,
 )
-from orchy.swim.notifications import (
-    Event,
-)
+from orchy.swim.notifications import Event
 from orchy.swim.parameters import FRAME_BYTES_MAX
 from orchy.swim.refusals import keep_refusals, read_refusals
 

@@ -16,7 +16,7 @@ import trio
 from orchy.errors import InvalidInput
 from orchy.flow.definition import ActionDefinition, RetryPolicy
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.values import fill_map, json_of_map
+from orchy.rpc.grpc.values import fill_map, json_of_map
 
 #: The most characters of an error's text that are sent.
 ERROR_CHARACTERS_MAX = 10_000

@@ -16,9 +16,9 @@ import logging
 import attrs
 import trio
 
-from orchy.rpc.channel import Channel, ConnectionLost
-from orchy.rpc.framing import Status
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.channel import Channel, ConnectionLost
+from orchy.rpc.grpc.framing import Status
 from orchy.worker.action import Extend, RegisteredAction
 from orchy.worker.notices import Notice
 from orchy.worker.results import UNPUSHED_MIN, Results

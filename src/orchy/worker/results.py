@@ -17,10 +17,10 @@ from weakref import WeakSet
 import attrs
 import trio
 
-from orchy.rpc.channel import Channel, ConnectionLost
-from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.tasks import gather
+from orchy.rpc.grpc.channel import Channel, ConnectionLost
+from orchy.rpc.grpc.framing import Code, Status
+from orchy.runtime.gather import gather
 from orchy.worker.action import fail
 from orchy.worker.notices import Notice
 from orchy.worker.servers import Servers

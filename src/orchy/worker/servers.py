@@ -16,9 +16,9 @@ from typing import NoReturn
 import attrs
 import trio
 
-from orchy.rpc.channel import Channel, ConnectionLost, open_channel
-from orchy.rpc.framing import Code, Status
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.channel import Channel, ConnectionLost, open_channel
+from orchy.rpc.grpc.framing import Code, Status
 from orchy.worker.notices import Notice
 
 REFRESH_SECONDS = 3.0

@@ -14,9 +14,9 @@ from typing import Protocol
 import attrs
 import trio
 
-from orchy.rpc.channel import Channel, ConnectionLost, MessageStream
-from orchy.rpc.framing import Status
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.channel import Channel, ConnectionLost, MessageStream
+from orchy.rpc.grpc.framing import Status
 from orchy.worker.action import Attempt
 from orchy.worker.notices import Notice
 from orchy.worker.results import BYTES_PER_CALL, RESULTS_PER_CALL

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 import trio
 
-from orchy.rpc.channel import Channel
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.channel import Channel
 from orchy.worker.action import Attempt, RegisteredAction
 from orchy.worker.credits import Credits
 from orchy.worker.leases import Held

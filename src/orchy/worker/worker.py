@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import trio
 
-from orchy.rpc.channel import Channel
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc.channel import Channel
 from orchy.worker.action import RegisteredAction, register
 from orchy.worker.intake import Intake
 from orchy.worker.notices import show_log

@@ -20,7 +20,7 @@ from orchy.actions.javascript.process import Settings, WorkerEnded, WorkerProces
 from orchy.actions.javascript.turns import Turns
 from orchy.errors import Overloaded, StartupError
 from orchy.flow.definition import JSON
-from orchy.flow.jsonscan import JSON_DEPTH_MAX
+from orchy.flow.json.scan import JSON_DEPTH_MAX
 
 WORKERS = 2
 TIME_LIMIT_SECONDS = 1.0

@@ -18,9 +18,10 @@ import trio
 from redis.crc import key_slot
 
 from orchy.errors import ConfigurationError, OutcomeUnknown, StoreError, StoreRefused, StoreUnavailable
+from orchy.runtime.gather import gather
+from orchy.runtime.nurseries import open_service_nursery
 from orchy.store.redis.connection import Connection, Lost, Part, pack
 from orchy.store.redis.settings import Address, RedisSettings, TcpAddress
-from orchy.tasks import gather, open_service_nursery
 
 #: How often a command is sent to another place, or again, before it is given up.
 TRIES_MAX = 8

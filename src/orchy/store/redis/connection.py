@@ -24,7 +24,7 @@ import hiredis
 import trio
 
 from orchy.errors import StoreUnavailable
-from orchy.sockets import PromptStream
+from orchy.runtime.sockets import PromptStream
 from orchy.store.redis.settings import Address, RedisSettings, UnixAddress
 
 #: The most bytes that are put together for one write.

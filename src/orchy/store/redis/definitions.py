@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from orchy.store.base import NamespaceSettings, StoredWorkflow
+from orchy.runtime.gather import gather
 from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
+from orchy.store.ports import NamespaceSettings, StoredWorkflow
 from orchy.store.redis import scripts
 from orchy.store.redis.client import Redis
 from orchy.store.redis.connection import Part
 from orchy.store.redis.keys import Keys
-from orchy.tasks import gather
 
 WORKFLOWS_AT_ONCE = 50
 

@@ -20,9 +20,9 @@ from subprocess import PIPE
 import trio
 
 from orchy.errors import StartupError
+from orchy.runtime.nurseries import open_service_nursery
 from orchy.store.redis import launcher
 from orchy.store.redis.settings import UnixAddress
-from orchy.tasks import open_service_nursery
 
 #: How long a big append-only file may take to be read.
 LOADING_MAX_SECONDS = 300.0

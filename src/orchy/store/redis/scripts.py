@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-from orchy.store import base
+from orchy.store import ports as base
 from orchy.store.redis.client import Script
 
 _LUA = files("orchy.store.redis") / "lua"

@@ -15,7 +15,8 @@ from typing import Any
 
 from orchy.errors import StoreError, TimerMoved, VersionConflict
 from orchy.flow.events import TimerKind
-from orchy.store.base import (
+from orchy.runtime.gather import gather
+from orchy.store.ports import (
     BATCH_MAX,
     CLAIM_BYTES_MAX,
     HISTORY_ENTRIES_MAX,
@@ -44,7 +45,6 @@ from orchy.store.redis import scripts
 from orchy.store.redis.client import Script
 from orchy.store.redis.connection import Part
 from orchy.store.redis.definitions import RedisDefinitions
-from orchy.tasks import gather
 
 #: The most queue entries that a claim drops or parks on its way to those that count.
 PASSED_OVER_MAX = 200

@@ -1,0 +1,55 @@
+"""Leases of attempts: a worker that holds some says from time to time that it does, and then they are not handed out
+again before their time-outs.
+
+The store keeps a lease as a timer beside the attempt's time-out. Renewing one that is not there does nothing: the
+attempt is over, or may take no longer than a lease anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from orchy.flow.events import TimerKind
+from orchy.runtime.gather import gather
+from orchy.store.ports import BATCH_MAX, FlowStore, TimerKey
+
+#: Which attempt: flow id, action id, number.
+Attempt: TypeAlias = tuple[str, int, int]
+#: Bounds of the lease that somebody asks for, in ms.
+LEASE_MS_MIN = 5_000
+LEASE_MS_MAX = 3_600_000
+#: Calls to the store that are under way for one who renews.
+CALLS_AT_ONCE = 4
+
+
+class AttemptLeases:
+    """Renews the leases of attempts, wherever their flows are kept."""
+
+    def __init__(self, store: FlowStore, partition_of: Callable[[str], int]) -> None:
+        self._store = store
+        self._partition_of = partition_of
+
+    async def renew(self, attempts: Sequence[Attempt], lease_ms: int) -> dict[Attempt, bool]:
+        """Let each be leased for so long from now, at least; of each whether there was a lease to be renewed.
+
+        Raises what the store raises; some may have been renewed then.
+        """
+        by_partition: dict[int, list[Attempt]] = {}
+        for attempt in dict.fromkeys(attempts):
+            by_partition.setdefault(self._partition_of(attempt[0]), []).append(attempt)
+        batches = [
+            (partition, group[first : first + BATCH_MAX])
+            for partition, group in by_partition.items()
+            for first in range(0, len(group), BATCH_MAX)
+        ]
+        renewed: dict[Attempt, bool] = {}
+
+        async def renew(batch: tuple[int, Sequence[Attempt]]) -> None:
+            partition, group = batch
+            keys = [TimerKey(TimerKind.LOST, action_id, number, flow_id) for flow_id, action_id, number in group]
+            found = await self._store.renew_attempts(partition, keys, lease_ms)
+            renewed.update(zip(group, found, strict=True))
+
+        await gather(renew, batches, CALLS_AT_ONCE)
+        return renewed

@@ -1,0 +1,297 @@
+"""Definitions: what is saved, in which version, and compiled once.
+
+A version of a workflow never changes, so what is compiled from it is kept for ever (as many as fit); which
+version is the newest is asked of the store each time, so that a definition that was saved through one node
+counts at once on all. Action definitions are at most a second old.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
+
+import attrs
+import msgspec
+import trio
+
+from orchy.actions.javascript.port import ScriptChecker
+from orchy.engine.scripts import check_scripts
+from orchy.errors import DefinitionMissing, InvalidInput, NotFound, OrchyError, Overloaded, Problem, StoreError
+from orchy.flow.definition import ActionDefinition, Workflow
+from orchy.flow.graph import Graph
+from orchy.flow.system import SystemAction
+from orchy.flow.validation.definitions import Validated, parse_action_definition, parse_workflow
+from orchy.flow.validation.suggestions import Suggestions
+from orchy.runtime.batcher import Together
+from orchy.runtime.gather import gather
+from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
+from orchy.store.ports import DefinitionStore, StoredWorkflow
+
+#: How many compiled versions are kept in memory, and how many bytes their texts may have together: compiled they take
+#: some ten times that.
+COMPILED_MAX = 1_000
+#: How many names of workflows are kept to be compared with one that is not there.
+NAMES_MAX = 500
+COMPILED_BYTES_MAX = 16 * 2**20
+#: A definition up to this size is read at once; what is larger may take seconds.
+READ_AT_ONCE_BYTES_MAX = 4 * 1024
+READ_WAIT_SECONDS = 60.0
+ACTIONS_FRESH_SECONDS = 1.0
+
+_R = TypeVar("_R")
+
+
+@attrs.frozen
+class SavedWorkflow:
+    """What a save did: `created` is false where the newest version had the same content already."""
+
+    name: str
+    version: int
+    created: bool
+    warnings: tuple[Problem, ...]
+
+
+class Catalog:
+    """The definitions of one namespace, as this node sees them."""
+
+    def __init__(
+        self,
+        store: DefinitionStore,
+        system_actions: Mapping[str, SystemAction],
+        limits: DefinitionLimits = USUAL_LIMITS,
+        checker: ScriptChecker | None = None,
+    ) -> None:
+        self._store = store
+        self._limits = limits
+        self._checker = checker
+        self._names: dict[str, None] = {}  # of workflows that there are, as far as this node has seen
+        self._system_actions = system_actions
+        self._graphs: OrderedDict[tuple[str, int], Graph] = OrderedDict()
+        self._sizes: dict[tuple[str, int], int] = {}
+        self._compiled_bytes = 0
+        self._actions: dict[str, ActionDefinition] = {}
+        self._action_sources: dict[str, bytes] = {}
+        self._actions_until = float("-inf")
+        self._actions_lock = trio.Lock()
+        self._reading = trio.Semaphore(1)
+        self._newest: Together[str, int | None] = Together(self._ask_newest)
+
+    def forget(self) -> None:
+        """Read each definition anew: the store is not what it was."""
+        self._graphs.clear()
+        self._sizes.clear()
+        self._compiled_bytes = 0
+        self._actions_until = float("-inf")
+
+    # Workflows.
+
+    async def save_workflow(self, source: bytes) -> SavedWorkflow:
+        """Keep a definition, in a new version if its content differs from the newest one's.
+
+        Content is compared without regard to the order of keys. Raises InvalidInput with all problems, LimitReached,
+        Overloaded when its scripts can't be parsed now.
+        """
+        validated = await self._validate(source)
+        workflow = validated.workflow
+        if workflow is None:
+            count = len(validated.errors)
+            raise InvalidInput(
+                f"the workflow definition has {count} problem{'s' if count > 1 else ''}", validated.errors
+            )
+        text = msgspec.json.encode(workflow.source, order="deterministic")
+        version, created = await self._store.save_workflow(workflow.name, text, self._limits)
+        self._remember(workflow.name)
+        return SavedWorkflow(workflow.name, version, created, validated.warnings)
+
+    async def validate_workflow(self, source: bytes) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+        """The errors and warnings that a save would have; nothing is saved."""
+        validated = await self._validate(source)
+        return validated.errors, validated.warnings
+
+    async def workflow(self, name: str, version: int | None = None) -> Workflow:
+        """One version, by default the newest. Raises NotFound."""
+        stored = await self._store.workflow(name, version)
+        if stored is None:
+            raise NotFound(_no_workflow(name, version) if version else await self._unknown(name))
+        return (await self._compile(stored)).workflow
+
+    async def workflows(self) -> list[Workflow]:
+        """The newest version of each workflow, by name."""
+        return [(await self._compile(stored)).workflow for stored in await self._store.workflows()]
+
+    async def delete_workflow(self, name: str) -> None:
+        """No flow can start on it any more; those that run go on. Raises NotFound."""
+        if not await self._store.delete_workflow(name):
+            raise NotFound(_no_workflow(name, None))
+        self._names.pop(name, None)
+
+    async def graph_to_start(self, name: str, version: int | None) -> Graph:
+        """The compiled workflow that a new flow runs on. Raises NotFound, also for a version of a deleted workflow."""
+        newest = await self.newest_version(name)
+        return await self.graph(name, newest if version is None else version)
+
+    async def newest_version(self, name: str) -> int:
+        """The number of a workflow's newest version. Raises NotFound."""
+        newest = await self._newest.do(name)
+        if newest is None:
+            raise NotFound(await self._unknown(name))
+        return newest
+
+    def _remember(self, name: str) -> None:
+        self._names[name] = None
+        if len(self._names) > NAMES_MAX:
+            del self._names[next(iter(self._names))]
+
+    async def _unknown(self, name: str) -> str:
+        """That there is no such workflow, and which one was perhaps meant, of those that this node has seen lately."""
+        self._names.pop(name, None)
+        closest = Suggestions(self._names).closest(name)
+        try:
+            there = closest is not None and await self._store.latest_version(closest) is not None
+        except StoreError:  # a hint is not worth another error
+            there = False
+        return _no_workflow(name, None) + (f"; did you mean {closest!r}?" if there else "")
+
+    async def _ask_newest(self, names: Sequence[str]) -> list[int | OrchyError | None]:
+        """For each the answer to a question that was asked after it was wanted."""
+
+        async def ask(name: str) -> int | OrchyError | None:
+            try:
+                return await self._store.latest_version(name)
+            except OrchyError as error:
+                return error
+
+        asked = list(dict.fromkeys(names))
+        answers = dict(zip(asked, await gather(ask, asked), strict=True))
+        return [answers[name] for name in names]
+
+    async def graph(self, name: str, version: int) -> Graph:
+        """The compiled workflow in a version, also of a deleted workflow. Raises NotFound."""
+        key = (name, version)
+        graph = self._graphs.get(key)
+        if graph is None:
+            stored = await self._store.workflow(name, version)
+            if stored is None:
+                raise NotFound(_no_workflow(name, version))
+            return await self._compile(stored)
+        self._graphs.move_to_end(key)
+        return graph
+
+    async def graph_of_flow(self, name: str, version: int) -> Graph:
+        """The compiled workflow that a flow runs on. Raises DefinitionMissing."""
+        try:
+            return await self.graph(name, version)
+        except NotFound as missing:
+            raise DefinitionMissing(
+                f"{missing}, and flows run on it: the store has lost it, or was restored without it; put it back into"
+                " the store, and they go on"
+            ) from None
+
+    def compiled(self, name: str, version: int) -> Graph | None:
+        """What `graph` gives, if it is at hand."""
+        return self._graphs.get((name, version))
+
+    async def _validate(self, source: bytes) -> Validated:
+        validated = await self._read(source, await self.definitions())
+        if validated.workflow is None or self._checker is None:
+            return validated
+        errors, warnings = await check_scripts(
+            validated.workflow.source, source.decode(), self._system_actions, self._checker
+        )
+        workflow = None if errors else validated.workflow
+        return Validated(workflow, tuple(errors), (*validated.warnings, *warnings))
+
+    async def _read(self, source: bytes, known_actions: Collection[str] | None) -> Validated:
+        return await self._do(len(source), lambda: parse_workflow(source, self._system_actions, known_actions))
+
+    async def _do(self, size_bytes: int, read: Callable[[], _R]) -> _R:
+        """Read a definition: a large one in a thread, so that others have their turn, and one after the other."""
+        if size_bytes <= READ_AT_ONCE_BYTES_MAX:
+            return read()
+        with trio.move_on_after(READ_WAIT_SECONDS):
+            async with self._reading:
+                return await trio.to_thread.run_sync(read)
+        raise Overloaded(f"large definitions wait to be read for more than {READ_WAIT_SECONDS:g} s")
+
+    async def _compile(self, stored: StoredWorkflow) -> Graph:
+        key = (stored.name, stored.version)
+        graph = self._graphs.get(key)
+        if graph is None:
+            graph = await self._do(len(stored.source), lambda: self._compiled_from(stored))
+            if key not in self._graphs:  # nobody else was faster
+                self._graphs[key] = graph
+                self._sizes[key] = len(stored.source)
+                self._compiled_bytes += len(stored.source)
+            while len(self._graphs) > 1 and (
+                len(self._graphs) > COMPILED_MAX or self._compiled_bytes > COMPILED_BYTES_MAX
+            ):
+                oldest, _ = self._graphs.popitem(last=False)
+                self._compiled_bytes -= self._sizes.pop(oldest)
+        return graph
+
+    def _compiled_from(self, stored: StoredWorkflow) -> Graph:
+        workflow = parse_workflow(stored.source, self._system_actions, None).workflow
+        assert workflow is not None, f"a stored definition is not sound: {stored.name}, version {stored.version}"
+        self._remember(stored.name)
+        return Graph.of(attrs.evolve(workflow, version=stored.version))
+
+    # User actions.
+
+    async def definitions(self) -> Mapping[str, ActionDefinition]:
+        """The user actions that workers registered, by name; at most ACTIONS_FRESH_SECONDS old."""
+        if trio.current_time() >= self._actions_until:
+            async with self._actions_lock:
+                if trio.current_time() >= self._actions_until:
+                    asked_at = trio.current_time()
+                    stored = await self._store.actions()
+                    known, parsed = self._action_sources, self._actions
+                    self._actions = {
+                        name: parsed[name] if known.get(name) == source else parse_action_definition(source)
+                        for name, source in stored.items()
+                    }
+                    self._action_sources = stored
+                    self._actions_until = asked_at + ACTIONS_FRESH_SECONDS
+        return self._actions
+
+    async def save_action(self, definition: ActionDefinition) -> bool:
+        """Keep what a worker says of an action, instead of what was said before; True if nothing was.
+
+        Raises LimitReached.
+        """
+        text = msgspec.json.encode(
+            {
+                "name": definition.name,
+                "retry_count": definition.retry_count,
+                "retry_after_seconds": definition.retry_after_seconds,
+                "retry_policy": definition.retry_policy,
+                "timeout_seconds": definition.timeout_seconds,
+            }
+        )
+        created = await self._store.save_action(definition.name, text, self._limits)
+        self._actions_until = float("-inf")
+        return created
+
+    async def actions(self) -> list[ActionDefinition]:
+        """All action definitions, by name."""
+        definitions = await self.definitions()
+        return [definitions[name] for name in sorted(definitions)]
+
+    async def action(self, name: str) -> ActionDefinition:
+        """One action definition. Raises NotFound."""
+        definition = (await self.definitions()).get(name)
+        if definition is None:
+            raise NotFound(f"no action is named {name!r}")
+        return definition
+
+    async def delete_action(self, name: str) -> None:
+        """Forget an action definition; flows that use it go on with the defaults. Raises NotFound."""
+        if not await self._store.delete_action(name):
+            raise NotFound(f"no action is named {name!r}")
+        self._actions_until = float("-inf")
+
+
+def _no_workflow(name: str, version: int | None) -> str:
+    if version is None:
+        return f"no workflow is named {name!r}"
+    return f"workflow {name!r} has no version {version}"

@@ -1,0 +1,138 @@
+"""What leaves for the store: flows that were moved, as commits, and what these bring about on this node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+from msgspec import Struct
+
+from orchy.engine.flow_cache import CachedFlow
+from orchy.engine.hand_off import keep_places, tell
+from orchy.engine.mailbox import Letter
+from orchy.engine.ports import Observer, Taker, Takers, Wakeups
+from orchy.engine.transition import EncodeAction, Moved, build_commit, has_outputs
+from orchy.errors import InvalidInput, NotFound, OrchyError, StoreError, WrongState
+from orchy.flow.execution import State
+from orchy.flow.machine import Verdict
+from orchy.store.ports import Commit, Committed, FlowStore
+
+
+class Prepared(Struct, frozen=True):
+    """A flow that was moved, and what is to be committed of it. `takers` wait for the attempts that have a worker;
+    `size_bytes` is about what the flow has in the store then."""
+
+    moved: Moved
+    commit: Commit
+    takers: Sequence[Taker]
+    size_bytes: int
+    before: CachedFlow | None = None
+    letters: Sequence[Letter] = ()
+    answers: Sequence[Verdict | OrchyError] = ()
+
+
+class Commits:
+    """Makes them."""
+
+    def __init__(
+        self,
+        *,
+        store: FlowStore,
+        encode_action: EncodeAction,
+        partition_of: Callable[[str], int],
+        wakeups: Wakeups,
+        takers: Takers,
+        observer: Observer,
+        retain_ms: int,
+        flow_bytes_max: int,
+    ) -> None:
+        self._store = store
+        self._encode_action = encode_action
+        self._partition_of = partition_of
+        self._wakeups = wakeups
+        self._takers = takers
+        self._observer = observer
+        self._retain_ms = retain_ms
+        self._flow_bytes_max = flow_bytes_max
+
+    def prepare(
+        self,
+        moved: Moved,
+        expected_version: int,
+        before: CachedFlow | None = None,
+        letters: Sequence[Letter] = (),
+        answers: Sequence[Verdict | OrchyError] = (),
+        *,
+        exact: bool = True,
+    ) -> Prepared | None:
+        """What is to be committed; a flow that would be larger than it may be fails with it. None: it may be too large,
+        and (`exact` is false) its size is only about what `before` says."""
+        commit = self._commit_of(moved, expected_version)
+        size_bytes = _size_bytes(commit, before)
+        if size_bytes > self._flow_bytes_max and has_outputs(commit):
+            if not exact:
+                return None
+            moved = moved.outgrown(commit, size_bytes, self._flow_bytes_max)
+            answers = [step_letter(moved, letter) for letter in letters]
+            commit = self._commit_of(moved, expected_version)
+            size_bytes = _size_bytes(commit, before)
+        kept: Sequence[Taker] = ()
+        if moved.flow.state is not State.PAUSED:  # by the same commit: nothing is handed out with it
+            commit, kept = keep_places(self._takers, commit)
+        return Prepared(moved, commit, kept, size_bytes, before, letters, answers)
+
+    def _commit_of(self, moved: Moved, expected_version: int) -> Commit:
+        moved.encode(self._encode_action)
+        return build_commit(
+            moved,
+            partition=self._partition_of(moved.flow.id),
+            expected_version=expected_version,
+            retain_ms=self._retain_ms,
+        )
+
+    async def make_all(self, prepared: Sequence[Prepared]) -> list[Committed | StoreError]:
+        """Make them, each for itself, together; a caller that is cancelled meanwhile leaves when it is done.
+
+        Others wait for what comes of it, and what is handed out is not let go of. The store's time limit bounds that.
+        """
+        outcomes: Sequence[Committed | StoreError | None] = [None] * len(prepared)
+        try:
+            with trio.CancelScope(shield=True):
+                outcomes = found = await self._store.commit_all([one.commit for one in prepared])
+            return found
+        finally:
+            for one, outcome in zip(prepared, outcomes, strict=True):
+                tell(one.takers, one.commit, outcome)
+
+    def tell_of(self, prepared: Prepared, committed: Committed) -> CachedFlow:
+        """Tell who is to know of it on this node; the flow as it is now."""
+        moved, commit, before = prepared.moved, prepared.commit, prepared.before
+        created_ms = before.created_ms if before else committed.time_ms
+        ended_ms = None
+        if moved.flow.state.over:
+            ended_ms = before.ended_ms if before and before.ended_ms else committed.time_ms
+        if commit.retain_ms is not None:
+            self._observer.flow_ended(moved.flow.state)
+        names = {entry.action_name for entry in commit.enqueue if entry.worker is None}.union(committed.unparked)
+        if names:
+            self._wakeups.enqueued(commit.partition, sorted(names))
+        if commit.set_timers:
+            self._wakeups.timer_set(commit.partition, min(timer.after_ms for timer in commit.set_timers))
+        return CachedFlow(moved.flow, committed.version, created_ms, ended_ms, prepared.size_bytes)
+
+
+def _size_bytes(commit: Commit, before: CachedFlow | None) -> int:
+    """What the flow has in the store with it, or a little more: what it replaces is counted too."""
+    return (before.size_bytes if before else 0) + sum(map(len, commit.fields.values()))
+
+
+def step_letter(moved: Moved, letter: Letter, overtaken: frozenset[str] = frozenset()) -> Verdict | OrchyError:
+    """What comes of an event. `overtaken` are the timers that somebody has moved since they were due."""
+    if overtaken and letter.timer(moved.flow.id) in overtaken:
+        return Verdict.OVERTAKEN
+    if letter.workflow is not None and letter.workflow != moved.flow.workflow:
+        return NotFound(f"workflow {letter.workflow!r} has no flow {moved.flow.id}")
+    try:
+        return moved.take(letter.event)
+    except (InvalidInput, WrongState) as error:
+        return error.with_traceback(None)  # else it would hold the flow, and itself, until the garbage is collected

@@ -1,0 +1,380 @@
+"""The use cases: what users, workers and timers ask of flows. How a flow is moved stands in `mover`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID, uuid4
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from orchy.actions.javascript.port import JavaScriptEngine
+from orchy.engine.catalog import Catalog
+from orchy.engine.event_names import warning_of
+from orchy.engine.mailbox import Letter
+from orchy.engine.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE, Mover
+from orchy.engine.ports import NoTakers, Observer, Takers, Wakeups
+from orchy.engine.starting import Begun, NewFlow, Wanted, same_start
+from orchy.engine.transition import EncodeAction
+from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, Problem, StoreUnavailable, WrongState
+from orchy.flow import codec
+from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS, JSON
+from orchy.flow.effects import Record, RecordType
+from orchy.flow.events import (
+    Cancel,
+    Completed,
+    EventReceived,
+    Failed,
+    NotReceived,
+    Pause,
+    Resume,
+    TimerFired,
+    TimerKind,
+)
+from orchy.flow.execution import Flow, Phase
+from orchy.flow.limits import EVENT_ID_CHARS_MAX, USUAL, Limits
+from orchy.flow.machine import Verdict
+from orchy.flow.system import SystemAction
+from orchy.runtime.batcher import Together
+from orchy.runtime.gather import gather
+from orchy.store.ports import BATCH_MAX, DueTimer, FlowStore, TimerKey, TimerSetting
+from orchy.views.queries import FlowView, view_of
+
+_FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_FLOW_ID_RULE = "a flowId is 1 to 128 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit"
+
+
+class Result(Struct, frozen=True):
+    """What a worker says of one attempt: its output, or (`error` given) its failure."""
+
+    flow_id: str
+    action_id: int
+    attempt: int
+    output: JSON = None
+    error: str | None = None
+    worker: str = ""
+
+
+class Delivery(Struct, frozen=True):
+    """What became of an event; true if a wait took it, else it is kept for one to come. `duplicate`: its id had been
+    there before, and this is what was answered then."""
+
+    delivered: bool
+    duplicate: bool = False
+
+    def __bool__(self) -> bool:
+        return self.delivered
+
+
+class Orchestrator:
+    """What can be asked of flows. Safe to use from many tasks."""
+
+    def __init__(
+        self,
+        *,
+        store: FlowStore,
+        catalog: Catalog,
+        system_actions: Mapping[str, SystemAction],
+        engine: JavaScriptEngine,
+        encode_action: EncodeAction,
+        partition_of: Callable[[str], int],
+        wakeups: Wakeups,
+        observer: Observer,
+        retention_seconds: float,
+        takers: Takers | None = None,
+        default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        batch_size: int = BATCH_MAX,
+        new_uuid: Callable[[], UUID] = uuid4,
+        limits: Limits = USUAL,
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._partition_of = partition_of
+        self._observer = observer
+        self._default_timeout_seconds = default_timeout_seconds
+        self._new_uuid = new_uuid
+        self._pushes: Together[Result, Letter] = Together(self._push_at_once)
+        self._starts: Together[Wanted, Begun | NewFlow] = Together(self._start_together)
+        self._wakeups = wakeups
+        self._mover = Mover(
+            store=store,
+            catalog=catalog,
+            system_actions=system_actions,
+            engine=engine,
+            encode_action=encode_action,
+            partition_of=partition_of,
+            wakeups=wakeups,
+            takers=takers or NoTakers(),
+            observer=observer,
+            retain_ms=round(retention_seconds * 1000),
+            default_timeout_seconds=default_timeout_seconds,
+            batch_size=batch_size,
+            limits=limits,
+        )
+
+    def forget(self) -> None:
+        """Trust nothing that was read before: the store is not what it was."""
+        self._mover.forget()
+        self._catalog.forget()
+
+    # What users ask for.
+
+    async def execute(self, name: str, input: JSON, version: int | None = None, flow_id: str | None = None) -> str:
+        """The id alone of what `begin` answers."""
+        return (await self.begin(name, input, version, flow_id)).flow_id
+
+    async def begin(self, name: str, input: JSON, version: int | None = None, flow_id: str | None = None) -> Begun:
+        """Start a flow; it is durable then. A `flow_id` that exists starts nothing, and is answered as not created.
+
+        Raises NotFound (workflow or version), InvalidInput (`flow_id`), WrongState (the `flow_id` is that of another
+        workflow, another version than the one given here, or another input), and what the store raises.
+        """
+        graph = await self._catalog.graph_to_start(name, version)
+        return await self.start(Wanted(graph, input, flow_id, version is not None))
+
+    async def start(self, wanted: Wanted) -> Begun:
+        """The same on a workflow that the caller has looked up."""
+        outcome = await self._starts.do(wanted)
+        # A script, or a second try, is the business of this caller: the others of the turn have their answers.
+        return await self._mover.start(outcome) if isinstance(outcome, NewFlow) else outcome
+
+    async def start_all(self, wanted: Sequence[Wanted]) -> list[Begun | OrchyError]:
+        """Many of these, side by side: of each what `begin` would answer or raise, in their order."""
+        outcomes = list(await self._start_together(wanted))
+        left: dict[str, list[int]] = {}
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, NewFlow):
+                left.setdefault(outcome.flow.id, []).append(index)
+
+        async def finish(indexes: Sequence[int]) -> None:  # those of one id in their order
+            for index in indexes:
+                outcome = outcomes[index]
+                assert isinstance(outcome, NewFlow)
+                try:
+                    outcomes[index] = await self._mover.start(outcome)
+                except OrchyError as error:
+                    outcomes[index] = error
+
+        await gather(finish, left.values())
+        return [outcome for outcome in outcomes if not isinstance(outcome, NewFlow)]
+
+    async def _start_together(self, wanted: Sequence[Wanted]) -> Sequence[Begun | OrchyError | NewFlow]:
+        """As far as one commit for each goes: what is left is given back as a flow to be made."""
+        outcomes: dict[int, Begun | OrchyError | NewFlow] = {}
+        firsts: dict[str, NewFlow] = {}  # of several with one id, the first
+        again: list[tuple[int, NewFlow]] = []
+        places: dict[str, int] = {}
+        for index, one in enumerate(wanted):
+            new = self._new_flow(one)
+            if isinstance(new, InvalidInput):
+                outcomes[index] = new
+            elif new.flow.id in firsts:
+                again.append((index, new))
+            else:
+                firsts[new.flow.id] = new
+                places[new.flow.id] = index
+        started = await self._start_in_groups(list(firsts.values()))
+        if len(started) == len(wanted):  # nearly always
+            return started
+        outcomes.update(zip(places.values(), started, strict=True))
+        for index, new in again:
+            outcomes[index] = _again(new, firsts[new.flow.id], outcomes[places[new.flow.id]])
+        return [outcomes[index] for index in range(len(wanted))]
+
+    def _new_flow(self, wanted: Wanted) -> NewFlow | InvalidInput:
+        flow_id, workflow = wanted.flow_id, wanted.graph.workflow
+        if flow_id is None:
+            flow_id = str(self._new_uuid())
+        elif not _FLOW_ID.fullmatch(flow_id):
+            return InvalidInput(_FLOW_ID_RULE)
+        flow = Flow(flow_id, workflow.name, workflow.version, wanted.input)
+        return NewFlow(wanted.graph, flow, wanted.version_given)
+
+    async def _start_in_groups(self, flows: Sequence[NewFlow]) -> Sequence[Begun | OrchyError | NewFlow]:
+        if len(flows) <= FLOWS_AT_ONCE:
+            return await self._mover.start_all(flows)
+        groups = [flows[first : first + FLOWS_AT_ONCE] for first in range(0, len(flows), FLOWS_AT_ONCE)]
+        unreached = False
+
+        async def start(group: Sequence[NewFlow]) -> Sequence[Begun | OrchyError | NewFlow]:
+            nonlocal unreached
+            if unreached:
+                not_begun = "not begun, as the store was not reached for another start of the batch"
+                return [StoreUnavailable(not_begun)] * len(group)
+            outcomes = await self._mover.start_all(group)
+            unreached = any(
+                isinstance(one.first_try if isinstance(one, NewFlow) else one, StoreUnavailable | OutcomeUnknown)
+                for one in outcomes
+            )
+            return outcomes
+
+        return [outcome for group in await gather(start, groups, GROUPS_AT_ONCE) for outcome in group]
+
+    async def push(self, result: Result) -> Verdict | None:
+        """Take a worker's result in. None: there is no such flow (it may have been removed after its end).
+
+        Raises InvalidInput for an action that the flow does not have, and what the store raises (DefinitionMissing
+        too); then the result may be pushed again.
+        """
+        letter = await self._pushes.do(result)
+        if letter.answer is None:  # scripts, or a second try: the others of the turn have their answers
+            await self._mover.wait_in_line(result.flow_id, letter)
+        answer = self._answer_of(letter)
+        if isinstance(answer, OrchyError):
+            letter.answer = letter.flow = None
+            try:
+                raise answer
+            finally:
+                del answer  # its traceback has this frame
+        return answer
+
+    async def push_all(self, results: Sequence[Result]) -> list[Verdict | OrchyError | None]:
+        """Take in many of these, side by side: what `push` would answer or raise, in their order."""
+        in_order, letters = _letters_of(results)
+        await self._mover.post_all(letters)
+        return [self._answer_of(letter) for letter in in_order]
+
+    async def _push_at_once(self, results: Sequence[Result]) -> list[Letter]:
+        in_order, letters = _letters_of(results)
+        await self._mover.post_at_once(letters)
+        return in_order
+
+    def _answer_of(self, letter: Letter) -> Verdict | OrchyError | None:
+        answer = None if isinstance(letter.answer, NotFound) else letter.answer
+        if not isinstance(answer, OrchyError):
+            self._observer.result_taken("unknown" if answer is None else answer)
+        return answer
+
+    async def extend(self, flow_id: str, action_id: int, attempt: int) -> bool:
+        """Let an attempt that was handed out have its whole time again, from now on; False if it is over.
+
+        Raises what the store raises.
+        """
+        try:
+            flow = (await self._mover.flow(flow_id)).flow
+            if not _is_with_workers(flow, action_id, attempt):  # as this node saw it last: another one may know better
+                flow = (await self._mover.flow(flow_id, seen=False)).flow
+            graph = await self._catalog.graph_of_flow(flow.workflow, flow.workflow_version)
+        except NotFound:
+            return False
+        if not _is_with_workers(flow, action_id, attempt):
+            return False
+        definition = (await self._catalog.definitions()).get(graph.workflow.actions[action_id].name)
+        seconds = (definition and definition.timeout_seconds) or self._default_timeout_seconds
+        timer = TimerSetting(TimerKey(TimerKind.TIMEOUT, action_id, attempt, flow_id), math.ceil(seconds * 1000))
+        return await self._store.extend(self._partition_of(flow_id), timer)
+
+    async def deliver(self, name: str, flow_id: str, event: str, data: JSON, event_id: str | None = None) -> Delivery:
+        """Give a flow an event. The same `event_id` again changes nothing, up to RECENT_EVENTS_MAX later events.
+
+        Raises NotFound, WrongState (the flow is over), LimitReached (a WrongState: too many are kept), TooLarge,
+        InvalidInput (`event_id`).
+        """
+        if event_id is not None and not (0 < len(event_id) <= EVENT_ID_CHARS_MAX and event_id.isprintable()):
+            raise InvalidInput(f"an event's id is 1 to {EVENT_ID_CHARS_MAX} printable characters")
+        letter = Letter(EventReceived(event, data, event_id or self._new_uuid().hex[:16]), name)
+        verdict, cached = await self._mover.post(flow_id, letter)
+        if verdict is Verdict.REFUSED:
+            raise WrongState(f"flow {flow_id} is {cached.flow.state} and takes no events")
+        again = verdict in (Verdict.DUPLICATE, Verdict.KEPT_BEFORE)
+        return Delivery(verdict in (Verdict.APPLIED, Verdict.DUPLICATE), again and not letter.unsure)
+
+    async def event_warnings(self, flow_id: str, event: str) -> list[Problem]:
+        """What is to be said of an event that was kept, if it can be found out: that no wait has its name."""
+        try:
+            flow = (await self._mover.flow(flow_id)).flow
+            graph = await self._catalog.graph(flow.workflow, flow.workflow_version)
+        except OrchyError:  # the event was taken all the same
+            return []
+        warning = warning_of(graph.workflow, event)
+        return [] if warning is None else [warning]
+
+    async def pause(self, name: str, flow_id: str) -> FlowView:
+        """Start nothing new. Pausing twice is as good as once. Raises NotFound, WrongState (it is over)."""
+        return await self._command(name, flow_id, Pause(), "paused")
+
+    async def resume(self, name: str, flow_id: str) -> FlowView:
+        """Go on after a pause; without one nothing changes. Raises NotFound, WrongState (it is over)."""
+        return await self._command(name, flow_id, Resume(), "resumed")
+
+    async def cancel(self, name: str, flow_id: str) -> FlowView:
+        """End a flow now. Cancelling twice is as good as once. Raises NotFound, WrongState (it ended otherwise)."""
+        return await self._command(name, flow_id, Cancel(), "cancelled")
+
+    async def release(self, flow_id: str, reason: str) -> None:
+        """End a flow's quarantine: the timers that were set aside are due now.
+
+        Raises NotFound, WrongState (it is in none), and what the store raises.
+        """
+        partition = self._partition_of(flow_id)
+        entry = codec.encode_record(Record(RecordType.RELEASED, detail=reason))
+        released = await self._store.release_flow(partition, flow_id, entry)
+        if released is None:
+            raise NotFound(f"there is no flow {flow_id}")
+        if not released:
+            raise WrongState(f"flow {flow_id} is not in quarantine")
+        self._wakeups.timer_set(partition, 0)
+
+    async def fire(self, due: DueTimer, worker: str = "") -> None:
+        """Handle a timer that is due. If it can't be (an error is raised), the store brings it back.
+
+        It is forgotten when its attempt is over, or the flow itself is gone, and for no other reason. One that somebody
+        has moved meanwhile is left as it is. `worker` is who was lost, for a LOST one.
+        """
+        key = due.key
+        await self._fire(due, TimerFired(key.kind, key.action_id, key.attempt, worker))
+
+    async def hand_out_again(self, due: DueTimer) -> None:
+        """The worker has never received the attempt that a LOST timer is about: others shall have it."""
+        await self._fire(due, NotReceived(due.key.action_id, due.key.attempt))
+
+    async def _fire(self, due: DueTimer, event: TimerFired | NotReceived) -> None:
+        key = due.key
+        try:
+            verdict, _ = await self._mover.post(key.flow_id, Letter(event))
+        except NotFound:
+            verdict = Verdict.STALE
+        if verdict is Verdict.STALE:
+            await self._store.cancel_timers(due.partition, [key])
+
+    async def _command(self, name: str, flow_id: str, command: Pause | Resume | Cancel, done: str) -> FlowView:
+        verdict, cached = await self._mover.post(flow_id, Letter(command, name))
+        if verdict is Verdict.REFUSED:
+            raise WrongState(f"flow {flow_id} is {cached.flow.state} and can't be {done}")
+        return view_of(cached)
+
+
+def _is_with_workers(flow: Flow, action_id: int, attempt: int) -> bool:
+    running = flow.running.get(action_id)
+    return running is not None and running.attempt == attempt and running.phase is Phase.QUEUED
+
+
+def _letters_of(results: Sequence[Result]) -> tuple[list[Letter], dict[str, list[Letter]]]:
+    """One for each result, in their order, and by flow."""
+    in_order: list[Letter] = []
+    by_flow: dict[str, list[Letter]] = {}
+    for result in results:
+        letter = Letter(_event_of(result))
+        in_order.append(letter)
+        by_flow.setdefault(result.flow_id, []).append(letter)
+    return in_order, by_flow
+
+
+def _event_of(result: Result) -> Completed | Failed:
+    if result.error is None:
+        return Completed(result.action_id, result.attempt, result.output, result.worker)
+    return Failed(result.action_id, result.attempt, result.error, result.worker)
+
+
+def _again(new: NewFlow, first: NewFlow, outcome: Begun | OrchyError | NewFlow) -> Begun | OrchyError | NewFlow:
+    """What comes of a start whose id an earlier one has that is asked for at the same time, and came to `outcome`."""
+    if isinstance(outcome, Begun):
+        there = replace(first.flow, workflow_version=outcome.version)
+        try:
+            return same_start(there, new.flow, version_given=new.version_given)
+        except WrongState as another:
+            return another
+    # Where the earlier one is another flow than the one that is there, this may be the same; else they fail together.
+    return new if isinstance(outcome, NewFlow | WrongState) else outcome

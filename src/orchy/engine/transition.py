@@ -1,0 +1,237 @@
+"""From events through steps to the one commit that makes them durable."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Protocol, assert_never
+
+from orchy.errors import InvalidInput
+from orchy.flow import codec
+from orchy.flow import effects as fx
+from orchy.flow.budget import COMMIT_WORK_MAX, Meter
+from orchy.flow.definition import JSON
+from orchy.flow.draft import Changes, Rules
+from orchy.flow.effects import Effect, Evaluate
+from orchy.flow.events import Event, Overgrown, Started, TimerKind, Undeliverable
+from orchy.flow.execution import Flow, Phase, State
+from orchy.flow.graph import Graph
+from orchy.flow.machine import Step, Verdict, step
+from orchy.store.ports import MOVABLE, Commit, Listing, QueueEntry, TimerKey, TimerSetting
+
+_OUTPUT_PREFIX = "o:"
+_NO_CHANGES = Changes()
+
+
+class EncodeAction(Protocol):
+    """Makes the bytes that a worker gets for an attempt."""
+
+    def __call__(
+        self,
+        *,
+        workflow: str,
+        flow_id: str,
+        action_id: int,
+        name: str,
+        attempt: int,
+        parameters: JSON,
+        timeout_seconds: float,
+    ) -> bytes:
+        """An encoded `Action` message."""
+        ...
+
+
+class Moved:
+    """A flow on its way through one or more steps to one commit."""
+
+    def __init__(self, graph: Graph, flow: Flow, rules: Rules, work_max: int = COMMIT_WORK_MAX) -> None:
+        self._graph = graph
+        self.meter = Meter(work_max)
+        self._rules = rules
+        self.before = flow
+        self.flow = flow
+        self.effects: list[Effect] = []
+        self.changes = _NO_CHANGES
+        self.bodies: dict[tuple[int, int], bytes] = {}  # by action and attempt
+        self._scripts: deque[Evaluate] = deque()
+
+    def take(self, event: Event) -> Verdict:
+        """Step once more. Only the flow as it was before all steps is anybody else's."""
+        made: Step = step(
+            self._graph, self.flow, event, self._rules, given_away=self.flow is not self.before, meter=self.meter
+        )
+        if made.verdict is Verdict.STALE:
+            return Verdict.STALE
+        self.flow = made.flow
+        self.effects.extend(made.effects)
+        self.changes = made.changes if self.changes is _NO_CHANGES else self.changes | made.changes
+        for effect in made.effects:
+            if type(effect) is Evaluate:
+                self._scripts.append(effect)
+        return made.verdict
+
+    def outgrown(self, commit: Commit, size_bytes: int, bytes_max: int) -> Moved:
+        """The same flow on another way, to its failure: with the outputs of `commit` it would be larger than it may."""
+        outputs = {
+            name: len(value) - value.index(b":") - 1
+            for name, value in commit.fields.items()
+            if name.startswith(_OUTPUT_PREFIX)
+        }
+        largest = max(outputs, key=outputs.__getitem__)
+        action_id = int(largest.removeprefix(_OUTPUT_PREFIX))
+        other = Moved(self._graph, self.before, self._rules)
+        if commit.was is None:
+            other.take(Started())
+        other.take(
+            Overgrown(
+                action_id,
+                self.flow.finished[action_id].attempt,
+                f"its output is {outputs[largest]:,} bytes of JSON, and the flow would come to {size_bytes:,} bytes;"
+                f" the limit is {bytes_max:,} (--flow-limit-bytes)",
+            )
+        )
+        return other
+
+    def encode(self, encode_action: EncodeAction) -> None:
+        """Make what the workers get. An attempt that can't be put into their form fails the flow."""
+        for item in [effect for effect in self.effects if isinstance(effect, fx.Enqueue)]:
+            key = (item.action_id, item.attempt)
+            if key in self.bodies or not _is_queued(self.flow, item):
+                continue
+            try:
+                self.bodies[key] = encode_action(
+                    workflow=self.flow.workflow,
+                    flow_id=self.flow.id,
+                    action_id=item.action_id,
+                    name=item.name,
+                    attempt=item.attempt,
+                    parameters=item.parameters,
+                    timeout_seconds=item.timeout_seconds,
+                )
+            except InvalidInput as error:
+                self.take(Undeliverable(item.action_id, item.attempt, f"its parameters can't be sent: {error}"))
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.effects)
+
+    @property
+    def has_scripts(self) -> bool:
+        """Whether a script may have to be run before the commit."""
+        return bool(self._scripts)
+
+    def next_script(self) -> Evaluate | None:
+        """A script that the flow still wants run."""
+        while self._scripts:
+            script = self._scripts.popleft()
+            running = self.flow.running.get(script.action_id)
+            if running and running.phase is Phase.EVALUATE and running.attempt == script.attempt:
+                return script
+        return None
+
+
+def has_outputs(commit: Commit) -> bool:
+    """Whether actions came to their ends with it."""
+    return any(name.startswith(_OUTPUT_PREFIX) for name in commit.fields)
+
+
+def to_listing(state: State) -> Listing:
+    """Where a flow in this state is listed."""
+    match state:
+        case State.COMPLETED:
+            return Listing.COMPLETED
+        case State.FAILED:
+            return Listing.FAILED
+        case State.CANCELLED:
+            return Listing.CANCELLED
+        case _:
+            return Listing.ACTIVE
+
+
+def build_commit(
+    moved: Moved,
+    *,
+    partition: int,
+    expected_version: int,
+    retain_ms: int,
+) -> Commit:
+    """The commit that takes a flow at `expected_version` (0: not there yet) to where it was moved.
+
+    What one step set and a later one took back leaves no trace but in the history.
+    """
+    flow = moved.flow
+    queued: list[fx.Enqueue] = []
+    timers: dict[TimerKey, int] = {}
+    cancelled: dict[TimerKey, None] = {}
+    fired: list[TimerKey] = []
+    history: list[bytes] = []
+    unpark = False
+    end: fx.End | None = None
+    for effect in moved.effects:
+        match effect:
+            case fx.Enqueue():
+                queued.append(effect)
+            case fx.SetTimer(kind, action_id, attempt, after_seconds):
+                timers[TimerKey(kind, action_id, attempt, flow.id)] = _to_ms(after_seconds)
+            case fx.CancelTimer(kind, action_id, attempt, is_fired):
+                key = TimerKey(kind, action_id, attempt, flow.id)
+                if is_fired and kind in MOVABLE:
+                    fired.append(key)
+                if timers.pop(key, None) is None:
+                    cancelled[key] = None
+            case fx.Evaluate(action_id, attempt):
+                pass
+            case fx.Unpark():
+                unpark = True
+            case fx.Record():
+                history.append(codec.encode_record(effect))
+            case fx.End():
+                end = effect
+            case never:
+                assert_never(never)
+    for key in timers:
+        if key.kind is TimerKind.EVALUATE:
+            timers[key] = 0  # more scripts than one commit takes: go on at once
+    if expected_version:
+        fields, removed = codec.encode_changes(flow, moved.changes)
+    else:
+        fields, removed = codec.encode_start(flow), []
+    enqueue = [
+        QueueEntry(
+            item.name,
+            item.action_id,
+            item.attempt,
+            _to_ms(item.timeout_seconds),
+            moved.bodies[item.action_id, item.attempt],
+        )
+        for item in queued
+        if _is_queued(flow, item)
+    ]
+    return Commit(
+        partition=partition,
+        flow_id=flow.id,
+        workflow=flow.workflow,
+        expected_version=expected_version,
+        fields=fields,
+        removed_fields=removed,
+        history=history,
+        was=to_listing(moved.before.state) if expected_version else None,
+        now=to_listing(flow.state),
+        enqueue=enqueue,
+        set_timers=[TimerSetting(key, after_ms) for key, after_ms in timers.items()],
+        cancel_timers=[key for key in cancelled if key not in timers],
+        fired_timers=fired,
+        unpark=unpark and not flow.state.over,
+        retain_ms=None if end is None else 0 if end.delete else max(1, retain_ms),
+    )
+
+
+def _is_queued(flow: Flow, item: fx.Enqueue) -> bool:
+    running = flow.running.get(item.action_id)
+    return running is not None and running.phase is Phase.QUEUED and running.attempt == item.attempt
+
+
+def _to_ms(seconds: float) -> int:
+    """Rounded up, so that nothing is early."""
+    return math.ceil(seconds * 1000)

@@ -1,0 +1,1 @@
+"""Definitions as they come in: read, checked, and either sound or with every problem they have."""

@@ -1,0 +1,178 @@
+"""What is wrong with an input: gathered while it is read, given out as `Problem`s in the order of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+import attrs
+
+from orchy.errors import Problem
+from orchy.flow.definition import JSON
+from orchy.flow.json.scan import Where
+from orchy.flow.json.text import Lines, locate, pointer
+from orchy.flow.validation.suggestions import Suggestions
+
+#: How many errors, and how many warnings, are told of one input.
+PROBLEMS_MAX = 1_000
+#: For how many unknown names of one input it is looked what was meant.
+HINTS_MAX = 50
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+@attrs.frozen
+class Finding:
+    """One thing that is wrong: where, and whether it is the key there rather than its value."""
+
+    message: str
+    where: Where
+    at_key: bool = False
+
+
+@attrs.define
+class Findings:
+    """All that was found so far: of errors, and of warnings, the first PROBLEMS_MAX are kept, the rest is counted."""
+
+    errors: list[Finding] = attrs.field(factory=list)
+    warnings: list[Finding] = attrs.field(factory=list)
+    error_count: int = 0
+    warning_count: int = 0
+    _hints_left: int = HINTS_MAX
+
+    def error(self, message: str, where: Where, *, at_key: bool = False) -> None:
+        """The input can't be accepted."""
+        self.error_count += 1
+        if len(self.errors) < PROBLEMS_MAX:
+            self.errors.append(Finding(message, where, at_key))
+
+    def warning(self, message: str, where: Where, *, at_key: bool = False) -> None:
+        """The input can be accepted, but hardly means what it says."""
+        self.warning_count += 1
+        if len(self.warnings) < PROBLEMS_MAX:
+            self.warnings.append(Finding(message, where, at_key))
+
+    def hint(self, name: str, known: Suggestions) -> str:
+        """The end of a sentence about a name that nobody knows, or nothing."""
+        if not self._hints_left:
+            return ""
+        self._hints_left -= 1
+        return known.hint(name)
+
+    def problems(self, text: str | None) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+        """Errors and warnings; with lines and columns where the input's text is given."""
+        errors, warnings = self.errors, self.warnings
+        places = (
+            locate(text, {finding.where for finding in (*errors, *warnings)}) if text and (errors or warnings) else {}
+        )
+
+        lines = Lines(text or "")
+
+        def located(findings: list[Finding], all_of_them: int) -> Iterator[Problem]:
+            offsets = {}
+            for finding in findings:
+                place = places.get(finding.where)
+                offsets[finding] = -1 if place is None else place.key if finding.at_key else place.value
+            for finding in sorted(findings, key=offsets.__getitem__):
+                offset = offsets[finding]
+                line, column = (None, None) if text is None or offset < 0 else lines.place(offset)
+                yield Problem(finding.message, pointer(finding.where), line, column)
+            if all_of_them > len(findings):
+                yield Problem(f"and {all_of_them - len(findings)} more")
+
+        return tuple(located(errors, self.error_count)), tuple(located(warnings, self.warning_count))
+
+
+class Fields:
+    """The fields of one JSON object, read by name and type. What is not as it should be becomes an error.
+
+    null is as good as absent, so that clients which write all their fields are understood. A reading gives None for
+    what is absent and for what is wrong; `sound` tells whether all that was read so far was right.
+    """
+
+    def __init__(self, source: Mapping[str, JSON], where: Where, whose: str, findings: Findings) -> None:
+        self.source = source
+        self.where = where
+        self.whose = whose
+        self.sound = True
+        self._findings = findings
+        self._known: set[str] = set()
+
+    def error(self, message: str, field: str | None = None, *, at_key: bool = False) -> None:
+        """Something is wrong with a field, or with the whole object."""
+        self.sound = False
+        self._findings.error(message, self.where if field is None else (*self.where, field), at_key=at_key)
+
+    def read(self, field: str, types: tuple[type, ...], *, required: bool = False) -> JSON:
+        """The value of a field of one of some Python types. A boolean is no number."""
+        self._known.add(field)
+        value = self.source.get(field)
+        if value is None:
+            if required:
+                self.error(f"{self.whose} needs the field {field!r}")
+            return None
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            self.error(f"{field} must be {_names(types)}, not {kind_of(value)}", field)
+            return None
+        return value
+
+    def text(self, field: str, *, required: bool = False) -> str | None:
+        """A text."""
+        value = self.read(field, (str,), required=required)
+        return value if isinstance(value, str) else None
+
+    def choice(self, field: str, choices: type[_Choice], *, required: bool = False) -> _Choice | None:
+        """One of a few words, in any case."""
+        text = self.text(field, required=required)
+        if text is None:
+            return None
+        for choice in choices:
+            if choice.casefold() == text.casefold():
+                return choice
+        self.error(f"{field} must be {_either(choices)}, not {text[:80]!r}", field)
+        return None
+
+    def number(self, field: str, low: float, high: float, *, whole: bool = False) -> float | None:
+        """A number from `low` to `high`."""
+        value = self.read(field, (int,) if whole else (int, float))
+        if not isinstance(value, int | float):
+            return None
+        if not low <= value <= high:
+            self.error(f"{field} must be from {low:,} to {high:,}, not {value!r:.40}", field)
+            return None
+        return value
+
+    def unknown(self) -> list[str]:
+        """The fields that were never asked for."""
+        return [field for field in self.source if field not in self._known]
+
+    def hint(self, field: str) -> str:
+        """What was probably meant by a field that was never asked for: the end of a sentence about it, or nothing."""
+        return self._findings.hint(field, Suggestions(self._known - self.source.keys()))
+
+
+_TYPE_NAMES: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def kind_of(value: JSON) -> str:
+    """What a JSON value is, in words."""
+    if isinstance(value, bool):
+        return "a boolean"
+    return "the number " + repr(value) if isinstance(value, float) else _TYPE_NAMES[type(value)]
+
+
+def _names(types: tuple[type, ...]) -> str:
+    return " or ".join(_TYPE_NAMES[type_] for type_ in types if not (type_ is int and float in types))
+
+
+def _either(choices: type[StrEnum]) -> str:
+    return " or ".join(repr(choice.value) for choice in choices)

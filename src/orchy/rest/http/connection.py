@@ -1,0 +1,394 @@
+"""One client's connection: HTTP/1.1 by h11 on one side, an ASGI application on the other. Nothing else is spoken.
+
+All of it is one task. A request is guarded by its head, its body is read whole, within limits of size and time, and
+only then is the application called: so there is one place that counts bytes, whatever the headers say. While the
+application works nobody reads, unless it asks whether the client is still there. An answer leaves in one write when it
+is whole; one whose end is not there yet leaves as it comes.
+
+Timeouts are the deadline of one scope, which is moved from phase to phase. A refusal is the last thing on its
+connection: what the client is still sending is read and dropped for a while, so that it gets to read the refusal.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import attrs
+import h11
+import trio
+
+from orchy.rest.answers import encode, error_body, headers_of
+from orchy.rest.http.bodies import VALUES_MAX, has_too_many_values
+from orchy.rest.http.refusal import Refusal, shown
+from orchy.rest.http.reply import Reply
+from orchy.rest.http.room import Bucket, Room
+from orchy.rest.middleware.guard import Guard, path_of
+from orchy.runtime.sockets import PromptStream
+
+#: How long a client may be silent between requests, and before the first one.
+IDLE_SECONDS = 75.0
+#: From the first byte of a head to its last.
+HEAD_SECONDS = 10.0
+HEAD_BYTES_MAX = 64 * 1024
+#: From the head to the last byte of the body.
+BODY_SECONDS = 30.0
+#: How long a client may take for what is sent to it.
+SEND_SECONDS = 60.0
+#: After a refusal, so long and so much of what the client still sends is read and dropped.
+LINGER_SECONDS = 10.0
+LINGER_BYTES_MAX = 64 * 2**20
+#: Bytes of later requests that are taken while one is answered.
+AHEAD_BYTES_MAX = 64 * 1024
+#: An answer that is longer leaves in parts.
+GATHERED_BYTES_MAX = 64 * 1024
+RECEIVE_BYTES = 64 * 1024
+#: Requests of one packet, and parts of a body, that are taken without a pause for others.
+REQUESTS_IN_A_ROW = 8
+PARTS_IN_A_ROW = 100
+#: A body may have so many parts, however small; beyond that they must be of PART_BYTES_MIN on average.
+PARTS_MAX = 2_000
+PART_BYTES_MIN = 64
+
+_TLS_HANDSHAKE = 0x16
+
+Application = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Who counts."""
+
+    def request_refused(self, reason: str) -> None:
+        """One was refused before any route saw it."""
+        ...
+
+    def connection_failed(self) -> None:
+        """One ended by an exception that nobody foresaw."""
+        ...
+
+
+@attrs.frozen
+class Door:
+    """What all connections have in common."""
+
+    application: Application
+    guard: Guard
+    room: Room
+    bucket: Bucket
+    observer: Observer
+    body_bytes_max: int
+
+
+class Phase(enum.Enum):
+    """What a connection waits for."""
+
+    IDLE = "a request"
+    HEAD = "the rest of a head"
+    BODY = "the rest of a body"
+    SERVING = "the application"
+    ENDING = "the client, to read its last answer"
+
+
+class _Refused(Exception):
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+class Connection:
+    """One client's. `kept_bytes` are those of its body, or of an answer that it does not take: see Room."""
+
+    def __init__(self, door: Door, stream: PromptStream) -> None:
+        self.kept_bytes = 0
+        self._door = door
+        self._stream = stream
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+        self._scope = trio.CancelScope()
+        self._phase = Phase.IDLE
+        self._request: h11.Request | None = None
+        self._first_byte: int | None = None
+        self._stopping = False  # after the answer under way
+        self._eof = False  # the client has said its last
+        self._gone = False  # nobody reads what is sent
+        self._evicted = False
+        self._client: tuple[str, int] = ("", 0)
+        self._local: tuple[str, int] = ("", 0)
+        self._unsent = bytearray()
+        self._expect(b"")
+
+    def _expect(self, body: bytes) -> None:
+        """An answer to a request that has this body."""
+        self._body: bytes | None = body
+        self._reply = Reply(self._h11, b"" if self._request is None else self._request.method)
+        self._knows_of_end = False  # the application, of the client's
+        self._ahead_bytes = 0
+
+    @property
+    def about(self) -> str:
+        """Who it is and what it asks, for a log line."""
+        what = "" if self._request is None else f": {shown(self._request.method)} {shown(self._request.target)}"
+        return f"{self._client[0]}:{self._client[1]}{what}"
+
+    # What the server does to it.
+
+    def evict(self) -> None:
+        """End, for somebody else's sake; nothing was asked of the application yet."""
+        self._evicted = True
+        self._scope.cancel()
+
+    def stop(self) -> None:
+        """End when what is under way is answered."""
+        self._stopping = True
+        if self._phase in (Phase.IDLE, Phase.HEAD, Phase.ENDING):
+            self._scope.cancel()
+
+    # From its begin to its end.
+
+    async def serve(self) -> None:
+        """Serve it; returns when it is over. Closing the stream is the caller's."""
+        try:
+            self._client = self._stream.socket.getpeername()[:2]
+            self._local = self._stream.socket.getsockname()[:2]
+        except OSError:  # gone before it was looked at
+            return
+        try:
+            with self._scope:
+                await self._serve_requests()
+            if not self._scope.cancelled_caught:
+                return
+            refusal = self._late()
+        except _Refused as refused:
+            refusal = refused.refusal
+        except h11.RemoteProtocolError as error:
+            refusal = self._malformed(error)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+        if refusal is not None and not self._gone:
+            await self._refuse(refusal)
+
+    async def _serve_requests(self) -> None:
+        in_a_row = 0
+        while not self._stopping and not self._eof:
+            request = await self._next_request()
+            if request is None:
+                return
+            self._request = request
+            headers = list(request.headers)
+            refusal = self._door.guard.refuse(
+                request.http_version, request.method, request.target, headers, self._local[0]
+            )
+            if refusal is not None:
+                raise _Refused(refusal)
+            self._expect(await self._read_body(headers))
+            if self._scope.cancel_called:  # evicted, or too late, in this very moment
+                await trio.lowlevel.checkpoint()
+            self._scope.deadline = float("inf")
+            self._phase = Phase.SERVING
+            self._door.room.serve(self)
+            await self._answer(request, headers)
+            if not self._reply.ended or self._gone:
+                return
+            if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+                return
+            self._h11.start_next_cycle()
+            self._request = None
+            self._phase = Phase.IDLE
+            self._door.room.wait(self)
+            in_a_row += 1
+            if in_a_row == REQUESTS_IN_A_ROW:
+                in_a_row = 0
+                await trio.lowlevel.checkpoint()
+
+    def _late(self) -> Refusal | None:
+        """What is said to a client whose scope was cancelled."""
+        if self._evicted:
+            return Refusal(503, "crowd", "this node has too many connections, try again")
+        match self._phase:
+            case Phase.HEAD if not self._stopping:
+                return Refusal(408, "timeout", f"the head of the request did not arrive within {HEAD_SECONDS:g} s")
+            case Phase.BODY:
+                return Refusal(408, "timeout", f"the body did not arrive within {BODY_SECONDS:g} s")
+            case _:
+                return None
+
+    def _malformed(self, error: h11.RemoteProtocolError) -> Refusal | None:
+        if self._first_byte == _TLS_HANDSHAKE:
+            log.debug("%s speaks TLS, this port does not", self.about)
+            self._door.observer.request_refused("tls")
+            return None
+        if self._eof:  # it went in the middle of something
+            return None
+        status = error.error_status_hint
+        return Refusal(status if status in (431, 501) else 400, "request", f"this is no request of HTTP/1.1: {error}")
+
+    # In.
+
+    async def _receive(self) -> int:
+        """Give h11 what has come; how many bytes."""
+        data = await self._stream.receive_some(RECEIVE_BYTES)
+        if not data:
+            self._eof = True
+        elif self._first_byte is None:
+            self._first_byte = data[0]
+        self._h11.receive_data(data)
+        return len(data)
+
+    async def _next_request(self) -> h11.Request | None:
+        """The next head; None: there is none. Raises RemoteProtocolError."""
+        event = self._h11.next_event()
+        if event is h11.NEED_DATA:
+            self._scope.deadline = trio.current_time() + IDLE_SECONDS
+            while event is h11.NEED_DATA:
+                if self._phase is Phase.IDLE and (begun := self._h11.trailing_data[0]):
+                    if not begun[:1].isalpha() and begun[:1] not in b"\r\n":
+                        raise h11.RemoteProtocolError("a request begins with a method")
+                    self._phase = Phase.HEAD
+                    self._scope.deadline = trio.current_time() + HEAD_SECONDS
+                await self._receive()
+                event = self._h11.next_event()
+        return event if isinstance(event, h11.Request) else None
+
+    async def _read_body(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """All of it. Raises _Refused, RemoteProtocolError."""
+        limit = self._door.body_bytes_max
+        length = next((int(value) for name, value in headers if name == b"content-length"), 0)
+        if length > limit:
+            raise _Refused(self._too_large())
+        if self._h11.they_are_waiting_for_100_continue:
+            self._unsent += self._h11.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
+            await self._flush()
+        body = bytearray()
+        parts = 0
+        while True:
+            event = self._h11.next_event()
+            if event is h11.NEED_DATA:
+                if self._phase is not Phase.BODY:
+                    self._phase = Phase.BODY
+                    self._scope.deadline = trio.current_time() + BODY_SECONDS
+                await self._receive()
+            elif isinstance(event, h11.Data):
+                body += event.data
+                parts += 1
+                if len(body) > limit:
+                    raise _Refused(self._too_large())
+                if not self._door.room.keep(self, len(event.data)):
+                    raise _Refused(Refusal(503, "bytes", "too much is being sent to this node, try again later"))
+                if parts > PARTS_MAX and len(body) < parts * PART_BYTES_MIN:
+                    raise _Refused(Refusal(400, "request", "the chunks of the body are too small"))
+                if parts % PARTS_IN_A_ROW == 0:
+                    await trio.lowlevel.checkpoint()
+            elif isinstance(event, h11.EndOfMessage):
+                if has_too_many_values(body):
+                    raise _Refused(Refusal(413, "values", f"the body has more than {VALUES_MAX:,} values"))
+                return bytes(body)
+            else:
+                raise h11.RemoteProtocolError("the body does not end")
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, "body", f"the body is larger than {self._door.body_bytes_max} bytes (--body-limit-bytes)")
+
+    # The application.
+
+    async def _answer(self, request: h11.Request, headers: list[tuple[bytes, bytes]]) -> None:
+        if not self._door.bucket.take(trio.current_time()):
+            self._door.observer.request_refused("rate")
+            await self._answer_alone(429, "more requests come than --http-requests-per-second allows; try again")
+            return
+        path, _, query = path_of(request.target).partition(b"?")
+        scope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "http_version": request.http_version.decode(),
+            "method": request.method.decode(),
+            "scheme": "http",
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": headers,
+            "client": self._client,
+            "server": self._local,
+            "extensions": {},
+        }
+        try:
+            await self._door.application(scope, self._receive_message, self._send_message)
+        except* Exception as group:
+            self._door.observer.connection_failed()
+            log.error("the application failed for %s", self.about, exc_info=group)
+            self._stopping = True
+        if not self._reply.started and not self._knows_of_end:
+            await self._answer_alone(500, "the server failed; its log says why")
+
+    async def _answer_alone(self, status: int, sentence: str) -> None:
+        """An answer that is not the application's, on a connection that may go on."""
+        data = encode(error_body(sentence))
+        headers = [(b"content-length", b"%d" % len(data)), *headers_of(status)]
+        await self._send_message({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send_message({"type": "http.response.body", "body": data})
+
+    async def _receive_message(self) -> dict[str, Any]:
+        """ASGI's: the body; asked once more, waits until the client has gone."""
+        body, self._body = self._body, None
+        if body is not None:
+            return {"type": "http.request", "body": body, "more_body": False}
+        while not self._eof:
+            if self._ahead_bytes > AHEAD_BYTES_MAX:
+                await trio.sleep_forever()
+            try:
+                self._ahead_bytes += await self._receive()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._eof = self._gone = True
+        self._knows_of_end = True
+        return {"type": "http.disconnect"}
+
+    async def _send_message(self, message: Any) -> None:
+        """ASGI's: the head of an answer, or some of its body."""
+        if not self._gone:
+            self._unsent += self._reply.take(message, closes=self._stopping or self._eof)
+            if self._reply.due or len(self._unsent) > GATHERED_BYTES_MAX:
+                await self._flush()
+
+    # Out.
+
+    async def _flush(self) -> None:
+        """Send what is gathered: at once, or as the client takes it."""
+        del self._unsent[: self._stream.send_at_once(self._unsent)]
+        if not self._unsent:
+            return
+        data = bytes(self._unsent)
+        self._unsent.clear()
+        taken = False
+        try:
+            if self._door.room.keep(self, len(data)):
+                with trio.move_on_after(SEND_SECONDS):
+                    await self._stream.send_all(data)
+                    taken = True
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self._gone = not taken
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        """Say so, and let the client get to read it."""
+        self._door.observer.request_refused(refusal.reason)
+        self._door.room.release(self)
+        self._phase = Phase.ENDING
+        head_only = self._request is not None and self._request.method == b"HEAD"
+        answer = refusal.last_answer(head_only=head_only)
+        if self._evicted:  # its place is wanted now
+            self._stream.send_at_once(answer)
+            return
+        self._unsent += answer
+        self._scope = trio.CancelScope(deadline=trio.current_time() + LINGER_SECONDS)
+        with self._scope, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._flush()
+            await self._stream.send_eof()
+            left_bytes = LINGER_BYTES_MAX
+            while left_bytes > 0 and (data := await self._stream.receive_some(RECEIVE_BYTES)):
+                left_bytes -= len(data)

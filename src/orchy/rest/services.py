@@ -1,0 +1,48 @@
+"""Whom the routes ask, as ports."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from orchy.engine.catalog import Catalog
+from orchy.engine.orchestrator import Orchestrator
+from orchy.flow.definition import JSON
+from orchy.views.queries import Queries
+
+
+class ClusterFace(Protocol):
+    """What REST asks of the cluster."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node serves."""
+        ...
+
+    async def describe(self) -> dict[str, JSON]:
+        """The body of `GET /cluster`."""
+        ...
+
+
+class MetricsFace(Protocol):
+    """What REST asks of the metrics."""
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        ...
+
+    def text(self) -> bytes:
+        """All metrics, in Prometheus' text format."""
+        ...
+
+
+@attrs.frozen
+class Services:
+    """Whom the routes ask."""
+
+    orchestrator: Orchestrator
+    queries: Queries
+    catalog: Catalog
+    cluster: ClusterFace
+    metrics: MetricsFace

@@ -1,0 +1,404 @@
+"""A client's connection to one server: what the worker library needs of gRPC. `http2` keeps the protocol.
+
+Calls run side by side; when the connection is lost, each of them fails at once. A server that announces its end gets
+no new calls, but may still answer those under way. A connection is not made again: its owner opens a new one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import attrs
+import trio
+from google.protobuf.message import DecodeError
+
+from orchy.rpc.grpc import tls
+from orchy.rpc.grpc.framing import PREFIX_BYTES, Code, Status, decode_message, frame, unframe
+from orchy.rpc.grpc.outbox import Outbox
+from orchy.rpc.http2 import strangers
+from orchy.rpc.http2.events import (
+    DataReceived,
+    Event,
+    GoingAway,
+    HeadersReceived,
+    Role,
+    SettingsReceived,
+    StreamReset,
+    WindowOpened,
+)
+from orchy.rpc.http2.frames import ErrorCode, ProtocolError
+from orchy.rpc.http2.headers import encode_block
+from orchy.rpc.http2.machine import Http2
+from orchy.runtime.nurseries import open_service_nursery
+from orchy.runtime.sockets import PromptStream
+
+RECEIVE_BYTES = 64 * 1024
+CONNECT_SECONDS = 5.0
+WINDOW_BYTES = 4 * 2**20
+REPLY_BYTES_MAX = 64 * 2**20
+#: Calls at the same time; the others wait for their turn.
+CALLS_MAX = 500
+#: How long the rest of the words of a server that speaks no gRPC are waited for.
+WORDS_SECONDS = 0.5
+PING_AFTER_SECONDS = 30.0
+PING_ANSWER_SECONDS = 10.0
+_GONE = "is gone"
+#: What OpenSSL calls an answer that is no TLS at all.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "PACKET_LENGTH_TOO_LONG"})
+
+
+class ConnectionLost(Exception):
+    """The server is gone, or was never there. A call under way may have been carried out."""
+
+
+@attrs.define(eq=False)
+class _Call:
+    """A stream of ours. `changed` is set when something came that its caller waits for."""
+
+    done: bool = False
+    changed: trio.Event = attrs.field(factory=trio.Event)
+    window: trio.Event | None = None
+    body: bytearray = attrs.field(factory=bytearray)
+    status: Status | None = None
+    lost: bool = False
+
+    def end(self, status: Status | None = None) -> None:
+        if not self.done:
+            self.done = True
+            self.status = status
+            self.changed.set()
+            if self.window is not None:
+                self.window.set()
+
+
+class Channel:
+    """Made by `open_channel`."""
+
+    def __init__(self, stream: trio.abc.Stream, authority: str, scheme: str = "http") -> None:
+        self._stream = stream
+        self._outbox = Outbox(stream)
+        self._heard_at = trio.current_time()
+        self._pinged = False
+        self._scheme = scheme
+        self._authority = authority
+        self._http = Http2(Role.CLIENT, streams_max=0, stream_window_bytes=WINDOW_BYTES, window_bytes=WINDOW_BYTES)
+        self._blocks: dict[str, bytes] = {}
+        self._calls: dict[int, _Call] = {}
+        self._turns = trio.CapacityLimiter(CALLS_MAX)
+        self._ending = trio.Event()
+        self._closed = trio.Event()
+        self._call_ended = trio.Event()
+        self._fate = _GONE
+
+    @property
+    def open(self) -> bool:
+        """Whether calls can be made."""
+        return not self._ending.is_set()
+
+    async def ending(self) -> None:
+        """Returns when no more calls can be made; those under way may still be answered."""
+        await self._ending.wait()
+
+    async def closed(self) -> None:
+        """Returns when no more calls can be made and none is under way."""
+        await self._ending.wait()
+        while self._calls and not self._closed.is_set():
+            await self._call_ended.wait()
+
+    async def call(self, method: str, request: Any, reply_type: Any) -> Any:
+        """Call "Service/Method". Raises Status, or ConnectionLost. Cancelled, it tells the server."""
+        async with self._turns:
+            await self._wait_for_turn()
+            with self._opened(method) as (stream_id, call):
+                await self._send(stream_id, call, frame(request.SerializeToString()), end=True)
+                while not call.done:
+                    await call.changed.wait()
+        self._raise_if_bad(call)
+        return _parse(reply_type, call.body)
+
+    @asynccontextmanager
+    async def stream(self, method: str, reply_type: Any) -> AsyncIterator[MessageStream]:
+        """Call a "Service/Method" of streams while the block runs. Left early, it tells the server."""
+        await self._wait_for_turn()
+        with self._opened(method) as (stream_id, call):
+            yield MessageStream(self, stream_id, call, reply_type)
+
+    async def _wait_for_turn(self) -> None:
+        """Wait while there are as many calls as the server takes (RFC 9113, section 5.1.2)."""
+        while len(self._calls) >= self._http.peer.streams_max and self.open:
+            await self._call_ended.wait()
+
+    @contextmanager
+    def _opened(self, method: str) -> Iterator[tuple[int, _Call]]:
+        """A stream with its headers sent; reset if it is left before it is done."""
+        if not self.open:
+            raise ConnectionLost(f"{self._authority} {self._fate}")
+        try:
+            stream_id = self._http.open_stream(self._block(method))
+        except ProtocolError as error:
+            self._ending.set()
+            raise ConnectionLost(f"{self._authority} takes no more calls: {error}") from None
+        call = self._calls[stream_id] = _Call()
+        try:
+            yield stream_id, call
+        finally:
+            del self._calls[stream_id]
+            if not call.done or self._http.is_open(stream_id):
+                self._reset(stream_id)
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        self._call_ended.set()
+        self._call_ended = trio.Event()
+
+    def _block(self, method: str) -> bytes:
+        """The headers of a call, made once."""
+        block = self._blocks.get(method)
+        if block is None:
+            headers = [(":method", "POST"), (":scheme", self._scheme), (":authority", self._authority)]
+            headers += [(":path", f"/{method}"), ("te", "trailers"), ("content-type", "application/grpc")]
+            block = self._blocks[method] = encode_block(headers)
+        return block
+
+    def _raise_if_bad(self, call: _Call) -> None:
+        if call.lost:
+            lost = f"the connection to {self._authority} was lost"
+            raise ConnectionLost(lost if self._fate == _GONE else f"{self._authority} {self._fate}")
+        if call.status is not None:
+            raise call.status
+
+    async def _send(self, stream_id: int, call: _Call, data: bytes, *, end: bool = False) -> None:
+        sent_bytes = 0
+        while sent_bytes < len(data) and not call.done:
+            room = self._http.room(stream_id)
+            if room <= 0:
+                call.window = trio.Event()
+                self._flush()
+                await call.window.wait()
+                continue
+            part = data[sent_bytes : sent_bytes + room]
+            sent_bytes += len(part)
+            self._http.send_data(stream_id, part, end_stream=end and sent_bytes == len(data))
+        self._flush()
+
+    def _end(self, stream_id: int) -> None:
+        self._http.send_data(stream_id, b"", end_stream=True)
+        self._flush()
+
+    def _reset(self, stream_id: int) -> None:
+        self._http.reset(stream_id, ErrorCode.CANCEL)
+        self._flush()
+
+    def _flush(self) -> None:
+        self._outbox.put(self._http.data_to_send(), len(self._calls))
+
+    async def run(self) -> None:
+        """Carry the calls until the connection is lost or this is cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write_all, nursery.cancel_scope)
+                nursery.start_soon(self._watch, nursery.cancel_scope)
+                await self._read_all()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._ending.set()
+            self._closed.set()
+            for call in self._calls.values():
+                if not call.done:
+                    call.lost = True
+                    call.end()
+            self._call_ended.set()
+
+    async def _read_all(self) -> None:
+        self._flush()
+        first: bytes | None = b""  # what a server said that has not shown yet that it speaks HTTP/2
+        try:
+            while data := await self._stream.receive_some(RECEIVE_BYTES):
+                self._heard_at = trio.current_time()
+                self._pinged = False
+                if first is not None:
+                    first += data[: strangers.FIRST_BYTES_MAX]
+                for event in self._http.receive(data):
+                    self._take(event)
+                    first = None
+                self._http.forgive()  # the server is trusted to mean well
+                self._flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        except ProtocolError:  # whoever that is, it is no gRPC server
+            if first:
+                first += await strangers.read_for(WORDS_SECONDS, self._stream)
+        if first is not None:
+            self._fate = strangers.server_of(first)
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """Ask a server that says nothing whether it is there; end the connection when it does not answer."""
+        while not self._pinged:
+            quiet_until = self._heard_at + PING_AFTER_SECONDS
+            if trio.current_time() < quiet_until:
+                await trio.sleep_until(quiet_until)
+                continue
+            self._pinged = True
+            self._http.ping()
+            self._flush()
+            await trio.sleep(PING_ANSWER_SECONDS)
+        scope.cancel()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case DataReceived(stream_id, data, ended):
+                call = self._calls.get(stream_id)
+                if call and not call.done:
+                    call.body += data
+                    call.changed.set()
+                    if len(call.body) > REPLY_BYTES_MAX:
+                        call.end(Status(Code.RESOURCE_EXHAUSTED, f"the answer has more than {REPLY_BYTES_MAX} bytes"))
+                        self._reset(stream_id)
+                    elif ended:
+                        call.end(_status_of({}))
+            case HeadersReceived(stream_id, headers, ended):
+                call = self._calls.get(stream_id)
+                if call and ended:
+                    call.end(_status_of(headers.fields))
+                elif call and not headers.fields.get("content-type", "").startswith("application/grpc"):
+                    call.end(_not_grpc(headers.fields))
+                    self._reset(stream_id)
+            case StreamReset(stream_id):
+                if call := self._calls.get(stream_id):
+                    call.end(_status_of({}))
+            case WindowOpened() | SettingsReceived():
+                self._tell_ended()  # there may be more turns
+                for call in self._calls.values():
+                    if call.window is not None:
+                        call.window.set()
+            case GoingAway(last_stream_id):
+                self._ending.set()
+                for stream_id, call in self._calls.items():
+                    if stream_id > last_stream_id:  # the server never saw these
+                        call.lost = True
+                        call.end()
+
+    async def _write_all(self, scope: trio.CancelScope) -> None:
+        await self._outbox.run()
+        scope.cancel()
+
+
+class MessageStream:
+    """Messages to and from a server: `send` them, iterate over the answers. Made by `Channel.stream`."""
+
+    def __init__(self, channel: Channel, stream_id: int, call: _Call, reply_type: Any) -> None:
+        self._channel = channel
+        self._stream_id = stream_id
+        self._call = call
+        self._reply_type = reply_type
+        self._replies: deque[Any] = deque()
+
+    async def send(self, message: Any) -> None:
+        """Send a message as fast as the server takes it; one at a time. Nothing when the call is over."""
+        await self._channel._send(self._stream_id, self._call, frame(message.SerializeToString()))
+
+    def end(self) -> None:
+        """Nothing more will be sent; answers may still come."""
+        self._channel._end(self._stream_id)
+
+    def __aiter__(self) -> MessageStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next answer; the end of them is a good end. Raises Status, ConnectionLost."""
+        while True:
+            if self._replies:
+                return self._replies.popleft()
+            self._cut_replies()
+            if self._replies:
+                continue
+            if self._call.done:
+                self._channel._raise_if_bad(self._call)
+                if self._call.body:
+                    raise Status(Code.INTERNAL, "the server's last answer was cut off")
+                raise StopAsyncIteration
+            self._call.changed = trio.Event()
+            await self._call.changed.wait()
+
+    def _cut_replies(self) -> None:
+        body = self._call.body
+        at = 0
+        while len(body) - at >= PREFIX_BYTES:
+            end = at + PREFIX_BYTES + int.from_bytes(body[at + 1 : at + PREFIX_BYTES], "big")
+            if end > len(body):
+                break
+            self._replies.append(_parse(self._reply_type, body[at:end]))
+            at = end
+        del body[:at]
+
+
+def _parse(reply_type: Any, framed: bytearray) -> Any:
+    try:
+        return reply_type.FromString(unframe(framed))
+    except (DecodeError, UnicodeDecodeError, Status):  # which are not the request's fault
+        raise Status(Code.INTERNAL, "the server's answer can't be read") from None
+
+
+def _not_grpc(fields: Mapping[str, str]) -> Status:
+    """Of an answer that is some other HTTP/2 server's."""
+    return Status(Code.UNAVAILABLE, f"it {strangers.answered_in_http2(fields.get(':status', ''))}")
+
+
+def _status_of(fields: Mapping[str, str]) -> Status | None:
+    """What the headers that ended a call say; None: all is well."""
+    code, message = fields.get("grpc-status"), fields.get("grpc-message", "")
+    if code is None:
+        if fields.get(":status", "200") != "200":
+            return _not_grpc(fields)
+        return Status(Code.UNAVAILABLE, "the server ended the call without a status")
+    number = int(code) if code.isascii() and code.isdigit() else int(Code.UNKNOWN)
+    if number == Code.OK:
+        return None
+    return Status(Code(number) if number in set(Code) else Code.UNKNOWN, decode_message(message))
+
+
+@asynccontextmanager
+async def open_channel(address: str, context: ssl.SSLContext | None = None) -> AsyncIterator[Channel]:
+    """Connect to "host:port" while the block runs. Raises ConnectionLost when nobody is there.
+
+    With a `context`, by TLS: it says whom to trust, and is told to ask for HTTP/2.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            socket = PromptStream(await trio.open_tcp_stream(host, int(port)))
+    except (OSError, ValueError, OverflowError, trio.TooSlowError) as error:
+        raise ConnectionLost(f"{address} can't be reached: {_reason(error)}") from None
+    try:
+        stream = await _shake_hands(socket, context, host, address) if context else socket
+        channel = Channel(stream, address, "https" if context else "http")
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(channel.run)
+            yield channel
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(socket)
+
+
+async def _shake_hands(socket: trio.abc.Stream, context: ssl.SSLContext, host: str, address: str) -> trio.abc.Stream:
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            stream = await tls.connect(socket, context, host)
+    except (trio.BrokenResourceError, trio.TooSlowError) as error:
+        reason = error.__cause__ or "it does not answer"
+        if isinstance(reason, ssl.SSLError) and reason.reason in _NOT_TLS:
+            raise ConnectionLost(f"{address} {strangers.SPEAKS_NO_TLS}") from None
+        hint = "" if isinstance(reason, ssl.SSLCertVerificationError) else f"; {strangers.WORKERS_PORT}"
+        raise ConnectionLost(f"there is no TLS with {address}: {reason}{hint}") from None
+    if stream is None:
+        raise ConnectionLost(f"{address} {strangers.SPEAKS_NO_HTTP2}")
+    return stream
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or "it does not answer"

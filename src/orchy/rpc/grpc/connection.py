@@ -1,0 +1,410 @@
+"""One client's HTTP/2 connection: calls in, answers out. `http2` keeps the protocol, `services` say what there is.
+
+What a client can't do: keep a call running that it has cancelled or whose deadline is over (the handler is
+cancelled), have a call wait for ever (a compressed or oversized message is answered at once), or make the server
+keep more than it may (connections, streams, message sizes and unsent bytes have limits, and so has the number of
+streams that it opens only to reset them). A connection that does not begin as HTTP/2 in time is closed; one on which
+nothing arrives is pinged, and closed when the ping is not answered.
+
+Why it is fast: what arrives together is taken in before anybody answers, what is answered together leaves in one write
+(`outbox`), the headers of answers are bytes that are made at import.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from functools import partial
+
+import trio
+
+from orchy.rpc.grpc.call import Allowance, Call
+from orchy.rpc.grpc.framing import Code, Status, encode_message, frame, parse_timeout, unframe
+from orchy.rpc.grpc.outbox import SEND_BYTES, SEND_SECONDS, Outbox
+from orchy.rpc.grpc.services import Method
+from orchy.rpc.http2.events import (
+    DataReceived,
+    Event,
+    HeadersReceived,
+    Role,
+    SettingsReceived,
+    StreamReset,
+    WindowOpened,
+)
+from orchy.rpc.http2.frames import ErrorCode, NotHttp2, ProtocolError
+from orchy.rpc.http2.headers import encode_block
+from orchy.rpc.http2.machine import Http2
+from orchy.rpc.http2.strangers import Stranger, answer_of_plain_port, client_of, turn_away
+
+RECEIVE_BYTES = 64 * 1024
+STREAMS_MAX = 1_000
+#: Calls are also those whose streams were reset, until their handlers have ended.
+CALLS_MAX = 2 * STREAMS_MAX
+WINDOW_BYTES = 2**20
+#: How much of requests that were not taken yet is kept of one client, so that it leaves something for the others.
+REQUESTS_BYTES_MAX = 64 * 2**20
+#: Reading stops, and so do answers, while this much waits to be written.
+UNSENT_BYTES_MAX = 2 * 2**20
+#: After so long a client that did much without asking for anything may do so again (`http2`).
+FLOOD_SECONDS = 10.0
+#: How long a client may take to say that it speaks HTTP/2.
+HANDSHAKE_SECONDS = 10.0
+#: How long a request, or a message of a stream, may take to arrive in whole; looked at when something arrives, or at
+#: each ping.
+REQUEST_SECONDS = 60.0
+PING_AFTER_SECONDS = 60.0
+PING_ANSWER_SECONDS = 20.0
+GOODBYE_SECONDS = 1.0
+PATH_CHARACTERS_SHOWN = 200
+
+log = logging.getLogger(__name__)
+
+_CONTENT_TYPE = re.compile(r"application/grpc(?:[+;]|$)")
+_HEAD = encode_block([(":status", "200"), ("content-type", "application/grpc")])
+_TAIL_OK = encode_block([("grpc-status", "0")])
+
+
+class Connection:
+    """Serves one stream of bytes. `drain` lets the calls under way end and takes no more."""
+
+    def __init__(self, stream: trio.abc.Stream, methods: Mapping[str, Method], allowance: Allowance) -> None:
+        self._stream = stream
+        self._outbox = Outbox(stream)
+        self._methods = methods
+        self._allowance = Allowance(REQUESTS_BYTES_MAX, whole=allowance)
+        self._http = Http2(
+            Role.SERVER, streams_max=STREAMS_MAX, stream_window_bytes=WINDOW_BYTES, window_bytes=4 * WINDOW_BYTES
+        )
+        self._calls: dict[int, Call] = {}
+        self._greeted = False
+        self._heard_at = 0.0
+        self._pinged = False
+        self._wider = False  # the windows of all calls, perhaps
+        self._forgiven_at = 0.0
+        self._looked_at = 0.0
+        self._draining = False
+        self._quiet = trio.Event()
+        self._over = False
+        self._scope = trio.CancelScope()
+        self.stranger: Stranger | None = None
+
+    async def serve(self) -> None:
+        """Until the client is gone or breaks the protocol, or `close`; `stranger` says then if it was none of ours."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write_all)
+                    nursery.start_soon(self._watch)
+                    await self._read_all(nursery)
+                    self._scope.cancel()
+        finally:
+            for call in list(self._calls.values()):
+                self._close(call)
+            self._over = True
+            self._quiet.set()
+            self._outbox.wake()
+
+    def drain(self) -> None:
+        """Take no more calls, and end those that would never end by themselves."""
+        if not self._draining:
+            self._draining = True
+            self._http.announce_end()
+            self._flush()
+            for call in self._calls.values():
+                if call.method is not None and call.method.takes_stream:
+                    call.close_request()
+                elif call.method is not None and call.method.answers_stream:
+                    call.end = Status(Code.UNAVAILABLE, "this server is about to stop")
+                    call.scope.cancel()
+            self._note_quiet()
+
+    async def quiet(self) -> None:
+        """Returns when no call is under way after `drain`, and all is written; or when the client is gone."""
+        await self._quiet.wait()
+        while self._outbox and not self._over:
+            await self._outbox.progress()
+
+    def close(self) -> None:
+        """End at once."""
+        self._scope.cancel()
+
+    # In.
+
+    async def _read_all(self, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+                if not data:
+                    return
+                self._heard_at = trio.current_time()
+                self._pinged = False
+                for event in self._http.receive(data):
+                    self._take(event, nursery)
+                if self._wider:
+                    self._wider = False
+                    self._open_windows(self._calls.values())
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            except NotHttp2 as error:
+                await self._turn_away(client_of(error.first))
+                return
+            except ProtocolError as error:
+                log.debug("a worker's connection broke the protocol: %s", error)
+                self._flush()
+                with trio.move_on_after(GOODBYE_SECONDS):
+                    while self._outbox:
+                        await self._outbox.progress()
+                return
+            if self._http.begun:  # else it may be a stranger, who would not understand
+                self._flush()
+            self._look_at_time()
+            while len(self._outbox) > UNSENT_BYTES_MAX:
+                await self._outbox.progress()
+                self._heard_at = trio.current_time()  # it takes what is sent, and can't be heard meanwhile
+
+    async def _turn_away(self, stranger: Stranger) -> None:
+        self.stranger = stranger
+        try:
+            # In one write with nothing before it: our greeting has not left.
+            await turn_away(self._stream, answer_of_plain_port(stranger) or self._http.data_to_send())
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("a client that speaks %s was gone before it was answered", stranger)
+
+    async def _watch(self) -> None:
+        """Ask a client that says nothing whether it is there; end what is half-open, or never was a client of ours."""
+        await trio.sleep(HANDSHAKE_SECONDS)
+        while self._greeted:
+            quiet_until = self._heard_at + PING_AFTER_SECONDS
+            if self._pinged:
+                break
+            if trio.current_time() < quiet_until:
+                await trio.sleep_until(quiet_until)
+                continue
+            self._http.ping()
+            self._pinged = True
+            self._flush()
+            self._look_at_time()
+            await trio.sleep(PING_ANSWER_SECONDS)
+        self._scope.cancel()
+
+    def _take(self, event: Event, nursery: trio.Nursery) -> None:
+        match event:
+            case HeadersReceived(stream_id, headers, ended):
+                if ":method" in headers.fields:  # else these are trailers, perhaps of a call that is over
+                    self._open(stream_id, headers.fields, nursery)
+                if ended:
+                    self._end_request(stream_id, nursery)
+            case DataReceived(stream_id, data, ended):
+                call = self._calls.get(stream_id)
+                if call is not None and not call.answered and not call.request_ended:
+                    try:
+                        call.keep(data)
+                    except Status as status:
+                        self._break_off(call, status)
+                if ended:
+                    self._end_request(stream_id, nursery)
+            case StreamReset(stream_id):
+                call = self._calls.get(stream_id)
+                if call is not None:
+                    call.answered = True  # to nobody
+                    call.scope.cancel()
+                    if not call.running:
+                        self._close(call)
+            case WindowOpened(stream_id):
+                if not stream_id:
+                    self._wider = True
+                elif stream_id in self._calls:
+                    self._open_windows([self._calls[stream_id]])
+            case SettingsReceived():
+                self._greeted = self._wider = True
+            case _:
+                pass  # GOAWAY: the client closes when its calls are answered
+
+    @staticmethod
+    def _open_windows(calls: Iterable[Call]) -> None:
+        for call in calls:
+            if call.window is not None:
+                call.window.set()
+
+    def _open(self, stream_id: int, headers: Mapping[str, str], nursery: trio.Nursery) -> None:
+        path = headers[":path"]
+        if len(self._calls) >= CALLS_MAX:
+            self._http.reset(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        hold = partial(self._hold_window, stream_id)
+        call = Call(stream_id, path[:PATH_CHARACTERS_SHOWN], trio.current_time(), self._allowance, hold)
+        self._calls[stream_id] = call
+        try:
+            if self._draining:
+                raise Status(Code.UNAVAILABLE, "this server is about to stop")
+            if not _CONTENT_TYPE.match(headers.get("content-type", "")):
+                self._refuse(call, Status(Code.UNKNOWN, "this is a gRPC server"), http_status="415")
+                return
+            if headers.get("grpc-encoding", "identity") != "identity":
+                raise Status(Code.UNIMPLEMENTED, "compressed messages are not taken")
+            if "grpc-timeout" in headers:
+                call.timeout_seconds = parse_timeout(headers["grpc-timeout"])
+            call.method = self._methods.get(path)
+            if call.method is None:
+                raise Status(Code.UNIMPLEMENTED, f"there is no method {call.path}")
+        except Status as status:
+            self._refuse(call, status)
+            return
+        if call.method.takes_stream:
+            self._start(call, nursery)
+
+    def _end_request(self, stream_id: int, nursery: trio.Nursery) -> None:
+        call = self._calls.get(stream_id)
+        if call is None or call.answered:
+            return
+        try:
+            call.end_request()
+        except Status as status:
+            self._break_off(call, status)
+        if not call.running:
+            self._start(call, nursery)
+
+    def _start(self, call: Call, nursery: trio.Nursery) -> None:
+        call.running = True
+        nursery.start_soon(self._run, call)
+
+    def _break_off(self, call: Call, status: Status) -> None:
+        """End a call while its request still comes, or its handler runs."""
+        if call.running:
+            call.fail(status)
+        else:
+            self._refuse(call, status)
+
+    def _hold_window(self, stream_id: int, held: bool) -> None:
+        if held:
+            self._http.hold_window(stream_id)
+        else:
+            self._http.release_window(stream_id)
+            self._flush()
+
+    def _look_at_time(self) -> None:
+        """Forgive floods that are over; refuse what began to arrive long ago and never ended."""
+        now = trio.current_time()
+        if now - self._forgiven_at > FLOOD_SECONDS:
+            self._forgiven_at = now
+            self._http.forgive()
+        if now - self._looked_at > REQUEST_SECONDS / 2:
+            self._looked_at = now
+            for call in list(self._calls.values()):
+                since = call.unfinished_since
+                if since is not None and now - since > REQUEST_SECONDS:
+                    self._break_off(call, Status(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
+
+    # A call.
+
+    async def _run(self, call: Call) -> None:
+        try:
+            with call.scope:
+                if call.timeout_seconds is not None:
+                    call.scope.deadline = call.opened_at + call.timeout_seconds
+                await self._answer(call)
+            if call.scope.cancelled_caught:
+                self._refuse(call, call.end or Status(Code.DEADLINE_EXCEEDED, "the call's deadline is over"))
+        except Status as status:
+            self._refuse(call, status)
+        except Exception:
+            log.exception("an error in %s that nobody foresaw", call.path)
+            self._refuse(call, Status(Code.INTERNAL, "the server failed; its log says why"))
+        finally:
+            self._close(call)
+
+    async def _answer(self, call: Call) -> None:
+        method = call.method
+        assert method is not None, "a call without one was refused"
+        request: object = call
+        if not method.takes_stream:
+            request = method.parse(unframe(call.body))
+            call.forget_body()
+        if not method.answers_stream:
+            reply = await method.function(request, request=None)
+            await self._send(call, frame(reply.SerializeToString()), end=True)
+            return
+        stream = method.function(request, request=None)
+        async with aclosing(stream) as replies:
+            async for reply in replies:
+                await self._send(call, frame(reply.SerializeToString()))
+        await self._send(call, b"", end=True)
+
+    async def _send(self, call: Call, data: bytes, *, end: bool = False) -> None:
+        """Headers if they were not sent, a message, trailers at the end: as fast as the client takes it."""
+        while len(self._outbox) > UNSENT_BYTES_MAX:
+            await self._outbox.progress()
+        if call.end is not None:  # and whoever answers has not noticed
+            raise call.end
+        if not call.headed:
+            self._http.send_headers(call.stream_id, _HEAD)
+            call.headed = True
+        sent_bytes = 0
+        while sent_bytes < len(data) and not call.answered:
+            room = self._http.room(call.stream_id)
+            if room <= 0 or len(self._outbox) > UNSENT_BYTES_MAX:
+                self._flush()
+                await self._wait_to_send(call, room)
+                continue
+            part = data[sent_bytes : sent_bytes + min(room, SEND_BYTES)]
+            self._http.send_data(call.stream_id, part)
+            sent_bytes += len(part)
+            if sent_bytes < len(data):
+                self._flush()  # so that what is not written yet is counted
+        if end:
+            self._http.send_headers(call.stream_id, _TAIL_OK, end_stream=True)
+            call.answered = True
+            self._let_stop(call)
+        self._flush()
+
+    async def _wait_to_send(self, call: Call, room: int) -> None:
+        """Wait for a window, or the write. One answer is not kept for ever; a stream is read as slowly as one likes."""
+        call.window = trio.Event()
+        may_wait = call.method is not None and call.method.answers_stream
+        with trio.move_on_after(math.inf if may_wait else SEND_SECONDS) as scope:
+            await (call.window.wait() if room <= 0 else self._outbox.progress())
+        if scope.cancelled_caught:
+            raise Status(Code.UNAVAILABLE, "the answer was not taken in time")
+
+    def _refuse(self, call: Call, status: Status, http_status: str = "200") -> None:
+        """End a call with a status; nothing if it was answered already."""
+        if not call.answered:
+            call.answered = True
+            call.forget_body()
+            tail = [("grpc-status", str(int(status.code))), ("grpc-message", encode_message(status.message))]
+            head = [
+                (":status", http_status),
+                ("content-type", "application/grpc"),
+                ("grpc-accept-encoding", "identity"),
+            ]
+            block = encode_block(tail if call.headed else head + tail)
+            self._http.send_headers(call.stream_id, block, end_stream=True)
+            self._let_stop(call)
+            self._flush()
+        if not call.running:
+            self._close(call)
+
+    def _let_stop(self, call: Call) -> None:
+        """A client that still sends need not (RFC 9113, section 8.1); nothing if it has ended."""
+        self._http.reset(call.stream_id, ErrorCode.NO_ERROR)
+
+    def _close(self, call: Call) -> None:
+        call.forget_body()
+        self._calls.pop(call.stream_id, None)
+        self._note_quiet()
+
+    def _note_quiet(self) -> None:
+        if self._draining and not self._calls:
+            self._quiet.set()
+
+    # Out.
+
+    def _flush(self) -> None:
+        self._outbox.put(self._http.data_to_send(), len(self._calls))
+
+    async def _write_all(self) -> None:
+        await self._outbox.run()
+        self._scope.cancel()

@@ -1,0 +1,170 @@
+"""The worker door: listeners on the host asked for, and a connection for each client."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Sequence
+
+import trio
+from purerpc import Servicer
+
+from orchy.errors import StartupError
+from orchy.rpc.grpc import tls
+from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.services import methods_of
+from orchy.rpc.http2.strangers import FIRST_BYTES_MAX, Stranger, answer_of_tls_port, client_of, turn_away
+from orchy.runtime.sockets import PromptStream
+
+CONNECTIONS_MAX = 20_000
+#: Clients that are in the middle of a TLS handshake, and how long it may take.
+HANDSHAKES_MAX = 1_000
+HANDSHAKE_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class RpcServer:
+    """The connections that are open. At most `connections_max` are: more are closed as they come.
+
+    With a `context`, they are inside TLS.
+    """
+
+    def __init__(
+        self,
+        servicers: Sequence[Servicer],
+        connections_max: int = CONNECTIONS_MAX,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._methods = methods_of(servicers)
+        self._connections: set[Connection] = set()
+        self._connections_max = connections_max
+        self._context = context
+        self._handshakes = 0
+        self._allowance = Allowance()
+        self._full = False
+        self._accepting = trio.CancelScope()
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, or until all connections have ended after `drain`. Closes the listeners."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            with self._accepting:
+                await trio.serve_listeners(self._serve_one, list(listeners), handler_nursery=nursery)
+
+    async def drain(self) -> None:
+        """Accept nobody, let the calls under way end, then close; returns when all have. Callers bound it."""
+        self._accepting.cancel()
+        async with trio.open_nursery() as nursery:
+            for connection in list(self._connections):
+                nursery.start_soon(_drain_one, connection)
+
+    async def _serve_one(self, accepted: trio.SocketStream) -> None:
+        """The border of one connection: whatever goes wrong inside is its own end, and not the server's."""
+        try:
+            stream: trio.abc.Stream = accepted
+            try:
+                stream = prompt = PromptStream(accepted)
+                await self._attend(prompt)
+            finally:
+                await trio.aclose_forcefully(stream)
+        except* OSError as group:
+            log.debug("a worker's connection ended: %s", group.exceptions[0])
+        except* Exception:
+            log.exception("an error on a worker's connection that nobody foresaw")
+
+    async def _attend(self, stream: PromptStream) -> None:
+        if self._accepting.cancel_called or self._is_full():
+            return
+        carrier = stream if self._context is None else await self._shake_hands(stream, self._context)
+        if carrier is None or self._accepting.cancel_called:
+            return
+        who = stream.peer
+        connection = Connection(carrier, self._methods, self._allowance)
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+            if connection.stranger is not None:
+                _tell_of_stranger(connection.stranger, who, self._context is not None)
+
+    async def _shake_hands(self, stream: PromptStream, context: ssl.SSLContext) -> trio.abc.Stream | None:
+        """The stream inside TLS; None for whoever does not get that far, in time."""
+        if self._handshakes >= HANDSHAKES_MAX:
+            return None
+        self._handshakes += 1
+        try:
+            with trio.move_on_after(HANDSHAKE_SECONDS):
+                first = await stream.peek(FIRST_BYTES_MAX)
+                stranger = client_of(first)
+                if not first or stranger is Stranger.TLS:
+                    return await tls.accept(stream, context)
+                _tell_of_stranger(stranger, stream.peer, True)
+                await turn_away(stream, answer_of_tls_port(stranger))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            log.debug("a worker's TLS handshake failed: %s", error.__cause__ or error)
+        finally:
+            self._handshakes -= 1
+        return None
+
+    def _is_full(self) -> bool:
+        was, self._full = self._full, len(self._connections) + self._handshakes >= self._connections_max
+        if self._full and not was:
+            log.warning("there are %d connections of workers: no more are taken", len(self._connections))
+        return self._full
+
+
+def _tell_of_stranger(stranger: Stranger, who: str, has_tls: bool) -> None:
+    """One line, of which a log takes only so many (`logs`)."""
+    if has_tls and stranger is not Stranger.TLS:
+        log.warning(
+            "%s speaks %s without TLS to the port for workers, which has TLS: a worker gives tls=True there;"
+            " REST is at --http-port",
+            who,
+            stranger,
+        )
+    elif stranger is Stranger.TLS:
+        log.warning(
+            "%s speaks TLS to the port for workers, which has none: a worker leaves tls out there, or this node is"
+            " started with --grpc-tls-cert and --grpc-tls-key",
+            who,
+        )
+    else:
+        log.info("%s speaks %s to the port for workers, not gRPC: REST is at --http-port", who, stranger)
+
+
+async def _drain_one(connection: Connection) -> None:
+    connection.drain()
+    await connection.quiet()
+    connection.close()
+
+
+async def open_listeners(host: str, port: int, flag: str) -> tuple[list[trio.SocketListener], int]:
+    """Listen on a host, without SO_REUSEPORT, so that a port has one owner; (listeners, port: also when 0 was asked).
+
+    Raises StartupError that names `flag`.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        raise StartupError(
+            f"can't listen on {host}:{port}: {error.strerror or error}; is another server there? choose another {flag}"
+        ) from None
+    if port == 0 and len(listeners) > 1:  # one port for all of the host's addresses
+        port = listeners[0].socket.getsockname()[1]
+        for listener in listeners:
+            await listener.aclose()
+        return await open_listeners(host, port, flag)
+    return listeners, listeners[0].socket.getsockname()[1]

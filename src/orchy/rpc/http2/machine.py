@@ -1,0 +1,409 @@
+"""One HTTP/2 connection as a machine without IO (RFC 9113): bytes in, events out; calls in, bytes out. Both roles.
+
+`receive` takes what arrived and answers what it means; what has to be sent gathers until `data_to_send`. The machine
+keeps the windows and the life of each stream; it gives back the window of what it has handed on, so whoever owns it
+bounds what is kept. What the peer does wrong ends the stream or the connection as the RFC says.
+
+A peer that is busy without asking for anything (resets, pings, settings, empty frames, broken streams) is told to calm
+down when it does too much of it between two calls of `forgive` (`patience`).
+
+Why it is fast: a frame is one slice and one method; header blocks are remembered (`headers`); windows are given back
+by halves; nothing is copied on the way out but into the one buffer that leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchy.rpc.http2.events import (
+    DataReceived,
+    Event,
+    GoingAway,
+    HeadersReceived,
+    Role,
+    SettingsReceived,
+    StreamReset,
+    WindowOpened,
+)
+from orchy.rpc.http2.frames import (
+    SETTING_BYTES,
+    STREAM_ID_LIMIT,
+    WINDOW_BYTES,
+    WINDOW_BYTES_LIMIT,
+    ErrorCode,
+    Flag,
+    Kind,
+    ProtocolError,
+    StreamError,
+    decode_number,
+    encode_data,
+    encode_frame,
+    encode_goaway,
+    encode_headers,
+    encode_reset,
+    encode_window_update,
+    unpad,
+)
+from orchy.rpc.http2.headers import TABLE_OF_NOTHING, HeaderReader, flaw_of_message
+from orchy.rpc.http2.patience import DATA_BYTES_MIN, Patience
+from orchy.rpc.http2.reader import DEPENDS_ON_ITSELF, FrameReader
+from orchy.rpc.http2.settings import PeerSettings, greeting
+from orchy.rpc.http2.streams import ResetStreams, Stream
+
+
+class Http2:
+    """The machine. `streams_max`: how many the peer may have open; `stream_window_bytes`, `window_bytes`: what may come
+    before it is taken, on a stream and in all.
+    """
+
+    def __init__(self, role: Role, *, streams_max: int, stream_window_bytes: int, window_bytes: int) -> None:
+        self._is_server = role is Role.SERVER
+        self._streams_max = streams_max
+        self._stream_window_bytes = stream_window_bytes
+        self._window_bytes = window_bytes
+        self._receive_window = window_bytes
+        self._send_window = WINDOW_BYTES
+        self.peer = PeerSettings()
+        self._streams: dict[int, Stream] = {}
+        self._peer_streams = 0
+        self._reset_here = ResetStreams()
+        self._highest_peer_id = 0
+        self._next_id = 1
+        self._frames = FrameReader(expects_preface=self._is_server)
+        self._headers = HeaderReader()
+        self._patience = Patience()
+        self._table_told = False  # that our header blocks use no table
+        self._last_told: int | None = None  # the stream that GOAWAY named
+        self._out = bytearray()
+        self._takers: dict[int, Callable[[int, int, bytes, list[Event]], None]] = {
+            Kind.DATA: self._take_data,
+            Kind.HEADERS: self._take_headers,
+            Kind.PRIORITY: self._take_priority,
+            Kind.RST_STREAM: self._take_reset,
+            Kind.SETTINGS: self._take_settings,
+            Kind.PUSH_PROMISE: self._take_push,
+            Kind.PING: self._take_ping,
+            Kind.GOAWAY: self._take_goaway,
+            Kind.WINDOW_UPDATE: self._take_window_update,
+        }
+        self._out += greeting(
+            is_server=self._is_server,
+            streams_max=streams_max,
+            stream_window_bytes=stream_window_bytes,
+            window_bytes=window_bytes,
+        )
+
+    @property
+    def begun(self) -> bool:
+        """Whether the peer speaks HTTP/2, as far as a server can know by now."""
+        return self._frames.begun
+
+    # Out.
+
+    def data_to_send(self) -> bytes:
+        """What gathered, once."""
+        data = bytes(self._out)
+        self._out.clear()
+        return data
+
+    def open_stream(self, block: bytes) -> int:
+        """Begin a request (clients). Raises ProtocolError when the numbers are used up."""
+        stream_id = self._next_id
+        if stream_id > STREAM_ID_LIMIT:
+            raise ProtocolError(ErrorCode.NO_ERROR, "this connection has no more streams")
+        self._next_id += 2
+        self._streams[stream_id] = Stream(self.peer.window_bytes, self._stream_window_bytes)
+        self.send_headers(stream_id, block)
+        return stream_id
+
+    def is_open(self, stream_id: int) -> bool:
+        """Whether something can be sent on the stream."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and not stream.local_ended
+
+    def send_headers(self, stream_id: int, block: bytes, *, end_stream: bool = False) -> None:
+        """Headers or trailers; nothing if the stream is no more."""
+        if self.is_open(stream_id):
+            if self.peer.shrinks_table and not self._table_told:
+                self._table_told = True
+                block = TABLE_OF_NOTHING + block
+            self._out += encode_headers(stream_id, block, end_stream=end_stream, frame_bytes=self.peer.frame_bytes)
+            if end_stream:
+                self._end_here(stream_id)
+
+    def room(self, stream_id: int) -> int:
+        """How many bytes of a body may be sent now."""
+        stream = self._streams.get(stream_id)
+        return min(self._send_window, stream.send_window) if stream else 0
+
+    def send_data(self, stream_id: int, data: bytes, *, end_stream: bool = False) -> None:
+        """At most `room` bytes of a body; nothing if the stream is no more."""
+        if not self.is_open(stream_id):
+            return
+        size = len(data)
+        self._send_window -= size
+        self._patience.note_data_sent(1 + size // self.peer.frame_bytes)
+        self._streams[stream_id].send_window -= size
+        self._out += encode_data(stream_id, data, end_stream=end_stream, frame_bytes=self.peer.frame_bytes)
+        if end_stream:
+            self._end_here(stream_id)
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """Give a stream up; nothing if it is no more."""
+        if stream_id in self._streams:
+            self._forget(stream_id)
+            self._reset(stream_id, code)
+
+    def hold_window(self, stream_id: int) -> None:
+        """Do not give back what arrives on a stream; nothing if it is no more."""
+        if stream_id in self._streams:
+            self._streams[stream_id].held = True
+
+    def release_window(self, stream_id: int) -> None:
+        """Give back again what arrives on a stream, and has arrived."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.held:
+            stream.held = False
+            if not stream.remote_ended:
+                self._give_back(stream_id, stream)
+
+    def ping(self) -> None:
+        """Ask whether the peer is there; any answer will do."""
+        self._out += encode_frame(Kind.PING, 0, 0, b"orchy-ok")
+
+    def announce_end(self) -> None:
+        """Take no more streams than there are (section 6.8); those go on."""
+        self._say_goodbye(ErrorCode.NO_ERROR)
+
+    def forgive(self) -> None:
+        """Count from nothing again what the peer does without asking for anything."""
+        self._patience.renew()
+
+    def _say_goodbye(self, code: ErrorCode) -> None:
+        if self._last_told is None:  # a later one must not name a higher stream (section 6.8)
+            self._last_told = self._highest_peer_id
+        self._out += encode_goaway(self._last_told, code)
+
+    def _reset(self, stream_id: int, code: ErrorCode) -> None:
+        self._out += encode_reset(stream_id, code)
+        self._reset_here.add(stream_id)
+
+    def _end_here(self, stream_id: int) -> None:
+        stream = self._streams[stream_id]
+        stream.local_ended = True
+        if stream.remote_ended:
+            self._forget(stream_id)
+
+    def _forget(self, stream_id: int) -> None:
+        if self._streams.pop(stream_id, None) is not None and stream_id % 2 == self._is_server:
+            self._peer_streams -= 1
+
+    # In.
+
+    def receive(self, data: bytes | bytearray) -> list[Event]:
+        """What arrived, as events. Raises ProtocolError; then what is to be sent last is in `data_to_send`."""
+        events: list[Event] = []
+        try:
+            for kind, flags, stream_id, payload in self._frames.read(data):
+                taker = self._takers.get(kind)
+                if taker is None:  # of an extension that we do not know
+                    self._patience.note_idle()
+                    continue
+                try:
+                    taker(flags, stream_id, payload, events)
+                except StreamError as error:
+                    self._give_up(error, events)
+        except ProtocolError as error:
+            self._say_goodbye(error.code)
+            raise
+        return events
+
+    def _give_up(self, error: StreamError, events: list[Event]) -> None:
+        self._patience.note_reset()
+        if error.stream_id in self._streams:
+            self.reset(error.stream_id, error.code)
+            events.append(StreamReset(error.stream_id, error.code, str(error)))
+        elif self._is_idle(error.stream_id):  # which can't be reset (section 6.4)
+            raise ProtocolError(error.code, str(error))
+        else:
+            self._reset(error.stream_id, error.code)
+
+    def _is_idle(self, stream_id: int) -> bool:
+        """Whether a stream was never opened."""
+        if stream_id % 2 == self._is_server:
+            return stream_id > self._highest_peer_id
+        return stream_id >= self._next_id
+
+    def _check_stream(self, stream_id: int, kind: Kind) -> None:
+        if not stream_id or self._is_idle(stream_id):
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"{kind.name} on stream {stream_id}, which is not open")
+
+    def _take_data(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        self._check_stream(stream_id, Kind.DATA)
+        size = len(payload)
+        self._receive_window -= size
+        if self._receive_window < 0:
+            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the window allows")
+        if self._receive_window < self._window_bytes // 2:
+            self._out += encode_window_update(0, self._window_bytes - self._receive_window)
+            self._receive_window = self._window_bytes
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            if stream_id in self._reset_here:
+                self._patience.note_idle()
+                return
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "DATA on a stream that is closed")
+        if stream.remote_ended or not stream.headed:
+            code = ErrorCode.STREAM_CLOSED if stream.remote_ended else ErrorCode.PROTOCOL_ERROR
+            raise StreamError(stream_id, code, "DATA where none may be")
+        data = unpad(flags, payload)
+        ended = bool(flags & Flag.END_STREAM)
+        stream.receive_window -= size
+        if stream.receive_window < 0:
+            raise StreamError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the stream's window allows")
+        if stream.bytes_expected is not None:
+            stream.bytes_expected -= len(data)
+            if stream.bytes_expected < 0 or (ended and stream.bytes_expected):
+                raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+        if len(data) < DATA_BYTES_MIN and not ended:
+            self._patience.note_idle()
+        if ended:
+            self._end_there(stream_id, stream)
+        elif not stream.held:
+            self._give_back(stream_id, stream)
+        events.append(DataReceived(stream_id, data, ended))
+
+    def _give_back(self, stream_id: int, stream: Stream) -> None:
+        if stream.receive_window < self._stream_window_bytes // 2:
+            self._out += encode_window_update(stream_id, self._stream_window_bytes - stream.receive_window)
+            stream.receive_window = self._stream_window_bytes
+
+    def _end_there(self, stream_id: int, stream: Stream) -> None:
+        stream.remote_ended = True
+        if stream.local_ended:
+            self._forget(stream_id)
+
+    def _take_headers(self, flags: int, stream_id: int, block: bytes, events: list[Event]) -> None:
+        headers = self._headers.read(block, of_requests=self._is_server)  # always: the table must follow
+        ended = bool(flags & Flag.END_STREAM)
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            stream = self._open_there(stream_id)
+            if stream is None:
+                return
+        if flags & DEPENDS_ON_ITSELF:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
+        if stream.remote_ended:
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after the end")
+        fields = headers.fields
+        flaw = headers.flaw or flaw_of_message(fields, trailers=stream.headed, ended=ended, of_request=self._is_server)
+        if flaw:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, flaw)
+        if not stream.headed and fields.get(":status", "2")[0] == "1":
+            self._patience.note_idle()
+            return  # an interim response: the one that counts comes later
+        if not stream.headed:
+            stream.headed = True
+            if "content-length" in fields:
+                stream.bytes_expected = int(fields["content-length"])
+        if ended and stream.bytes_expected:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+        if ended:
+            self._end_there(stream_id, stream)
+        events.append(HeadersReceived(stream_id, headers, ended))
+
+    def _open_there(self, stream_id: int) -> Stream | None:
+        """A stream that the peer opens; None for one that is not to be heard of any more."""
+        if stream_id in self._reset_here:
+            self._patience.note_idle()
+            return None
+        if not self._is_server and not self._is_idle(stream_id):
+            raise StreamError(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS on a stream that is closed")
+        if not self._is_server or stream_id % 2 == 0:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} is not the peer's to open")
+        if stream_id <= self._highest_peer_id:
+            raise ProtocolError(ErrorCode.STREAM_CLOSED, f"stream {stream_id} is closed")
+        self._highest_peer_id = stream_id
+        if self._peer_streams >= self._streams_max:
+            raise StreamError(stream_id, ErrorCode.REFUSED_STREAM, "too many streams")
+        self._peer_streams += 1
+        stream = self._streams[stream_id] = Stream(self.peer.window_bytes, self._stream_window_bytes)
+        return stream
+
+    def _take_priority(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if not stream_id:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
+        self._patience.note_idle()
+        if len(payload) != 5:
+            raise StreamError(stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY of a wrong length")
+        if decode_number(payload) == stream_id:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
+
+    def _take_reset(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        self._check_stream(stream_id, Kind.RST_STREAM)
+        if len(payload) != 4:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM of a wrong length")
+        self._patience.note_reset()
+        if stream_id in self._streams:
+            self._forget(stream_id)
+            events.append(StreamReset(stream_id, int.from_bytes(payload, "big")))
+
+    def _take_settings(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
+        if flags & Flag.ACK:
+            if payload:
+                raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement with settings in it")
+            self._patience.note_idle()
+            return
+        self._patience.note_settings(len(payload) // SETTING_BYTES, len(self._streams))
+        more = self.peer.take(payload, of_server=not self._is_server)
+        for stream in self._streams.values():
+            stream.send_window += more
+            if stream.send_window > WINDOW_BYTES_LIMIT:
+                raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "a window that is too large")
+        self._out += encode_frame(Kind.SETTINGS, Flag.ACK, 0)
+        events.append(SettingsReceived())
+
+    def _take_push(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody allowed")
+
+    def _take_ping(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
+        if len(payload) != 8:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "PING of a wrong length")
+        self._patience.note_idle()
+        if not flags & Flag.ACK:
+            self._out += encode_frame(Kind.PING, Flag.ACK, 0, payload)
+
+    def _take_goaway(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
+        if len(payload) < 8:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY of a wrong length")
+        self._patience.note_idle()
+        events.append(GoingAway(decode_number(payload), int.from_bytes(payload[4:8], "big")))
+
+    def _take_window_update(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) != 4:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
+        self._patience.note_window()
+        more = decode_number(payload)
+        if not stream_id:
+            if not more:
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+            self._send_window += more
+            if self._send_window > WINDOW_BYTES_LIMIT:
+                raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "a window that is too large")
+            events.append(WindowOpened(0))
+            return
+        self._check_stream(stream_id, Kind.WINDOW_UPDATE)
+        if not more:
+            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+        stream = self._streams.get(stream_id)
+        if stream is not None:  # it may have been closed meanwhile
+            stream.send_window += more
+            if stream.send_window > WINDOW_BYTES_LIMIT:
+                raise StreamError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "a window that is too large")
+            events.append(WindowOpened(stream_id))

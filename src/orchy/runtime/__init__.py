@@ -1,0 +1,1 @@
+"""Tasks, sockets and open files: what Orchy needs of Trio and the operating system, and knows nothing of flows."""

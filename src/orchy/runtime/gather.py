@@ -1,0 +1,29 @@
+"""Tasks whose results are wanted in order."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from orchy.runtime.nurseries import open_service_nursery
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+async def gather(each: Callable[[_T], Awaitable[_R]], items: Iterable[_T], at_once_max: int | None = None) -> list[_R]:
+    """`await each(item)` for all items, at most `at_once_max` at a time; the results in the order of the items."""
+    items = list(items)
+    if len(items) < 2:  # no tasks for what one can do alone
+        return [await each(item) for item in items]
+    results: dict[int, _R] = {}
+    left = iter(enumerate(items))
+
+    async def work() -> None:
+        for index, item in left:
+            results[index] = await each(item)
+
+    async with open_service_nursery() as nursery:
+        for _ in range(min(len(items), at_once_max or len(items))):
+            nursery.start_soon(work)
+    return [results[index] for index in range(len(items))]

@@ -1,0 +1,1 @@
+"""One server process: its settings, and the composition root that wires its parts."""

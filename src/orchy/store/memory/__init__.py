@@ -1,0 +1,1 @@
+"""The reference store: plain dictionaries, for tests and the simulation."""

@@ -1,0 +1,1 @@
+"""Reads for users: flows, histories, listings. Nothing here writes."""
