@@ -13,7 +13,7 @@ from options import Options
 from work import chain, fan
 
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.engine.transition import Moved, build_commit
+from orchy.engine.transition import Transition, build_commit
 from orchy.flow.draft import Rules
 from orchy.flow.events import Completed, Event, Started
 from orchy.flow.execution import Flow, Phase
@@ -43,12 +43,12 @@ def take(
     graph: Graph, flow: Flow, events: Sequence[Event], expected_version: int, partition: int = 0
 ) -> tuple[Flow, Commit]:
     """As the mover does it."""
-    moved = Moved(graph, flow, RULES)
+    transition = Transition(graph, flow, RULES)
     for event in events:
-        moved.take(event)
-    moved.encode(encode_action)
-    commit = build_commit(moved, partition=partition, expected_version=expected_version, retain_ms=WEEK_MS)
-    return moved.flow, commit
+        transition.take(event)
+    transition.encode(encode_action)
+    commit = build_commit(transition, partition=partition, expected_version=expected_version, retain_ms=WEEK_MS)
+    return transition.flow, commit
 
 
 def results(flow: Flow) -> list[Event]:

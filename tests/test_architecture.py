@@ -10,87 +10,53 @@ from pathlib import Path
 
 import pytest
 
+from orchy.flow.validation.topology import cycles
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "orchy"
 FILES = sorted(path for path in SOURCE.rglob("*.py") if "generated" not in path.parts)
 
-# What each part may import of Orchy, beside itself. The first prefix that fits a module is its part.
+# What each folder may import of Orchy, beside itself; from the ground up, so that no arrow points up.
 MAY_IMPORT = {
-    "orchy.errors": [],
-    "orchy.telemetry.logs": [],
-    "orchy.runtime.tasks": [],
-    "orchy.telemetry.unexpected": [],
-    "orchy.runtime.sockets": [],
-    "orchy.runtime.open_files": [],
-    "orchy.ring": [],
-    "orchy.swim": ["errors"],
-    "orchy.server.config": ["errors"],
-    "orchy.telemetry.metrics": [],
-    "orchy.flow": ["errors"],
-    "orchy.actions.javascript": ["flow", "errors", "tasks"],
-    "orchy.actions": ["flow", "errors"],
-    "orchy.store.limits": ["errors"],
-    "orchy.store.definitions": ["store.limits"],
-    "orchy.store.quarantine": [],
-    "orchy.store.ports": ["store.definitions", "store.quarantine", "flow", "errors"],
-    "orchy.store.memory.definitions": ["store.base", "store.limits"],
-    "orchy.store.memory.partition": ["store.base", "store.quarantine", "flow"],
-    "orchy.store.memory.quarantine": ["store.memory_definitions", "store.base", "store.quarantine"],
-    "orchy.store.memory.store": ["store.memory_quarantine", "store.memory_partition", "store.base", "flow", "errors"],
-    "orchy.store.redis": ["store.base", "store.limits", "store.quarantine", "flow", "errors", "sockets", "tasks"],
-    "orchy.store": [],
-    "orchy.engine.transition": ["store.base", "flow", "errors"],
-    "orchy.engine.flow_cache": ["store.base", "store.quarantine", "flow"],
-    "orchy.engine.scripts": ["actions.javascript.port", "flow", "errors"],
-    "orchy.engine.catalog": [
-        "scripts", "actions.javascript.port", "store.base", "store.limits", "flow", "errors", "tasks",
+    "errors": [],
+    "addresses": [],
+    "runtime": ["errors"],
+    "telemetry": [],
+    "ring": [],
+    "swim": ["errors"],
+    "flow": ["errors"],
+    "actions": ["flow", "errors", "runtime"],
+    "store": ["flow", "errors", "runtime"],
+    "dispatch": ["store", "flow", "errors", "runtime"],
+    "engine": ["dispatch", "store", "actions", "flow", "errors", "runtime", "telemetry"],
+    "partition": ["store", "flow", "errors", "telemetry"],
+    "views": ["engine", "store", "flow", "errors", "runtime"],
+    "cluster": ["partition", "store", "flow", "swim", "addresses", "errors", "telemetry"],
+    "rpc": ["engine", "dispatch", "store", "flow", "errors", "runtime", "telemetry"],
+    "rest": ["views", "engine", "flow", "errors", "runtime"],
+    "worker": ["rpc", "flow", "errors", "runtime"],
+    "server": [
+        "addresses", "rest", "rpc", "cluster", "views", "partition", "engine", "dispatch", "store", "actions", "flow",
+        "swim", "ring", "telemetry", "runtime", "errors",
     ],
-    "orchy.views.queries": [
-        "catalog", "flowcache", "transition", "store.base", "store.quarantine", "flow", "errors", "tasks",
-    ],
-    "orchy.engine.event_names": ["flow", "errors"],
-    "orchy.engine.ports": ["store.base"],
-    "orchy.engine.mailbox": ["flowcache", "store.base", "flow", "errors"],
-    "orchy.engine.starting": ["flow", "errors"],
-    "orchy.engine.hand_off": ["ports", "store.base"],
-    "orchy.engine.commits": ["handing", "mailbox", "ports", "flowcache", "transition", "store.base", "flow", "errors"],
-    "orchy.engine.quarantine": ["store.quarantine", "unforeseen", "flow", "errors"],
-    "orchy.engine.stepping": ["transition", "actions.javascript.port", "flow"],
-    "orchy.engine.mover": [
-        "commits", "stepping", "quarantine", "mailbox", "starting", "ports", "queries", "catalog", "flowcache",
-        "transition", "store.base", "actions.javascript.port", "unforeseen", "flow", "errors", "tasks",
-    ],
-    "orchy.engine.orchestrator": [
-        "eventnames", "mailbox", "mover", "starting", "ports", "queries", "catalog", "transition", "store.base",
-        "actions.javascript.port", "flow", "errors", "tasks",
-    ],
-    "orchy.engine.starts": ["orchestrator", "starting", "catalog", "flow", "errors", "tasks"],
-    "orchy.dispatch.demand": ["store.base"],
-    "orchy.dispatch.dispatcher": ["demand", "store.base", "errors"],
-    "orchy.dispatch.attempt_leases": ["store.base", "flow", "tasks"],
-    "orchy.engine.lost_attempts": ["attempts", "orchestrator", "store.base", "flow"],
-    "orchy.dispatch.offers": ["dispatch"],
-    "orchy.partition": ["store.base", "unforeseen", "flow", "errors"],
-    "orchy.cluster.cluster": ["partition", "unforeseen", "store.base", "flow", "errors"],
-    "orchy.cluster.registry": ["store.base", "unforeseen", "errors"],
-    "orchy.cluster.membership": ["cluster", "registry", "store.base", "swim", "errors"],
-    "orchy.server.opening": ["joining", "membership", "partition", "config", "store.base", "store.redis", "swim", "errors"],
-    "orchy.cluster.joining": ["membership", "config", "store.redis", "swim", "errors"],
-    "orchy.rpc": [
-        "orchestrator", "catalog", "dispatch", "demand", "attempts", "lost", "store.base", "unforeseen", "flow",
-        "errors", "sockets", "tasks",
-    ],
-    "orchy.rest": [
-        "starts", "starting", "orchestrator", "queries", "catalog", "flow", "errors", "sockets", "openfiles",
-    ],
-    "orchy.worker": [
-        "rpc.channel", "rpc.framing", "rpc.values", "rpc.generated", "flow.definition", "errors", "tasks",
-    ],
-    "orchy.commands.demo": ["worker", "tasks"],
-    "orchy.commands.verify": ["transition", "store.redis", "store.base", "flow", "ring", "errors"],
+    "commands": ["server", "worker", "engine", "store", "flow", "ring", "telemetry", "runtime", "errors"],
+    "__main__": ["commands"],
 }  # fmt: skip
-# The composition root and the command line may import all.
-ROOTS = ("orchy.server.node", "orchy.__main__", "orchy")
+# What a part keeps to, of what its folder may import.
+INNER = {
+    "worker": {"rpc": ["rpc.grpc", "rpc.generated"], "flow": ["flow.definition"]},
+    "rest": {"flow": ["flow.definition", "flow.execution", "flow.validation", "flow.json"]},
+    "store.ports": {"store": ["store.definitions", "store.quarantine"]},
+    "store.memory": {"store": ["store.memory", "store.ports", "store.definitions", "store.limits", "store.quarantine"]},
+    "store.redis": {"store": ["store.redis", "store.ports", "store.definitions", "store.limits", "store.quarantine"]},
+    "engine": {"store": ["store.ports", "store.limits", "store.quarantine"], "actions": ["actions.javascript.port"]},
+    "views": {"store": ["store.ports", "store.quarantine"]},
+    "partition": {"store": ["store.ports"]},
+    "dispatch": {"store": ["store.ports"]},
+    "rpc.http2": {"rpc": ["rpc.http2"], "engine": [], "dispatch": [], "store": [], "flow": [], "telemetry": []},
+    "rpc.grpc": {"rpc": ["rpc.http2", "rpc.grpc"], "engine": [], "dispatch": [], "store": [], "telemetry": []},
+    "actions.javascript": {"actions": ["actions.javascript"]},
+}
 
 
 def module_of(path: Path) -> str:
@@ -98,8 +64,8 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def part_of(module: str) -> str:
-    return next(part for part in MAY_IMPORT if module == part or module.startswith(f"{part}."))
+def inside(module: str, folder: str) -> bool:
+    return module == folder or module.startswith(f"{folder}.")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -114,15 +80,41 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_imports_point_down(path):
-    module = module_of(path)
-    if module in ROOTS:
-        return
-    part = part_of(module)
-    allowed = [part, *(f"orchy.{name}" for name in MAY_IMPORT[part])]
-    for imported in imports_of(path) - {"orchy.__version__"}:
-        assert any(imported == name or imported.startswith(f"{name}.") for name in allowed), (
-            f"{module} imports {imported}, which is not below it"
-        )
+    module = module_of(path).removeprefix("orchy").removeprefix(".")
+    folder = module.split(".")[0]
+    for imported in sorted(imports_of(path) - {"orchy.__version__"}):
+        imported = imported.removeprefix("orchy.")
+        target = imported.split(".")[0]
+        assert target == folder or target in MAY_IMPORT[folder], f"{module} imports {imported}, which is not below it"
+        for part, rules in INNER.items():
+            if inside(module, part) and target in rules:
+                assert any(inside(imported, allowed) for allowed in rules[target]), (
+                    f"{module} imports {imported}; of {target} it may know {rules[target] or 'nothing'}"
+                )
+
+
+def test_the_folders_stand_on_each_other():
+    below: set[str] = set()
+    for folder, imported in MAY_IMPORT.items():
+        assert set(imported) <= below, f"{folder} stands below {set(imported) - below}"
+        below.add(folder)
+    assert {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES} <= below | {"__init__"}
+
+
+def test_no_module_imports_itself_by_a_detour():
+    modules = {module_of(path): path for path in FILES}
+    numbers = {module: number for number, module in enumerate(modules)}
+    edges = {
+        numbers[module]: [
+            numbers[found]
+            for name in imports_of(path)
+            for found in [name if name in numbers else name.rpartition(".")[0]]
+            if found in numbers and found != module
+        ]
+        for module, path in modules.items()
+    }
+    names = list(modules)
+    assert [[names[number] for number in cycle] for cycle in cycles(edges)] == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchy.runtime.batcher import Together
+from orchy.runtime.batcher import Batcher
 from orchy.runtime.gather import gather
 
 
@@ -17,7 +17,7 @@ async def test_what_is_wanted_in_one_turn_is_one_call(autojump_clock):
         await trio.sleep(1)
         return [2 * item for item in items]
 
-    together, got = Together(double), {}
+    together, got = Batcher(double), {}
 
     async def want(item):
         got[item] = await together.do(item)
@@ -36,7 +36,7 @@ async def test_an_error_is_its_own_items(autojump_clock):
         await trio.lowlevel.checkpoint()
         return [ValueError(item) if item % 2 else item for item in items]
 
-    together, failed, good = Together(check), [], []
+    together, failed, good = Batcher(check), [], []
 
     async def want(item):
         try:
@@ -55,7 +55,7 @@ async def test_when_the_call_fails_all_are_told(autojump_clock):
         await trio.lowlevel.checkpoint()
         raise RuntimeError("broken")
 
-    together, told = Together(fail), 0
+    together, told = Batcher(fail), 0
 
     async def want(item):
         nonlocal told
@@ -74,7 +74,7 @@ async def test_one_that_leaves_takes_nobody_along(autojump_clock):
         await trio.sleep(1)
         return list(items)
 
-    together, got = Together(slowly), []
+    together, got = Batcher(slowly), []
 
     async def want(item, scope):
         with scope:

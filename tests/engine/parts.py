@@ -129,7 +129,7 @@ def make_engine(store: Any, node: str = "node", encode_action: Any = encode, lim
         encode_action=encode_action,
         partition_of=place,
         wakeups=wakeups,
-        takers=dispatcher,
+        hand_off=dispatcher,
         observer=observer,
         retention_seconds=60,
         limits=limits,

@@ -164,7 +164,7 @@ async def test_what_can_not_be_given_back_is_left_to_its_time_out(autojump_clock
     dispatcher.ready(1, ["a"])
     with trio.move_on_after(0.5):
         await dispatcher.poll("a", 1, 30, "w")
-    assert "1 attempts of a come back by their time-outs: not there" in caplog.text
+    assert "1 attempts of a come back by their timeouts: not there" in caplog.text
     assert await dispatcher.poll("a", 10, 0, "v") == [b"y"]
 
 
@@ -412,4 +412,4 @@ async def test_what_the_store_does_not_take_back_in_time_is_told(autojump_clock,
 
     queues.give_back = hang
     await dispatcher.give_back("a", Claimed([b"x"], (), [Receipt(1, b"")]))
-    assert "1 attempts of a come back by their time-outs: the store does not answer" in caplog.text
+    assert "1 attempts of a come back by their timeouts: the store does not answer" in caplog.text

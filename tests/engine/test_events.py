@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from orchy.engine.mailbox import Letter
+from orchy.engine.mailbox import Envelope
 from orchy.engine.orchestrator import Delivery, Result
 from orchy.errors import InvalidInput, LimitReached, NotFound, OutcomeUnknown, TooLarge, WrongState
 from orchy.flow.execution import Flow, State
@@ -310,7 +310,7 @@ async def test_what_is_refused_leaves_no_garbage_that_holds_the_flow(autojump_cl
                 await engine.orchestrator.deliver("w", "nobody", "go", number)
             with suppress(InvalidInput):
                 await engine.orchestrator.push(Result(flow_id, 7, 1))
-        left = [one for one in gc.get_objects() if isinstance(one, Letter | Flow)]
+        left = [one for one in gc.get_objects() if isinstance(one, Envelope | Flow)]
     finally:
         gc.enable()
     assert len(left) <= 5

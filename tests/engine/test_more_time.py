@@ -24,11 +24,11 @@ async def taken(engine, store):
     assert len(await engine.poll("a")) == 1
     (lease,) = await store.acquire([partition_of(flow_id, PARTITIONS)], "n", 60_000)
     await trio.sleep(TIMEOUT_SECONDS + 0.1)
-    return flow_id, lease, await look(store, lease)
+    return flow_id, lease, await scan(store, lease)
 
 
-async def look(store, lease: Lease):
-    ((due,),) = [one.due for one in await store.look([lease], 10, 10_000)]
+async def scan(store, lease: Lease):
+    ((due,),) = [one.due for one in await store.scan([lease], 10, 10_000)]
     return due
 
 
@@ -43,7 +43,7 @@ async def test_an_extension_that_was_granted_after_the_timer_was_taken_holds(aut
     await trio.sleep(TIMEOUT_SECONDS - 1)
     assert await engine.orchestrator.extend(flow_id, 1, 1)
     await trio.sleep(TIMEOUT_SECONDS + 0.1)
-    await engine.orchestrator.fire(await look(store, lease))
+    await engine.orchestrator.fire(await scan(store, lease))
     flow = await engine.queries.flow(flow_id)
     assert (flow.state, "no result came in time" in flow.error) == ("FAILED", True)
     assert not await engine.orchestrator.extend(flow_id, 1, 1)
@@ -66,7 +66,7 @@ async def test_a_timer_that_nobody_moved_is_handled_by_whoever_took_it_last(auto
     engine = make_engine(store)
     flow_id, lease, first = await taken(engine, store)
     await trio.sleep(11)
-    again = await look(store, lease)
+    again = await scan(store, lease)
     await engine.orchestrator.fire(first)
     await engine.orchestrator.fire(again)
     assert (await engine.types(flow_id)).count("TIMED_OUT") == 1

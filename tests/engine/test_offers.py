@@ -49,7 +49,7 @@ class Net:
         self.nodes = {name: Peer(self, name) for name in self.names}
         for node in self.nodes.values():
             nursery.start_soon(node.offers.run)
-            nursery.start_soon(node.look)
+            nursery.start_soon(node.scan)
 
     def put(self, partition, action_name, body):
         self.queues.work.setdefault((partition, action_name), []).append(body)
@@ -81,7 +81,7 @@ class Peer:
         if node != self.name and self.net.chance.random() >= self.net.lost:
             self.net.nodes[node].offers.hear(kind, self.name, action_name, list(partitions))
 
-    async def look(self):
+    async def scan(self):
         """The owner's look each second."""
         while True:
             await trio.sleep(1)

@@ -153,11 +153,11 @@ async def test_a_paused_flow_hands_out_nothing_and_goes_on_from_there(autojump_c
     await engine.save(user(1, "a", [2, 3]), user(2, "b"), user(3, "c"))
     flow_id = await engine.orchestrator.execute("w", {})
     (a,) = await engine.poll("a")
-    assert (await engine.orchestrator.pause("w", flow_id)).state is State.PAUSED
-    assert (await engine.orchestrator.pause("w", flow_id)).state is State.PAUSED
+    assert (await engine.orchestrator.pause("w", flow_id)).flow.state is State.PAUSED
+    assert (await engine.orchestrator.pause("w", flow_id)).flow.state is State.PAUSED
     assert await engine.finish(a) is Verdict.APPLIED
     assert await engine.poll("b") == []
-    assert (await engine.orchestrator.resume("w", flow_id)).state is State.RUNNING
+    assert (await engine.orchestrator.resume("w", flow_id)).flow.state is State.RUNNING
     (b,) = await engine.poll("b")
     # What is in a queue already is met there by a poll while the flow is paused, and comes back.
     await engine.orchestrator.pause("w", flow_id)
@@ -175,8 +175,8 @@ async def test_a_cancelled_flow_is_over(autojump_clock, engine, user):
     await engine.save(user(1, "a", [2]), user(2, "b"))
     flow_id = await engine.orchestrator.execute("w", {})
     (a,) = await engine.poll("a")
-    assert (await engine.orchestrator.cancel("w", flow_id)).state is State.CANCELLED
-    assert (await engine.orchestrator.cancel("w", flow_id)).state is State.CANCELLED
+    assert (await engine.orchestrator.cancel("w", flow_id)).flow.state is State.CANCELLED
+    assert (await engine.orchestrator.cancel("w", flow_id)).flow.state is State.CANCELLED
     assert await engine.finish(a) is Verdict.LATE
     assert await engine.poll("b") == []
     with pytest.raises(WrongState):
@@ -406,8 +406,8 @@ async def test_an_order_that_another_node_has_undone_is_carried_out_again(autoju
     flow_id = await one.orchestrator.execute("w", {})
     await one.orchestrator.pause("w", flow_id)
     await two.orchestrator.resume("w", flow_id)
-    view = await one.orchestrator.pause("w", flow_id)  # this node saw it paused, and nothing else since
-    assert view.state is State.PAUSED
+    flow = (await one.orchestrator.pause("w", flow_id)).flow  # this node saw it paused, and nothing else since
+    assert flow.state is State.PAUSED
     assert (await two.queries.flow(flow_id)).state is State.PAUSED
 
 

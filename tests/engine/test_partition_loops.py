@@ -10,8 +10,8 @@ from orchy.errors import StoreUnavailable
 from orchy.flow.events import TimerKind
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
-from orchy.partition.timers import LOOK_SECONDS, TimerLoop
-from orchy.store.ports import DueTimer, Lease, PartitionLook, TimerKey
+from orchy.partition.timers import SCAN_SECONDS, TimerLoop
+from orchy.store.ports import DueTimer, Lease, PartitionScan, TimerKey
 
 
 async def test_leases_are_taken_kept_and_given_up(autojump_clock, store):
@@ -94,15 +94,15 @@ class Looks:
         self.answers = {}
         self.fail = False
 
-    async def look(self, leases, limit, lease_ms):
+    async def scan(self, leases, limit, lease_ms):
         await trio.lowlevel.checkpoint()
         self.came.append((trio.current_time(), [lease.partition for lease in leases]))
         if self.fail:
             raise StoreUnavailable("down")
-        return [self.answers.pop(p.partition, PartitionLook(p.partition, (), None, ())) for p in leases]
+        return [self.answers.pop(p.partition, PartitionScan(p.partition, (), None, ())) for p in leases]
 
 
-def start_loop(nursery, looks, partitions=(0, 1)):
+def start_loop(nursery, scans, partitions=(0, 1)):
     holdings = Holdings()
     holdings.add([Lease(partition, 1) for partition in partitions])
     fired, ready = [], []
@@ -111,55 +111,55 @@ def start_loop(nursery, looks, partitions=(0, 1)):
         await trio.lowlevel.checkpoint()
         fired.append((trio.current_time(), due.key))
 
-    loop = TimerLoop(looks, holdings, fire, lambda p, names: ready.append((p, list(names))), lambda late_ms: None)
+    loop = TimerLoop(scans, holdings, fire, lambda p, names: ready.append((p, list(names))), lambda late_ms: None)
     nursery.start_soon(loop.run)
     return loop, holdings, fired, ready
 
 
 async def test_an_idle_owner_looks_once_a_second_at_all_partitions_at_once(autojump_clock, nursery):
-    looks = Looks()
-    start_loop(nursery, looks)
+    scans = Looks()
+    start_loop(nursery, scans)
     await trio.sleep(10.5)
-    assert len(looks.came) == 11
-    assert all(partitions == [0, 1] for _, partitions in looks.came)
+    assert len(scans.came) == 11
+    assert all(partitions == [0, 1] for _, partitions in scans.came)
 
 
 async def test_a_timer_that_is_known_is_looked_for_when_it_is_due(autojump_clock, nursery):
-    looks = Looks()
+    scans = Looks()
     began = trio.current_time()
-    loop, _, fired, _ = start_loop(nursery, looks)
+    loop, _, fired, _ = start_loop(nursery, scans)
     await trio.sleep(0.1)
     key = TimerKey(TimerKind.DELAY, 1, 1, "f")
     loop.hint(1, 250)
     loop.hint(1, 900)
     loop.hint(7, 1)  # not owned
-    looks.answers[1] = PartitionLook(1, [DueTimer(1, key, 0)], None, ["a"])
+    scans.answers[1] = PartitionScan(1, [DueTimer(1, key, 0)], None, ["a"])
     await trio.sleep(0.5)
     assert [(round(at - began, 2), key) for at, key in fired] == [(0.35, key)]
-    assert [partitions for _, partitions in looks.came] == [[0, 1], [1]]
+    assert [partitions for _, partitions in scans.came] == [[0, 1], [1]]
 
 
 async def test_what_the_look_says_of_the_next_timer_is_heeded(autojump_clock, nursery):
-    looks = Looks()
+    scans = Looks()
     began = trio.current_time()
-    looks.answers[0] = PartitionLook(0, (), 400, ())
-    start_loop(nursery, looks)
+    scans.answers[0] = PartitionScan(0, (), 400, ())
+    start_loop(nursery, scans)
     await trio.sleep(0.9)
-    assert [(round(at - began, 2), p) for at, p in looks.came] == [(0, [0, 1]), (0.4, [0])]
+    assert [(round(at - began, 2), p) for at, p in scans.came] == [(0, [0, 1]), (0.4, [0])]
 
 
 async def test_work_that_is_found_is_told(autojump_clock, nursery):
-    looks = Looks()
-    looks.answers[1] = PartitionLook(1, (), None, ["a", "b"])
-    *_, ready = start_loop(nursery, looks)
+    scans = Looks()
+    scans.answers[1] = PartitionScan(1, (), None, ["a", "b"])
+    *_, ready = start_loop(nursery, scans)
     await trio.sleep(0.1)
     assert ready == [(1, ["a", "b"])]
 
 
 async def test_a_lost_partition_is_let_go(autojump_clock, nursery):
-    looks = Looks()
-    looks.answers[1] = PartitionLook(1, (), None, (), lost=True)
-    _, holdings, *_ = start_loop(nursery, looks)
+    scans = Looks()
+    scans.answers[1] = PartitionScan(1, (), None, (), lost=True)
+    _, holdings, *_ = start_loop(nursery, scans)
     await trio.sleep(0.1)
     assert sorted(holdings.leases) == [0]
 
@@ -168,19 +168,19 @@ async def test_a_partition_that_is_given_up_during_a_look_does_not_keep_the_loop
     holdings = Holdings()
 
     class GivenUp(Looks):
-        async def look(self, leases, limit, lease_ms):
-            answers = await super().look(leases, limit, lease_ms)
+        async def scan(self, leases, limit, lease_ms):
+            answers = await super().scan(leases, limit, lease_ms)
             holdings.remove([1])
             return answers
 
-    looks = GivenUp()
-    looks.answers[1] = PartitionLook(1, (), -5, ())  # more is due in it
+    scans = GivenUp()
+    scans.answers[1] = PartitionScan(1, (), -5, ())  # more is due in it
     holdings.add([Lease(0, 1), Lease(1, 1)])
 
     async def fire(due):
         await trio.lowlevel.checkpoint()
 
-    loop = TimerLoop(looks, holdings, fire, lambda p, names: None, lambda late_ms: None)
+    loop = TimerLoop(scans, holdings, fire, lambda p, names: None, lambda late_ms: None)
     nursery.start_soon(loop.run)
     for _ in range(20):
         await trio.lowlevel.checkpoint()
@@ -189,7 +189,7 @@ async def test_a_partition_that_is_given_up_during_a_look_does_not_keep_the_loop
 
 
 async def test_a_timer_is_being_handled_until_it_is_handled_or_can_not_be(autojump_clock, nursery):
-    looks, holdings = Looks(), Holdings()
+    scans, holdings = Looks(), Holdings()
     holdings.add([Lease(0, 1)])
 
     async def fire(due):
@@ -197,9 +197,9 @@ async def test_a_timer_is_being_handled_until_it_is_handled_or_can_not_be(autoju
         if due.key.action_id == 1:
             raise StoreUnavailable("gone")
 
-    loop = TimerLoop(looks, holdings, fire, lambda p, names: None, lambda late_ms: None)
+    loop = TimerLoop(scans, holdings, fire, lambda p, names: None, lambda late_ms: None)
     keys = [TimerKey(TimerKind.DELAY, number, 1, "f") for number in (1, 2)]
-    looks.answers[0] = PartitionLook(0, [DueTimer(0, key, 0) for key in keys], None, ())
+    scans.answers[0] = PartitionScan(0, [DueTimer(0, key, 0) for key in keys], None, ())
     nursery.start_soon(loop.run)
     await trio.sleep(1)
     assert loop.firing == 2
@@ -208,30 +208,30 @@ async def test_a_timer_is_being_handled_until_it_is_handled_or_can_not_be(autoju
 
 
 async def test_a_partition_that_is_taken_is_looked_at_at_once(autojump_clock, nursery):
-    looks = Looks()
-    _, holdings, *_ = start_loop(nursery, looks)
+    scans = Looks()
+    _, holdings, *_ = start_loop(nursery, scans)
     await trio.sleep(0.1)
     holdings.add([Lease(5, 1)])
     await trio.sleep(0.1)
-    assert looks.came[-1][1] == [5]
+    assert scans.came[-1][1] == [5]
 
 
 async def test_a_store_that_is_down_is_asked_again_and_not_hammered(autojump_clock, nursery):
-    looks = Looks()
-    looks.fail = True
-    start_loop(nursery, looks)
+    scans = Looks()
+    scans.fail = True
+    start_loop(nursery, scans)
     await trio.sleep(5)
-    assert 3 <= len(looks.came) <= 12
-    looks.fail = False
-    before = len(looks.came)
-    await trio.sleep(2 * LOOK_SECONDS)
-    assert len(looks.came) > before
+    assert 3 <= len(scans.came) <= 12
+    scans.fail = False
+    before = len(scans.came)
+    await trio.sleep(2 * SCAN_SECONDS)
+    assert len(scans.came) > before
 
 
 async def test_a_jump_of_the_stores_clock_is_told(autojump_clock, nursery, caplog):
     class Jumping(Looks):
-        async def look(self, leases, limit, lease_ms):
-            answers = await super().look(leases, limit, lease_ms)
+        async def scan(self, leases, limit, lease_ms):
+            answers = await super().scan(leases, limit, lease_ms)
             shown_ms = round(trio.current_time() * 1000) + (25_000 if trio.current_time() > began + 3 else 0)
             return [replace(answer, time_ms=shown_ms) for answer in answers]
 

@@ -13,7 +13,7 @@ from orchy.flow.draft import Draft
 from orchy.flow.effects import RecordType
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
-from orchy.partition.retention import LOOK_SECONDS, run_retention
+from orchy.partition.retention import SCAN_SECONDS, run_retention
 from orchy.partition.timers import LEASE_MS
 from orchy.ring import partition_of
 from orchy.telemetry import unexpected as unforeseen
@@ -142,7 +142,7 @@ async def test_a_flow_in_quarantine_can_be_cancelled(autojump_clock, engine, use
     await save(engine, user)
     await start(engine, "bad", bad=True)
     await trio.sleep(60)
-    assert (await engine.orchestrator.cancel("w", "bad")).state is State.CANCELLED
+    assert (await engine.orchestrator.cancel("w", "bad")).flow.state is State.CANCELLED
     assert (await engine.queries.flow("bad")).quarantine is None
     assert (await engine.queries.flows(None, None, 10, None, True)).flows == ()
 
@@ -207,23 +207,23 @@ async def test_a_loop_goes_on_after_what_nobody_foresaw(autojump_clock, engine, 
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(engine.store, "expire", expire)
-    with trio.move_on_after(3.5 * LOOK_SECONDS):
+    with trio.move_on_after(3.5 * SCAN_SECONDS):
         await run_retention(engine.store, engine.holdings)
     assert len(rounds) == 4
     assert sum("nobody foresaw (retention)" in record.message for record in caplog.records) == 1, "it is said once"
 
 
 async def test_a_look_that_meets_a_bug_does_not_end_the_timers(autojump_clock, engine, user, monkeypatch):
-    look = engine.store.look
+    scan = engine.store.scan
     failing = [1, 2, 3]
 
     async def buggy(*args):
         if failing:
             failing.pop()
             raise RuntimeError("a bug")
-        return await look(*args)
+        return await scan(*args)
 
-    monkeypatch.setattr(engine.store, "look", buggy)
+    monkeypatch.setattr(engine.store, "scan", buggy)
     await save(engine, user)
     await start(engine, "good", bad=False)
     await trio.sleep(10)

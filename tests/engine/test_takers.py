@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from orchy.dispatch.demand import Demand
-from orchy.engine.mailbox import Letter
+from orchy.engine.mailbox import Envelope
 from orchy.engine.orchestrator import Result
 from orchy.engine.starting import Wanted
 from orchy.errors import OutcomeUnknown, StoreUnavailable
@@ -49,7 +49,7 @@ def wait_for_work(nursery, autojump_clock):
 
 @pytest.fixture
 async def known(engine):
-    """The actions, known with a time-out and a second try."""
+    """The actions, known with a timeout and a second try."""
     for name in ("a", "b"):
         await engine.catalog.save_action(ActionDefinition(name, retry_count=2, timeout_seconds=TIMEOUT_SECONDS))
 
@@ -199,12 +199,12 @@ async def test_a_pause_in_the_same_commit_holds_what_it_makes(autojump_clock, en
     flow_id = await engine.orchestrator.execute("w", {})
     await engine.poll("a")
     worker = await wait_for_work(engine, "b", 1)
-    letters = [Letter(Completed(1, 1, {}, "w")), Letter(Pause(), "w")]
+    envelopes = [Envelope(Completed(1, 1, {}, "w")), Envelope(Pause(), "w")]
     mover = engine.orchestrator._mover
     if together:
-        await mover.post_all({flow_id: letters})
+        await mover.post_all({flow_id: envelopes})
     else:
-        await mover._move(flow_id, letters)
+        await mover._move(flow_id, envelopes)
     assert (await engine.queries.flow(flow_id)).state is State.PAUSED
     await trio.sleep(5)
     assert worker.got == []

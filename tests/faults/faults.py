@@ -184,7 +184,7 @@ async def triple_push(world: World) -> None:
 _HASTY = {"chain": 40, "hasty": 60}
 
 
-@_fault("late-push", "60 of 100 flows have an action whose first result comes after its time-out", weights=_HASTY)
+@_fault("late-push", "60 of 100 flows have an action whose first result comes after its timeout", weights=_HASTY)
 async def late_push(world: World) -> None:
     await _workers_behave(world, late=1.0)
 

@@ -3,7 +3,7 @@
 One node after the other is killed (-9) under load and started again when that has been looked at. Of each kill: how
 long partitions were without an owner, as Redis says, and how long flows took that were under way or started then.
 Workers survive, and take attempts from all nodes. An attempt that the dead node had handed out, and that never came to
-a worker, comes back by its time-out: flows that had one are counted apart.
+a worker, comes back by its timeout: flows that had one are counted apart.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ WAIT_SECONDS = 300.0
 #: How long an ordinary action works, so that a worker which is killed has some in hand.
 WORK_SECONDS = 0.02
 
-#: User actions: (attempts in all, seconds between them, time-out).
+#: User actions: (attempts in all, seconds between them, timeout).
 ACTIONS: dict[str, tuple[int, int, int]] = {
     "take": (ATTEMPTS_MAX, 0, TIMEOUT_SECONDS),
     "pack": (ATTEMPTS_MAX, 0, TIMEOUT_SECONDS),

@@ -3,7 +3,7 @@
 `python -m tests.faults.workers LOG CONTROL FIRST COUNT SERVER...`: LOG gets one JSON object a line: `received` (an
 attempt), `push` (its result leaves), `pushed` (a server answered). CONTROL is a file that says how they behave, read
 again every CONTROL_LOOK_SECONDS: `times` each result is pushed, `late` the share of first attempts of `hasty` whose
-result comes after its time-out.
+result comes after its timeout.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def start_worker(wait_for):
     def start(server, code=WORKER):
         known = len(workers)
         workers.append(subprocess.Popen([sys.executable, "-c", code, server.grpc]))
-        if not known:  # an attempt keeps the time-out that its action had when it was scheduled
+        if not known:  # an attempt keeps the timeout that its action had when it was scheduled
             wait_for(lambda: len(server.get("/action")["actions"]) == 3)
         return workers[-1]
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from orchy.store.memory.store import MemoryStore
-from orchy.store.ports import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey, TimerSetting
+from orchy.store.ports import Claimed, Commit, Committed, Lease, PartitionScan, TimerKey, TimerSetting
 from tests.simulation.invariants import Checker
 from tests.simulation.world import World
 
@@ -57,11 +57,11 @@ class Arbiter:
         )
         return found
 
-    async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
+    async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
         """Due timers for an owner."""
-        looks = await self._store.look(leases, limit, lease_ms)
-        self._checker.looked(leases, looks, lease_ms)
-        return looks
+        scans = await self._store.scan(leases, limit, lease_ms)
+        self._checker.looked(leases, scans, lease_ms)
+        return scans
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
         """Timers that are said to mean nothing."""

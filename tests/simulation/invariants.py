@@ -14,7 +14,7 @@ import trio
 
 from orchy.flow.definition import ActionDefinition
 from orchy.store.memory.store import MemoryStore
-from orchy.store.ports import Claimed, Commit, Committed, Lease, PartitionLook, TimerKey, TimerSetting
+from orchy.store.ports import Claimed, Commit, Committed, Lease, PartitionScan, TimerKey, TimerSetting
 from tests.simulation.books import FlowBook, require
 from tests.simulation.decoding import LOST, QUEUED, TIMEOUT, Attempt, read_attempt, read_flow, read_record
 from tests.simulation.holders import Holders
@@ -97,7 +97,7 @@ class Checker:
         handed_out = [entry for entry in commit.enqueue if entry.worker is not None]
         require(len(done.receipts) == len(handed_out), "what a commit hands out has a receipt", where)
         for timer in commit.fired_timers:
-            self._world.count("time-outs and lost leases handled")
+            self._world.count("timeouts and lost leases handled")
             require((book.partition, timer) in self._taken, "more time that was granted holds", f"{where}: {timer}")
         self._check_ends(book, commit)
         self._forget(book.partition, commit.cancel_timers)
@@ -247,7 +247,7 @@ class Checker:
         for kind, action_id, attempt in live:
             if kind == TIMEOUT:
                 found = (action_id, attempt) in queued or (kind, action_id, attempt) in there
-                require(found, "an attempt is in a queue or has a time-out", f"{action_id}.{attempt}; {where}")
+                require(found, "an attempt is in a queue or has a timeout", f"{action_id}.{attempt}; {where}")
 
     def claimed(
         self, name: str, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str, lease_ms: int
@@ -345,15 +345,15 @@ class Checker:
 
     # Timers.
 
-    def looked(self, leases: Sequence[Lease], looks: Sequence[PartitionLook], lease_ms: int) -> None:
+    def looked(self, leases: Sequence[Lease], scans: Sequence[PartitionScan], lease_ms: int) -> None:
         """An owner has looked."""
         now = trio.current_time()
-        for lease, look in zip(leases, looks, strict=True):
-            if look.lost:
-                require(not look.due, "a lost partition gives nothing", look)
+        for lease, scan in zip(leases, scans, strict=True):
+            if scan.lost:
+                require(not scan.due, "a lost partition gives nothing", scan)
                 continue
             self.holders.check_newest(lease)
-            for due in look.due:
+            for due in scan.due:
                 due_at = self._timers.get((due.partition, due.key))
                 require(due_at is not None, "a timer that is due was set", due)
                 assert due_at is not None

@@ -30,16 +30,16 @@ RACES = {
 }
 FLOWS = 4
 SLOW_SECONDS = 0.3
-#: After the time-out, at the latest: then the look that finds it has been answered, and the time-out is committed.
+#: After the timeout, at the latest: then the look that finds it has been answered, and the timeout is committed.
 LATE_SECONDS_MAX = 0.5
 #: All attempts of a flow, with room.
 END_SECONDS = 60.0
 
 
 class LastMoment:
-    """Flows of one action that fails again and again, each time when its time-out is about to be handled.
+    """Flows of one action that fails again and again, each time when its timeout is about to be handled.
 
-    It is retried at once, so that the next attempt is there before the time-out of the one before it is done with.
+    It is retried at once, so that the next attempt is there before the timeout of the one before it is done with.
     They come last, with flows and chance of their own, and leave what a seed does before as it is.
     """
 

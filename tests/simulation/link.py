@@ -25,7 +25,7 @@ STRAY_SECONDS_MAX = 12.0
 #: What is safe to send twice, as the store on Redis has it.
 SAFE = frozenset(
     {
-        "load", "history", "look", "extend", "renew_attempts", "last_hand_out",
+        "load", "history", "scan", "extend", "renew_attempts", "last_hand_out",
         "cancel_timers", "list_flows", "expire", "acquire", "renew", "release",
         "owners", "settings", "save_workflow", "workflow", "latest_version", "workflows", "actions",
     }
@@ -112,7 +112,7 @@ class Link:
             self._stray(verb, args)
             return False, None
         answer = await self._apply(verb, args)
-        if self.trap is not None and verb in ("commit", "claim", "look"):
+        if self.trap is not None and verb in ("commit", "claim", "scan"):
             self._spring()
         if back:
             await self._sleep(back)

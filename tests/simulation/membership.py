@@ -1,9 +1,9 @@
 """Who each node believes to be there: views that are late, one-sided and sometimes wrong, as gossip gives them.
 
-This stands for `orchy.swim` behind the port `orchy.cluster.cluster.Membership`. A node's view of another follows the truth
-after a while; silence makes it suspect and then dead, after times that each observer draws for itself. Half of those
-whose process has ended, and half of those that are wrongly taken for dead, are taken for gone: there is evidence, true
-or forged, and their partitions are taken from them at once.
+This stands for `orchy.swim` behind the port `orchy.cluster.cluster.Membership`. A node's view of another
+follows the truth after a while; silence makes it suspect and then dead, after times that each observer draws for
+itself. Half of those whose process has ended, and half of those that are wrongly taken for dead, are taken for gone:
+there is evidence, true or forged, and their partitions are taken from them at once.
 """
 
 from __future__ import annotations

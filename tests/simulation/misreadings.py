@@ -158,7 +158,7 @@ def what_is_given_back_is_in_the_wrong_order() -> AbstractContextManager[None]:
 
 
 def an_extension_moves_nothing() -> AbstractContextManager[None]:
-    """It is granted, and the time-out stays where it is."""
+    """It is granted, and the timeout stays where it is."""
 
     async def mutated(self: Any, partition: int, timer: Any) -> bool:
         await trio.lowlevel.checkpoint()
@@ -185,14 +185,14 @@ def a_leader_that_leaves_drops_its_letters() -> AbstractContextManager[None]:
     """The events of others, which a caller that leaves has taken along, are answered to nobody."""
 
     async def mutated(self: Any, flow_id: str, mailbox: Any) -> None:
-        letters = [mailbox.letters.popleft() for _ in range(min(len(mailbox.letters), self._batch_size))]
+        envelopes = [mailbox.envelopes.popleft() for _ in range(min(len(mailbox.envelopes), self._batch_size))]
         try:
-            await self._move(flow_id, letters)
+            await self._move(flow_id, envelopes)
         except OrchyError as error:
-            for letter in letters:
-                letter.answer = letter.answer or error
+            for envelope in envelopes:
+                envelope.answer = envelope.answer or error
 
-    return replaced(Mover, "_take_letters", mutated)
+    return replaced(Mover, "_take_envelopes", mutated)
 
 
 def a_place_that_was_kept_stays_kept() -> AbstractContextManager[None]:

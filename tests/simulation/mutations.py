@@ -21,7 +21,7 @@ from orchy.engine import commits, mover, transition
 from orchy.engine.lost_attempts import Holding, Silence
 from orchy.engine.mover import Mover
 from orchy.engine.starting import Begun
-from orchy.engine.transition import Moved
+from orchy.engine.transition import Transition
 from orchy.errors import OutcomeUnknown
 from orchy.flow import draft, machine
 from orchy.flow.effects import CancelTimer
@@ -122,10 +122,10 @@ def look_ignores_the_epoch() -> AbstractContextManager[None]:
 
 def look_takes_timers_away() -> AbstractContextManager[None]:
     """A timer that is handed to an owner is gone, whether it is handled or not."""
-    look = MemoryStore._look
+    scan = MemoryStore._look
 
     def mutated(self: Any, lease: Any, limit: int, lease_ms: int) -> Any:
-        found = look(self, lease, limit, lease_ms)
+        found = scan(self, lease, limit, lease_ms)
         for due in found.due:
             self._partition(due.partition).timers.pop(due.key)
         return found
@@ -201,9 +201,9 @@ def a_completion_cancels_no_timer() -> AbstractContextManager[None]:
     """What leaves its phase keeps the phase's timer."""
     build_commit = transition.build_commit
 
-    def mutated(moved: Any, **more: Any) -> Any:
-        moved.effects = [effect for effect in moved.effects if not isinstance(effect, CancelTimer)]
-        return build_commit(moved, **more)
+    def mutated(transition: Any, **more: Any) -> Any:
+        transition.effects = [effect for effect in transition.effects if not isinstance(effect, CancelTimer)]
+        return build_commit(transition, **more)
 
     return _replaced(commits, "build_commit", mutated)
 
@@ -300,17 +300,17 @@ def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
     """What changes nothing is decided on the flow as the node saw it last (a mistake that was there)."""
     move = Mover._move
 
-    async def mutated(self: Any, flow_id: str, letters: Any) -> None:
+    async def mutated(self: Any, flow_id: str, envelopes: Any) -> None:
         seen = self._cache.get(flow_id)
         if seen is not None:
             graph = await self._catalog.graph(seen.flow.workflow, seen.flow.workflow_version)
-            moved = Moved(graph, seen.flow, await self._rules())
-            answers = [mover.step_letter(moved, letter) for letter in letters]
-            if not moved.changed:
-                for letter, answer in zip(letters, answers, strict=True):
-                    letter.answer, letter.flow = answer, seen
+            transition = Transition(graph, seen.flow, await self._rules())
+            answers = [mover.step_envelope(transition, envelope) for envelope in envelopes]
+            if not transition.changed:
+                for envelope, answer in zip(envelopes, answers, strict=True):
+                    envelope.answer, envelope.flow = answer, seen
                 return
-        await move(self, flow_id, letters)
+        await move(self, flow_id, envelopes)
 
     return _replaced(Mover, "_move", mutated)
 
@@ -318,7 +318,7 @@ def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
 def the_owner_does_not_look() -> AbstractContextManager[None]:
     """Work and timers are found by wake-ups only."""
 
-    def mutated(self: Any, look: Any) -> None:
+    def mutated(self: Any, scan: Any) -> None:
         return None
 
     return _replaced(TimerLoop, "_note", mutated)
@@ -334,7 +334,7 @@ def the_timer_loop_keeps_what_is_not_its_own() -> AbstractContextManager[None]:
             self._next_at = at
             self._earlier.set()
 
-    return _replaced(TimerLoop, "_look_at", mutated)
+    return _replaced(TimerLoop, "_scan_at", mutated)
 
 
 def ready_work_is_forgotten() -> AbstractContextManager[None]:
@@ -411,7 +411,7 @@ def a_stream_that_ends_goes_on_taking_work() -> AbstractContextManager[None]:
 
 
 def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
-    """An attempt that is over gets a time-out again."""
+    """An attempt that is over gets a timeout again."""
 
     async def mutated(self: Any, partition: int, timer: Any) -> bool:
         await trio.lowlevel.checkpoint()

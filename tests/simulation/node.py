@@ -1,4 +1,4 @@
-"""A node: the production parts of a server, wired as `orchy.server.node` wires them, with doors that simulated callers use.
+"""A node: the production parts of a server, wired as `orchy.server.node` does, with doors that simulated callers use.
 
 A node has lives. A crash ends one between two steps: nothing that it does afterwards, as its tasks unwind, reaches
 anybody. A restart drains first, as SIGTERM does.
@@ -42,7 +42,7 @@ from tests.simulation.world import World
 #: Small, so that limits are met with.
 CACHED_FLOWS_MAX = 4
 DRAIN_SECONDS = 1.0
-#: Between the time-outs of the actions (1, 3 and 6 s).
+#: Between the timeouts of the actions (1, 3 and 6 s).
 LEASE_SECONDS = 2.0
 
 _T = TypeVar("_T")
@@ -233,7 +233,7 @@ class Node:
             encode_action=encode_action,
             partition_of=partial(partition_of, partitions=profile.partitions),
             wakeups=cluster,
-            takers=dispatcher,
+            hand_off=dispatcher,
             observer=Observer(),
             retention_seconds=profile.retention_seconds,
             batch_size=profile.batch_size,

@@ -40,7 +40,7 @@ class Process:
     renews: bool
     rehomes: bool
     held: Held = attrs.field(factory=Held)
-    attempts: dict[Key, float] = attrs.field(factory=dict)  # that it works on, with their time-outs
+    attempts: dict[Key, float] = attrs.field(factory=dict)  # that it works on, with their timeouts
     streams: dict[_Stream, None] = attrs.field(factory=dict)
     gone: trio.Event = attrs.field(factory=trio.Event)
     frozen_until: float = 0.0

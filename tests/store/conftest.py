@@ -25,7 +25,7 @@ from orchy.store.ports import (
     DueTimer,
     Lease,
     Listing,
-    PartitionLook,
+    PartitionScan,
     QueueEntry,
     Store,
     TimerKey,
@@ -141,17 +141,17 @@ class Driver:
         assert len(leases) == len(partitions)
         return leases
 
-    async def look(self, lease: Lease, limit: int = 100, lease_ms: int = HOUR_MS) -> PartitionLook:
+    async def scan(self, lease: Lease, limit: int = 100, lease_ms: int = HOUR_MS) -> PartitionScan:
         """One partition."""
-        (look,) = await self.store.look([lease], limit, lease_ms)
-        return look
+        (scan,) = await self.store.scan([lease], limit, lease_ms)
+        return scan
 
     async def wait_for_due(self, lease: Lease, lease_ms: int = HOUR_MS) -> Sequence[DueTimer]:
         """The timers of the first look that finds some."""
         return await until(lambda: self._due(lease, lease_ms))
 
     async def _due(self, lease: Lease, lease_ms: int) -> Sequence[DueTimer]:
-        return (await self.look(lease, lease_ms=lease_ms)).due
+        return (await self.scan(lease, lease_ms=lease_ms)).due
 
 
 async def until(found: Callable[[], Awaitable[Any]]) -> Any:

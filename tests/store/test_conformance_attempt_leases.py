@@ -48,8 +48,8 @@ async def test_a_lease_is_renewed_while_it_is_there(drive, store):
     other = replace(LOST, attempt=2)
     assert await store.renew_attempts(0, [other, LOST], HOUR_MS) == [False, True]
     assert await store.renew_attempts(0, [LOST], 1) == [True]  # it is not moved back
-    look = await drive.look(lease)
-    assert (list(look.due), look.next_due_in_ms > HOUR_MS / 2) == ([], True)
+    scan = await drive.scan(lease)
+    assert (list(scan.due), scan.next_due_in_ms > HOUR_MS / 2) == ([], True)
     assert await store.renew_attempts(0, [], 1) == []
 
 
@@ -64,7 +64,7 @@ async def test_the_lease_goes_with_the_time_out(drive, store, how):
     else:
         await store.give_back(Claimed([b"work"], (), committed.receipts))
     assert await store.renew_attempts(0, [LOST], 1) == [False]
-    assert (await drive.look(lease)).next_due_in_ms is None
+    assert (await drive.scan(lease)).next_due_in_ms is None
 
 
 async def test_a_commit_for_a_timer_that_is_as_it_was_taken_is_made(drive, store):
@@ -72,7 +72,7 @@ async def test_a_commit_for_a_timer_that_is_as_it_was_taken_is_made(drive, store
     await start(drive, timeout_ms=1, lease_ms=0)
     await drive.wait_for_due(lease)
     await drive.move(removed_fields=["r:1"], cancel_timers=[TIMEOUT], fired_timers=[TIMEOUT])
-    assert (await drive.look(lease)).next_due_in_ms is None
+    assert (await drive.scan(lease)).next_due_in_ms is None
 
 
 @pytest.mark.parametrize("how", ["extend", "renew", "cancel", "nobody took it"])

@@ -58,9 +58,9 @@ async def test_a_commit_on_another_version_changes_nothing_at_all(drive, store, 
     flow = await store.load(0, "flow")
     assert (flow.version, flow.ended_ms, flow.fields) == (2, None, {"m": b"[]", "r:1": b"1:q:"})
     assert await listed_ids(store, listings=[Listing.ACTIVE]) == ["flow"]
-    look = await drive.look(lease)
-    assert (list(look.due), list(look.ready)) == ([], ["pay"])
-    assert look.next_due_in_ms > 1_000_000
+    scan = await drive.scan(lease)
+    assert (list(scan.due), list(scan.ready)) == ([], ["pay"])
+    assert scan.next_due_in_ms > 1_000_000
     assert await drive.claim() == [b"work"]
 
 
@@ -227,8 +227,8 @@ async def test_a_flow_without_retention_is_gone_with_its_last_commit(drive, stor
     assert await store.load(0, "flow") is None
     assert await store.history(0, "flow", 0, 10) is None
     assert await listed_ids(store) == []
-    look = await drive.look(lease)
-    assert (list(look.due), look.next_due_in_ms, list(look.ready)) == ([], None, [])
+    scan = await drive.scan(lease)
+    assert (list(scan.due), scan.next_due_in_ms, list(scan.ready)) == ([], None, [])
 
 
 async def test_a_flow_may_start_and_end_with_one_commit(drive, store):

@@ -80,7 +80,7 @@ async def test_many_partitions_are_answered_in_the_order_asked(store):
     leases = await store.acquire(wanted, "node-1", HOUR_MS)
     assert [lease.partition for lease in leases] == wanted
     assert [owner.partition for owner in await store.owners(wanted)] == wanted
-    assert [look.partition for look in await store.look(leases, 10, HOUR_MS)] == wanted
+    assert [scan.partition for scan in await store.scan(leases, 10, HOUR_MS)] == wanted
     assert await store.renew(leases, "node-1", HOUR_MS) == leases
     await store.release(leases, "node-1")
     assert len(await store.acquire(wanted, "node-2", HOUR_MS)) == 300

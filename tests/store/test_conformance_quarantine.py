@@ -21,9 +21,9 @@ async def test_a_due_timer_of_a_flow_in_quarantine_is_set_aside_until_the_releas
     await drive.start("good", set_timers=[timer("d:1:1:good")])
     assert await store.quarantine(0, "bad", "a bug", ZED) is True
     assert await keys_of(await drive.wait_for_due(lease)) == ["d:1:1:good"]
-    look = await drive.look(lease)
-    assert not look.due
-    assert look.next_due_in_ms > HOUR_MS / 2
+    scan = await drive.scan(lease)
+    assert not scan.due
+    assert scan.next_due_in_ms > HOUR_MS / 2
     assert await store.release_flow(0, "bad", FREE) is True
     assert await keys_of(await drive.wait_for_due(lease)) == ["d:1:1:bad"]
 
@@ -32,9 +32,9 @@ async def test_a_look_that_finds_only_such_timers_says_when_the_next_one_is_due(
     (lease,) = await drive.own(0)
     await drive.start("bad", set_timers=[timer("d:1:1:bad")])
     await store.quarantine(0, "bad", "a bug", ZED)
-    look = await drive.look(lease)
-    assert not look.due
-    assert look.next_due_in_ms is None
+    scan = await drive.scan(lease)
+    assert not scan.due
+    assert scan.next_due_in_ms is None
 
 
 async def test_the_flow_shows_since_when_and_why(drive, store):
@@ -74,7 +74,7 @@ async def test_a_commit_goes_on_as_ever_and_its_end_ends_the_quarantine(drive, s
     (lease,) = await drive.own(0)
     await drive.start("bad", set_timers=[timer("d:1:1:bad")])
     await store.quarantine(0, "bad", "a bug", ZED)
-    assert not (await drive.look(lease)).due
+    assert not (await drive.scan(lease)).due
     assert (await drive.move("bad", 1, fields={"o:1": b"1:2"})).version == 2
     with pytest.raises(VersionConflict):
         await drive.move("bad", 1)
@@ -83,7 +83,7 @@ async def test_a_commit_goes_on_as_ever_and_its_end_ends_the_quarantine(drive, s
     assert (await store.load(0, "bad")).quarantine is None
     assert await store.list_flows(0, [], None, 10, None, True) == []
     assert await store.release_flow(0, "bad", FREE) is False
-    assert not (await drive.look(lease)).due
+    assert not (await drive.scan(lease)).due
 
 
 async def test_a_flow_that_is_removed_leaves_nothing_of_its_quarantine(drive, store):
@@ -98,10 +98,10 @@ async def test_a_timer_that_was_set_anew_meanwhile_stays_as_it_was_set(drive, st
     (lease,) = await drive.own(0)
     await drive.start("bad", set_timers=[timer("d:1:1:bad")])
     await store.quarantine(0, "bad", "a bug", ZED)
-    assert not (await drive.look(lease)).due
+    assert not (await drive.scan(lease)).due
     await drive.move("bad", 1, set_timers=[timer("d:1:1:bad", HOUR_MS)])
     await store.release_flow(0, "bad", FREE)
-    assert not (await drive.look(lease)).due
+    assert not (await drive.scan(lease)).due
 
 
 async def test_flows_in_quarantine_are_listed_newest_first_in_pages(drive, store):

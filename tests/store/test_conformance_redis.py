@@ -98,7 +98,7 @@ async def test_namespaces_share_nothing(client, namespace, drive, drive_on, time
         assert await theirs.store.list_flows(0, list(Listing), None, 10, None) == []
         assert await theirs.claim(partitions=[0, 1]) == []
         leases = await theirs.own(0, 1)
-        assert [list(look.ready) for look in await theirs.store.look(leases, 10, 1)] == [[], []]
+        assert [list(scan.ready) for scan in await theirs.store.scan(leases, 10, 1)] == [[], []]
         assert await theirs.store.expire(leases, 10) == 0
         await theirs.start("queued-0")
         await theirs.end("queued-0", retain_ms=1)
@@ -141,13 +141,13 @@ async def test_bad_arguments_of_a_commit_change_nothing(client, namespace, drive
     [
         (scripts.CLAIM, ["pay", 10, '"w"', 200, 100, 1000, 0], [1, 3, 4, 5, 6]),
         (scripts.RENEW_ATTEMPTS, [1000, "t:1:1:queued-0"], [0]),
-        (scripts.LOOK, [10, 1000, 1], [0, 1]),
+        (scripts.SCAN, [10, 1000, 1], [0, 1]),
         (scripts.EXPIRE, [10, 1], [0]),
         (scripts.ACQUIRE, ["node-1", 1000], [1]),
         (scripts.RENEW, ["node-1", 1000, 1], [1]),
         (scripts.LIST, [10, "", "", "", "active"], [0]),
     ],
-    ids=["claim", "renew_attempts", "look", "expire", "acquire", "renew", "list"],
+    ids=["claim", "renew_attempts", "scan", "expire", "acquire", "renew", "list"],
 )
 async def test_bad_arguments_of_a_script_change_nothing(client, namespace, drive, timer, script, good, numbers):
     await fill(drive, timer)
@@ -190,7 +190,7 @@ async def test_partitions_of_an_idle_node_cost_one_call_where_one_is_enough(clie
     store = drive.store
     calls = 64 if kind == "cluster" else 1
     for call in (
-        lambda: store.look(leases, 25, HOUR_MS),
+        lambda: store.scan(leases, 25, HOUR_MS),
         lambda: store.renew(leases, "node-1", HOUR_MS),
         lambda: store.expire(leases, 20),
         lambda: store.owners(range(64)),

@@ -304,11 +304,11 @@ class SideBySide(RuleBasedStateMachine):
         return [Lease(owner.partition, owner.epoch) for owner in self.on_reference("owners", PARTITIONS)]
 
     @rule(limit=st.integers(1, 3))
-    def look(self, limit: int) -> None:
+    def scan(self, limit: int) -> None:
         leases = [*self.current_leases(), Lease(0, 1_000)]
-        real = self.on_real("look", leases, limit, HOUR_MS)
+        real = self.on_real("scan", leases, limit, HOUR_MS)
         self.follow_clock()
-        for seen, expected in zip(real, self.on_reference("look", leases, limit, HOUR_MS), strict=True):
+        for seen, expected in zip(real, self.on_reference("scan", leases, limit, HOUR_MS), strict=True):
             assert [due.key for due in seen.due] == [due.key for due in expected.due]
             assert sorted(seen.ready) == sorted(expected.ready)
             assert (seen.partition, seen.lost) == (expected.partition, expected.lost)

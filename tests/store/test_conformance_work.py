@@ -19,8 +19,8 @@ def entry(body, action="pay", action_id=1, attempt=1, timeout_ms=HOUR_MS):
     return QueueEntry(action, action_id, attempt, timeout_ms, body)
 
 
-def keys_of(look):
-    return [str(due.key) for due in look.due]
+def keys_of(scan):
+    return [str(due.key) for due in scan.due]
 
 
 # Queues and claims.
@@ -48,9 +48,9 @@ async def test_actions_have_queues_of_their_own(drive, store, action):
     (lease,) = await drive.own(0)
     await drive.start_queued("flow", b"work", action=action)
     assert await drive.claim("other") == []
-    assert list((await drive.look(lease)).ready) == [action]
+    assert list((await drive.scan(lease)).ready) == [action]
     assert await drive.claim(action) == [b"work"]
-    assert list((await drive.look(lease)).ready) == []
+    assert list((await drive.scan(lease)).ready) == []
 
 
 async def test_a_claim_says_what_is_empty_now(drive, store):
@@ -71,7 +71,7 @@ async def test_what_did_not_reach_its_worker_goes_to_the_front(drive, store):
         await drive.start_queued(f"flow-{number}", b"%d\n%d" % (number, number))
     claimed = await store.claim("pay", [0], 2, "w")
     assert await store.give_back(claimed) == 2
-    assert list((await drive.look(lease)).ready) == ["pay"]
+    assert list((await drive.scan(lease)).ready) == ["pay"]
     assert await drive.claim(limit=10) == [b"0\n0", b"1\n1", b"2\n2"]
     entries = [json.loads(line.entry)[:3] for line in await store.history(0, "flow-0", 0, 10)]
     assert entries[-3:] == [["H", 1, 1], ["B", 1, 1], ["H", 1, 1]]
@@ -102,10 +102,10 @@ async def test_what_goes_back_to_an_empty_queue_is_ready_again(drive, store):
     (lease,) = await drive.own(3)
     await drive.start_queued("flow", b"work", partition=3)
     claimed = await store.claim("pay", [0, 3], 1, "w")
-    assert list((await drive.look(lease)).ready) == []
+    assert list((await drive.scan(lease)).ready) == []
     assert await store.give_back(claimed) == 1
-    look = await drive.look(lease)
-    assert (list(look.ready), look.next_due_in_ms) == (["pay"], None)
+    scan = await drive.scan(lease)
+    assert (list(scan.ready), scan.next_due_in_ms) == (["pay"], None)
 
 
 async def test_what_has_ended_or_went_back_before_does_not_go_back(drive, store):
@@ -251,12 +251,12 @@ async def test_a_paused_flows_work_waits_for_its_resumption(drive, store):
     await drive.move("paused", fields={"p": b"1"})
     claimed = await store.claim("pay", [0], 10, "w")
     assert (list(claimed.bodies), list(claimed.emptied)) == ([b"work"], [0])
-    assert list((await drive.look(lease)).ready) == []
+    assert list((await drive.scan(lease)).ready) == []
     still = await drive.move("paused", 2, fields={"a": b"1"})
     assert still.unparked == ()
     resumed = await drive.move("paused", 3, removed_fields=["p"], unpark=True)
     assert list(resumed.unparked) == ["pay"]
-    assert list((await drive.look(lease)).ready) == ["pay"]
+    assert list((await drive.scan(lease)).ready) == ["pay"]
     assert await drive.claim() == [b"parked"]
     assert (await drive.move("paused", 4, unpark=True)).unparked == ()
     assert await drive.claim() == []
@@ -294,13 +294,13 @@ async def test_what_was_parked_is_forgotten_when_the_flow_ends(drive):
 async def test_a_handed_out_attempt_has_a_timeout(drive, store):
     (lease,) = await drive.own(0)
     await drive.start(fields={"r:4": b"2:q:"}, enqueue=[entry(b"work", action_id=4, attempt=2, timeout_ms=1)])
-    assert (await drive.look(lease)).next_due_in_ms is None
+    assert (await drive.scan(lease)).next_due_in_ms is None
     assert await drive.claim() == [b"work"]
     (due,) = await drive.wait_for_due(lease)
     assert (due.partition, str(due.key)) == (0, "t:4:2:flow")
     await drive.move(fields={"r:5": b"1:q:"}, enqueue=[entry(b"more", action_id=5)], cancel_timers=[due.key])
     assert await drive.claim() == [b"more"]
-    assert HOUR_MS / 2 < (await drive.look(lease)).next_due_in_ms <= HOUR_MS + 1
+    assert HOUR_MS / 2 < (await drive.scan(lease)).next_due_in_ms <= HOUR_MS + 1
 
 
 async def test_due_timers_come_earliest_first_and_at_most_so_many(drive, timer):
@@ -311,24 +311,24 @@ async def test_due_timers_come_earliest_first_and_at_most_so_many(drive, timer):
         was = Listing.ACTIVE if number else None
         committed = await drive.move("flow", number, was=was, set_timers=[timer(key) for key in keys])
         places += [(committed.time_ms, key) for key in keys]
-    first = await drive.look(lease, limit=4)
+    first = await drive.scan(lease, limit=4)
     assert first.next_due_in_ms <= 0
-    rest = await drive.look(lease, limit=4)
+    rest = await drive.scan(lease, limit=4)
     assert rest.next_due_in_ms > HOUR_MS / 2
     assert [keys_of(first), keys_of(rest)] == [
         [key for _, key in part] for part in (sorted(places)[:4], sorted(places)[4:])
     ]
     assert all(due.late_ms >= 0 for due in [*first.due, *rest.due])
-    assert keys_of(await drive.look(lease)) == []
+    assert keys_of(await drive.scan(lease)) == []
 
 
 async def test_a_timer_that_was_taken_comes_back_after_its_lease(drive, timer):
     (lease,) = await drive.own(0)
     await drive.start(set_timers=[timer("d:1:1:flow")])
-    assert keys_of(await drive.look(lease, lease_ms=1)) == ["d:1:1:flow"]
+    assert keys_of(await drive.scan(lease, lease_ms=1)) == ["d:1:1:flow"]
     again = await drive.wait_for_due(lease)
     assert [str(due.key) for due in again] == ["d:1:1:flow"]
-    assert keys_of(await drive.look(lease)) == []
+    assert keys_of(await drive.scan(lease)) == []
 
 
 @pytest.mark.parametrize("after_ms", [1, 7, 30])
@@ -344,17 +344,17 @@ async def test_timers_are_never_early(drive, store, timer, after_ms):
 async def test_the_time_until_the_next_timer_is_told(drive, timer):
     (lease,) = await drive.own(0)
     await drive.start(set_timers=[timer("d:1:1:flow", 2 * HOUR_MS), timer("w:1:1:flow", HOUR_MS)])
-    look = await drive.look(lease)
-    assert list(look.due) == []
-    assert HOUR_MS / 2 < look.next_due_in_ms <= HOUR_MS + 1
+    scan = await drive.scan(lease)
+    assert list(scan.due) == []
+    assert HOUR_MS / 2 < scan.next_due_in_ms <= HOUR_MS + 1
 
 
 async def test_a_timer_of_the_same_key_is_moved(drive, timer):
     (lease,) = await drive.own(0)
     await drive.start(set_timers=[timer("d:1:1:flow")])
     await drive.move(set_timers=[timer("d:1:1:flow", HOUR_MS)])
-    look = await drive.look(lease)
-    assert (list(look.due), look.next_due_in_ms > HOUR_MS / 2) == ([], True)
+    scan = await drive.scan(lease)
+    assert (list(scan.due), scan.next_due_in_ms > HOUR_MS / 2) == ([], True)
 
 
 async def test_cancelled_timers_are_gone_and_those_set_with_the_same_commit_stay(drive, timer):
@@ -362,7 +362,7 @@ async def test_cancelled_timers_are_gone_and_those_set_with_the_same_commit_stay
     await drive.start(set_timers=[timer(f"d:{number}:1:flow") for number in (1, 2, 3)])
     cancelled = [TimerKey.parse(f"d:{number}:1:flow") for number in (1, 2, 9)]
     await drive.move(cancel_timers=cancelled, set_timers=[timer("d:2:1:flow")])
-    assert sorted(keys_of(await drive.look(lease))) == ["d:2:1:flow", "d:3:1:flow"]
+    assert sorted(keys_of(await drive.scan(lease))) == ["d:2:1:flow", "d:3:1:flow"]
 
 
 async def test_timers_can_be_cancelled_without_a_commit(drive, store, timer):
@@ -370,7 +370,7 @@ async def test_timers_can_be_cancelled_without_a_commit(drive, store, timer):
     await drive.start(set_timers=[timer("d:1:1:flow"), timer("d:2:1:flow")])
     await store.cancel_timers(0, [TimerKey.parse("d:1:1:flow"), TimerKey.parse("d:9:9:nobody")])
     await store.cancel_timers(0, [])
-    assert keys_of(await drive.look(lease)) == ["d:2:1:flow"]
+    assert keys_of(await drive.scan(lease)) == ["d:2:1:flow"]
     assert (await store.load(0, "flow")).version == 1
 
 
@@ -378,7 +378,7 @@ async def test_timers_of_a_flow_that_is_gone_still_come_until_they_are_cancelled
     (lease,) = await drive.own(0)
     await drive.start(set_timers=[timer("w:1:1:flow")])
     await drive.end(retain_ms=0)
-    assert keys_of(await drive.look(lease)) == ["w:1:1:flow"]
+    assert keys_of(await drive.scan(lease)) == ["w:1:1:flow"]
 
 
 async def test_a_look_at_several_partitions_answers_in_their_order(drive, store, timer):
@@ -386,27 +386,27 @@ async def test_a_look_at_several_partitions_answers_in_their_order(drive, store,
     await drive.start("one", partition=1, set_timers=[timer("d:1:1:one")])
     await drive.start_queued("two", b"work", partition=2)
     stale = Lease(0, leases[0].epoch + 1)
-    looks = await store.look([leases[2], stale, leases[1]], 10, HOUR_MS)
-    assert [look.partition for look in looks] == [2, 0, 1]
-    assert [look.lost for look in looks] == [False, True, False]
-    assert [keys_of(look) for look in looks] == [[], [], ["d:1:1:one"]]
-    assert [list(look.ready) for look in looks] == [["pay"], [], []]
-    assert await store.look([], 10, HOUR_MS) == []
+    scans = await store.scan([leases[2], stale, leases[1]], 10, HOUR_MS)
+    assert [scan.partition for scan in scans] == [2, 0, 1]
+    assert [scan.lost for scan in scans] == [False, True, False]
+    assert [keys_of(scan) for scan in scans] == [[], [], ["d:1:1:one"]]
+    assert [list(scan.ready) for scan in scans] == [["pay"], [], []]
+    assert await store.scan([], 10, HOUR_MS) == []
 
 
 async def test_a_look_with_an_old_epoch_takes_nothing(drive, store, timer):
     (old,) = await store.acquire([0], "node-1", 0)
     await drive.start(set_timers=[timer("d:1:1:flow")])
     (new,) = await store.acquire([0], "node-2", HOUR_MS)
-    lost = await drive.look(old)
+    lost = await drive.scan(old)
     assert (lost.lost, list(lost.due), list(lost.ready), lost.next_due_in_ms) == (True, [], [], None)
-    assert keys_of(await drive.look(new)) == ["d:1:1:flow"]
+    assert keys_of(await drive.scan(new)) == ["d:1:1:flow"]
 
 
 async def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(drive, store, timer):
     (lease,) = await store.acquire([0], "node-1", 0)
     await drive.start(set_timers=[timer("d:1:1:flow")])
-    assert keys_of(await drive.look(lease)) == ["d:1:1:flow"]
+    assert keys_of(await drive.scan(lease)) == ["d:1:1:flow"]
 
 
 async def test_a_claim_stops_before_its_answer_is_too_large_for_common_clients(drive):

@@ -1,7 +1,7 @@
 """Leases of attempts: a worker that holds some says from time to time that it does, and then they are not handed out
-again before their time-outs.
+again before their timeouts.
 
-The store keeps a lease as a timer beside the attempt's time-out. Renewing one that is not there does nothing: the
+The store keeps a lease as a timer beside the attempt's timeout. Renewing one that is not there does nothing: the
 attempt is over, or may take no longer than a lease anyway.
 """
 

@@ -240,7 +240,7 @@ class Dispatcher:
         """Claim, wait and claim again until there is something or the time is over."""
         with trio.move_on_after(wait_seconds) as waited:
             while self._open:
-                # The time-out ends the wait for work, never a claim: what it got would be lost.
+                # The timeout ends the wait for work, never a claim: what it got would be lost.
                 with trio.CancelScope(shield=True):
                     claimed = await self._claim(action_name, limit, worker, lease_ms)
                 if claimed is not None:
@@ -251,7 +251,7 @@ class Dispatcher:
         return None
 
     async def give_back(self, action_name: str, claimed: Claimed) -> None:
-        """Others shall have what nobody can be given; if the store can't be told, it comes back by its time-out."""
+        """Others shall have what nobody can be given; if the store can't be told, it comes back by its timeout."""
         left, given_back = len(claimed.bodies), 0
         reason = "the store does not answer"
         with trio.move_on_after(GIVE_BACK_SECONDS, shield=True):
@@ -266,7 +266,7 @@ class Dispatcher:
             except StoreError as error:
                 reason = str(error)
         if left:
-            log.warning("%d attempts of %s come back by their time-outs: %s", left, action_name, reason)
+            log.warning("%d attempts of %s come back by their timeouts: %s", left, action_name, reason)
         if given_back:
             log.info("%d attempts of %s went back into their queues: their worker has gone", given_back, action_name)
 

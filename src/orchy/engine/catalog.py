@@ -23,7 +23,7 @@ from orchy.flow.graph import Graph
 from orchy.flow.system import SystemAction
 from orchy.flow.validation.definitions import Validated, parse_action_definition, parse_workflow
 from orchy.flow.validation.suggestions import Suggestions
-from orchy.runtime.batcher import Together
+from orchy.runtime.batcher import Batcher
 from orchy.runtime.gather import gather
 from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 from orchy.store.ports import DefinitionStore, StoredWorkflow
@@ -75,7 +75,7 @@ class Catalog:
         self._actions_until = float("-inf")
         self._actions_lock = trio.Lock()
         self._reading = trio.Semaphore(1)
-        self._newest: Together[str, int | None] = Together(self._ask_newest)
+        self._newest: Batcher[str, int | None] = Batcher(self._ask_newest)
 
     def forget(self) -> None:
         """Read each definition anew: the store is not what it was."""

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from orchy.engine.flow_cache import CachedFlow
 from orchy.engine.hand_off import keep_places, tell
-from orchy.engine.mailbox import Letter
-from orchy.engine.ports import Observer, Taker, Takers, Wakeups
-from orchy.engine.transition import EncodeAction, Moved, build_commit, has_outputs
+from orchy.engine.mailbox import Envelope
+from orchy.engine.ports import HandOff, Observer, Reservation, Wakeups
+from orchy.engine.transition import EncodeAction, Transition, build_commit, has_outputs
 from orchy.errors import InvalidInput, NotFound, OrchyError, StoreError, WrongState
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
@@ -19,15 +19,15 @@ from orchy.store.ports import Commit, Committed, FlowStore
 
 
 class Prepared(Struct, frozen=True):
-    """A flow that was moved, and what is to be committed of it. `takers` wait for the attempts that have a worker;
+    """A flow that was moved, and what is to be committed of it. `reservations` are for the attempts that have a worker;
     `size_bytes` is about what the flow has in the store then."""
 
-    moved: Moved
+    transition: Transition
     commit: Commit
-    takers: Sequence[Taker]
+    reservations: Sequence[Reservation]
     size_bytes: int
     before: CachedFlow | None = None
-    letters: Sequence[Letter] = ()
+    envelopes: Sequence[Envelope] = ()
     answers: Sequence[Verdict | OrchyError] = ()
 
 
@@ -41,7 +41,7 @@ class Commits:
         encode_action: EncodeAction,
         partition_of: Callable[[str], int],
         wakeups: Wakeups,
-        takers: Takers,
+        hand_off: HandOff,
         observer: Observer,
         retain_ms: int,
         flow_bytes_max: int,
@@ -50,42 +50,42 @@ class Commits:
         self._encode_action = encode_action
         self._partition_of = partition_of
         self._wakeups = wakeups
-        self._takers = takers
+        self._hand_off = hand_off
         self._observer = observer
         self._retain_ms = retain_ms
         self._flow_bytes_max = flow_bytes_max
 
     def prepare(
         self,
-        moved: Moved,
+        transition: Transition,
         expected_version: int,
         before: CachedFlow | None = None,
-        letters: Sequence[Letter] = (),
+        envelopes: Sequence[Envelope] = (),
         answers: Sequence[Verdict | OrchyError] = (),
         *,
         exact: bool = True,
     ) -> Prepared | None:
         """What is to be committed; a flow that would be larger than it may be fails with it. None: it may be too large,
         and (`exact` is false) its size is only about what `before` says."""
-        commit = self._commit_of(moved, expected_version)
+        commit = self._commit_of(transition, expected_version)
         size_bytes = _size_bytes(commit, before)
         if size_bytes > self._flow_bytes_max and has_outputs(commit):
             if not exact:
                 return None
-            moved = moved.outgrown(commit, size_bytes, self._flow_bytes_max)
-            answers = [step_letter(moved, letter) for letter in letters]
-            commit = self._commit_of(moved, expected_version)
+            transition = transition.outgrown(commit, size_bytes, self._flow_bytes_max)
+            answers = [step_envelope(transition, envelope) for envelope in envelopes]
+            commit = self._commit_of(transition, expected_version)
             size_bytes = _size_bytes(commit, before)
-        kept: Sequence[Taker] = ()
-        if moved.flow.state is not State.PAUSED:  # by the same commit: nothing is handed out with it
-            commit, kept = keep_places(self._takers, commit)
-        return Prepared(moved, commit, kept, size_bytes, before, letters, answers)
+        kept: Sequence[Reservation] = ()
+        if transition.flow.state is not State.PAUSED:  # by the same commit: nothing is handed out with it
+            commit, kept = keep_places(self._hand_off, commit)
+        return Prepared(transition, commit, kept, size_bytes, before, envelopes, answers)
 
-    def _commit_of(self, moved: Moved, expected_version: int) -> Commit:
-        moved.encode(self._encode_action)
+    def _commit_of(self, transition: Transition, expected_version: int) -> Commit:
+        transition.encode(self._encode_action)
         return build_commit(
-            moved,
-            partition=self._partition_of(moved.flow.id),
+            transition,
+            partition=self._partition_of(transition.flow.id),
             expected_version=expected_version,
             retain_ms=self._retain_ms,
         )
@@ -102,23 +102,23 @@ class Commits:
             return found
         finally:
             for one, outcome in zip(prepared, outcomes, strict=True):
-                tell(one.takers, one.commit, outcome)
+                tell(one.reservations, one.commit, outcome)
 
     def tell_of(self, prepared: Prepared, committed: Committed) -> CachedFlow:
         """Tell who is to know of it on this node; the flow as it is now."""
-        moved, commit, before = prepared.moved, prepared.commit, prepared.before
+        transition, commit, before = prepared.transition, prepared.commit, prepared.before
         created_ms = before.created_ms if before else committed.time_ms
         ended_ms = None
-        if moved.flow.state.over:
+        if transition.flow.state.over:
             ended_ms = before.ended_ms if before and before.ended_ms else committed.time_ms
         if commit.retain_ms is not None:
-            self._observer.flow_ended(moved.flow.state)
+            self._observer.flow_ended(transition.flow.state)
         names = {entry.action_name for entry in commit.enqueue if entry.worker is None}.union(committed.unparked)
         if names:
             self._wakeups.enqueued(commit.partition, sorted(names))
         if commit.set_timers:
             self._wakeups.timer_set(commit.partition, min(timer.after_ms for timer in commit.set_timers))
-        return CachedFlow(moved.flow, committed.version, created_ms, ended_ms, prepared.size_bytes)
+        return CachedFlow(transition.flow, committed.version, created_ms, ended_ms, prepared.size_bytes)
 
 
 def _size_bytes(commit: Commit, before: CachedFlow | None) -> int:
@@ -126,13 +126,15 @@ def _size_bytes(commit: Commit, before: CachedFlow | None) -> int:
     return (before.size_bytes if before else 0) + sum(map(len, commit.fields.values()))
 
 
-def step_letter(moved: Moved, letter: Letter, overtaken: frozenset[str] = frozenset()) -> Verdict | OrchyError:
+def step_envelope(
+    transition: Transition, envelope: Envelope, overtaken: frozenset[str] = frozenset()
+) -> Verdict | OrchyError:
     """What comes of an event. `overtaken` are the timers that somebody has moved since they were due."""
-    if overtaken and letter.timer(moved.flow.id) in overtaken:
+    if overtaken and envelope.timer(transition.flow.id) in overtaken:
         return Verdict.OVERTAKEN
-    if letter.workflow is not None and letter.workflow != moved.flow.workflow:
-        return NotFound(f"workflow {letter.workflow!r} has no flow {moved.flow.id}")
+    if envelope.workflow is not None and envelope.workflow != transition.flow.workflow:
+        return NotFound(f"workflow {envelope.workflow!r} has no flow {transition.flow.id}")
     try:
-        return moved.take(letter.event)
+        return transition.take(envelope.event)
     except (InvalidInput, WrongState) as error:
         return error.with_traceback(None)  # else it would hold the flow, and itself, until the garbage is collected

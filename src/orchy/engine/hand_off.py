@@ -1,6 +1,6 @@
 """What a commit hands out itself, to workers that wait on this node: places are kept before it, and told after it.
 
-Nobody gets the attempts of a commit whose answer was lost; if it was carried out, they come back by their time-outs, as
+Nobody gets the attempts of a commit whose answer was lost; if it was carried out, they come back by their timeouts, as
 those of a claim do.
 """
 
@@ -10,28 +10,28 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from orchy.engine.ports import Taker, Takers
+from orchy.engine.ports import HandOff, Reservation
 from orchy.store.ports import Commit, Committed
 
 
-def keep_places(takers: Takers, commit: Commit) -> tuple[Commit, Sequence[Taker]]:
+def keep_places(hand_off: HandOff, commit: Commit) -> tuple[Commit, Sequence[Reservation]]:
     """The commit with a worker for each attempt that somebody waits for; those that wait, in the order of these."""
-    kept = [takers.reserve(entry.action_name) for entry in commit.enqueue]
+    kept = [hand_off.reserve(entry.action_name) for entry in commit.enqueue]
     if not any(kept):
         return commit, ()
     enqueue = [
-        replace(entry, worker=taker.worker, lease_ms=taker.lease_ms) if taker else entry
-        for entry, taker in zip(commit.enqueue, kept, strict=True)
+        replace(entry, worker=reservation.worker, lease_ms=reservation.lease_ms) if reservation else entry
+        for entry, reservation in zip(commit.enqueue, kept, strict=True)
     ]
-    return replace(commit, enqueue=enqueue), [taker for taker in kept if taker]
+    return replace(commit, enqueue=enqueue), [reservation for reservation in kept if reservation]
 
 
-def tell(kept: Sequence[Taker], commit: Commit, outcome: object) -> None:
+def tell(kept: Sequence[Reservation], commit: Commit, outcome: object) -> None:
     """Those who wait get what is theirs, or their places back."""
     if not isinstance(outcome, Committed):
-        for taker in kept:
-            taker.release()
+        for reservation in kept:
+            reservation.release()
         return
     bodies = [entry.body for entry in commit.enqueue if entry.worker is not None]
-    for taker, body, receipt in zip(kept, bodies, outcome.receipts, strict=True):
-        taker.take(body, receipt)
+    for reservation, body, receipt in zip(kept, bodies, outcome.receipts, strict=True):
+        reservation.take(body, receipt)

@@ -17,7 +17,7 @@ from orchy.store.ports import TimerKey
 
 
 @attrs.define(eq=False)
-class Letter:
+class Envelope:
     """One event for one flow, and in the end its answer."""
 
     event: Event
@@ -45,7 +45,7 @@ class Letter:
 class Mailbox:
     """The events of one flow that wait, and the lock whose holder takes them in."""
 
-    letters: deque[Letter] = attrs.field(factory=deque)
+    envelopes: deque[Envelope] = attrs.field(factory=deque)
     lock: trio.Lock = attrs.field(factory=trio.Lock)
     users: int = 0
 

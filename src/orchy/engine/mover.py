@@ -11,7 +11,7 @@ An exception that nobody foresaw is the affair of the one flow, start or commit 
 
 Why it is fast: events of many flows (`post_all`) are stepped one after the other without a task for each, and their
 commits leave in one write; flows that are not at hand, or that somebody else moves just now, go the long way. What a
-commit makes for a worker that waits, the commit itself hands out (`Takers`).
+commit makes for a worker that waits, the commit itself hands out (`HandOff`).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from msgspec.structs import replace
 
 from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.engine.catalog import Catalog
-from orchy.engine.commits import Commits, Prepared, step_letter
+from orchy.engine.commits import Commits, Prepared, step_envelope
 from orchy.engine.flow_cache import CachedFlow, FlowCache
 from orchy.engine.loading import load_flow
-from orchy.engine.mailbox import Letter, Mailbox, Mailboxes
-from orchy.engine.ports import Observer, Takers, Wakeups
+from orchy.engine.mailbox import Envelope, Mailbox, Mailboxes
+from orchy.engine.ports import HandOff, Observer, Wakeups
 from orchy.engine.quarantine import Failures
 from orchy.engine.starting import Begun, NewFlow, same_start
 from orchy.engine.stepping import Stepper
-from orchy.engine.transition import EncodeAction, Moved
+from orchy.engine.transition import EncodeAction, Transition
 from orchy.errors import (
     FlowFault,
     NotFound,
@@ -72,7 +72,7 @@ class Mover:
         encode_action: EncodeAction,
         partition_of: Callable[[str], int],
         wakeups: Wakeups,
-        takers: Takers,
+        hand_off: HandOff,
         observer: Observer,
         retain_ms: int,
         default_timeout_seconds: float,
@@ -96,7 +96,7 @@ class Mover:
             encode_action=encode_action,
             partition_of=partition_of,
             wakeups=wakeups,
-            takers=takers,
+            hand_off=hand_off,
             observer=observer,
             retain_ms=retain_ms,
             flow_bytes_max=limits.flow_bytes_max,
@@ -124,9 +124,11 @@ class Mover:
             return await self._started_before(new, unsure)
         rules = await self._rules()
         for _ in range(TRIES_MAX):
-            moved, _ = await self._stepper.step(new.graph, flow, rules, lambda moved: moved.take(Started()))
-            await self._stepper.evaluate(moved)
-            prepared = self._commits.prepare(moved, expected_version=0)
+            transition, _ = await self._stepper.step(
+                new.graph, flow, rules, lambda transition: transition.take(Started())
+            )
+            await self._stepper.evaluate(transition)
+            prepared = self._commits.prepare(transition, expected_version=0)
             assert prepared is not None
             try:
                 committed = await self._commit(prepared)
@@ -158,7 +160,7 @@ class Mover:
     def _started(self, prepared: Prepared, committed: Committed) -> Begun:
         self._observer.flow_started()
         self._after(prepared, committed)
-        flow = prepared.moved.flow
+        flow = prepared.transition.flow
         return Begun(flow.id, True, flow.workflow_version)
 
     async def start_all(self, flows: Sequence[NewFlow]) -> list[Begun | OrchyError | NewFlow]:
@@ -183,27 +185,27 @@ class Mover:
     def _prepare_start(self, new: NewFlow, rules: Rules) -> Prepared | None:
         """The first commit of a flow; None: it has to go the long way."""
         try:
-            moved = Moved(new.graph, new.flow, rules, SMALL_WORK_MAX)
-            moved.take(Started())
-            if moved.has_scripts or moved.meter.exhausted:
+            transition = Transition(new.graph, new.flow, rules, SMALL_WORK_MAX)
+            transition.take(Started())
+            if transition.has_scripts or transition.meter.exhausted:
                 return None
-            return self._commits.prepare(moved, expected_version=0)
+            return self._commits.prepare(transition, expected_version=0)
         except Exception:  # it is met again there, where it is nobody else's
             return None
 
     # Events.
 
-    async def post(self, flow_id: str, letter: Letter) -> tuple[Verdict, CachedFlow]:
+    async def post(self, flow_id: str, envelope: Envelope) -> tuple[Verdict, CachedFlow]:
         """Have an event taken in, together with whatever else waits for the same flow.
 
         Raises NotFound, InvalidInput, and what the store raises.
         """
-        prepared = self._prepare_at_once(flow_id, [letter], await self._rules())
+        prepared = self._prepare_at_once(flow_id, [envelope], await self._rules())
         if prepared is None or await self._commit_prepared([prepared]):
-            await self.wait_in_line(flow_id, letter)
-        answer, flow = letter.answer, letter.flow
+            await self.wait_in_line(flow_id, envelope)
+        answer, flow = envelope.answer, envelope.flow
         if isinstance(answer, OrchyError):
-            letter.answer = letter.flow = flow = None
+            envelope.answer = envelope.flow = flow = None
             try:
                 raise answer
             finally:
@@ -212,38 +214,38 @@ class Mover:
         assert flow is not None
         return answer, flow
 
-    async def wait_in_line(self, flow_id: str, letter: Letter) -> None:
+    async def wait_in_line(self, flow_id: str, envelope: Envelope) -> None:
         """Have an event taken in, after and with what waits for the flow already; the letter has its answer then."""
         with self._mailboxes.of(flow_id) as mailbox:
-            mailbox.letters.append(letter)
+            mailbox.envelopes.append(envelope)
             try:
                 async with mailbox.lock:
-                    while letter.answer is None:
-                        await self._take_letters(flow_id, mailbox)
+                    while envelope.answer is None:
+                        await self._take_envelopes(flow_id, mailbox)
             finally:
-                letter.withdrawn = True
-                if letter.answer is None and letter in mailbox.letters:
-                    mailbox.letters.remove(letter)
+                envelope.withdrawn = True
+                if envelope.answer is None and envelope in mailbox.envelopes:
+                    mailbox.envelopes.remove(envelope)
 
-    async def post_all(self, letters: Mapping[str, Sequence[Letter]]) -> None:
+    async def post_all(self, envelopes: Mapping[str, Sequence[Envelope]]) -> None:
         """Have the events of many flows taken in; the letters have their answers then."""
-        left = await self.post_at_once(letters)
+        left = await self.post_at_once(envelopes)
 
-        async def finish(item: tuple[str, Letter]) -> None:
+        async def finish(item: tuple[str, Envelope]) -> None:
             await self.wait_in_line(*item)
 
-        await gather(finish, [(flow_id, letter) for flow_id in left for letter in letters[flow_id]])
+        await gather(finish, [(flow_id, envelope) for flow_id in left for envelope in envelopes[flow_id]])
 
-    async def post_at_once(self, letters: Mapping[str, Sequence[Letter]]) -> list[str]:
+    async def post_at_once(self, envelopes: Mapping[str, Sequence[Envelope]]) -> list[str]:
         """The same as far as one commit for each flow goes; the flows whose letters are to wait in line then."""
-        flow_ids = list(letters)
+        flow_ids = list(envelopes)
         rules = await self._rules()
 
         async def take(group: Sequence[str]) -> list[str]:
             left: list[str] = []
             prepared: list[Prepared] = []
             for flow_id in group:
-                one = self._prepare_at_once(flow_id, letters[flow_id], rules)
+                one = self._prepare_at_once(flow_id, envelopes[flow_id], rules)
                 if one is None:
                     left.append(flow_id)
                 else:
@@ -253,20 +255,20 @@ class Mover:
         groups = [flow_ids[first : first + FLOWS_AT_ONCE] for first in range(0, len(flow_ids), FLOWS_AT_ONCE)]
         return [flow_id for left in await gather(take, groups, GROUPS_AT_ONCE) for flow_id in left]
 
-    def _prepare_at_once(self, flow_id: str, letters: Sequence[Letter], rules: Rules) -> Prepared | None:
+    def _prepare_at_once(self, flow_id: str, envelopes: Sequence[Envelope], rules: Rules) -> Prepared | None:
         """What the events of a flow come to, if that can be had without waiting; nothing has happened otherwise."""
         cached = None if flow_id in self._mailboxes else self._cache.get(flow_id)
-        if cached is None or len(letters) > self._batch_size:
+        if cached is None or len(envelopes) > self._batch_size:
             return None
         graph = self._catalog.compiled(cached.flow.workflow, cached.flow.workflow_version)
         if graph is None:
             return None
         try:
-            moved = Moved(graph, cached.flow, rules, SMALL_WORK_MAX)
-            answers = [step_letter(moved, letter) for letter in letters]
-            if moved.has_scripts or moved.meter.exhausted or not moved.changed:
+            transition = Transition(graph, cached.flow, rules, SMALL_WORK_MAX)
+            answers = [step_envelope(transition, envelope) for envelope in envelopes]
+            if transition.has_scripts or transition.meter.exhausted or not transition.changed:
                 return None
-            return self._commits.prepare(moved, cached.version, cached, letters, answers, exact=False)
+            return self._commits.prepare(transition, cached.version, cached, envelopes, answers, exact=False)
         except Exception:  # it is met again on the long way, where it is nobody else's
             return None
 
@@ -282,57 +284,59 @@ class Mover:
                 if isinstance(outcome, VersionConflict | OutcomeUnknown):
                     left.append(one.commit.flow_id)
                     if isinstance(outcome, OutcomeUnknown):
-                        _note_unsure(one.letters, one.answers)
+                        _note_unsure(one.envelopes, one.answers)
                     continue
                 now = self._after(one, outcome) if isinstance(outcome, Committed) else None
-                for letter, answer in zip(one.letters, one.answers, strict=True):
-                    letter.answer, letter.flow = outcome if isinstance(outcome, StoreError) else answer, now
+                for envelope, answer in zip(one.envelopes, one.answers, strict=True):
+                    envelope.answer, envelope.flow = outcome if isinstance(outcome, StoreError) else answer, now
         finally:
             for one, mailbox in zip(prepared, mailboxes, strict=True):
                 mailbox.lock.release()
                 self._mailboxes.leave(one.commit.flow_id, mailbox)
         return left
 
-    async def _take_letters(self, flow_id: str, mailbox: Mailbox) -> None:
+    async def _take_envelopes(self, flow_id: str, mailbox: Mailbox) -> None:
         """Answer the letters that wait, at most a batch, with one commit."""
-        letters = [mailbox.letters.popleft() for _ in range(min(len(mailbox.letters), self._batch_size))]
+        envelopes = [mailbox.envelopes.popleft() for _ in range(min(len(mailbox.envelopes), self._batch_size))]
         try:
-            await self._move_guarded(flow_id, letters)
+            await self._move_guarded(flow_id, envelopes)
         except OrchyError as error:
-            for letter in letters:
-                letter.answer = letter.answer or error.with_traceback(None)
+            for envelope in envelopes:
+                envelope.answer = envelope.answer or error.with_traceback(None)
         finally:
             # Cancelled before the commit was sent: whoever waits next begins again with them.
-            mailbox.letters.extendleft(
-                letter for letter in reversed(letters) if letter.answer is None and not letter.withdrawn
+            mailbox.envelopes.extendleft(
+                envelope for envelope in reversed(envelopes) if envelope.answer is None and not envelope.withdrawn
             )
 
-    async def _move_guarded(self, flow_id: str, letters: Sequence[Letter]) -> None:
+    async def _move_guarded(self, flow_id: str, envelopes: Sequence[Envelope]) -> None:
         """Move a flow; an exception that nobody foresaw is that flow's affair, and if it can be, that letter's."""
         try:
-            await self._move(flow_id, letters)
+            await self._move(flow_id, envelopes)
         except OrchyError:
             raise
         except Exception as error:
-            if len(letters) == 1:
+            if len(envelopes) == 1:
                 raise await self._failures.failed(flow_id, error) from error
-            for letter in letters:
+            for envelope in envelopes:
                 try:
-                    await self._move_guarded(flow_id, [letter])
+                    await self._move_guarded(flow_id, [envelope])
                 except OrchyError as fault:
-                    letter.answer = fault.with_traceback(None)
+                    envelope.answer = fault.with_traceback(None)
 
-    async def _move(self, flow_id: str, letters: Sequence[Letter]) -> None:
+    async def _move(self, flow_id: str, envelopes: Sequence[Envelope]) -> None:
         rules = await self._rules()
         overtaken: frozenset[str] = frozenset()  # timers that somebody has moved since they were due
         for _ in range(TRIES_MAX):
             seen = self._cache.get(flow_id)
             cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph_of_flow(cached.flow.workflow, cached.flow.workflow_version)
-            moved, answers = await self._stepper.step(graph, cached.flow, rules, _stepping(letters, overtaken))
-            await self._stepper.evaluate(moved)
-            if moved.changed:
-                prepared = self._commits.prepare(moved, cached.version, cached, letters, answers, exact=seen is None)
+            transition, answers = await self._stepper.step(graph, cached.flow, rules, _stepping(envelopes, overtaken))
+            await self._stepper.evaluate(transition)
+            if transition.changed:
+                prepared = self._commits.prepare(
+                    transition, cached.version, cached, envelopes, answers, exact=seen is None
+                )
                 self._cache.drop(flow_id)  # unless the commit is answered, nobody knows what the flow is
                 if prepared is None:
                     continue  # how large it is exactly, the store knows
@@ -345,15 +349,15 @@ class Mover:
                 except VersionConflict:
                     continue
                 except OutcomeUnknown:
-                    _note_unsure(letters, answers)
+                    _note_unsure(envelopes, answers)
                     continue
                 cached = self._after(prepared, committed)
             elif seen is not None:
                 # No commit will find out whether what was seen is old, and "nothing to do" may be wrong by now.
                 self._cache.drop(flow_id)
                 continue
-            for letter, answer in zip(letters, answers, strict=True):
-                letter.answer, letter.flow = answer, cached
+            for envelope, answer in zip(envelopes, answers, strict=True):
+                envelope.answer, envelope.flow = answer, cached
             return
         raise StoreUnavailable(f"flow {flow_id} could not be moved: others were first, {TRIES_MAX} times")
 
@@ -395,11 +399,11 @@ class Mover:
 
 
 def _stepping(
-    letters: Sequence[Letter], overtaken: frozenset[str]
-) -> Callable[[Moved], Sequence[Verdict | OrchyError]]:
-    return lambda moved: [step_letter(moved, letter, overtaken) for letter in letters]
+    envelopes: Sequence[Envelope], overtaken: frozenset[str]
+) -> Callable[[Transition], Sequence[Verdict | OrchyError]]:
+    return lambda transition: [step_envelope(transition, envelope, overtaken) for envelope in envelopes]
 
 
-def _note_unsure(letters: Sequence[Letter], answers: Sequence[Verdict | OrchyError]) -> None:
-    for letter, answer in zip(letters, answers, strict=True):
-        letter.note_unsure(answer)
+def _note_unsure(envelopes: Sequence[Envelope], answers: Sequence[Verdict | OrchyError]) -> None:
+    for envelope, answer in zip(envelopes, answers, strict=True):
+        envelope.note_unsure(answer)

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.engine.catalog import Catalog
 from orchy.engine.event_names import warning_of
-from orchy.engine.mailbox import Letter
+from orchy.engine.flow_cache import CachedFlow
+from orchy.engine.mailbox import Envelope
 from orchy.engine.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE, Mover
-from orchy.engine.ports import NoTakers, Observer, Takers, Wakeups
+from orchy.engine.ports import HandOff, NoHandOff, Observer, Wakeups
 from orchy.engine.starting import Begun, NewFlow, Wanted, same_start
 from orchy.engine.transition import EncodeAction
 from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, Problem, StoreUnavailable, WrongState
@@ -37,10 +38,9 @@ from orchy.flow.execution import Flow, Phase
 from orchy.flow.limits import EVENT_ID_CHARS_MAX, USUAL, Limits
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
-from orchy.runtime.batcher import Together
+from orchy.runtime.batcher import Batcher
 from orchy.runtime.gather import gather
 from orchy.store.ports import BATCH_MAX, DueTimer, FlowStore, TimerKey, TimerSetting
-from orchy.views.queries import FlowView, view_of
 
 _FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FLOW_ID_RULE = "a flowId is 1 to 128 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit"
@@ -83,7 +83,7 @@ class Orchestrator:
         wakeups: Wakeups,
         observer: Observer,
         retention_seconds: float,
-        takers: Takers | None = None,
+        hand_off: HandOff | None = None,
         default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         batch_size: int = BATCH_MAX,
         new_uuid: Callable[[], UUID] = uuid4,
@@ -95,8 +95,8 @@ class Orchestrator:
         self._observer = observer
         self._default_timeout_seconds = default_timeout_seconds
         self._new_uuid = new_uuid
-        self._pushes: Together[Result, Letter] = Together(self._push_at_once)
-        self._starts: Together[Wanted, Begun | NewFlow] = Together(self._start_together)
+        self._pushes: Batcher[Result, Envelope] = Batcher(self._push_at_once)
+        self._starts: Batcher[Wanted, Begun | NewFlow] = Batcher(self._start_together)
         self._wakeups = wakeups
         self._mover = Mover(
             store=store,
@@ -106,7 +106,7 @@ class Orchestrator:
             encode_action=encode_action,
             partition_of=partition_of,
             wakeups=wakeups,
-            takers=takers or NoTakers(),
+            hand_off=hand_off or NoHandOff(),
             observer=observer,
             retain_ms=round(retention_seconds * 1000),
             default_timeout_seconds=default_timeout_seconds,
@@ -218,12 +218,12 @@ class Orchestrator:
         Raises InvalidInput for an action that the flow does not have, and what the store raises (DefinitionMissing
         too); then the result may be pushed again.
         """
-        letter = await self._pushes.do(result)
-        if letter.answer is None:  # scripts, or a second try: the others of the turn have their answers
-            await self._mover.wait_in_line(result.flow_id, letter)
-        answer = self._answer_of(letter)
+        envelope = await self._pushes.do(result)
+        if envelope.answer is None:  # scripts, or a second try: the others of the turn have their answers
+            await self._mover.wait_in_line(result.flow_id, envelope)
+        answer = self._answer_of(envelope)
         if isinstance(answer, OrchyError):
-            letter.answer = letter.flow = None
+            envelope.answer = envelope.flow = None
             try:
                 raise answer
             finally:
@@ -232,17 +232,17 @@ class Orchestrator:
 
     async def push_all(self, results: Sequence[Result]) -> list[Verdict | OrchyError | None]:
         """Take in many of these, side by side: what `push` would answer or raise, in their order."""
-        in_order, letters = _letters_of(results)
-        await self._mover.post_all(letters)
-        return [self._answer_of(letter) for letter in in_order]
+        in_order, envelopes = _envelopes_of(results)
+        await self._mover.post_all(envelopes)
+        return [self._answer_of(envelope) for envelope in in_order]
 
-    async def _push_at_once(self, results: Sequence[Result]) -> list[Letter]:
-        in_order, letters = _letters_of(results)
-        await self._mover.post_at_once(letters)
+    async def _push_at_once(self, results: Sequence[Result]) -> list[Envelope]:
+        in_order, envelopes = _envelopes_of(results)
+        await self._mover.post_at_once(envelopes)
         return in_order
 
-    def _answer_of(self, letter: Letter) -> Verdict | OrchyError | None:
-        answer = None if isinstance(letter.answer, NotFound) else letter.answer
+    def _answer_of(self, envelope: Envelope) -> Verdict | OrchyError | None:
+        answer = None if isinstance(envelope.answer, NotFound) else envelope.answer
         if not isinstance(answer, OrchyError):
             self._observer.result_taken("unknown" if answer is None else answer)
         return answer
@@ -274,12 +274,12 @@ class Orchestrator:
         """
         if event_id is not None and not (0 < len(event_id) <= EVENT_ID_CHARS_MAX and event_id.isprintable()):
             raise InvalidInput(f"an event's id is 1 to {EVENT_ID_CHARS_MAX} printable characters")
-        letter = Letter(EventReceived(event, data, event_id or self._new_uuid().hex[:16]), name)
-        verdict, cached = await self._mover.post(flow_id, letter)
+        envelope = Envelope(EventReceived(event, data, event_id or self._new_uuid().hex[:16]), name)
+        verdict, cached = await self._mover.post(flow_id, envelope)
         if verdict is Verdict.REFUSED:
             raise WrongState(f"flow {flow_id} is {cached.flow.state} and takes no events")
         again = verdict in (Verdict.DUPLICATE, Verdict.KEPT_BEFORE)
-        return Delivery(verdict in (Verdict.APPLIED, Verdict.DUPLICATE), again and not letter.unsure)
+        return Delivery(verdict in (Verdict.APPLIED, Verdict.DUPLICATE), again and not envelope.unsure)
 
     async def event_warnings(self, flow_id: str, event: str) -> list[Problem]:
         """What is to be said of an event that was kept, if it can be found out: that no wait has its name."""
@@ -291,15 +291,15 @@ class Orchestrator:
         warning = warning_of(graph.workflow, event)
         return [] if warning is None else [warning]
 
-    async def pause(self, name: str, flow_id: str) -> FlowView:
+    async def pause(self, name: str, flow_id: str) -> CachedFlow:
         """Start nothing new. Pausing twice is as good as once. Raises NotFound, WrongState (it is over)."""
         return await self._command(name, flow_id, Pause(), "paused")
 
-    async def resume(self, name: str, flow_id: str) -> FlowView:
+    async def resume(self, name: str, flow_id: str) -> CachedFlow:
         """Go on after a pause; without one nothing changes. Raises NotFound, WrongState (it is over)."""
         return await self._command(name, flow_id, Resume(), "resumed")
 
-    async def cancel(self, name: str, flow_id: str) -> FlowView:
+    async def cancel(self, name: str, flow_id: str) -> CachedFlow:
         """End a flow now. Cancelling twice is as good as once. Raises NotFound, WrongState (it ended otherwise)."""
         return await self._command(name, flow_id, Cancel(), "cancelled")
 
@@ -333,17 +333,17 @@ class Orchestrator:
     async def _fire(self, due: DueTimer, event: TimerFired | NotReceived) -> None:
         key = due.key
         try:
-            verdict, _ = await self._mover.post(key.flow_id, Letter(event))
+            verdict, _ = await self._mover.post(key.flow_id, Envelope(event))
         except NotFound:
             verdict = Verdict.STALE
         if verdict is Verdict.STALE:
             await self._store.cancel_timers(due.partition, [key])
 
-    async def _command(self, name: str, flow_id: str, command: Pause | Resume | Cancel, done: str) -> FlowView:
-        verdict, cached = await self._mover.post(flow_id, Letter(command, name))
+    async def _command(self, name: str, flow_id: str, command: Pause | Resume | Cancel, done: str) -> CachedFlow:
+        verdict, cached = await self._mover.post(flow_id, Envelope(command, name))
         if verdict is Verdict.REFUSED:
             raise WrongState(f"flow {flow_id} is {cached.flow.state} and can't be {done}")
-        return view_of(cached)
+        return cached
 
 
 def _is_with_workers(flow: Flow, action_id: int, attempt: int) -> bool:
@@ -351,14 +351,14 @@ def _is_with_workers(flow: Flow, action_id: int, attempt: int) -> bool:
     return running is not None and running.attempt == attempt and running.phase is Phase.QUEUED
 
 
-def _letters_of(results: Sequence[Result]) -> tuple[list[Letter], dict[str, list[Letter]]]:
+def _envelopes_of(results: Sequence[Result]) -> tuple[list[Envelope], dict[str, list[Envelope]]]:
     """One for each result, in their order, and by flow."""
-    in_order: list[Letter] = []
-    by_flow: dict[str, list[Letter]] = {}
+    in_order: list[Envelope] = []
+    by_flow: dict[str, list[Envelope]] = {}
     for result in results:
-        letter = Letter(_event_of(result))
-        in_order.append(letter)
-        by_flow.setdefault(result.flow_id, []).append(letter)
+        envelope = Envelope(_event_of(result))
+        in_order.append(envelope)
+        by_flow.setdefault(result.flow_id, []).append(envelope)
     return in_order, by_flow
 
 

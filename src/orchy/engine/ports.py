@@ -36,7 +36,7 @@ class Observer(Protocol):
         ...
 
 
-class Taker(Protocol):
+class Reservation(Protocol):
     """A worker that waits for an attempt, and keeps a place for it until one of the two is said."""
 
     @property
@@ -58,17 +58,17 @@ class Taker(Protocol):
         ...
 
 
-class Takers(Protocol):
+class HandOff(Protocol):
     """Whoever knows the workers that wait on this node."""
 
-    def reserve(self, action_name: str) -> Taker | None:
+    def reserve(self, action_name: str) -> Reservation | None:
         """One that waits for an attempt of this action; None: it goes into its queue."""
         ...
 
 
-class NoTakers:
+class NoHandOff:
     """All work goes through queues."""
 
-    def reserve(self, action_name: str) -> Taker | None:
+    def reserve(self, action_name: str) -> Reservation | None:
         """Nobody waits."""
         return None

@@ -2,7 +2,7 @@
 
 A batch is no transaction: some flows may be started and others not. Commits leave side by side, so that the store's
 client sends many of them in one write; a workflow's newest version is read once for the whole batch. When the store
-is not reached any more, what has not begun is refused at once, so that a batch does not wait for one time-out after
+is not reached any more, what has not begun is refused at once, so that a batch does not wait for one timeout after
 the other.
 """
 

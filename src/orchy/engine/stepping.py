@@ -8,7 +8,7 @@ from typing import TypeVar
 import trio
 
 from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
-from orchy.engine.transition import Moved
+from orchy.engine.transition import Transition
 from orchy.flow.budget import SECONDS_PER_WORK, SMALL_WORK_MAX, Meter
 from orchy.flow.draft import Rules
 from orchy.flow.events import Evaluated, EvaluationFailed
@@ -29,28 +29,30 @@ class Stepper:
         self._engine = engine
         self._much_work = trio.Lock()
 
-    async def step(self, graph: Graph, flow: Flow, rules: Rules, take: Callable[[Moved], _R]) -> tuple[Moved, _R]:
+    async def step(
+        self, graph: Graph, flow: Flow, rules: Rules, take: Callable[[Transition], _R]
+    ) -> tuple[Transition, _R]:
         """Step a flow. One that has much to evaluate waits for its turn, and then leaves all else as much time."""
-        moved = Moved(graph, flow, rules, SMALL_WORK_MAX)
-        taken = take(moved)
-        if moved.meter.exhausted:
+        transition = Transition(graph, flow, rules, SMALL_WORK_MAX)
+        taken = take(transition)
+        if transition.meter.exhausted:
             async with self._much_work:
-                moved = Moved(graph, flow, rules)
-                taken = take(moved)
-                await trio.sleep(moved.meter.work * SECONDS_PER_WORK)
+                transition = Transition(graph, flow, rules)
+                taken = take(transition)
+                await trio.sleep(transition.meter.work * SECONDS_PER_WORK)
         else:
-            moved.meter = Meter()  # what scripts lead to has the whole of it
-        return moved, taken
+            transition.meter = Meter()  # what scripts lead to has the whole of it
+        return transition, taken
 
-    async def evaluate(self, moved: Moved) -> None:
+    async def evaluate(self, transition: Transition) -> None:
         """Run the scripts that the flow has come to, and those that they lead to, up to a limit."""
         for _ in range(EVALUATIONS_PER_COMMIT):
-            script = moved.next_script()
+            script = transition.next_script()
             if script is None:
                 return
-            context = FlowContext(moved.flow.input, moved.flow.finished).as_json()
-            answer = await self._engine.evaluate(script.expression, context, moved.flow.workflow)
+            context = FlowContext(transition.flow.input, transition.flow.finished).as_json()
+            answer = await self._engine.evaluate(script.expression, context, transition.flow.workflow)
             if isinstance(answer, Evaluation):
-                moved.take(Evaluated(script.action_id, script.attempt, answer.output))
+                transition.take(Evaluated(script.action_id, script.attempt, answer.output))
             else:
-                moved.take(EvaluationFailed(script.action_id, script.attempt, answer.message))
+                transition.take(EvaluationFailed(script.action_id, script.attempt, answer.message))

@@ -41,7 +41,7 @@ class EncodeAction(Protocol):
         ...
 
 
-class Moved:
+class Transition:
     """A flow on its way through one or more steps to one commit."""
 
     def __init__(self, graph: Graph, flow: Flow, rules: Rules, work_max: int = COMMIT_WORK_MAX) -> None:
@@ -70,7 +70,7 @@ class Moved:
                 self._scripts.append(effect)
         return made.verdict
 
-    def outgrown(self, commit: Commit, size_bytes: int, bytes_max: int) -> Moved:
+    def outgrown(self, commit: Commit, size_bytes: int, bytes_max: int) -> Transition:
         """The same flow on another way, to its failure: with the outputs of `commit` it would be larger than it may."""
         outputs = {
             name: len(value) - value.index(b":") - 1
@@ -79,7 +79,7 @@ class Moved:
         }
         largest = max(outputs, key=outputs.__getitem__)
         action_id = int(largest.removeprefix(_OUTPUT_PREFIX))
-        other = Moved(self._graph, self.before, self._rules)
+        other = Transition(self._graph, self.before, self._rules)
         if commit.was is None:
             other.take(Started())
         other.take(
@@ -150,7 +150,7 @@ def to_listing(state: State) -> Listing:
 
 
 def build_commit(
-    moved: Moved,
+    transition: Transition,
     *,
     partition: int,
     expected_version: int,
@@ -160,7 +160,7 @@ def build_commit(
 
     What one step set and a later one took back leaves no trace but in the history.
     """
-    flow = moved.flow
+    flow = transition.flow
     queued: list[fx.Enqueue] = []
     timers: dict[TimerKey, int] = {}
     cancelled: dict[TimerKey, None] = {}
@@ -168,7 +168,7 @@ def build_commit(
     history: list[bytes] = []
     unpark = False
     end: fx.End | None = None
-    for effect in moved.effects:
+    for effect in transition.effects:
         match effect:
             case fx.Enqueue():
                 queued.append(effect)
@@ -194,7 +194,7 @@ def build_commit(
         if key.kind is TimerKind.EVALUATE:
             timers[key] = 0  # more scripts than one commit takes: go on at once
     if expected_version:
-        fields, removed = codec.encode_changes(flow, moved.changes)
+        fields, removed = codec.encode_changes(flow, transition.changes)
     else:
         fields, removed = codec.encode_start(flow), []
     enqueue = [
@@ -203,7 +203,7 @@ def build_commit(
             item.action_id,
             item.attempt,
             _to_ms(item.timeout_seconds),
-            moved.bodies[item.action_id, item.attempt],
+            transition.bodies[item.action_id, item.attempt],
         )
         for item in queued
         if _is_queued(flow, item)
@@ -216,7 +216,7 @@ def build_commit(
         fields=fields,
         removed_fields=removed,
         history=history,
-        was=to_listing(moved.before.state) if expected_version else None,
+        was=to_listing(transition.before.state) if expected_version else None,
         now=to_listing(flow.state),
         enqueue=enqueue,
         set_timers=[TimerSetting(key, after_ms) for key, after_ms in timers.items()],

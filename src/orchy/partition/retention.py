@@ -12,7 +12,7 @@ from orchy.partition.holdings import Holdings
 from orchy.store.ports import FlowStore
 from orchy.telemetry.unexpected import Where, note
 
-LOOK_SECONDS = 10.0
+SCAN_SECONDS = 10.0
 #: The most flows that one call removes from one partition.
 FLOWS_PER_CALL = 20
 #: Between two calls when there is more to remove, so that other work has its turn.
@@ -31,4 +31,4 @@ async def run_retention(store: FlowStore, holdings: Holdings) -> NoReturn:
             log.warning("can't remove flows whose retention is over: %s", error)
         except Exception as error:
             note(Where.RETENTION, "flows whose retention is over", error)
-        await trio.sleep(LOOK_SECONDS)
+        await trio.sleep(SCAN_SECONDS)

@@ -22,13 +22,13 @@ from orchy.errors import OrchyError, StoreError
 from orchy.flow.events import TimerKind
 from orchy.partition.clock import ClockWatch
 from orchy.partition.holdings import Holdings
-from orchy.store.ports import DueTimer, FlowStore, Lease, PartitionLook
+from orchy.store.ports import DueTimer, FlowStore, Lease, PartitionScan
 from orchy.telemetry.unexpected import Where, note
 
-LOOK_SECONDS = 1.0
+SCAN_SECONDS = 1.0
 LEASE_MS = 10_000
 #: The most timers that one look takes from one partition.
-TIMERS_PER_LOOK = 25
+TIMERS_PER_SCAN = 25
 #: The most timers that are being handled at the same time.
 FIRING_MAX = 200
 #: The most workers' leases that are being looked into at the same time; those beyond come again after LEASE_MS.
@@ -59,7 +59,7 @@ class TimerLoop:
         fire: Callable[[DueTimer], Awaitable[None]],
         ready: Callable[[int, Sequence[str]], None],
         observe: Callable[[int], None],
-        batch_size: int = TIMERS_PER_LOOK,
+        batch_size: int = TIMERS_PER_SCAN,
         clock: Callable[[], float] = _steady_ms,
     ) -> None:
         self._store = store
@@ -67,7 +67,7 @@ class TimerLoop:
         self._fire = fire
         self._ready = ready
         self._observe = observe
-        self._timers_per_look = min(batch_size, TIMERS_PER_LOOK)
+        self._timers_per_scan = min(batch_size, TIMERS_PER_SCAN)
         self._clock = clock
         #: How the store's clock goes, compared with this node's.
         self.clock_watch = ClockWatch()
@@ -87,9 +87,9 @@ class TimerLoop:
 
     def hint(self, partition: int, after_ms: int) -> None:
         """A timer of a partition is due so long from now; nothing happens if it is not owned."""
-        self._look_at(partition, trio.current_time() + after_ms / 1000)
+        self._scan_at(partition, trio.current_time() + after_ms / 1000)
 
-    def _look_at(self, partition: int, at: float) -> None:
+    def _scan_at(self, partition: int, at: float) -> None:
         if partition not in self._holdings.leases:
             return  # it may have been given up while the store was asked; kept here, it would be due for ever
         if at < self._due_at.get(partition, float("inf")):
@@ -105,21 +105,21 @@ class TimerLoop:
 
     async def run(self) -> NoReturn:
         """Fire timers until cancelled; those that are being handled then come back after their lease."""
-        full_look_at = float("-inf")
+        full_scan_at = float("-inf")
         known: Mapping[int, Lease] = {}
         async with trio.open_nursery() as nursery:
             while True:
                 self._earlier = trio.Event()
                 now = trio.current_time()
                 leases = self._holdings.leases
-                if now >= full_look_at:
+                if now >= full_scan_at:
                     asked = list(leases.values())
-                    full_look_at = now + LOOK_SECONDS
+                    full_scan_at = now + SCAN_SECONDS
                 else:
                     asked = [
                         lease
                         for partition, lease in leases.items()
-                        if self._due_at.get(partition, full_look_at) <= now + _SOON_SECONDS
+                        if self._due_at.get(partition, full_scan_at) <= now + _SOON_SECONDS
                         or known.get(partition) != lease
                     ]
                 known = leases
@@ -134,7 +134,7 @@ class TimerLoop:
                         note(Where.TIMER_LOOP, f"partitions {[lease.partition for lease in asked]}", error)
                         await trio.sleep(RETRY_SECONDS)
                         continue
-                self._next_at = min([full_look_at, *self._due_at.values()])
+                self._next_at = min([full_scan_at, *self._due_at.values()])
                 with trio.move_on_at(self._next_at):
                     await self._earlier.wait()
 
@@ -142,14 +142,14 @@ class TimerLoop:
         for lease in asked:
             self._due_at.pop(lease.partition, None)  # a hint that comes while the store is asked shall stay
         asked_ms = self._clock()
-        looks = await self._store.look(asked, self._timers_per_look, LEASE_MS)
-        self._watch_clock(looks, asked_ms)
-        for look in looks:
-            if look.lost:
-                self._holdings.remove([look.partition])
+        scans = await self._store.scan(asked, self._timers_per_scan, LEASE_MS)
+        self._watch_clock(scans, asked_ms)
+        for scan in scans:
+            if scan.lost:
+                self._holdings.remove([scan.partition])
                 continue
-            self._note(look)
-            for due in look.due:
+            self._note(scan)
+            for due in scan.due:
                 if due.key.kind is not TimerKind.LOST:
                     await self._firing.acquire()
                     nursery.start_soon(self._handle, due, self._firing)
@@ -157,8 +157,8 @@ class TimerLoop:
                     self._losing.acquire_nowait()
                     nursery.start_soon(self._handle, due, self._losing)
 
-    def _watch_clock(self, looks: Sequence[PartitionLook], asked_ms: float) -> None:
-        shown_ms = max((look.time_ms for look in looks), default=0)  # servers of a cluster have a clock each
+    def _watch_clock(self, scans: Sequence[PartitionScan], asked_ms: float) -> None:
+        shown_ms = max((scan.time_ms for scan in scans), default=0)  # servers of a cluster have a clock each
         if not shown_ms:
             return
         jump_ms = self.clock_watch.note(shown_ms, asked_ms, self._clock())
@@ -171,11 +171,11 @@ class TimerLoop:
                 "early" if jump_ms > 0 else "late",
             )
 
-    def _note(self, look: PartitionLook) -> None:
-        if look.next_due_in_ms is not None:
-            self._look_at(look.partition, trio.current_time() + look.next_due_in_ms / 1000)
-        if look.ready:
-            self._ready(look.partition, look.ready)
+    def _note(self, scan: PartitionScan) -> None:
+        if scan.next_due_in_ms is not None:
+            self._scan_at(scan.partition, trio.current_time() + scan.next_due_in_ms / 1000)
+        if scan.ready:
+            self._ready(scan.partition, scan.ready)
 
     async def _handle(self, due: DueTimer, place: trio.Semaphore) -> None:
         try:

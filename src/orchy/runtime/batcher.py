@@ -19,7 +19,7 @@ class _Wish:
     outcome: Any = None
 
 
-class Together(Generic[_T, _R]):
+class Batcher(Generic[_T, _R]):
     """What tasks want in the same turn of the scheduler is done by one call, `do`, for all of them.
 
     The first one waits for the end of the turn and makes the call; it is not cancelled meanwhile, as the others would

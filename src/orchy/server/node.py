@@ -190,7 +190,7 @@ def _wire(
         encode_action=encode_action,
         partition_of=place,
         wakeups=cluster,
-        takers=dispatcher,
+        hand_off=dispatcher,
         observer=metrics,
         retention_seconds=config.retention_seconds,
         default_timeout_seconds=config.default_timeout_seconds,

@@ -106,7 +106,7 @@ class Commit(Struct, frozen=True):
     after; `was` is None for a start. `retain_ms` is given when the flow is over: it is removed so long after
     (0: with this commit). `unpark` puts what `claim` set aside during a pause back into its queues.
     `cancel_timers` that are TIMEOUTs take the LOST timers of their attempts along. `fired_timers` are those (of the
-    MOVABLE) that the commit handles: each must have been taken by a `look` and not have been moved since.
+    MOVABLE) that the commit handles: each must have been taken by a `scan` and not have been moved since.
     """
 
     partition: int
@@ -127,7 +127,7 @@ class Commit(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """With what a store takes an attempt back that it handed out; `head` is its own affair, `due_ms` its time-out.
+    """With what a store takes an attempt back that it handed out; `head` is its own affair, `due_ms` its timeout.
 
     `flow_id`, `action_id` and `attempt` say which attempt it is.
     """
@@ -221,7 +221,7 @@ class DueTimer(Struct, frozen=True):
     late_ms: int
 
 
-class PartitionLook(Struct, frozen=True):
+class PartitionScan(Struct, frozen=True):
     """What one look at a partition found.
 
     `next_due_in_ms` is the time until the next timer (None: there is none; <= 0: more are due now).
@@ -274,9 +274,9 @@ class FlowStore(QuarantineStore, Protocol):
         ...
 
     async def give_back(self, claimed: Claimed) -> int:
-        """Put attempts that did not reach their worker back to the front of their queues, and drop their time-outs.
+        """Put attempts that did not reach their worker back to the front of their queues, and drop their timeouts.
 
-        Those whose time-out is not set any more have ended, and those whose time-out is due end now: they are passed
+        Those whose timeout is not set any more have ended, and those whose timeout is due end now: they are passed
         over. Each one that went back gets a GIVEN_BACK history entry. How many did.
         """
         ...
@@ -284,7 +284,7 @@ class FlowStore(QuarantineStore, Protocol):
     async def extend(self, partition: int, timer: TimerSetting) -> bool:
         """Move a timer that is set and not due to so long from now; False if there is none.
 
-        One that a `look` has taken is not due until it comes again: extended, it is not to be handled any more.
+        One that a `scan` has taken is not due until it comes again: extended, it is not to be handled any more.
         """
         ...
 
@@ -299,7 +299,7 @@ class FlowStore(QuarantineStore, Protocol):
         """To whom an attempt was handed out last, as the history has it; None if it has nothing of that."""
         ...
 
-    async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
+    async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
         """Due timers of the partitions, at most `limit` each, earliest first, each moved `lease_ms` forward.
 
         Those of flows in quarantine are not among them: they are set aside.

@@ -1,7 +1,7 @@
 """A whole cluster in virtual time: the production machines on a network that loses, delays, doubles and reorders.
 
 Everything follows from the seed. What a network can do to datagrams stands in `Network`; streams are modelled as TCP
-on the same network: a lost segment costs its retransmission time-out, the host of a dead process refuses, a cut, a
+on the same network: a lost segment costs its retransmission timeout, the host of a dead process refuses, a cut, a
 stalled one and a host without power answer nothing. A stalled process does nothing and its datagrams wait in a socket
 buffer; when it goes on, it takes those first and then sees that its timers are late, as the driver does.
 """
@@ -44,7 +44,7 @@ from orchy.swim.parameters import PROFILES, Parameters
 
 #: What a socket buffer of 208 KiB holds of small datagrams, as Linux accounts for them.
 SOCKET_BUFFER_PACKETS = 277
-#: TCP's time-outs for a lost SYN and for a lost segment (RFC 6298; Linux).
+#: TCP's timeouts for a lost SYN and for a lost segment (RFC 6298; Linux).
 SYN_TIMEOUT_SECONDS, SEGMENT_TIMEOUT_SECONDS = 1.0, 0.2
 PORT = 8400
 

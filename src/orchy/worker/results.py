@@ -169,7 +169,7 @@ class Results:
             self._notice.warn(f"results are not taken, they are pushed again: {message}")
             return False
         if result.status == pb.ActionResult.SUCCESS:
-            # Nobody will ever take it; the flow shall know why, and not wait for its time-out.
+            # Nobody will ever take it; the flow shall know why, and not wait for its timeout.
             fail(result, f"the server refused the result: {message}")
             return False
         log.error("the server refused a result of flow %s: %s", result.flowId, message)

@@ -146,7 +146,7 @@ class Worker:
                     log.info("stopping: finishing what is held")
                     work.cancel_scope.deadline = trio.current_time() + self._grace_seconds
                 if work.cancel_scope.cancelled_caught:
-                    log.error("stopped before all was finished: those attempts end by their time-outs")
+                    log.error("stopped before all was finished: those attempts end by their timeouts")
                 connections.cancel_scope.cancel()
         finally:
             self._running = None

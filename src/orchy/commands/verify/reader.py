@@ -2,7 +2,7 @@
 
 A look at a flow belongs together: its version and the length of its history are read again after all else, and when
 either has changed the look begins anew. Queues are read from their ends to their heads, and before the timers: what a
-claim moves from a queue to a time-out meanwhile is seen twice, never missed.
+claim moves from a queue to a timeout meanwhile is seen twice, never missed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _Action:
 
 
 @attrs.frozen
-class FlowLook:
+class FlowScan:
     """A flow and its facts. `flow` None: its fields make none. `facts` None: there is no such flow."""
 
     flow: Flow | None
@@ -180,7 +180,7 @@ class Reader:
 
     # A flow.
 
-    def look(self, partition: int, flow_id: str, is_queued: IsQueued | None = None) -> FlowLook | None:
+    def look(self, partition: int, flow_id: str, is_queued: IsQueued | None = None) -> FlowScan | None:
         """A flow with all that belongs to it; None when it moved all the time.
 
         `is_queued` says whether an attempt is in a queue, by default by a search of the whole queue.
@@ -191,10 +191,10 @@ class Reader:
             pairs, length, lines = self._client.eval(_BEGIN, 1, prefix, flow_id, ITEMS_PER_CALL)
             fields = _text(dict(zip(pairs[::2], pairs[1::2], strict=True)))
             if not fields:
-                return FlowLook(None, None)
+                return FlowScan(None, None)
             flow = decode(flow_id, fields)
             if flow is None:
-                return FlowLook(None, FlowFacts(fields, HistoryFold(), (), (), (), {}, (), True, {}))
+                return FlowScan(None, FlowFacts(fields, HistoryFold(), (), (), (), {}, (), True, {}))
             fold = self._fold(prefix, flow_id, length, lines)
             actions = self._actions(flow.workflow, flow.workflow_version)
             queued = {
@@ -223,7 +223,7 @@ class Reader:
                     None if actions is None else {id: action.has_timeout for id, action in actions.items()},
                     None if quarantined == b"" else int(float(quarantined)),
                 )
-                return FlowLook(flow, facts)
+                return FlowScan(flow, facts)
         return None
 
     def _fold(self, prefix: bytes, flow_id: str, length: int, lines: Sequence[bytes]) -> HistoryFold:

@@ -47,7 +47,7 @@ class FlowFacts:
 
     `fields` are those of its hash. `queued` are the (action, attempt) pairs of `wanted_entries` that are in a queue,
     `timers` those of `wanted_timers` that are set. `listed` holds the creation time by listing, `retained` the listings
-    under which its removal is planned. `has_timeout` says by action whether a wait has a time-out; None: the
+    under which its removal is planned. `has_timeout` says by action whether a wait has a timeout; None: the
     definition is not there. `quarantined` is the flow's score in the index of those in quarantine.
     """
 
@@ -165,7 +165,7 @@ def _waits(flow: Flow, action_id: int, running: Running, facts: FlowFacts) -> li
             or any(one and (one.action_id, one.attempt) == (action_id, running.attempt) for one in parked)
             or timer in facts.timers
         )
-        return [] if there else [f"{where} waits for a worker, and is in no queue and has no time-out {timer}"]
+        return [] if there else [f"{where} waits for a worker, and is in no queue and has no timeout {timer}"]
     if running.phase is Phase.WAIT and not (facts.has_timeout or {}).get(action_id, False):
         return []
     return [] if timer in facts.timers else [f"{where} waits for its timer {timer}, which is not set"]

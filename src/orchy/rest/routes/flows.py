@@ -8,6 +8,7 @@ from typing import Any
 from quart import Blueprint, Response, request
 
 from orchy.engine.catalog import Catalog
+from orchy.engine.flow_cache import CachedFlow
 from orchy.engine.orchestrator import Orchestrator
 from orchy.engine.starting import Begun
 from orchy.engine.starts import STARTS_MAX, Start, start_all
@@ -146,10 +147,10 @@ def _batch_answer(outcomes: Sequence[Begun | OrchyError]) -> JSON:
     return answers
 
 
-async def _command(command: Callable[[str, str], Awaitable[FlowView]]) -> Response:
+async def _command(command: Callable[[str, str], Awaitable[CachedFlow]]) -> Response:
     fields = await read_fields(_FLOW_FIELDS, {})
-    view = await command(fields["name"], fields["flowId"])
-    return answer({"flowId": view.id, "state": view.state})
+    flow = (await command(fields["name"], fields["flowId"])).flow
+    return answer({"flowId": flow.id, "state": flow.state})
 
 
 def _state() -> State | None:

@@ -364,7 +364,7 @@ class Session:
             try:
                 self._nursery.start_soon(self._give_back)
             except RuntimeError:  # it is closed: the server is gone in a moment
-                log.warning("%d attempts come back by their time-outs", len(self._undelivered))
+                log.warning("%d attempts come back by their timeouts", len(self._undelivered))
 
     async def _give_back(self) -> None:
         """Others shall have what was not sent."""

@@ -1,4 +1,4 @@
-"""What gRPC adds to HTTP/2, as functions: message prefixes, time-outs, statuses (gRPC's PROTOCOL-HTTP2.md). Pure."""
+"""What gRPC adds to HTTP/2, as functions: message prefixes, timeouts, statuses (gRPC's PROTOCOL-HTTP2.md). Pure."""
 
 from __future__ import annotations
 

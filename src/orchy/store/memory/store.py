@@ -40,7 +40,7 @@ from orchy.store.ports import (
     ListedFlow,
     Listing,
     Owner,
-    PartitionLook,
+    PartitionScan,
     Receipt,
     StoredFlow,
     TimerKey,
@@ -240,14 +240,14 @@ class MemoryStore(MemoryQuarantine):
                 return HandOut(entry[3], max(0, self._now_ms() - line.time_ms))
         return None
 
-    async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
+    async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
         """See the port."""
         await trio.lowlevel.checkpoint()
         return [self._look(lease, limit, lease_ms) for lease in leases]
 
-    def _look(self, lease: Lease, limit: int, lease_ms: int) -> PartitionLook:
+    def _look(self, lease: Lease, limit: int, lease_ms: int) -> PartitionScan:
         if not self._is_current(lease):
-            return PartitionLook(lease.partition, (), None, (), lost=True)
+            return PartitionScan(lease.partition, (), None, (), lost=True)
         partition, now_ms = self._partition(lease.partition), self._now_ms()
         earliest = sorted((due_ms, str(key), key) for key, due_ms in partition.timers.items() if due_ms <= now_ms)
         due = []
@@ -261,7 +261,7 @@ class MemoryStore(MemoryQuarantine):
         for timer in due:
             partition.timers[timer.key] = now_ms + lease_ms - 0.5
         next_due_ms = min(partition.timers.values(), default=None)
-        return PartitionLook(
+        return PartitionScan(
             lease.partition,
             due,
             None if next_due_ms is None else math.ceil(next_due_ms - now_ms),

@@ -32,7 +32,7 @@ from orchy.store.ports import (
     ListedFlow,
     Listing,
     Owner,
-    PartitionLook,
+    PartitionScan,
     QueueEntry,
     Receipt,
     RegisteredNode,
@@ -158,7 +158,7 @@ class RedisStore(RedisDefinitions):
                 break
             limits = [PASSED_OVER_MAX, HISTORY_ENTRIES_MAX, bytes_left, lease_ms]
             args: list[Part] = [action_name, wanted, json.dumps(worker_id), *limits]
-            # Not safe: attempts would be handed out to nobody. One whose answer is lost comes back by its time-out.
+            # Not safe: attempts would be handed out to nobody. One whose answer is lost comes back by its timeout.
             reply = await self._redis.script(scripts.CLAIM, self._prefixes(group), args, safe=False)
             got, empty, heads, places, soonest = reply
             bodies += got
@@ -206,11 +206,11 @@ class RedisStore(RedisDefinitions):
         reply = await self._redis.script(scripts.LAST_HAND_OUT, self._prefixes([partition]), args, safe=True)
         return HandOut(json.loads(reply[0])[3], int(reply[1])) if reply else None
 
-    async def look(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionLook]:
+    async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
         """See the port."""
         # Safe: a timer whose look is lost comes back after its lease.
-        replies = await self._for_leases(scripts.LOOK, leases, [limit, lease_ms], safe=True)
-        return [_parse_look(lease.partition, reply) for lease, reply in zip(leases, replies, strict=True)]
+        replies = await self._for_leases(scripts.SCAN, leases, [limit, lease_ms], safe=True)
+        return [_parse_scan(lease.partition, reply) for lease, reply in zip(leases, replies, strict=True)]
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
         """See the port."""
@@ -376,13 +376,13 @@ def _parse_committed(commit: Commit, reply: Any) -> Committed:
     return Committed(version, now, tuple(dict.fromkeys(name.decode() for name in unparked)), receipts)
 
 
-def _parse_look(partition: int, reply: Any) -> PartitionLook:
+def _parse_scan(partition: int, reply: Any) -> PartitionScan:
     if not reply[0]:
-        return PartitionLook(partition, (), None, (), lost=True)
+        return PartitionScan(partition, (), None, (), lost=True)
     _, next_due, ready, due, now = reply
     timers = [
         DueTimer(partition, TimerKey.parse(member.decode()), int(now) - int(float(due_ms)))
         for member, due_ms in zip(due[::2], due[1::2], strict=True)
     ]
     names = [name.decode() for name in ready]
-    return PartitionLook(partition, timers, int(next_due) if next_due else None, names, time_ms=int(now))
+    return PartitionScan(partition, timers, int(next_due) if next_due else None, names, time_ms=int(now))

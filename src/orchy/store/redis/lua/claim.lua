@@ -4,7 +4,7 @@
 -- ARGV      1 action, 2 most to hand out, 3 worker as a JSON string, 4 most entries to drop or park on the way,
 --           5 most history entries, 6 bytes of bodies after which it stops, 7 the worker's lease (ms; 0: it has none)
 -- returns   {bodies, indexes of KEYS in which no entry of the action is left, head of each body's entry, index of KEYS
---           where it was, the ms that each one's time-out is counted from}
+--           where it was, the ms that each one's timeout is counted from}
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
 -- An entry counts if its attempt is the running one (`r:<actionId>` begins with `<attempt>:q`). One that does not

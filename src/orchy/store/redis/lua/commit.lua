@@ -7,9 +7,9 @@
 --           8-14 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled, timers
 --           handled; then fields (name, value), removed fields (name), history (entry), attempts for workers (either '',
 --           0, action, queue entry: into the queue; or, handed out now: history entry, the worker's lease in ms or 0,
---           the time-out in ms, the timer's member without its kind), timers set (ms from now, member), timers cancelled (member; a time-out takes the lease of its attempt along), timers
+--           the timeout in ms, the timer's member without its kind), timers set (ms from now, member), timers cancelled (member; a timeout takes the lease of its attempt along), timers
 --           handled (member)
--- returns   {version, now, actions whose entries were put back, the ms that time-outs are counted from},
+-- returns   {version, now, actions whose entries were put back, the ms that timeouts are counted from},
 --           or {-1, version found}, or {-2, timers handled that are not as they were taken}: nothing was changed
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
@@ -56,7 +56,7 @@ if first_fired <= last then
   local moved = {}
   for i = first_fired, last do
     local due = tonumber(redis.call('ZSCORE', prefix .. 't', ARGV[i]) or nil)
-    if not due or due % 1 == 0 then -- see look
+    if not due or due % 1 == 0 then -- see scan
       moved[#moved + 1] = ARGV[i]
     end
   end
@@ -70,7 +70,7 @@ local now, soonest = now_ms()
 local gone = {}
 for i = first_cancelled, first_fired - 1 do
   gone[#gone + 1] = ARGV[i]
-  if string.byte(ARGV[i]) == 116 then -- a time-out, 't', takes the lease of its attempt along
+  if string.byte(ARGV[i]) == 116 then -- a timeout, 't', takes the lease of its attempt along
     gone[#gone + 1] = 'l' .. string.sub(ARGV[i], 2)
   end
 end

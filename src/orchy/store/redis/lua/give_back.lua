@@ -1,8 +1,8 @@
 -- give_back: attempts that were handed out and did not reach their worker go back to the front of their queues.
 --
 -- KEYS      for each attempt what its partition's keys begin with
--- ARGV      1 most history entries, then for each its queue entry and when (ms) its time-out is due
--- returns   how many went back; one whose time-out is not set any more has ended, one whose time-out is due is about to
+-- ARGV      1 most history entries, then for each its queue entry and when (ms) its timeout is due
+-- returns   how many went back; one whose timeout is not set any more has ended, one whose timeout is due is about to
 --           (whoever looked has moved it), one of a flow that was removed is nobody's: they are passed over
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --- @include "arguments"

@@ -5,7 +5,7 @@
 -- returns   for each member 1, or 0: there is none
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
--- None is moved back, and each is moved, by a millisecond at least: one that was taken (look) is not as it was then.
+-- None is moved back, and each is moved, by a millisecond at least: one that was taken (scan) is not as it was then.
 --- @include "arguments"
 --- @include "now"
 local timers, lease_ms = KEYS[1] .. 't', whole(1)

@@ -11,7 +11,7 @@ local function push_entry(prefix, name, entry)
   end
 end
 
--- Sets the timers of an attempt that is handed out now: its time-out and, where that is further off than the worker's
+-- Sets the timers of an attempt that is handed out now: its timeout and, where that is further off than the worker's
 -- lease, the end of the lease. `member` is theirs without the kind.
 local function set_attempt_timers(prefix, member, timeout_ms, lease_ms, soonest)
   if lease_ms > 0 and timeout_ms > lease_ms then

@@ -1,4 +1,4 @@
--- look: what is due in partitions, and what there is to hand out.
+-- scan: what is due in partitions, and what there is to hand out.
 --
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 most timers of a partition, 2 how far (ms) a timer that is taken is moved forward, 3.. the epochs
@@ -15,10 +15,10 @@
 --- @include "quarantine"
 local limit, lease_ms = whole(1), whole(2)
 local now = now_ms()
-local looks = {}
+local scans = {}
 for index, prefix in ipairs(KEYS) do
   if redis.call('HGET', prefix .. 'own', 'epoch') ~= ARGV[2 + index] then
-    looks[index] = {0}
+    scans[index] = {0}
   else
     local timers = prefix .. 't'
     local due = {}
@@ -32,7 +32,7 @@ for index, prefix in ipairs(KEYS) do
       first = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
     end
     local next_due = first[2] and string.format('%.0f', math.ceil(tonumber(first[2]) - now)) or ''
-    looks[index] = {1, next_due, redis.call('SMEMBERS', prefix .. 'ready'), due, now}
+    scans[index] = {1, next_due, redis.call('SMEMBERS', prefix .. 'ready'), due, now}
   end
 end
-return looks
+return scans
