@@ -16,7 +16,7 @@ from stores import open_store
 from work import chain
 
 from orchy.ring import partition_of
-from orchy.store.ports import Commit, Committed
+from orchy.store.flows import Commit, Committed
 
 AT_ONCE = (1, 32)
 FLOWS = 2_048

@@ -9,7 +9,7 @@ import trio
 from redises import RedisServers
 from stores import finished_threes, open_store
 
-from orchy.store.ports import Committed
+from orchy.store.flows import Committed
 
 COMMITS_AT_ONCE = 500
 WRITERS = 2

@@ -17,7 +17,7 @@ from stores import NAMESPACE
 from work import STEP, chain
 
 from orchy.ring import partition_of
-from orchy.store.ports import Commit
+from orchy.store.flows import Commit
 from orchy.store.redis import Redis, RedisStore
 from orchy.store.redis.client import Script
 from orchy.store.redis.connection import pack

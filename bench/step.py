@@ -21,7 +21,7 @@ from orchy.flow.graph import Graph
 from orchy.flow.machine import step
 from orchy.flow.validation.definitions import parse_workflow
 from orchy.rpc.api.convert import encode_action
-from orchy.store.ports import Commit
+from orchy.store.flows import Commit
 
 RULES = Rules(SYSTEM_ACTIONS, {})
 WEEK_MS = 604_800_000

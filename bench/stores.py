@@ -14,7 +14,7 @@ from work import chain
 
 from orchy.flow.events import Started
 from orchy.ring import partition_of
-from orchy.store.ports import Commit
+from orchy.store.flows import Commit
 from orchy.store.redis import Redis, RedisSettings, RedisStore, TcpAddress, open_redis
 
 NAMESPACE = "orchy"

@@ -42,17 +42,19 @@ MAY_IMPORT = {
     "commands": ["server", "worker", "engine", "store", "flow", "ring", "telemetry", "runtime", "errors"],
     "__main__": ["commands"],
 }  # fmt: skip
+# The store's port without its implementations, which only those who open them may know.
+STORE_PORT = [f"store.{path.stem}" for path in sorted((SOURCE / "store").glob("*.py")) if path.stem != "__init__"]
 # What a part keeps to, of what its folder may import.
 INNER = {
     "worker": {"rpc": ["rpc.grpc", "rpc.generated"], "flow": ["flow.definition"]},
     "rest": {"flow": ["flow.definition", "flow.execution", "flow.validation", "flow.json"]},
-    "store.ports": {"store": ["store.definitions", "store.quarantine"]},
-    "store.memory": {"store": ["store.memory", "store.ports", "store.definitions", "store.limits", "store.quarantine"]},
-    "store.redis": {"store": ["store.redis", "store.ports", "store.definitions", "store.limits", "store.quarantine"]},
-    "engine": {"store": ["store.ports", "store.limits", "store.quarantine"], "actions": ["actions.javascript.port"]},
-    "views": {"store": ["store.ports", "store.quarantine"]},
-    "partition": {"store": ["store.ports"]},
-    "dispatch": {"store": ["store.ports"]},
+    **{module: {"store": STORE_PORT} for module in STORE_PORT},
+    "store.memory": {"store": ["store.memory", *STORE_PORT]},
+    "store.redis": {"store": ["store.redis", *STORE_PORT]},
+    "engine": {"store": STORE_PORT, "actions": ["actions.javascript.port"]},
+    "views": {"store": STORE_PORT},
+    "partition": {"store": STORE_PORT},
+    "dispatch": {"store": STORE_PORT},
     "rpc.http2": {"rpc": ["rpc.http2"], "engine": [], "dispatch": [], "store": [], "flow": [], "telemetry": []},
     "rpc.grpc": {"rpc": ["rpc.http2", "rpc.grpc"], "engine": [], "dispatch": [], "store": [], "telemetry": []},
     "actions.javascript": {"actions": ["actions.javascript"]},

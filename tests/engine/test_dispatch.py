@@ -8,7 +8,7 @@ import trio
 from orchy.dispatch.demand import Demand
 from orchy.dispatch.dispatcher import Dispatcher
 from orchy.errors import StoreUnavailable
-from orchy.store.ports import Claimed, Receipt
+from orchy.store.queues import Claimed, Receipt
 
 
 class Queues:

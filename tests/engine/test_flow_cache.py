@@ -7,7 +7,7 @@ import trio
 
 from orchy.engine.flow_cache import FRESH_SECONDS, CachedFlow, FlowCache
 from orchy.flow.execution import Flow
-from orchy.store.ports import REMEMBERED_MS
+from orchy.store.limits import REMEMBERED_MS
 
 
 def cached(number, version=1, size_bytes=10):

@@ -8,8 +8,9 @@ from orchy.engine.orchestrator import Result
 from orchy.flow.definition import ActionDefinition
 from orchy.flow.events import TimerKind
 from orchy.ring import partition_of
+from orchy.store.leases import Lease
 from orchy.store.memory.store import MemoryStore
-from orchy.store.ports import Lease, TimerKey
+from orchy.store.timers import TimerKey
 from tests.engine.parts import PARTITIONS, make_engine
 
 TIMEOUT_SECONDS = 5

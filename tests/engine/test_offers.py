@@ -10,7 +10,7 @@ import trio
 from orchy.dispatch.demand import Demand
 from orchy.dispatch.dispatcher import OFFERED_ACTIONS_MAX, OFFERED_SECONDS, Dispatcher
 from orchy.dispatch.offers import OFFER, PARTITIONS_PER_OFFER, TAKEN_ACTIONS_MAX, TAKER, Offers
-from orchy.store.ports import Claimed, Receipt
+from orchy.store.queues import Claimed, Receipt
 
 TAKEN_WITHIN_SECONDS = 2.0
 

@@ -13,7 +13,7 @@ from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
 from orchy.ring import partition_of
 from orchy.store.memory.store import outcome_of
-from orchy.store.ports import DueTimer, TimerKey
+from orchy.store.timers import DueTimer, TimerKey
 
 
 async def test_a_chain_of_user_and_system_actions_completes(autojump_clock, engine, user):

@@ -11,7 +11,8 @@ from orchy.flow.events import TimerKind
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
 from orchy.partition.timers import SCAN_SECONDS, TimerLoop
-from orchy.store.ports import DueTimer, Lease, PartitionScan, TimerKey
+from orchy.store.leases import Lease
+from orchy.store.timers import DueTimer, PartitionScan, TimerKey
 
 
 async def test_leases_are_taken_kept_and_given_up(autojump_clock, store):

@@ -9,7 +9,7 @@ import redis
 import trio
 
 from orchy.ring.partition import partition_of
-from orchy.store.ports import Listing
+from orchy.store.flows import Listing
 from orchy.store.redis.keys import Keys
 from tests.faults import shapes
 from tests.faults.http import Rest

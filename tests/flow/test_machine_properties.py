@@ -36,7 +36,7 @@ from orchy.flow.events import (
 from orchy.flow.execution import Flow, Phase, State
 from orchy.flow.graph import Graph
 from orchy.flow.machine import ACTION_LIFE, ActionEnd, Verdict, step
-from orchy.store.ports import MOVABLE
+from orchy.store.timers import MOVABLE
 
 RETRIES = 3
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from orchy.store.flows import Commit, Committed
+from orchy.store.leases import Lease
 from orchy.store.memory.store import MemoryStore
-from orchy.store.ports import Claimed, Commit, Committed, Lease, PartitionScan, TimerKey, TimerSetting
+from orchy.store.queues import Claimed
+from orchy.store.timers import PartitionScan, TimerKey, TimerSetting
 from tests.simulation.invariants import Checker
 from tests.simulation.world import World
 

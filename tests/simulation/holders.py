@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import attrs
 import trio
 
-from orchy.store.ports import Lease
+from orchy.store.leases import Lease
 from tests.simulation.books import require
 from tests.simulation.world import World
 

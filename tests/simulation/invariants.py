@@ -13,8 +13,11 @@ from typing import Any
 import trio
 
 from orchy.flow.definition import ActionDefinition
+from orchy.store.flows import Commit, Committed
+from orchy.store.leases import Lease
 from orchy.store.memory.store import MemoryStore
-from orchy.store.ports import Claimed, Commit, Committed, Lease, PartitionScan, TimerKey, TimerSetting
+from orchy.store.queues import Claimed
+from orchy.store.timers import PartitionScan, TimerKey, TimerSetting
 from tests.simulation.books import FlowBook, require
 from tests.simulation.decoding import LOST, QUEUED, TIMEOUT, Attempt, read_attempt, read_flow, read_record
 from tests.simulation.holders import Holders

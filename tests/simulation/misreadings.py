@@ -23,7 +23,7 @@ from orchy.partition.timers import TimerLoop
 from orchy.rpc.api import convert
 from orchy.store.memory import store as memory
 from orchy.store.memory.store import MemoryStore
-from orchy.store.ports import Claimed
+from orchy.store.queues import Claimed
 from tests.simulation.replacing import replaced
 
 

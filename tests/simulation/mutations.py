@@ -31,8 +31,10 @@ from orchy.flow.recent import RecentEvents
 from orchy.partition.timers import TimerLoop
 from orchy.rpc.api.sessions import WorkSessions
 from orchy.rpc.api.work import Session
+from orchy.store.flows import Committed
 from orchy.store.memory.store import MemoryStore
-from orchy.store.ports import Committed, Receipt, TimerKey
+from orchy.store.queues import Receipt
+from orchy.store.timers import TimerKey
 from tests.simulation.misreadings import MISREADINGS
 from tests.simulation.replacing import replaced as _replaced
 from tests.simulation.run import run_seed

@@ -18,20 +18,13 @@ import pytest
 import redis
 import trio
 
+from orchy.store.flows import Commit, Committed, Listing
+from orchy.store.leases import Lease
 from orchy.store.memory.store import MemoryStore
-from orchy.store.ports import (
-    Commit,
-    Committed,
-    DueTimer,
-    Lease,
-    Listing,
-    PartitionScan,
-    QueueEntry,
-    Store,
-    TimerKey,
-    TimerSetting,
-)
+from orchy.store.ports import Store
+from orchy.store.queues import QueueEntry
 from orchy.store.redis import RedisSettings, RedisStore, TcpAddress, open_redis
+from orchy.store.timers import DueTimer, PartitionScan, TimerKey, TimerSetting
 
 HANG_SECONDS = 20
 NAMESPACES = itertools.count()

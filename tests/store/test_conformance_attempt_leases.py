@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from orchy.errors import TimerMoved
 from orchy.flow.events import TimerKind
-from orchy.store.ports import Claimed, QueueEntry, TimerKey, TimerSetting
+from orchy.store.queues import Claimed, QueueEntry
+from orchy.store.timers import TimerKey, TimerSetting
 
 HOUR_MS = 3_600_000
 TIMEOUT = TimerKey(TimerKind.TIMEOUT, 1, 1, "flow")

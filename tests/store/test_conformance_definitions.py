@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchy.errors import LimitReached
+from orchy.store.definitions import NamespaceSettings, StoredWorkflow
 from orchy.store.limits import DefinitionLimits
-from orchy.store.ports import NamespaceSettings, StoredWorkflow
 
 FEW = DefinitionLimits(workflows_max=2, versions_max=3, versions_bytes_max=100, actions_max=2)
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from orchy.errors import VersionConflict
-from orchy.store.ports import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, Lease, Listing, QueueEntry, TimerKey
+from orchy.store.flows import Listing
+from orchy.store.leases import Lease
+from orchy.store.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX
+from orchy.store.queues import QueueEntry
+from orchy.store.timers import TimerKey
 
 EVERYWHERE = list(Listing)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchy.store.ports import Lease
+from orchy.store.leases import Lease
 
 HOUR_MS = 3_600_000
 

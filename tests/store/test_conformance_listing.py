@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchy.store.ports import Listing
+from orchy.store.flows import Listing
 
 EVERYWHERE = list(Listing)
 HOUR_MS = 3_600_000

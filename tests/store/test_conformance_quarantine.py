@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchy.errors import VersionConflict
-from orchy.store.ports import Listing
+from orchy.store.flows import Listing
 
 HOUR_MS = 3_600_000
 ZED, FREE = b'["Z",0,0,"","a bug"]', b'["G",0,0,"","mended"]'

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from orchy.errors import ConfigurationError, StoreRefused, VersionConflict
-from orchy.store.ports import REMEMBERED_MS, Listing, NamespaceSettings, QueueEntry, TimerKey
+from orchy.store.definitions import NamespaceSettings
+from orchy.store.flows import Listing
+from orchy.store.limits import REMEMBERED_MS
+from orchy.store.queues import QueueEntry
 from orchy.store.redis import RedisStore, open_redis, scripts
+from orchy.store.timers import TimerKey
 
 HOUR_MS = 3_600_000
 pytestmark = [pytest.mark.real, pytest.mark.parametrize("kind", ["redis", "cluster"])]

@@ -27,10 +27,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from orchy.errors import OutcomeUnknown, TimerMoved, VersionConflict
+from orchy.store.flows import Commit, Listing
+from orchy.store.leases import Lease
+from orchy.store.limits import REMEMBERED_MS
 from orchy.store.memory.store import MemoryStore
-from orchy.store.ports import REMEMBERED_MS, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
+from orchy.store.queues import Claimed, QueueEntry
 from orchy.store.redis import Redis, RedisSettings, RedisStore, open_redis
 from orchy.store.redis.connection import Connection, Lost
+from orchy.store.timers import TimerKey, TimerSetting
 
 HOUR_MS = 3_600_000
 PARTITIONS = (0, 1, 2)

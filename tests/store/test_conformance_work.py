@@ -10,7 +10,11 @@ from msgspec.structs import replace
 
 from orchy.errors import VersionConflict
 from orchy.flow.events import TimerKind
-from orchy.store.ports import BATCH_MAX, Claimed, Commit, Lease, Listing, QueueEntry, TimerKey, TimerSetting
+from orchy.store.flows import Commit, Listing
+from orchy.store.leases import Lease
+from orchy.store.limits import BATCH_MAX
+from orchy.store.queues import Claimed, QueueEntry
+from orchy.store.timers import TimerKey, TimerSetting
 
 HOUR_MS = 3_600_000
 

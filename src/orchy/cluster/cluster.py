@@ -26,7 +26,7 @@ from orchy.errors import StoreError
 from orchy.flow.definition import JSON
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
-from orchy.store.ports import LeaseStore
+from orchy.store.leases import LeaseStore
 from orchy.telemetry.unexpected import Where, note, survive
 
 DEBOUNCE_SECONDS = 1.0

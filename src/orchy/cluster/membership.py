@@ -19,7 +19,7 @@ import trio
 from orchy.cluster.cluster import Member
 from orchy.cluster.registry import Registry, is_instance_of
 from orchy.errors import ConfigurationError, OrchyError, StartupError
-from orchy.store.ports import RegisteredNode
+from orchy.store.nodes import RegisteredNode
 from orchy.swim.messages import Address, Join, Leave, Reconnect, Record, SetMeta, State, Tell, Vouch
 from orchy.swim.notifications import (
     AliveAgain,

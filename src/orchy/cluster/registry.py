@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from orchy.errors import StartupError, StoreError
-from orchy.store.ports import NodeStore, RegisteredNode
+from orchy.store.nodes import NodeStore, RegisteredNode
 from orchy.telemetry.unexpected import Where, note, survive
 
 LEASE_MS = 15_000

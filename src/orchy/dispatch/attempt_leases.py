@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from orchy.flow.events import TimerKind
 from orchy.runtime.gather import gather
-from orchy.store.ports import BATCH_MAX, FlowStore, TimerKey
+from orchy.store.limits import BATCH_MAX
+from orchy.store.timers import TimerKey, TimerStore
 
 #: Which attempt: flow id, action id, number.
 Attempt: TypeAlias = tuple[str, int, int]
@@ -26,7 +27,7 @@ CALLS_AT_ONCE = 4
 class AttemptLeases:
     """Renews the leases of attempts, wherever their flows are kept."""
 
-    def __init__(self, store: FlowStore, partition_of: Callable[[str], int]) -> None:
+    def __init__(self, store: TimerStore, partition_of: Callable[[str], int]) -> None:
         self._store = store
         self._partition_of = partition_of
 

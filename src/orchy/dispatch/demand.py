@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from orchy.store.ports import Claimed, Receipt
+from orchy.store.queues import Claimed, Receipt
 
 
 @attrs.define(eq=False)

@@ -25,7 +25,8 @@ import trio
 
 from orchy.dispatch.demand import Demand
 from orchy.errors import StoreError
-from orchy.store.ports import BATCH_MAX, Claimed, FlowStore
+from orchy.store.limits import BATCH_MAX
+from orchy.store.queues import Claimed, QueueStore
 
 #: How many partitions one claim asks; the next claim asks the others.
 PARTITIONS_PER_CLAIM = 32
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 class Dispatcher:
     """The work that this node knows of, and the polls that wait for some."""
 
-    def __init__(self, store: FlowStore, batch_size: int = BATCH_MAX) -> None:
+    def __init__(self, store: QueueStore, batch_size: int = BATCH_MAX) -> None:
         self._store = store
         self._batch_size = batch_size
         # action -> partition -> when it was last said to have work. The number tells a claim that found a

@@ -25,8 +25,8 @@ from orchy.flow.validation.definitions import Validated, parse_action_definition
 from orchy.flow.validation.suggestions import Suggestions
 from orchy.runtime.batcher import Batcher
 from orchy.runtime.gather import gather
+from orchy.store.definitions import DefinitionStore, StoredWorkflow
 from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
-from orchy.store.ports import DefinitionStore, StoredWorkflow
 
 #: How many compiled versions are kept in memory, and how many bytes their texts may have together: compiled they take
 #: some ten times that.

@@ -15,7 +15,7 @@ from orchy.engine.transition import EncodeAction, Transition, build_commit, has_
 from orchy.errors import InvalidInput, NotFound, OrchyError, StoreError, WrongState
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
-from orchy.store.ports import Commit, Committed, FlowStore
+from orchy.store.flows import Commit, Committed, FlowStore
 
 
 class Prepared(Struct, frozen=True):

@@ -13,7 +13,7 @@ import trio
 from msgspec import Struct
 
 from orchy.flow.execution import Flow
-from orchy.store.ports import REMEMBERED_MS
+from orchy.store.limits import REMEMBERED_MS
 from orchy.store.quarantine import Quarantine
 
 FLOWS_MAX = 10_000

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from orchy.engine.ports import HandOff, Reservation
-from orchy.store.ports import Commit, Committed
+from orchy.store.flows import Commit, Committed
 
 
 def keep_places(hand_off: HandOff, commit: Commit) -> tuple[Commit, Sequence[Reservation]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchy.engine.flow_cache import CachedFlow
 from orchy.errors import NotFound
 from orchy.flow import codec
-from orchy.store.ports import FlowStore
+from orchy.store.flows import FlowStore
 
 
 async def load_flow(store: FlowStore, partition: int, flow_id: str) -> CachedFlow:

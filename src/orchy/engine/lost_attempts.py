@@ -15,7 +15,8 @@ import attrs
 from orchy.dispatch.attempt_leases import Attempt
 from orchy.engine.orchestrator import Orchestrator
 from orchy.flow.events import TimerKind
-from orchy.store.ports import DueTimer, FlowStore
+from orchy.store.flows import FlowStore
+from orchy.store.timers import DueTimer
 
 
 class Silence(Enum):

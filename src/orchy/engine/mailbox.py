@@ -13,7 +13,7 @@ from orchy.engine.flow_cache import CachedFlow
 from orchy.errors import OrchyError
 from orchy.flow.events import Event, NotReceived, TimerFired, TimerKind
 from orchy.flow.machine import Verdict
-from orchy.store.ports import TimerKey
+from orchy.store.timers import TimerKey
 
 
 @attrs.define(eq=False)

@@ -48,7 +48,7 @@ from orchy.flow.limits import USUAL, Limits
 from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.runtime.gather import gather
-from orchy.store.ports import Committed, FlowStore
+from orchy.store.flows import Committed, FlowStore
 from orchy.telemetry.unexpected import Where, note
 
 #: How often a commit is tried again after somebody else was first, or after its answer was lost.

@@ -40,7 +40,9 @@ from orchy.flow.machine import Verdict
 from orchy.flow.system import SystemAction
 from orchy.runtime.batcher import Batcher
 from orchy.runtime.gather import gather
-from orchy.store.ports import BATCH_MAX, DueTimer, FlowStore, TimerKey, TimerSetting
+from orchy.store.flows import FlowStore
+from orchy.store.limits import BATCH_MAX
+from orchy.store.timers import DueTimer, TimerKey, TimerSetting
 
 _FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FLOW_ID_RULE = "a flowId is 1 to 128 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from orchy.store.ports import Receipt
+from orchy.store.queues import Receipt
 
 
 class Wakeups(Protocol):

@@ -17,7 +17,9 @@ from orchy.flow.events import Event, Overgrown, Started, TimerKind, Undeliverabl
 from orchy.flow.execution import Flow, Phase, State
 from orchy.flow.graph import Graph
 from orchy.flow.machine import Step, Verdict, step
-from orchy.store.ports import MOVABLE, Commit, Listing, QueueEntry, TimerKey, TimerSetting
+from orchy.store.flows import Commit, Listing
+from orchy.store.queues import QueueEntry
+from orchy.store.timers import MOVABLE, TimerKey, TimerSetting
 
 _OUTPUT_PREFIX = "o:"
 _NO_CHANGES = Changes()

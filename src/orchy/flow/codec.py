@@ -4,7 +4,7 @@ so that a commit writes what a step changed and its cost does not grow with the 
 ============  ==========================================================================
 ``m``         workflow, version, state, error: JSON array, written by each commit
 ``i``         the input: JSON
-``r:<id>``    a running action: ``<attempt>:<phase>:<event>``; `store.base` reads the first two
+``r:<id>``    a running action: ``<attempt>:<phase>:<event>``; `store.ports` reads the first two
 ``j:<id>``    a join that is not settled: ``<taken>:<dead>``
 ``o:<id>``    a finished action: ``<attempt>:<output as JSON>``
 ``x:<id>``    the last attempt that a worker said had failed

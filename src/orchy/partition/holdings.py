@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from orchy.store.ports import Lease
+from orchy.store.leases import Lease
 
 
 class Holdings:

@@ -18,7 +18,7 @@ import trio
 
 from orchy.errors import StoreError
 from orchy.partition.holdings import Holdings
-from orchy.store.ports import Lease, LeaseStore
+from orchy.store.leases import Lease, LeaseStore
 from orchy.telemetry.unexpected import Where, note
 
 #: How long the store may be silent before this node says that it can't work.

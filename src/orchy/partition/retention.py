@@ -9,7 +9,7 @@ import trio
 
 from orchy.errors import StoreError
 from orchy.partition.holdings import Holdings
-from orchy.store.ports import FlowStore
+from orchy.store.flows import FlowStore
 from orchy.telemetry.unexpected import Where, note
 
 SCAN_SECONDS = 10.0

@@ -22,7 +22,8 @@ from orchy.errors import OrchyError, StoreError
 from orchy.flow.events import TimerKind
 from orchy.partition.clock import ClockWatch
 from orchy.partition.holdings import Holdings
-from orchy.store.ports import DueTimer, FlowStore, Lease, PartitionScan
+from orchy.store.leases import Lease
+from orchy.store.timers import DueTimer, PartitionScan, TimerStore
 from orchy.telemetry.unexpected import Where, note
 
 SCAN_SECONDS = 1.0
@@ -54,7 +55,7 @@ class TimerLoop:
 
     def __init__(
         self,
-        store: FlowStore,
+        store: TimerStore,
         holdings: Holdings,
         fire: Callable[[DueTimer], Awaitable[None]],
         ready: Callable[[int, Sequence[str]], None],

@@ -17,7 +17,7 @@ from orchy.cluster.membership import cluster_label
 from orchy.errors import ConfigurationError, StartupError, StoreError
 from orchy.partition.leases import LeaseKeeper
 from orchy.server.config import Config
-from orchy.store.ports import NamespaceSettings
+from orchy.store.definitions import NamespaceSettings
 from orchy.store.redis import Address, Redis, RedisSettings, RedisStore, TcpAddress, open_redis
 from orchy.store.redis.checks import check_rights, check_servers
 from orchy.store.redis.embedded import open_embedded_redis

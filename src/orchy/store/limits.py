@@ -1,10 +1,24 @@
-"""How many definitions a namespace keeps, and what is said to those who want one more."""
+"""What every store limits: batches, histories, and how many definitions a namespace keeps."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
 from orchy.errors import LimitReached
+
+#: Most items that one call takes or hands out for one partition.
+BATCH_MAX = 100
+#: A claim stops when what it hands out is this large: common gRPC clients take no message over 4 MiB.
+CLAIM_BYTES_MAX = 3 * 2**20
+#: For so long the id of a flow that was removed is remembered: a repeated start starts nothing, and no node still holds
+#: the flow that had the id before.
+REMEMBERED_MS = 120_000
+#: Oldest entries of a history give way beyond this many.
+HISTORY_ENTRIES_MAX = 50_000
+#: When the long entries that commits wrote come to more bytes, the oldest give way until three quarters are left.
+HISTORY_BYTES_MAX = 8 * 2**20
+#: Longer ones are long; what others come to is bounded by how many there may be.
+LONG_ENTRY_BYTES = 160
 
 
 class DefinitionLimits(Struct, frozen=True):

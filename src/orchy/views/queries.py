@@ -20,7 +20,8 @@ from orchy.flow.effects import RecordType
 from orchy.flow.execution import Phase, State
 from orchy.flow.expressions.templates import FlowContext
 from orchy.runtime.gather import gather
-from orchy.store.ports import HISTORY_ENTRIES_MAX, FlowStore, ListedFlow, Listing
+from orchy.store.flows import FlowStore, ListedFlow, Listing
+from orchy.store.limits import HISTORY_ENTRIES_MAX
 from orchy.store.quarantine import Quarantine
 
 #: The most flows that one page shows.

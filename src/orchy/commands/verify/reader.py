@@ -19,7 +19,7 @@ from redis.cluster import RedisCluster
 from orchy.commands.verify.history import HistoryFold
 from orchy.commands.verify.rules import Entry, FlowFacts, decode, timer_of
 from orchy.flow.execution import Flow, Phase
-from orchy.store.ports import Listing
+from orchy.store.flows import Listing
 from orchy.store.redis.keys import Keys
 
 SCAN_COUNT = 500

@@ -13,7 +13,8 @@ from orchy.flow import codec
 from orchy.flow.draft import PHASE_TIMERS
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import Flow, Phase, Running, State
-from orchy.store.ports import OWN_FIELDS, Listing, TimerKey
+from orchy.store.flows import OWN_FIELDS, Listing
+from orchy.store.timers import TimerKey
 
 _ENTRY = re.compile(rb"([^:\n]*):(-?\d+):(\d+):(\d+):([^\n]*)\n")
 

@@ -20,7 +20,8 @@ from orchy.commands.verify.reader import Key, Reader
 from orchy.commands.verify.rules import Entry, flow_problems, is_stale, timer_problem
 from orchy.engine.transition import to_listing
 from orchy.ring import partition_of
-from orchy.store.ports import Listing, TimerKey
+from orchy.store.flows import Listing
+from orchy.store.timers import TimerKey
 
 AGAIN_SECONDS = 1.0
 #: How often something is looked at again before it is told.

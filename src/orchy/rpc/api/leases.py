@@ -15,7 +15,7 @@ import trio
 
 from orchy.dispatch.attempt_leases import Attempt
 from orchy.engine.lost_attempts import Holding, Silence
-from orchy.store.ports import Receipt
+from orchy.store.queues import Receipt
 
 #: How long a worker may take to say whether it holds an attempt.
 ANSWER_SECONDS = 2.0

@@ -23,7 +23,7 @@ from orchy.rpc.generated import health_pb2
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
 from orchy.rpc.generated.health_grpc import HealthServicer
 from orchy.rpc.grpc.framing import Code, Status
-from orchy.store.ports import BATCH_MAX
+from orchy.store.limits import BATCH_MAX
 
 WAIT_MAX_SECONDS = 60.0
 NAME_LENGTH_MAX = 256

@@ -31,7 +31,7 @@ from orchy.rpc.api.outcomes import outcome_of, push_all, status_of
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.framing import Code, Status
 from orchy.runtime.gather import gather
-from orchy.store.ports import Claimed, Receipt
+from orchy.store.queues import Claimed, Receipt
 from orchy.telemetry.unexpected import Where, note, survive
 
 #: The most actions that one stream asks for.

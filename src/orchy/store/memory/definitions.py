@@ -7,8 +7,9 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from orchy.store.definitions import NamespaceSettings, StoredWorkflow
 from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
-from orchy.store.ports import NamespaceSettings, RegisteredNode, StoredWorkflow
+from orchy.store.nodes import RegisteredNode
 
 
 @attrs.define(eq=False)

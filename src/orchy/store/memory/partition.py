@@ -10,16 +10,11 @@ import attrs
 from msgspec.structs import replace
 
 from orchy.flow.events import TimerKind
-from orchy.store.ports import (
-    HISTORY_BYTES_MAX,
-    HISTORY_ENTRIES_MAX,
-    HistoryEntry,
-    Listing,
-    QueueEntry,
-    Receipt,
-    TimerKey,
-)
+from orchy.store.flows import HistoryEntry, Listing
+from orchy.store.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX
 from orchy.store.quarantine import Quarantine
+from orchy.store.queues import QueueEntry, Receipt
+from orchy.store.timers import TimerKey
 
 
 @attrs.frozen

@@ -7,8 +7,8 @@ from typing import Any
 
 import trio
 
+from orchy.store.flows import HistoryEntry
 from orchy.store.memory.definitions import MemoryDefinitions
-from orchy.store.ports import HistoryEntry
 from orchy.store.quarantine import Quarantine
 
 

@@ -19,33 +19,23 @@ from orchy.errors import StoreError, TimerMoved, VersionConflict
 from orchy.flow.effects import RecordType
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import Phase
-from orchy.store.memory.partition import Holder, KeptFlow, Partition, Queued
-from orchy.store.memory.quarantine import MemoryQuarantine
-from orchy.store.ports import (
-    BATCH_MAX,
-    CLAIM_BYTES_MAX,
-    HISTORY_BYTES_MAX,
-    LONG_ENTRY_BYTES,
+from orchy.store.flows import (
     OWN_FIELDS,
     PAUSED_FIELD,
-    REMEMBERED_MS,
     RUNNING_FIELD_PREFIX,
-    Claimed,
     Commit,
     Committed,
-    DueTimer,
-    HandOut,
     HistoryEntry,
-    Lease,
     ListedFlow,
     Listing,
-    Owner,
-    PartitionScan,
-    Receipt,
     StoredFlow,
-    TimerKey,
-    TimerSetting,
 )
+from orchy.store.leases import Lease, Owner
+from orchy.store.limits import BATCH_MAX, CLAIM_BYTES_MAX, HISTORY_BYTES_MAX, LONG_ENTRY_BYTES, REMEMBERED_MS
+from orchy.store.memory.partition import Holder, KeptFlow, Partition, Queued
+from orchy.store.memory.quarantine import MemoryQuarantine
+from orchy.store.queues import Claimed, HandOut, Receipt
+from orchy.store.timers import DueTimer, PartitionScan, TimerKey, TimerSetting
 
 
 async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Commit) -> Committed | StoreError:
@@ -57,7 +47,7 @@ async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Comm
 
 
 class MemoryStore(MemoryQuarantine):
-    """All the ports of `store.base`. `clock` gives seconds, and never goes back."""
+    """All of `store.ports`. `clock` gives seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from orchy.runtime.gather import gather
+from orchy.store.definitions import NamespaceSettings, StoredWorkflow
 from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
-from orchy.store.ports import NamespaceSettings, StoredWorkflow
 from orchy.store.redis import scripts
 from orchy.store.redis.client import Redis
 from orchy.store.redis.connection import Part

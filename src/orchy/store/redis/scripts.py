@@ -1,5 +1,5 @@
 """The Lua scripts, read once. `--- @include "name"` in one is replaced by `lua/includes/name.lua`, and `@NAME@` by the
-number of that name in `store.base`.
+number of that name in `store.limits`.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-from orchy.store import ports as base
+from orchy.store import limits
 from orchy.store.redis.client import Script
 
 _LUA = files("orchy.store.redis") / "lua"
@@ -19,7 +19,7 @@ def load(name: str) -> Script:
     """The script `lua/<name>.lua` with what it includes."""
     source = (_LUA / f"{name}.lua").read_text("utf-8")
     whole = _INCLUDE.sub(lambda match: (_LUA / "includes" / f"{match[1]}.lua").read_text("utf-8"), source)
-    return Script(name, _CONSTANT.sub(lambda match: str(getattr(base, match[1])), whole))
+    return Script(name, _CONSTANT.sub(lambda match: str(getattr(limits, match[1])), whole))
 
 
 COMMIT = load("commit")

@@ -16,35 +16,17 @@ from typing import Any
 from orchy.errors import StoreError, TimerMoved, VersionConflict
 from orchy.flow.events import TimerKind
 from orchy.runtime.gather import gather
-from orchy.store.ports import (
-    BATCH_MAX,
-    CLAIM_BYTES_MAX,
-    HISTORY_ENTRIES_MAX,
-    OWN_FIELDS,
-    REMEMBERED_MS,
-    Claimed,
-    Commit,
-    Committed,
-    DueTimer,
-    HandOut,
-    HistoryEntry,
-    Lease,
-    ListedFlow,
-    Listing,
-    Owner,
-    PartitionScan,
-    QueueEntry,
-    Receipt,
-    RegisteredNode,
-    StoredFlow,
-    TimerKey,
-    TimerSetting,
-)
+from orchy.store.flows import OWN_FIELDS, Commit, Committed, HistoryEntry, ListedFlow, Listing, StoredFlow
+from orchy.store.leases import Lease, Owner
+from orchy.store.limits import BATCH_MAX, CLAIM_BYTES_MAX, HISTORY_ENTRIES_MAX, REMEMBERED_MS
+from orchy.store.nodes import RegisteredNode
 from orchy.store.quarantine import parse_quarantine
+from orchy.store.queues import Claimed, HandOut, QueueEntry, Receipt
 from orchy.store.redis import scripts
 from orchy.store.redis.client import Script
 from orchy.store.redis.connection import Part
 from orchy.store.redis.definitions import RedisDefinitions
+from orchy.store.timers import DueTimer, PartitionScan, TimerKey, TimerSetting
 
 #: The most queue entries that a claim drops or parks on its way to those that count.
 PASSED_OVER_MAX = 200
@@ -56,7 +38,7 @@ WORKERS_KNOWN_MAX = 1_000
 
 
 class RedisStore(RedisDefinitions):
-    """All ports of `store.base`, for one namespace."""
+    """All of `store.ports`, for one namespace."""
 
     # Flows.
 
