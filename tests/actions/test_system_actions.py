@@ -27,8 +27,8 @@ def start(definition: Action) -> Answer:
     return SYSTEM_ACTIONS[definition.name].start(definition, CONTEXT)
 
 
-def faults(definition: Action) -> list[tuple[str, str]]:
-    return [(fault.field, fault.message) for fault in SYSTEM_ACTIONS[definition.name].faults(definition)]
+def problems(definition: Action) -> list[tuple[str, str]]:
+    return [(problem.field, problem.message) for problem in SYSTEM_ACTIONS[definition.name].problems(definition)]
 
 
 def test_the_registry_has_each_action_by_its_name() -> None:
@@ -47,13 +47,13 @@ def test_the_registry_can_not_be_changed_by_accident() -> None:
 @pytest.mark.parametrize("seconds", [1, 0.001, DELAY_SECONDS_MAX])
 def test_a_delay_sleeps(seconds: float) -> None:
     definition = action("delay", delaySeconds=seconds)
-    assert faults(definition) == []
+    assert problems(definition) == []
     assert start(definition) == Sleep(seconds)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -0.5, math.nan, math.inf, -math.inf, DELAY_SECONDS_MAX + 1, 10**400])
 def test_a_delay_that_is_no_time_is_a_fault(seconds: float) -> None:
-    assert [field for field, _ in faults(action("delay", delaySeconds=seconds))] == ["delaySeconds"]
+    assert [field for field, _ in problems(action("delay", delaySeconds=seconds))] == ["delaySeconds"]
 
 
 # wait
@@ -66,18 +66,18 @@ def test_a_wait_awaits_its_event_for_ever_or_for_a_time(
     settings: dict[str, JSON], timeout_seconds: float | None
 ) -> None:
     definition = action("wait", event="open", **settings)
-    assert faults(definition) == []
+    assert problems(definition) == []
     assert start(definition) == Await("open", timeout_seconds)
 
 
 @pytest.mark.parametrize("event", ["", "  ", "a\nb", "e" * 257])
 def test_an_event_without_a_proper_name_is_a_fault(event: str) -> None:
-    assert [field for field, _ in faults(action("wait", event=event))] == ["event"]
+    assert [field for field, _ in problems(action("wait", event=event))] == ["event"]
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 10**12])
 def test_a_timeout_that_is_no_time_is_a_fault(seconds: float) -> None:
-    assert [field for field, _ in faults(action("wait", event="e", timeoutSeconds=seconds))] == ["timeoutSeconds"]
+    assert [field for field, _ in problems(action("wait", event="e", timeoutSeconds=seconds))] == ["timeoutSeconds"]
 
 
 # javascript
@@ -86,12 +86,12 @@ def test_a_timeout_that_is_no_time_is_a_fault(seconds: float) -> None:
 def test_a_script_is_handed_over_as_it_is_and_is_no_template() -> None:
     script = "$['x'] = '{$.input.code}{{$'"
     definition = action("javascript", expression=script)
-    assert faults(definition) == []
+    assert problems(definition) == []
     assert start(definition) == Script(script)
 
 
 def test_an_empty_script_is_a_fault() -> None:
-    assert faults(action("javascript", expression=" \n")) == [("expression", "a javascript action needs a script")]
+    assert problems(action("javascript", expression=" \n")) == [("expression", "a javascript action needs a script")]
 
 
 # switch
@@ -115,7 +115,7 @@ def test_an_empty_script_is_a_fault() -> None:
 )
 def test_the_text_of_the_value_picks_the_outcome(expression: str, outcome: str) -> None:
     definition = action("switch", outcome, "default", "other", expression=expression)
-    assert faults(definition) == []
+    assert problems(definition) == []
     missing = (expression,) if expression == "{$.input.nope}" else ()
     assert start(definition) == Finish(outcome, missing=missing)
 
@@ -140,14 +140,14 @@ def test_no_match_and_no_default_fails_and_names_the_value(expression: str, mess
 
 
 def test_a_switch_without_branches_or_expression_is_a_fault() -> None:
-    assert faults(action("switch", expression=" ")) == [
+    assert problems(action("switch", expression=" ")) == [
         ("next", "a switch needs branches in its next"),
         ("expression", "a switch needs an expression"),
     ]
 
 
 def test_each_token_of_a_switch_that_does_not_parse_is_a_fault() -> None:
-    told = faults(action("switch", "a", expression="{$} {$.input} {$.x"))
+    told = problems(action("switch", "a", expression="{$} {$.input} {$.x"))
     assert [field for field, _ in told] == ["expression", "expression"]
     assert "names nothing" in told[0][1]
     assert "no closing brace" in told[1][1]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.actions.javascript.port import ScriptFault
+from orchy.actions.javascript.port import ScriptProblem
 from orchy.engine.catalog import Catalog
 from orchy.engine.scripts import SCRIPTS_MAX
 from orchy.errors import InvalidInput, Overloaded
@@ -27,7 +27,7 @@ class Checker:
         if at < 0:
             return None
         before = expression[:at]
-        return ScriptFault("SyntaxError: bad", before.count("\n") + 1, at - before.rfind("\n"))
+        return ScriptProblem("SyntaxError: bad", before.count("\n") + 1, at - before.rfind("\n"))
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_more_scripts_than_are_parsed_are_a_warning(autojump_clock, catalo
 async def test_a_fault_without_a_place_is_told_at_the_script(autojump_clock, store):
     class Placeless:
         async def check(self, expression):
-            return ScriptFault("it can't be parsed: too deep")
+            return ScriptProblem("it can't be parsed: too deep")
 
     catalog = Catalog(store, SYSTEM_ACTIONS, checker=Placeless())
     text = json.dumps(definition("$"))

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from orchy.flow.definition import JSON
 from orchy.flow.execution import Finished
 from orchy.flow.expressions.templates import (
-    ExpressionError,
+    ExpressionProblem,
     FlowContext,
     as_text,
     compile_template,
-    faults_in,
+    expression_problems,
     tokens_in,
 )
 
@@ -123,14 +123,14 @@ def test_what_has_a_token_is_not_constant() -> None:
     ],
 )
 def test_what_does_not_parse_is_an_error_with_its_place(template: JSON, where: tuple[str | int, ...], why: str) -> None:
-    with pytest.raises(ExpressionError, match=why) as raised:
+    with pytest.raises(ExpressionProblem, match=why) as raised:
         compile_template(template)
     assert raised.value.where == where
 
 
 def test_all_faults_are_found_not_the_first_only() -> None:
     value = {"a": "{$} {$.input} {$x} {$.", "b": ["{$.1}", 5, {"c": "{$y}"}]}
-    assert [fault.where for fault in faults_in(value)] == [("a",), ("a",), ("a",), ("b", 2, "c")]
+    assert [problem.where for problem in expression_problems(value)] == [("a",), ("a",), ("a",), ("b", 2, "c")]
     assert [(token.text, where) for token, where in tokens_in(value)] == [("{$.input}", ("a",)), ("{$.1}", ("b", 0))]
 
 
@@ -195,11 +195,11 @@ json_values = st.recursive(
 @given(json_values, json_values)
 def test_any_value_compiles_exactly_if_it_has_no_fault_and_then_resolves(template: JSON, document: JSON) -> None:
     before = copy.deepcopy((template, document))
-    faults = list(faults_in(template))
-    if faults:
-        with pytest.raises(ExpressionError) as raised:
+    problems = list(expression_problems(template))
+    if problems:
+        with pytest.raises(ExpressionProblem) as raised:
             compile_template(template)
-        assert raised.value.where == faults[0].where
+        assert raised.value.where == problems[0].where
         return
     compiled = compile_template(template)
     value, _ = compiled.resolve(FlowContext(document, {1: Finished(1, document)}))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.flow.expressions.lookalikes import lookalikes_in
-from orchy.flow.expressions.templates import FlowContext, compile_template, faults_in, literals_of
+from orchy.flow.expressions.templates import FlowContext, compile_template, expression_problems, literals_of
 from orchy.flow.validation.definitions import parse_workflow
 
 
@@ -49,7 +49,7 @@ def meant(text: str) -> tuple[str, str] | None:
 )
 def test_what_looks_like_an_expression(text, shown, token):
     assert meant(text) == (shown, token)
-    assert not list(faults_in(token))
+    assert not list(expression_problems(token))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_any_text_has_at_most_one_and_the_same_each_time(text):
 
 @given(st.text("${}.ax ", max_size=40))
 def test_what_is_literal_is_what_a_template_leaves(text):
-    if not list(faults_in(text)) and compile_template(text).constant:
+    if not list(expression_problems(text)) and compile_template(text).constant:
         value, _ = compile_template(text).resolve(FlowContext({}, {}))
         assert value == literals_of(text)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.flow.validation import suggestions
 from orchy.flow.validation.definitions import parse_workflow
-from orchy.flow.validation.findings import HINTS_MAX
+from orchy.flow.validation.report import HINTS_MAX
 from orchy.flow.validation.suggestions import CHARS_MAX, Suggestions
 
 KNOWN = ["query-db", "sendEmail", "sendSms", "ship", "x" * (CHARS_MAX + 1)]

@@ -16,10 +16,10 @@ from orchy.actions import SYSTEM_ACTIONS
 from orchy.errors import Problem
 from orchy.flow.definition import JSON, Action, ActionType, JoinMode, OnEnd
 from orchy.flow.graph import Graph
-from orchy.flow.system import Answer, Context, Fault, Field, Finish
+from orchy.flow.system import Answer, Context, Field, FieldProblem, Finish
 from orchy.flow.validation import definitions as validation
 from orchy.flow.validation.definitions import Foreseeing, Validated, parse_workflow
-from orchy.flow.validation.findings import PROBLEMS_MAX
+from orchy.flow.validation.report import PROBLEMS_MAX
 
 NOTIFICATION = """{"name": "notificationWorkflow", "rootAction": 1, "onSuccess": "NOOP", "onFailure": "DELETE",
  "actions": [
@@ -486,10 +486,10 @@ class Plain:
     name = "plain"
     fields: Mapping[str, Field] = {"level": Field((int,)), "flag": Field((bool, str)), "list": Field((list,))}
 
-    def faults(self, action: Action) -> Iterable[Fault]:
+    def problems(self, action: Action) -> Iterable[FieldProblem]:
         if action.settings.get("level") == 13:
-            yield Fault("level", "not 13")
-            yield Fault("", "not this")
+            yield FieldProblem("level", "not 13")
+            yield FieldProblem("", "not this")
 
     def start(self, action: Action, context: Context) -> Answer:
         return Finish()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
-from orchy.flow.system import Answer, Context, Fault, Field, Sleep
+from orchy.flow.system import Answer, Context, Field, FieldProblem, Sleep
 
 #: About 30 years: later than anything means, and far inside what the store can count.
 DELAY_SECONDS_MAX = 1_000_000_000
@@ -18,11 +18,11 @@ class Delay:
     fields: Mapping[str, Field] = {"delaySeconds": Field((int, float), required=True)}
     templates: tuple[str, ...] = ()
 
-    def faults(self, action: Action) -> Iterable[Fault]:
+    def problems(self, action: Action) -> Iterable[FieldProblem]:
         """The delay must be a positive number; fractions are allowed."""
         seconds = action.settings["delaySeconds"]
         if not 0 < seconds <= DELAY_SECONDS_MAX:  # not a number is neither
-            yield Fault("delaySeconds", f"delaySeconds must be more than 0 and at most {DELAY_SECONDS_MAX:,}")
+            yield FieldProblem("delaySeconds", f"delaySeconds must be more than 0 and at most {DELAY_SECONDS_MAX:,}")
 
     def outcomes(self, action: Action) -> Collection[str] | None:
         """It has one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
-from orchy.flow.system import Answer, Context, Fault, Field, Script
+from orchy.flow.system import Answer, Context, Field, FieldProblem, Script
 
 
 class JavaScript:
@@ -20,10 +20,10 @@ class JavaScript:
     #: Fields that are scripts.
     scripts: tuple[str, ...] = ("expression",)
 
-    def faults(self, action: Action) -> Iterable[Fault]:
+    def problems(self, action: Action) -> Iterable[FieldProblem]:
         """There must be a script. Whether it is one is the engine's to say."""
         if not action.settings["expression"].strip():
-            yield Fault("expression", "a javascript action needs a script")
+            yield FieldProblem("expression", "a javascript action needs a script")
 
     def outcomes(self, action: Action) -> Collection[str] | None:
         """It has one."""

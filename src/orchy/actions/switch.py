@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from orchy.flow.budget import OverBudget
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
-from orchy.flow.expressions.templates import FlowContext, as_text, compile_template, faults_in
-from orchy.flow.system import Answer, Context, Fail, Fault, Field, Finish
+from orchy.flow.expressions.templates import FlowContext, as_text, compile_template, expression_problems
+from orchy.flow.system import Answer, Context, Fail, Field, FieldProblem, Finish
 
 _SHOWN_CHARS = 200
 
@@ -23,14 +23,14 @@ class Switch:
     fields: Mapping[str, Field] = {"expression": Field((str,), required=True)}
     templates: tuple[str, ...] = ("expression",)
 
-    def faults(self, action: Action) -> Iterable[Fault]:
+    def problems(self, action: Action) -> Iterable[FieldProblem]:
         """There must be a branch to choose, and an expression whose tokens parse."""
         if not action.next:
-            yield Fault("next", "a switch needs branches in its next")
+            yield FieldProblem("next", "a switch needs branches in its next")
         if not action.settings["expression"].strip():
-            yield Fault("expression", "a switch needs an expression")
-        for error in faults_in(action.settings["expression"]):
-            yield Fault("expression", f"the expression {error}")
+            yield FieldProblem("expression", "a switch needs an expression")
+        for error in expression_problems(action.settings["expression"]):
+            yield FieldProblem("expression", f"the expression {error}")
 
     def outcomes(self, action: Action) -> Collection[str] | None:
         """Any text, unless the expression has no token: then the one that it is."""

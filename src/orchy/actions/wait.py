@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from orchy.actions.delay import DELAY_SECONDS_MAX
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
-from orchy.flow.system import Answer, Await, Context, Fault, Field
-from orchy.flow.validation.names import fault_in_name
+from orchy.flow.system import Answer, Await, Context, Field, FieldProblem
+from orchy.flow.validation.names import name_problem
 
 
 class Wait:
@@ -20,13 +20,13 @@ class Wait:
     }
     templates: tuple[str, ...] = ()
 
-    def faults(self, action: Action) -> Iterable[Fault]:
+    def problems(self, action: Action) -> Iterable[FieldProblem]:
         """The event must have a name; a timeout of 0 is for ever."""
-        fault = fault_in_name(action.settings["event"])
-        if fault is not None:
-            yield Fault("event", f"the event's name {fault}")
+        problem = name_problem(action.settings["event"])
+        if problem is not None:
+            yield FieldProblem("event", f"the event's name {problem}")
         if not 0 <= action.settings.get("timeoutSeconds", 0) <= DELAY_SECONDS_MAX:  # not a number is neither
-            yield Fault("timeoutSeconds", f"timeoutSeconds must be from 0 (for ever) to {DELAY_SECONDS_MAX:,}")
+            yield FieldProblem("timeoutSeconds", f"timeoutSeconds must be from 0 (for ever) to {DELAY_SECONDS_MAX:,}")
 
     def outcomes(self, action: Action) -> Collection[str] | None:
         """The event's name, and `default` if it has a timeout."""

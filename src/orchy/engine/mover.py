@@ -321,8 +321,8 @@ class Mover:
             for envelope in envelopes:
                 try:
                     await self._move_guarded(flow_id, [envelope])
-                except OrchyError as fault:
-                    envelope.answer = fault.with_traceback(None)
+                except OrchyError as one:
+                    envelope.answer = one.with_traceback(None)
 
     async def _move(self, flow_id: str, envelopes: Sequence[Envelope]) -> None:
         rules = await self._rules()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchy.actions.javascript.port import ScriptChecker, ScriptFault
+from orchy.actions.javascript.port import ScriptChecker, ScriptProblem
 from orchy.errors import Problem
 from orchy.flow.definition import JSON, ActionType
 from orchy.flow.json.scan import Where
@@ -22,13 +22,13 @@ async def check_scripts(
     places: dict[str, list[Where]] = {}
     for script, where in _scripts(source, system_actions):
         places.setdefault(script, []).append(where)
-    faults: dict[Where, tuple[ScriptFault, str]] = {}
+    problems: dict[Where, tuple[ScriptProblem, str]] = {}
     for script, wheres in list(places.items())[:SCRIPTS_MAX]:
-        fault = await checker.check(script)
-        if fault is not None:
-            faults |= dict.fromkeys(wheres, (fault, script))
-    found = locate(text, set(faults)) if faults else {}
-    errors = [_problem(text, where, found[where].value, *faults[where]) for where in sorted(faults)]
+        problem = await checker.check(script)
+        if problem is not None:
+            problems |= dict.fromkeys(wheres, (problem, script))
+    found = locate(text, set(problems)) if problems else {}
+    errors = [_problem(text, where, found[where].value, *problems[where]) for where in sorted(problems)]
     warnings = []
     if len(places) > SCRIPTS_MAX:
         left = len(places) - SCRIPTS_MAX
@@ -43,10 +43,10 @@ def _scripts(source: Mapping[str, JSON], system_actions: Mapping[str, SystemActi
                 yield action[field], ("actions", index, field)
 
 
-def _problem(text: str, where: Where, string_at: int, fault: ScriptFault, script: str) -> Problem:
-    message, at = f"the script can't be parsed: {fault.message}", string_at
-    if fault.line is not None and fault.column is not None:
-        message += f" (line {fault.line}, column {fault.column} of the script)"
-        before = script.split("\n")[: fault.line - 1]
-        at = offset_in_string(text, string_at, sum(map(len, before)) + len(before) + fault.column - 1)
+def _problem(text: str, where: Where, string_at: int, problem: ScriptProblem, script: str) -> Problem:
+    message, at = f"the script can't be parsed: {problem.message}", string_at
+    if problem.line is not None and problem.column is not None:
+        message += f" (line {problem.line}, column {problem.column} of the script)"
+        before = script.split("\n")[: problem.line - 1]
+        at = offset_in_string(text, string_at, sum(map(len, before)) + len(before) + problem.column - 1)
     return Problem(message, pointer(where), *line_and_column(text, at))

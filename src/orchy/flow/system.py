@@ -86,7 +86,7 @@ class Field:
 
 
 @attrs.frozen
-class Fault:
+class FieldProblem:
     """What a system action finds wrong with its definition; `field` is the JSON name, "" for the whole."""
 
     field: str
@@ -99,7 +99,7 @@ class SystemAction(Protocol):
     name: str
     fields: Mapping[str, Field]
 
-    def faults(self, action: Action) -> Iterable[Fault]:
+    def problems(self, action: Action) -> Iterable[FieldProblem]:
         """What is wrong with a definition whose fields already have the right types."""
         ...
 

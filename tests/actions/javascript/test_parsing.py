@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from orchy.actions.javascript.pool import open_pool
-from orchy.actions.javascript.port import Evaluation, ScriptFault
+from orchy.actions.javascript.port import Evaluation, ScriptProblem
 from orchy.errors import Overloaded
 
 pytestmark = pytest.mark.real
@@ -40,11 +40,11 @@ async def pool(request):
     ],
 )
 async def test_what_is_no_script(pool, script, place):
-    fault = await pool.check(script)
-    assert fault is not None
-    assert "SyntaxError" in fault.message
+    problem = await pool.check(script)
+    assert problem is not None
+    assert "SyntaxError" in problem.message
     if place is not None:
-        assert (fault.line, fault.column) == place
+        assert (problem.line, problem.column) == place
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ async def test_one_does_not_see_another(pool):
 
 async def test_what_parses_never_fails_for_its_syntax_when_it_runs(pool):
     for script in ("'use strict'; with ($) {}", "}{", "1; } function f() {", "$.a = 1", "#!x\n$.a = 1"):
-        fault, answer = await pool.check(script), await pool.evaluate(script, {})
-        assert (fault is not None) == (getattr(answer, "kind", "") == "syntax"), script
+        problem, answer = await pool.check(script), await pool.evaluate(script, {})
+        assert (problem is not None) == (getattr(answer, "kind", "") == "syntax"), script
 
 
 async def test_a_script_that_takes_too_long_to_parse_is_refused(pool):
-    fault = await pool.check("[" * 200_000)
-    assert isinstance(fault, ScriptFault)
+    problem = await pool.check("[" * 200_000)
+    assert isinstance(problem, ScriptProblem)
     assert await pool.check("$.x = 1") is None
 
 

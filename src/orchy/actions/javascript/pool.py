@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
-from orchy.actions.javascript.port import Evaluation, ScriptFailure, ScriptFault
+from orchy.actions.javascript.port import Evaluation, ScriptFailure, ScriptProblem
 from orchy.actions.javascript.process import Settings, WorkerEnded, WorkerProcess, start_worker
 from orchy.actions.javascript.turns import Turns
 from orchy.errors import Overloaded, StartupError
@@ -74,14 +74,14 @@ class Pool:
         except (msgspec.MsgspecError, RecursionError) as error:
             return ScriptFailure(f"the result is not JSON: {error}", "value")
 
-    async def check(self, expression: str) -> ScriptFault | None:
+    async def check(self, expression: str) -> ScriptProblem | None:
         """See the port."""
         try:
             script = expression.encode()
         except UnicodeEncodeError as error:
             before = expression[: error.start]
             place = before.count("\n") + 1, len(before) - before.rfind("\n")
-            return ScriptFault("SyntaxError: half of a surrogate pair", *place)
+            return ScriptProblem("SyntaxError: half of a surrogate pair", *place)
         await self._turn(CHECKS)
         try:
             kind, text = await self._evaluate(script, b"", parse_only=True)
@@ -90,8 +90,8 @@ class Pool:
         if kind == "ok":
             return None
         if kind == "syntax":
-            return msgspec.json.decode(text, type=ScriptFault)
-        return ScriptFault(f"it can't be parsed: {text.decode()}")
+            return msgspec.json.decode(text, type=ScriptProblem)
+        return ScriptProblem(f"it can't be parsed: {text.decode()}")
 
     async def _turn(self, workflow: str) -> None:
         with trio.move_on_after(self._wait_limit_seconds) as waited:

@@ -26,7 +26,7 @@ class ScriptFailure:
 
 
 @attrs.frozen
-class ScriptFault:
+class ScriptProblem:
     """Why a text is no script; line and column are in the script, from 1, where they are known."""
 
     message: str
@@ -37,7 +37,7 @@ class ScriptFault:
 class ScriptChecker(Protocol):
     """Parses scripts and runs none."""
 
-    async def check(self, expression: str) -> ScriptFault | None:
+    async def check(self, expression: str) -> ScriptProblem | None:
         """What is wrong with a script. Raises Overloaded when that could not be found out in time."""
         ...
 

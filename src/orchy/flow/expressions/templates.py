@@ -46,7 +46,7 @@ NO_TEXT = "\0"
 _NO_ACTION_ID = 0
 
 
-class ExpressionError(ValueError):
+class ExpressionProblem(ValueError):
     """A token that is not one. Its text says what is wrong; `where` leads to its string in the compiled value."""
 
     def __init__(self, message: str, where: Where = ()) -> None:
@@ -172,8 +172,8 @@ def _compile(value: JSON, where: Where) -> _Node:
     if isinstance(value, str):
         try:
             return _compile_text(value)
-        except ExpressionError as error:
-            raise ExpressionError(str(error), where) from None
+        except ExpressionProblem as error:
+            raise ExpressionProblem(str(error), where) from None
     if isinstance(value, list):
         items = tuple(_compile(item, (*where, index)) for index, item in enumerate(value))
         if all(isinstance(item, _Constant) for item in items):
@@ -191,7 +191,7 @@ def _compile(value: JSON, where: Where) -> _Node:
 def _compile_text(text: str) -> _Node:
     parts = []
     for part in _parts_of(text):
-        if isinstance(part, ExpressionError):
+        if isinstance(part, ExpressionProblem):
             raise part
         parts.append(part)
     if len(parts) == 1 and isinstance(parts[0], Token):
@@ -201,11 +201,11 @@ def _compile_text(text: str) -> _Node:
     return _Text(tuple(parts))
 
 
-def faults_in(value: JSON) -> Iterator[ExpressionError]:
+def expression_problems(value: JSON) -> Iterator[ExpressionProblem]:
     """Every token in a JSON value that is none."""
     for part, where in _all_parts(value):
-        if isinstance(part, ExpressionError):
-            yield ExpressionError(str(part), where)
+        if isinstance(part, ExpressionProblem):
+            yield ExpressionProblem(str(part), where)
 
 
 def tokens_in(value: JSON) -> Iterator[tuple[Token, Where]]:
@@ -220,7 +220,7 @@ def literals_of(text: str) -> str:
     return "".join(part if isinstance(part, str) else NO_TEXT for part in _parts_of(text))
 
 
-def _all_parts(value: JSON) -> Iterator[tuple[str | Token | ExpressionError, Where]]:
+def _all_parts(value: JSON) -> Iterator[tuple[str | Token | ExpressionProblem, Where]]:
     left: list[tuple[JSON, Where]] = [(value, ())]
     while left:
         item, where = left.pop()
@@ -233,8 +233,8 @@ def _all_parts(value: JSON) -> Iterator[tuple[str | Token | ExpressionError, Whe
             left.extend((part, (*where, key)) for key, part in reversed(list(item.items())))
 
 
-def _parts_of(text: str) -> Iterator[str | Token | ExpressionError]:
-    """The literal pieces, the tokens and the faults of a text, in order."""
+def _parts_of(text: str) -> Iterator[str | Token | ExpressionProblem]:
+    """The literal pieces, the tokens and the problems of a text, in order."""
     at = 0
     while (start := text.find("{$", at)) >= 0:
         if start > at and text[start - 1] == "{":
@@ -245,13 +245,13 @@ def _parts_of(text: str) -> Iterator[str | Token | ExpressionError]:
             yield text[at:start]
         end = _end_of_token(text, start)
         if end is None:
-            yield ExpressionError(f"{_shown(text[start:])} has no closing brace; write {{{{$ for a literal {{$")
+            yield ExpressionProblem(f"{_shown(text[start:])} has no closing brace; write {{{{$ for a literal {{$")
             return
         token = text[start:end]
         try:
             yield Token(token, compile_path(token[1:-1].strip()))
         except PathError as error:
-            yield ExpressionError(f"{_shown(token)} {error}")
+            yield ExpressionProblem(f"{_shown(token)} {error}")
         at = end
     if at < len(text) or not text:
         yield text[at:]

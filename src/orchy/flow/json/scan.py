@@ -33,7 +33,7 @@ class Place:
 
 
 @attrs.frozen
-class Fault:
+class SyntaxProblem:
     """What is wrong with a text, and at which character (from 0)."""
 
     message: str
@@ -50,8 +50,8 @@ class Scan:
     """
 
     places: dict[Where, Place]
-    repeated: tuple[Fault, ...] = ()
-    error: Fault | None = None
+    repeated: tuple[SyntaxProblem, ...] = ()
+    error: SyntaxProblem | None = None
 
 
 class _Wrong(Exception):
@@ -91,7 +91,7 @@ def scan(text: str, wanted: Collection[Where] = ()) -> Scan:
     try:
         scanner.document()
     except _Wrong as wrong:
-        error = Fault(str(wrong), wrong.offset)
+        error = SyntaxProblem(str(wrong), wrong.offset)
         return Scan(scanner.places, tuple(scanner.repeated), error)
     return Scan(scanner.places, tuple(scanner.repeated))
 
@@ -103,7 +103,7 @@ class _Scanner:
         self.text = text
         self.wanted = wanted
         self.places: dict[Where, Place] = {}
-        self.repeated: list[Fault] = []
+        self.repeated: list[SyntaxProblem] = []
         self.stack: list[_Open] = []
         self.path: list[str | int] = []
         self.at = 0
@@ -144,7 +144,7 @@ class _Scanner:
             key = self.decoded(token)
             self.path[depth - 1 :] = [key]
             if key in top.keys and len(self.repeated) < REPEATED_KEYS_MAX:
-                self.repeated.append(Fault(f"the key {key!r} is there twice", key_at, tuple(self.path)))
+                self.repeated.append(SyntaxProblem(f"the key {key!r} is there twice", key_at, tuple(self.path)))
             top.keys.add(key)
             kind, token = self.token()
             if token != ":" or kind != "mark":

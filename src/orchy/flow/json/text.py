@@ -17,7 +17,7 @@ import msgspec
 
 from orchy.errors import InvalidInput, Problem
 from orchy.flow.definition import JSON
-from orchy.flow.json.scan import JSON_DEPTH_MAX, Fault, Place, Scan, Where, scan
+from orchy.flow.json.scan import JSON_DEPTH_MAX, Place, Scan, SyntaxProblem, Where, scan
 
 #: More digits than this in a row may be a number that no double holds.
 _LONG_DIGITS = re.compile(rb"[0-9]{300}")
@@ -44,7 +44,7 @@ def read_json(text: bytes | str) -> tuple[JSON, tuple[Problem, ...]]:
         raw = text.encode() if isinstance(text, str) else text
     except UnicodeEncodeError as error:
         assert isinstance(text, str)
-        return None, (_problem(text, Fault("the text has half of a surrogate pair", error.start)),)
+        return None, (_problem(text, SyntaxProblem("the text has half of a surrogate pair", error.start)),)
     try:
         value = _decode(raw)
     except (_Suspect, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -52,16 +52,16 @@ def read_json(text: bytes | str) -> tuple[JSON, tuple[Problem, ...]]:
             decoded = raw.decode()
         except UnicodeDecodeError as error:
             before = raw[: error.start].decode()
-            fault = Fault(f"the byte 0x{raw[error.start]:02x} is not UTF-8", len(before))
-            return None, (_problem(before, fault),)
+            problem = SyntaxProblem(f"the byte 0x{raw[error.start]:02x} is not UTF-8", len(before))
+            return None, (_problem(before, problem),)
         found = scan(decoded)
-        problems = tuple(_problem(decoded, fault) for fault in faults_of(found))
+        problems = tuple(_problem(decoded, problem) for problem in syntax_problems(found))
         # A long row of digits is only suspect: without a problem the text is sound.
         return (None, problems) if problems else (msgspec.json.decode(raw), ())
     return value, ()
 
 
-def faults_of(found: Scan) -> tuple[Fault, ...]:
+def syntax_problems(found: Scan) -> tuple[SyntaxProblem, ...]:
     """All that is wrong with a scanned text, in order."""
     return found.repeated if found.error is None else (*found.repeated, found.error)
 
@@ -109,9 +109,9 @@ def not_json(value: JSON) -> Iterator[tuple[Where, str]]:
     left: list[tuple[Where, JSON]] = [((), value)]
     while left:
         where, item = left.pop()
-        fault = _not_json(item, len(where))
-        if fault is not None:
-            yield where, fault
+        problem = _not_json(item, len(where))
+        if problem is not None:
+            yield where, problem
         elif isinstance(item, list):
             left.extend(((*where, index), part) for index, part in reversed(list(enumerate(item))))
         elif isinstance(item, dict):
@@ -205,5 +205,5 @@ def _refuse_repeated(pairs: list[tuple[str, JSON]]) -> None:
 _REFUSING_REPEATED = json.JSONDecoder(object_pairs_hook=_refuse_repeated)
 
 
-def _problem(text: str, fault: Fault) -> Problem:
-    return Problem(fault.message, pointer(fault.where), *line_and_column(text, fault.offset))
+def _problem(text: str, problem: SyntaxProblem) -> Problem:
+    return Problem(problem.message, pointer(problem.where), *line_and_column(text, problem.offset))

@@ -26,12 +26,12 @@ from orchy.flow.definition import (
 )
 from orchy.flow.expressions.lookalikes import lookalikes_in
 from orchy.flow.expressions.paths import Steps
-from orchy.flow.expressions.templates import faults_in, tokens_in
+from orchy.flow.expressions.templates import expression_problems, tokens_in
 from orchy.flow.json.scan import Where
 from orchy.flow.json.text import not_json, parse_json, pointer, read_json
 from orchy.flow.system import SystemAction
-from orchy.flow.validation.findings import Fields, Findings, kind_of
-from orchy.flow.validation.names import NAME_CHARS_MAX, fault_in_name
+from orchy.flow.validation.names import NAME_CHARS_MAX, name_problem
+from orchy.flow.validation.report import Fields, Report, kind_of
 from orchy.flow.validation.suggestions import Suggestions
 from orchy.flow.validation.topology import cycles, reachable
 
@@ -86,14 +86,14 @@ def parse_workflow(
     value, problems = _read(source)
     if problems:
         return Validated(None, problems)
-    findings = Findings()
-    reading = _Reading(system_actions, known_actions, findings)
+    report = Report()
+    reading = _Reading(system_actions, known_actions, report)
     workflow = None
     if isinstance(value, dict):
         workflow = reading.workflow(value)
     else:
-        findings.error(f"a workflow definition must be an object, not {kind_of(value)}", ())
-    errors, warnings = findings.problems(_text_of(source))
+        report.error(f"a workflow definition must be an object, not {kind_of(value)}", ())
+    errors, warnings = report.problems(_text_of(source))
     return Validated(None if errors else workflow, errors, warnings)
 
 
@@ -102,12 +102,12 @@ def parse_action_definition(source: bytes | str | Mapping[str, JSON]) -> ActionD
     value, problems = _read(source)
     definition = None
     if not problems:
-        findings = Findings()
+        report = Report()
         if isinstance(value, dict):
-            definition = _action_definition(Fields(value, (), "an action definition", findings))
+            definition = _action_definition(Fields(value, (), "an action definition", report))
         else:
-            findings.error(f"an action definition must be an object, not {kind_of(value)}", ())
-        problems, _ = findings.problems(_text_of(source))
+            report.error(f"an action definition must be an object, not {kind_of(value)}", ())
+        problems, _ = report.problems(_text_of(source))
     if problems or definition is None:
         count = len(problems)
         raise InvalidInput(f"the action definition has {count} problem{'s' if count > 1 else ''}", problems)
@@ -128,9 +128,9 @@ def _text_of(source: bytes | str | Mapping[str, JSON]) -> str | None:
 def _name(fields: Fields) -> str | None:
     name = fields.text("name", required=True)
     if name is not None:
-        fault = fault_in_name(name)
-        if fault is not None:
-            fields.error(f"the name {fault}", "name")
+        problem = name_problem(name)
+        if problem is not None:
+            fields.error(f"the name {problem}", "name")
             return None
     return name
 
@@ -160,12 +160,12 @@ class _Reading:
     """One definition on its way from JSON to a Workflow."""
 
     def __init__(
-        self, system_actions: Mapping[str, SystemAction], known_actions: Collection[str] | None, findings: Findings
+        self, system_actions: Mapping[str, SystemAction], known_actions: Collection[str] | None, report: Report
     ) -> None:
         self.system_actions = system_actions
         self.foreseeing = {name: kind for name, kind in system_actions.items() if isinstance(kind, Foreseeing)}
         self.known_actions = known_actions
-        self.findings = findings
+        self.report = report
         self.registered: Suggestions | None = None
         self.actions: dict[int, Action] = {}
         self.places: dict[int, Where] = {}
@@ -173,7 +173,7 @@ class _Reading:
 
     def workflow(self, source: Mapping[str, JSON]) -> Workflow:
         """The workflow; of no use where there were errors."""
-        fields = Fields(source, (), "a workflow definition", self.findings)
+        fields = Fields(source, (), "a workflow definition", self.report)
         name = _name(fields)
         root = fields.read("rootAction", (int,), required=True)
         on_success = fields.choice("onSuccess", OnEnd)
@@ -197,15 +197,15 @@ class _Reading:
     def warn_of_unknown(self, fields: Fields) -> None:
         for field in fields.unknown():
             message = f"{fields.whose} has no field {field[:NAME_CHARS_MAX]!r}: it is ignored{fields.hint(field)}"
-            self.findings.warning(message, (*fields.where, field), at_key=True)
+            self.report.warning(message, (*fields.where, field), at_key=True)
 
     # One action.
 
     def action(self, source: JSON, where: Where) -> None:
         if not isinstance(source, dict):
-            self.findings.error(f"an action must be an object, not {kind_of(source)}", where)
+            self.report.error(f"an action must be an object, not {kind_of(source)}", where)
             return
-        fields = Fields(source, where, "an action", self.findings)
+        fields = Fields(source, where, "an action", self.report)
         action_id = self.action_id(fields)
         type_ = fields.choice("type", ActionType, required=True)
         name = _name(fields)
@@ -221,7 +221,7 @@ class _Reading:
             kind = self.system_actions.get(name)
             if kind is None:
                 known = ", ".join(sorted(self.system_actions))
-                hint = self.findings.hint(name, Suggestions(self.system_actions))
+                hint = self.report.hint(name, Suggestions(self.system_actions))
                 if not hint and name in (self.known_actions or ()):
                     hint = "; workers have one of that name, whose type is 'user'"
                 fields.error(f"there is no system action {name!r}; there are {known}{hint}", "name")
@@ -229,7 +229,7 @@ class _Reading:
                 settings, settings_sound = self.settings(kind, fields)
                 if parameters:
                     message = f"{fields.whose} takes no parameters: they are ignored"
-                    self.findings.warning(message, (*where, "parameters"), at_key=True)
+                    self.report.warning(message, (*where, "parameters"), at_key=True)
         if type_ is ActionType.USER or kind is not None:
             self.warn_of_unknown(fields)  # of an unknown kind nobody knows the fields
         if type_ is None or name is None:
@@ -247,30 +247,30 @@ class _Reading:
             hint = f"; did you mean the system action {name!r}, whose type is 'system'?"
         else:
             self.registered = self.registered or Suggestions(self.known_actions or ())
-            hint = self.findings.hint(name, self.registered)
-        self.findings.warning(f"no worker has registered the action {name!r} yet{hint}", (*where, "name"))
+            hint = self.report.hint(name, self.registered)
+        self.report.warning(f"no worker has registered the action {name!r} yet{hint}", (*where, "name"))
 
     def settings(self, kind: SystemAction, fields: Fields) -> tuple[dict[str, JSON], bool]:
-        """The fields that only this kind of system action has, and whether they are as its `faults` expects them."""
+        """The fields that only this kind of system action has, and whether they are as its `problems` expects them."""
         fields.whose = f"the system action {kind.name}"
         settings: dict[str, JSON] = {}
-        before = self.findings.error_count
+        before = self.report.error_count
         for field, said in kind.fields.items():
             value = fields.read(field, said.types, required=said.required)
             if value is not None:
                 settings[field] = value
-        return settings, self.findings.error_count == before
+        return settings, self.report.error_count == before
 
     def check_action(self, action: Action, kind: SystemAction | None, fields: Fields, *, next_is_there: bool) -> None:
         """What a kind of action finds wrong with its definition, and outcomes that it can't have."""
-        faults = list(kind.faults(action)) if kind is not None else []
-        for fault in faults:
-            if fault.field != "next" or next_is_there:
-                fields.error(fault.message, fault.field if fault.field in fields.source else None)
+        problems = list(kind.problems(action)) if kind is not None else []
+        for problem in problems:
+            if problem.field != "next" or next_is_there:
+                fields.error(problem.message, problem.field if problem.field in fields.source else None)
         possible: Collection[str] | None = None
         if kind is None:
             possible = (DEFAULT_OUTCOME,)
-        elif kind.name in self.foreseeing and not faults:
+        elif kind.name in self.foreseeing and not problems:
             possible = self.foreseeing[kind.name].outcomes(action)
         if possible is None:
             return
@@ -278,7 +278,7 @@ class _Reading:
         for outcome in action.next:
             if outcome not in possible:
                 message = f"the outcome {outcome!r:.100} can't happen here: only {only:.300} can"
-                self.findings.warning(message, (*fields.where, "next", outcome), at_key=True)
+                self.report.warning(message, (*fields.where, "next", outcome), at_key=True)
 
     def action_id(self, fields: Fields) -> int | None:
         action_id = fields.read("id", (int,), required=True)
@@ -301,18 +301,18 @@ class _Reading:
         for outcome, targets in said.items():
             where = (*fields.where, "next", outcome)
             if len(outcome) > OUTCOME_CHARS_MAX:
-                self.findings.error(f"an outcome is longer than {OUTCOME_CHARS_MAX} characters", where, at_key=True)
+                self.report.error(f"an outcome is longer than {OUTCOME_CHARS_MAX} characters", where, at_key=True)
             if not isinstance(targets, list):
                 message = f"what follows an outcome must be a list of action ids, not {kind_of(targets)}"
-                self.findings.error(message, where)
+                self.report.error(message, where)
                 continue
             followers: dict[int, None] = {}
             for index, target in enumerate(targets):
                 if not isinstance(target, int) or isinstance(target, bool):
                     message = f"an action's id must be a whole number, not {kind_of(target)}"
-                    self.findings.error(message, (*where, index))
+                    self.report.error(message, (*where, index))
                 elif target in followers:
-                    self.findings.warning(f"action {target} follows this outcome already", (*where, index))
+                    self.report.warning(f"action {target} follows this outcome already", (*where, index))
                 else:
                     followers[target] = None
                     if source is not None:
@@ -321,8 +321,8 @@ class _Reading:
         return outcomes
 
     def check_expressions(self, parameters: JSON, fields: Fields) -> None:
-        for error in faults_in(parameters):
-            self.findings.error(f"the expression {error}", (*fields.where, "parameters", *error.where))
+        for error in expression_problems(parameters):
+            self.report.error(f"the expression {error}", (*fields.where, "parameters", *error.where))
 
     # All of them together.
 
@@ -332,12 +332,12 @@ class _Reading:
         said: dict[tuple[int, int], Where] = {}
         for source, target, where in self.edges:
             if target not in followers:
-                self.findings.error(f"there is no action {target!r:.40}", where)
+                self.report.error(f"there is no action {target!r:.40}", where)
             else:
                 followers[source].append(target)
                 said.setdefault((source, target), where)
         for cycle in islice(cycles(followers), _CYCLES_TOLD_MAX):
-            self.findings.error(f"the actions form a cycle: {_shown(cycle)}", said[cycle[-2], cycle[-1]])
+            self.report.error(f"the actions form a cycle: {_shown(cycle)}", said[cycle[-2], cycle[-1]])
         if root is None:
             return
         if root not in followers:
@@ -346,7 +346,7 @@ class _Reading:
         reached = reachable(followers, root)
         for action_id, where in self.places.items():
             if action_id not in reached:
-                self.findings.error(f"nothing leads from the root to action {action_id}", where)
+                self.report.error(f"nothing leads from the root to action {action_id}", where)
 
     def check_references(self) -> None:
         """Warn of paths that can never find anything."""
@@ -357,15 +357,15 @@ class _Reading:
                 kind = self.foreseeing.get(action.name)
                 values = {name: action.settings.get(name) for name in kind.templates} if kind is not None else {}
             for token, where in tokens_in(values):
-                fault = _fault_in_reference(token.path.steps, ids)
-                if fault is not None:
-                    message = f"{token.text!r:.100} finds nothing: {fault}"
-                    self.findings.warning(message, (*self.places[action.id], *where))
+                problem = _reference_problem(token.path.steps, ids)
+                if problem is not None:
+                    message = f"{token.text!r:.100} finds nothing: {problem}"
+                    self.report.warning(message, (*self.places[action.id], *where))
             for lookalike, where in lookalikes_in(values):
-                self.findings.warning(str(lookalike), (*self.places[action.id], *where))
+                self.report.warning(str(lookalike), (*self.places[action.id], *where))
 
 
-def _fault_in_reference(steps: Steps, ids: Collection[str]) -> str | None:
+def _reference_problem(steps: Steps, ids: Collection[str]) -> str | None:
     if not steps or steps[0] == "input":
         return None
     first, *rest = steps

@@ -7,7 +7,7 @@ import unicodedata
 NAME_CHARS_MAX = 256
 
 
-def fault_in_name(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
     """What is wrong with a name, as the end of a sentence that begins with what it names; None if nothing is."""
     if not name.strip():
         return "must not be empty"

@@ -23,7 +23,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 @attrs.frozen
-class Finding:
+class Reported:
     """One thing that is wrong: where, and whether it is the key there rather than its value."""
 
     message: str
@@ -32,11 +32,11 @@ class Finding:
 
 
 @attrs.define
-class Findings:
+class Report:
     """All that was found so far: of errors, and of warnings, the first PROBLEMS_MAX are kept, the rest is counted."""
 
-    errors: list[Finding] = attrs.field(factory=list)
-    warnings: list[Finding] = attrs.field(factory=list)
+    errors: list[Reported] = attrs.field(factory=list)
+    warnings: list[Reported] = attrs.field(factory=list)
     error_count: int = 0
     warning_count: int = 0
     _hints_left: int = HINTS_MAX
@@ -45,13 +45,13 @@ class Findings:
         """The input can't be accepted."""
         self.error_count += 1
         if len(self.errors) < PROBLEMS_MAX:
-            self.errors.append(Finding(message, where, at_key))
+            self.errors.append(Reported(message, where, at_key))
 
     def warning(self, message: str, where: Where, *, at_key: bool = False) -> None:
         """The input can be accepted, but hardly means what it says."""
         self.warning_count += 1
         if len(self.warnings) < PROBLEMS_MAX:
-            self.warnings.append(Finding(message, where, at_key))
+            self.warnings.append(Reported(message, where, at_key))
 
     def hint(self, name: str, known: Suggestions) -> str:
         """The end of a sentence about a name that nobody knows, or nothing."""
@@ -64,22 +64,22 @@ class Findings:
         """Errors and warnings; with lines and columns where the input's text is given."""
         errors, warnings = self.errors, self.warnings
         places = (
-            locate(text, {finding.where for finding in (*errors, *warnings)}) if text and (errors or warnings) else {}
+            locate(text, {reported.where for reported in (*errors, *warnings)}) if text and (errors or warnings) else {}
         )
 
         lines = Lines(text or "")
 
-        def located(findings: list[Finding], all_of_them: int) -> Iterator[Problem]:
+        def located(reports: list[Reported], all_of_them: int) -> Iterator[Problem]:
             offsets = {}
-            for finding in findings:
-                place = places.get(finding.where)
-                offsets[finding] = -1 if place is None else place.key if finding.at_key else place.value
-            for finding in sorted(findings, key=offsets.__getitem__):
-                offset = offsets[finding]
+            for reported in reports:
+                place = places.get(reported.where)
+                offsets[reported] = -1 if place is None else place.key if reported.at_key else place.value
+            for reported in sorted(reports, key=offsets.__getitem__):
+                offset = offsets[reported]
                 line, column = (None, None) if text is None or offset < 0 else lines.place(offset)
-                yield Problem(finding.message, pointer(finding.where), line, column)
-            if all_of_them > len(findings):
-                yield Problem(f"and {all_of_them - len(findings)} more")
+                yield Problem(reported.message, pointer(reported.where), line, column)
+            if all_of_them > len(reports):
+                yield Problem(f"and {all_of_them - len(reports)} more")
 
         return tuple(located(errors, self.error_count)), tuple(located(warnings, self.warning_count))
 
@@ -91,18 +91,18 @@ class Fields:
     what is absent and for what is wrong; `sound` tells whether all that was read so far was right.
     """
 
-    def __init__(self, source: Mapping[str, JSON], where: Where, whose: str, findings: Findings) -> None:
+    def __init__(self, source: Mapping[str, JSON], where: Where, whose: str, report: Report) -> None:
         self.source = source
         self.where = where
         self.whose = whose
         self.sound = True
-        self._findings = findings
+        self._report = report
         self._known: set[str] = set()
 
     def error(self, message: str, field: str | None = None, *, at_key: bool = False) -> None:
         """Something is wrong with a field, or with the whole object."""
         self.sound = False
-        self._findings.error(message, self.where if field is None else (*self.where, field), at_key=at_key)
+        self._report.error(message, self.where if field is None else (*self.where, field), at_key=at_key)
 
     def read(self, field: str, types: tuple[type, ...], *, required: bool = False) -> JSON:
         """The value of a field of one of some Python types. A boolean is no number."""
@@ -149,7 +149,7 @@ class Fields:
 
     def hint(self, field: str) -> str:
         """What was probably meant by a field that was never asked for: the end of a sentence about it, or nothing."""
-        return self._findings.hint(field, Suggestions(self._known - self.source.keys()))
+        return self._report.hint(field, Suggestions(self._known - self.source.keys()))
 
 
 _TYPE_NAMES: dict[type, str] = {
