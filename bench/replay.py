@@ -19,7 +19,7 @@ from work import STEP, chain
 from orchy.ring import partition_of
 from orchy.store.flows import Commit
 from orchy.store.redis import Redis, RedisStore
-from orchy.store.redis.client import Script
+from orchy.store.redis.client import Defer
 from orchy.store.redis.connection import pack
 
 WORKER = "bench"
@@ -37,15 +37,15 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.packed: list[bytes] = []
-        self.scripts: dict[str, Script] = {}
+        self.scripts: dict[str, Defer] = {}
 
-    async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Any], *, safe: bool) -> Any:
+    async def script(self, script: Defer, keys: Sequence[bytes], args: Sequence[Any], *, safe: bool) -> Any:
         self.scripts[script.name] = script
         self.packed.append(pack("EVALSHA", script.sha1, len(keys), *keys, *args))
         await trio.lowlevel.checkpoint()
         return [[], [], [], [], 0]
 
-    async def script_each(self, script: Script, calls: Sequence[tuple[Sequence[bytes], Sequence[Any]]]) -> list[Any]:
+    async def script_each(self, script: Defer, calls: Sequence[tuple[Sequence[bytes], Sequence[Any]]]) -> list[Any]:
         for keys, args in calls:
             await self.script(script, keys, args, safe=False)
         return [[1, 0, [], 0] for _ in calls]
@@ -56,7 +56,7 @@ class Recording:
     """Batches of packed commands, in order, each with what it is; and the scripts that they call."""
 
     batches: Sequence[tuple[str, Sequence[bytes]]]
-    scripts: Sequence[Script]
+    scripts: Sequence[Defer]
 
     @property
     def commands(self) -> int:

@@ -19,7 +19,7 @@ def _name(state: Phase | ActionEnd) -> str:
 def draw_action_life() -> str:
     """A state diagram of ACTION_LIFE."""
     lines = ["stateDiagram-v2"]
-    lines += [f"    [*] --> {phase.name}: reached" for phase in (Phase.QUEUED, Phase.DELAY, Phase.WAIT, Phase.EVALUATE)]
+    lines += [f"    [*] --> {phase.name}: reached" for phase in (Phase.QUEUED, Phase.DELAY, Phase.WAIT, Phase.DEFERRED)]
     lines.append("    [*] --> HELD: reached while paused")
     for row in ACTION_LIFE:
         for target in sorted(row.leads_to, key=_name):

@@ -11,7 +11,7 @@ from orchy.actions.delay import DELAY_SECONDS_MAX
 from orchy.flow.definition import JSON, Action, ActionType
 from orchy.flow.execution import Finished
 from orchy.flow.expressions.templates import FlowContext
-from orchy.flow.system import Answer, Await, Fail, Finish, Script, Sleep
+from orchy.flow.system import Answer, Await, Defer, Fail, Finish, Sleep
 
 CONTEXT = FlowContext(
     {"code": 200.0, "half": 0.5, "yes": True, "no": None, "list": [1, "x"], "long": "y" * 1000, "word": "MALE"},
@@ -87,7 +87,7 @@ def test_a_script_is_handed_over_as_it_is_and_is_no_template() -> None:
     script = "$['x'] = '{$.input.code}{{$'"
     definition = action("javascript", expression=script)
     assert problems(definition) == []
-    assert start(definition) == Script(script)
+    assert start(definition) == Defer(script)
 
 
 def test_an_empty_script_is_a_fault() -> None:

@@ -219,7 +219,7 @@ def test_a_commit_that_has_evaluated_enough_postpones_the_rest() -> None:
             started += [effect for effect in made.effects if isinstance(effect, fx.Enqueue)]
         rounds += 1
         assert rounds < 10
-    assert sorted(effect.action_id for effect in started) == list(range(2, 12))
+    assert sorted(effect.run_id for effect in started) == list(range(2, 12))
     assert all(effect.attempt == 1 for effect in started)
 
 
@@ -227,8 +227,8 @@ def test_what_is_postponed_is_due_at_once_and_told_in_the_history() -> None:
     made = begin(wide(10, {"x": "{$.input[*]}"}), list(range(20_000)))
     timers = [effect for effect in made.effects if isinstance(effect, fx.SetTimer)]
     records = [effect for effect in made.effects if isinstance(effect, fx.Record)]
-    told = {effect.action_id for effect in records if effect.type is RecordType.POSTPONED}
-    assert {(timer.kind, timer.action_id, timer.after_seconds) for timer in timers} == {
+    told = {effect.run_id for effect in records if effect.type is RecordType.POSTPONED}
+    assert {(timer.kind, timer.run_id, timer.after_seconds) for timer in timers} == {
         (TimerKind.RETRY, number, 0) for number in told
     }
 

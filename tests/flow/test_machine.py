@@ -15,8 +15,8 @@ from orchy.flow.draft import Changes, Rules
 from orchy.flow.events import (
     Cancel,
     Completed,
-    Evaluated,
-    EvaluationFailed,
+    DeferredDone,
+    DeferredFailed,
     EventReceived,
     Failed,
     NotReceived,
@@ -75,7 +75,7 @@ def test_a_user_action_is_enqueued_with_its_parameters():
 def test_a_result_leads_on_and_the_last_one_ends_the_flow():
     drive = Drive(user(1, 2), user(2))
     assert drive.take(Completed(1, 1, {"a": 1}, "w1")) is Verdict.APPLIED
-    assert [enqueue.action_id for enqueue in drive.made(fx.Enqueue)] == [2]
+    assert [enqueue.run_id for enqueue in drive.made(fx.Enqueue)] == [2]
     assert drive.made(fx.CancelTimer) == [fx.CancelTimer(TimerKind.TIMEOUT, 1, 1)]
     assert drive.take(Completed(2, 1, None)) is Verdict.APPLIED
     assert drive.flow.state is State.COMPLETED
@@ -113,10 +113,10 @@ def test_results_that_do_not_count():
 
 
 @pytest.mark.parametrize("action_id", [2, 77])
-def test_a_result_that_no_worker_can_have_is_refused(action_id):
+def test_a_result_that_no_worker_can_have_is_refused(run_id):
     drive = Drive(user(1, 2), system(2, "delay", delaySeconds=1))
     with pytest.raises(InvalidInput):
-        drive.take(Completed(action_id, 1, None))
+        drive.take(Completed(run_id, 1, None))
 
 
 def test_a_lost_worker_uses_up_an_attempt_and_is_named():
@@ -201,7 +201,7 @@ def test_a_stray_timer_only_has_to_be_forgotten():
         TimerFired(TimerKind.WAIT, 5, 1),
     ):
         assert drive.take(timer) is Verdict.STALE
-        assert drive.effects == (fx.CancelTimer(timer.kind, timer.action_id, timer.attempt, fired=True),)
+        assert drive.effects == (fx.CancelTimer(timer.kind, timer.run_id, timer.attempt, fired=True),)
 
 
 def test_waits_take_events_that_came_before_or_come_later_or_none():
@@ -273,18 +273,18 @@ def test_a_delay_waits():
 
 def test_a_script_is_asked_for_again_when_its_answer_was_lost():
     drive = Drive(system(1, "javascript", expression="1"))
-    assert drive.made(fx.Evaluate) == [fx.Evaluate(1, 1, "1")]
-    drive.take(TimerFired(TimerKind.EVALUATE, 1, 1))
-    assert drive.made(fx.Evaluate) == [fx.Evaluate(1, 1, "1")]
-    assert drive.take(Evaluated(1, 2, {})) is Verdict.STALE
-    assert drive.take(Evaluated(1, 1, {"a": 1})) is Verdict.APPLIED
+    assert drive.made(fx.Deferred) == [fx.Deferred(1, 1, "1")]
+    drive.take(TimerFired(TimerKind.DEFERRED, 1, 1))
+    assert drive.made(fx.Deferred) == [fx.Deferred(1, 1, "1")]
+    assert drive.take(DeferredDone(1, 2, {})) is Verdict.STALE
+    assert drive.take(DeferredDone(1, 1, {"a": 1})) is Verdict.APPLIED
     assert drive.flow.finished == {1: Finished(1, {"a": 1})}
 
 
 def test_a_script_that_fails_fails_the_flow():
     drive = Drive(user(1, 2, 3), system(2, "javascript", expression="1"), user(3))
     drive.take(Completed(1, 1, None))
-    assert drive.take(EvaluationFailed(2, 1, "boo (line 1)")) is Verdict.APPLIED
+    assert drive.take(DeferredFailed(2, 1, "boo (line 1)")) is Verdict.APPLIED
     assert drive.flow.state is State.FAILED
     assert "boo (line 1)" in drive.flow.error
     assert drive.flow.running == {}

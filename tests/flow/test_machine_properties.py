@@ -21,8 +21,8 @@ from orchy.flow.draft import PHASE_TIMERS, Rules
 from orchy.flow.events import (
     Cancel,
     Completed,
-    Evaluated,
-    EvaluationFailed,
+    DeferredDone,
+    DeferredFailed,
     Event,
     EventReceived,
     Failed,
@@ -119,11 +119,11 @@ class World:
         if made.verdict in (Verdict.DUPLICATE, Verdict.REFUSED):
             assert not made.effects
         if made.verdict is Verdict.APPLIED and isinstance(event, Completed | Failed):
-            attempt = (event.action_id, event.attempt)
+            attempt = (event.run_id, event.attempt)
             assert attempt not in self.counted, f"{attempt} counted twice"
             self.counted.add(attempt)
         if made.verdict is Verdict.APPLIED and isinstance(event, NotReceived) and event.attempt == 1:
-            self.runs[event.action_id] = 0  # nobody has begun it
+            self.runs[event.run_id] = 0  # nobody has begun it
         self.flow = made.flow
         for effect in made.effects:
             self.carry_out(effect)
@@ -142,30 +142,30 @@ class World:
 
     def carry_out(self, effect: fx.Effect) -> None:
         match effect:
-            case fx.Enqueue(action_id, _, attempt):
+            case fx.Enqueue(run_id, _, attempt):
                 assert self.flow.state is not State.PAUSED
-                self.queue.append((action_id, attempt))
-                self.count_run(action_id, attempt)
-            case fx.SetTimer(kind, action_id, attempt):
-                self.timers.add((kind, action_id, attempt))
+                self.queue.append((run_id, attempt))
+                self.count_run(run_id, attempt)
+            case fx.SetTimer(kind, run_id, attempt):
+                self.timers.add((kind, run_id, attempt))
                 if kind in (TimerKind.DELAY, TimerKind.WAIT):
-                    self.count_run(action_id, attempt)
-            case fx.CancelTimer(kind, action_id, attempt):
-                self.timers.discard((kind, action_id, attempt))
+                    self.count_run(run_id, attempt)
+            case fx.CancelTimer(kind, run_id, attempt):
+                self.timers.discard((kind, run_id, attempt))
                 if kind is TimerKind.TIMEOUT:
-                    self.timers.discard((TimerKind.LOST, action_id, attempt))
-            case fx.Evaluate(action_id, attempt):
-                self.scripts.append((action_id, attempt))
-            case fx.Record(fx.RecordType.COMPLETED, action_id, _, _, detail):
-                assert action_id not in self.outcomes, f"action {action_id} finished twice"
-                self.outcomes[action_id] = detail or "default"
+                    self.timers.discard((TimerKind.LOST, run_id, attempt))
+            case fx.Deferred(run_id, attempt):
+                self.scripts.append((run_id, attempt))
+            case fx.Record(fx.RecordType.COMPLETED, run_id, _, _, detail):
+                assert run_id not in self.outcomes, f"action {action_id} finished twice"
+                self.outcomes[run_id] = detail or "default"
             case fx.End():
                 self.ended += 1
 
-    def count_run(self, action_id: int, attempt: int) -> None:
+    def count_run(self, run_id: int, attempt: int) -> None:
         if attempt == 1:
-            self.runs[action_id] = self.runs.get(action_id, 0) + 1
-            assert self.runs[action_id] == 1, f"action {action_id} ran twice"
+            self.runs[run_id] = self.runs.get(run_id, 0) + 1
+            assert self.runs[run_id] == 1, f"action {action_id} ran twice"
 
     def check(self) -> None:
         flow = self.flow
@@ -176,28 +176,28 @@ class World:
         assert self.timers <= live, "a timer is left of something that is over"
         needed = {timer for timer in live if timer[0] not in MOVABLE}
         assert needed <= self.timers, "something waits for a timer that nobody has set"
-        for action_id, running in flow.running.items():
-            assert action_id not in flow.finished
+        for run_id, running in flow.running.items():
+            assert run_id not in flow.finished
             if running.phase is Phase.QUEUED:
-                assert (action_id, running.attempt) in self.queue + self.handed_out
+                assert (run_id, running.attempt) in self.queue + self.handed_out
             if running.phase is Phase.HELD:
                 assert flow.state is State.PAUSED
 
     def hand_out(self, index: int) -> None:
-        action_id, attempt = self.queue.pop(index % len(self.queue))
-        running = self.flow.running.get(action_id)
+        run_id, attempt = self.queue.pop(index % len(self.queue))
+        running = self.flow.running.get(run_id)
         if running and running.attempt == attempt and running.phase is Phase.QUEUED:
-            self.handed_out.append((action_id, attempt))
-            self.timers.add((TimerKind.TIMEOUT, action_id, attempt))
-            self.timers.add((TimerKind.LOST, action_id, attempt))
+            self.handed_out.append((run_id, attempt))
+            self.timers.add((TimerKind.TIMEOUT, run_id, attempt))
+            self.timers.add((TimerKind.LOST, run_id, attempt))
 
 
 def expected_runs(workflow: Workflow, outcomes: dict[int, str]) -> set[int]:
     """Dead-path elimination said another way: in topological order, an action runs if an edge into it is taken."""
     taken = {workflow.root}
-    for action_id in sorted(workflow.actions):
-        if action_id in taken and action_id in outcomes:
-            taken.update(workflow.actions[action_id].next.get(outcomes[action_id], ()))
+    for run_id in sorted(workflow.actions):
+        if run_id in taken and run_id in outcomes:
+            taken.update(workflow.actions[run_id].next.get(outcomes[run_id], ()))
     return taken
 
 
@@ -231,7 +231,7 @@ def drain(world: World, rng: random.Random, *, fail: bool) -> None:
         held = [a for a in world.handed_out if a[0] in running and running[a[0]].attempt == a[1]]
         if held:
             moves.append("answer")
-        scripts = [s for s in world.scripts if s[0] in running and running[s[0]].phase is Phase.EVALUATE]
+        scripts = [s for s in world.scripts if s[0] in running and running[s[0]].phase is Phase.DEFERRED]
         if scripts:
             moves.append("evaluate")
         timers = sorted(timer for timer in world.timers if timer[0] not in MOVABLE)
@@ -242,14 +242,14 @@ def drain(world: World, rng: random.Random, *, fail: bool) -> None:
             case "hand out":
                 world.hand_out(rng.randrange(100))
             case "answer":
-                action_id, attempt = rng.choice(held)
+                run_id, attempt = rng.choice(held)
                 if fail and rng.random() < 0.3:
-                    world.take(Failed(action_id, attempt, "no"))
+                    world.take(Failed(run_id, attempt, "no"))
                 else:
-                    world.take(Completed(action_id, attempt, {"ok": attempt}))
+                    world.take(Completed(run_id, attempt, {"ok": attempt}))
             case "evaluate":
-                action_id, attempt = rng.choice(scripts)
-                world.take(Evaluated(action_id, attempt, {"x": 1}))
+                run_id, attempt = rng.choice(scripts)
+                world.take(DeferredDone(run_id, attempt, {"x": 1}))
             case "fire":
                 world.take(TimerFired(*rng.choice(timers)))
     raise AssertionError("the flow did not end")
@@ -328,11 +328,11 @@ def test_no_order_of_results_timers_and_commands_breaks_a_rule(
                     ):
                         assert world.take(TimerFired(*timer)) is Verdict.STALE
             case "script" if world.scripts:
-                action_id, attempt = data.draw(st.sampled_from(world.scripts))
+                run_id, attempt = data.draw(st.sampled_from(world.scripts))
                 if data.draw(st.booleans()):
-                    world.take(Evaluated(action_id, attempt, {"n": number}))
+                    world.take(DeferredDone(run_id, attempt, {"n": number}))
                 else:
-                    world.take(EvaluationFailed(action_id, attempt, "thrown"))
+                    world.take(DeferredFailed(run_id, attempt, "thrown"))
             case "event":
                 name = data.draw(st.sampled_from(["go", "other"]))
                 kept = len(world.flow.kept_events)
@@ -354,8 +354,8 @@ def test_no_order_of_results_timers_and_commands_breaks_a_rule(
     drain(world, random.Random(seed), fail=True)
     assert not world.timers
     assert set(world.flow.finished) <= expected_runs(workflow, world.outcomes)
-    for action_id in users:
-        world.take(Completed(action_id, 1, None))  # whatever comes after the end moves nothing
+    for run_id in users:
+        world.take(Completed(run_id, 1, None))  # whatever comes after the end moves nothing
 
 
 def test_each_row_of_the_action_table_is_there_once_and_leads_somewhere() -> None:

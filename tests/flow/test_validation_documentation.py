@@ -59,18 +59,18 @@ def test_workflows_run_the_actions_that_the_page_says_in_that_order(run: dict[st
     queue = [effect for effect in made.effects if isinstance(effect, Enqueue)]
     ran: list[str] = []
     while queue:
-        task = min(queue, key=lambda effect: turn(effect.action_id, graph))
+        task = min(queue, key=lambda effect: turn(effect.run_id, graph))
         queue.remove(task)
         ran.append(task.name)
-        made = step(graph, made.flow, Completed(task.action_id, 1, {}), rules)
+        made = step(graph, made.flow, Completed(task.run_id, 1, {}), rules)
         queue += [effect for effect in made.effects if isinstance(effect, Enqueue)]
     assert made.flow.state is State.COMPLETED
     assert ran == run["runs"]
 
 
-def turn(action_id: int, graph: Graph) -> tuple[bool, int]:
+def turn(run_id: int, graph: Graph) -> tuple[bool, int]:
     """What joins any goes first, to show that it does not wait; the rest as it is defined."""
-    return graph.workflow.actions[action_id].join is not JoinMode.ANY, list(graph.workflow.actions).index(action_id)
+    return graph.workflow.actions[run_id].join is not JoinMode.ANY, list(graph.workflow.actions).index(run_id)
 
 
 def test_expressions_become_what_the_page_says() -> None:

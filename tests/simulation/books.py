@@ -15,8 +15,8 @@ import attrs
 
 from orchy.flow.definition import ActionDefinition, RetryPolicy
 from tests.simulation.decoding import (
+    DEFERRED,
     DELAY,
-    EVALUATE,
     HELD,
     LOST,
     PHASE_TIMERS,
@@ -51,7 +51,7 @@ def require(holds: object, rule: str, details: object = "") -> None:
 _ENDS = {"FLOW_COMPLETED": "COMPLETED", "FLOW_FAILED": "FAILED", "FLOW_CANCELLED": "CANCELLED"}
 #: Why a flow fails: the action, its name and the attempt.
 _REASON = re.compile(r"action (\d+) \((\w+)\) failed on attempt (\d+): ")
-_PHASES = {"delay": DELAY, "wait": WAIT, "javascript": EVALUATE}
+_PHASES = {"delay": DELAY, "wait": WAIT, "javascript": DEFERRED}
 _Attempt = tuple[int, int]  # action, attempt
 
 

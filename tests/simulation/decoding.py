@@ -14,9 +14,9 @@ from typing import Any
 import attrs
 
 # The letters of a running action's phase.
-QUEUED, RETRY, DELAY, WAIT, EVALUATE, HELD = "q", "r", "d", "w", "e", "h"
+QUEUED, RETRY, DELAY, WAIT, DEFERRED, HELD = "q", "r", "d", "w", "e", "h"
 #: The letter of the timer that an action in a phase may have.
-PHASE_TIMERS = {QUEUED: "t", RETRY: "r", DELAY: "d", WAIT: "w", EVALUATE: "e"}
+PHASE_TIMERS = {QUEUED: "t", RETRY: "r", DELAY: "d", WAIT: "w", DEFERRED: "e"}
 TIMEOUT = "t"
 #: And beside it: the worker of the attempt has not been heard of for its lease.
 LOST = "l"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
-from orchy.flow.system import Answer, Context, Field, FieldProblem, Script
+from orchy.flow.system import Answer, Context, Defer, Field, FieldProblem
 
 
 class JavaScript:
@@ -31,4 +31,4 @@ class JavaScript:
 
     def start(self, action: Action, context: Context) -> Answer:
         """Have it run."""
-        return Script(action.settings["expression"])
+        return Defer(action.settings["expression"])

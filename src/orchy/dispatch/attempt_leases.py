@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from orchy.flow.events import TimerKind
+from orchy.flow.runs import RunId
 from orchy.runtime.gather import gather
 from orchy.store.limits import BATCH_MAX
 from orchy.store.timers import TimerKey, TimerStore
 
 #: Which attempt: flow id, action id, number.
-Attempt: TypeAlias = tuple[str, int, int]
+Attempt: TypeAlias = tuple[str, RunId, int]
 #: Bounds of the lease that somebody asks for, in ms.
 LEASE_MS_MIN = 5_000
 LEASE_MS_MAX = 3_600_000

@@ -37,6 +37,7 @@ from orchy.flow.events import (
 from orchy.flow.execution import Flow, Phase
 from orchy.flow.limits import EVENT_ID_CHARS_MAX, USUAL, Limits
 from orchy.flow.machine import Verdict
+from orchy.flow.runs import RunId
 from orchy.flow.system import SystemAction
 from orchy.runtime.batcher import Batcher
 from orchy.runtime.gather import gather
@@ -52,7 +53,7 @@ class Result(Struct, frozen=True):
     """What a worker says of one attempt: its output, or (`error` given) its failure."""
 
     flow_id: str
-    action_id: int
+    action_id: RunId
     attempt: int
     output: JSON = None
     error: str | None = None
@@ -249,7 +250,7 @@ class Orchestrator:
             self._observer.result_taken("unknown" if answer is None else answer)
         return answer
 
-    async def extend(self, flow_id: str, action_id: int, attempt: int) -> bool:
+    async def extend(self, flow_id: str, action_id: RunId, attempt: int) -> bool:
         """Let an attempt that was handed out have its whole time again, from now on; False if it is over.
 
         Raises what the store raises.
@@ -348,8 +349,8 @@ class Orchestrator:
         return cached
 
 
-def _is_with_workers(flow: Flow, action_id: int, attempt: int) -> bool:
-    running = flow.running.get(action_id)
+def _is_with_workers(flow: Flow, run_id: RunId, attempt: int) -> bool:
+    running = flow.running.get(run_id)
     return running is not None and running.attempt == attempt and running.phase is Phase.QUEUED
 
 

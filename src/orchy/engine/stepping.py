@@ -11,7 +11,7 @@ from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
 from orchy.engine.transition import Transition
 from orchy.flow.budget import SECONDS_PER_WORK, SMALL_WORK_MAX, Meter
 from orchy.flow.draft import Rules
-from orchy.flow.events import Evaluated, EvaluationFailed
+from orchy.flow.events import DeferredDone, DeferredFailed
 from orchy.flow.execution import Flow
 from orchy.flow.expressions.templates import FlowContext
 from orchy.flow.graph import Graph
@@ -53,6 +53,6 @@ class Stepper:
             context = FlowContext(transition.flow.input, transition.flow.finished).as_json()
             answer = await self._engine.evaluate(script.expression, context, transition.flow.workflow)
             if isinstance(answer, Evaluation):
-                transition.take(Evaluated(script.action_id, script.attempt, answer.output))
+                transition.take(DeferredDone(script.run_id, script.attempt, answer.output))
             else:
-                transition.take(EvaluationFailed(script.action_id, script.attempt, answer.message))
+                transition.take(DeferredFailed(script.run_id, script.attempt, answer.message))

@@ -12,11 +12,12 @@ from orchy.flow import effects as fx
 from orchy.flow.budget import COMMIT_WORK_MAX, Meter
 from orchy.flow.definition import JSON
 from orchy.flow.draft import Changes, Rules
-from orchy.flow.effects import Effect, Evaluate
+from orchy.flow.effects import Deferred, Effect
 from orchy.flow.events import Event, Overgrown, Started, TimerKind, Undeliverable
 from orchy.flow.execution import Flow, Phase, State
 from orchy.flow.graph import Graph
 from orchy.flow.machine import Step, Verdict, step
+from orchy.flow.runs import RunId, parse_run
 from orchy.store.flows import Commit, Listing
 from orchy.store.queues import QueueEntry
 from orchy.store.timers import MOVABLE, TimerKey, TimerSetting
@@ -33,7 +34,7 @@ class EncodeAction(Protocol):
         *,
         workflow: str,
         flow_id: str,
-        action_id: int,
+        action_id: RunId,
         name: str,
         attempt: int,
         parameters: JSON,
@@ -55,7 +56,7 @@ class Transition:
         self.effects: list[Effect] = []
         self.changes = _NO_CHANGES
         self.bodies: dict[tuple[int, int], bytes] = {}  # by action and attempt
-        self._scripts: deque[Evaluate] = deque()
+        self._scripts: deque[Deferred] = deque()
 
     def take(self, event: Event) -> Verdict:
         """Step once more. Only the flow as it was before all steps is anybody else's."""
@@ -68,7 +69,7 @@ class Transition:
         self.effects.extend(made.effects)
         self.changes = made.changes if self.changes is _NO_CHANGES else self.changes | made.changes
         for effect in made.effects:
-            if type(effect) is Evaluate:
+            if type(effect) is Deferred:
                 self._scripts.append(effect)
         return made.verdict
 
@@ -80,14 +81,14 @@ class Transition:
             if name.startswith(_OUTPUT_PREFIX)
         }
         largest = max(outputs, key=outputs.__getitem__)
-        action_id = int(largest.removeprefix(_OUTPUT_PREFIX))
+        run_id = parse_run(largest.removeprefix(_OUTPUT_PREFIX))
         other = Transition(self._graph, self.before, self._rules)
         if commit.was is None:
             other.take(Started())
         other.take(
             Overgrown(
-                action_id,
-                self.flow.finished[action_id].attempt,
+                run_id,
+                self.flow.finished[run_id].attempt,
                 f"its output is {outputs[largest]:,} bytes of JSON, and the flow would come to {size_bytes:,} bytes;"
                 f" the limit is {bytes_max:,} (--flow-limit-bytes)",
             )
@@ -97,21 +98,21 @@ class Transition:
     def encode(self, encode_action: EncodeAction) -> None:
         """Make what the workers get. An attempt that can't be put into their form fails the flow."""
         for item in [effect for effect in self.effects if isinstance(effect, fx.Enqueue)]:
-            key = (item.action_id, item.attempt)
+            key = (item.run_id, item.attempt)
             if key in self.bodies or not _is_queued(self.flow, item):
                 continue
             try:
                 self.bodies[key] = encode_action(
                     workflow=self.flow.workflow,
                     flow_id=self.flow.id,
-                    action_id=item.action_id,
+                    action_id=item.run_id,
                     name=item.name,
                     attempt=item.attempt,
                     parameters=item.parameters,
                     timeout_seconds=item.timeout_seconds,
                 )
             except InvalidInput as error:
-                self.take(Undeliverable(item.action_id, item.attempt, f"its parameters can't be sent: {error}"))
+                self.take(Undeliverable(item.run_id, item.attempt, f"its parameters can't be sent: {error}"))
 
     @property
     def changed(self) -> bool:
@@ -123,12 +124,12 @@ class Transition:
         """Whether a script may have to be run before the commit."""
         return bool(self._scripts)
 
-    def next_script(self) -> Evaluate | None:
+    def next_script(self) -> Deferred | None:
         """A script that the flow still wants run."""
         while self._scripts:
             script = self._scripts.popleft()
-            running = self.flow.running.get(script.action_id)
-            if running and running.phase is Phase.EVALUATE and running.attempt == script.attempt:
+            running = self.flow.running.get(script.run_id)
+            if running and running.phase is Phase.DEFERRED and running.attempt == script.attempt:
                 return script
         return None
 
@@ -174,15 +175,15 @@ def build_commit(
         match effect:
             case fx.Enqueue():
                 queued.append(effect)
-            case fx.SetTimer(kind, action_id, attempt, after_seconds):
-                timers[TimerKey(kind, action_id, attempt, flow.id)] = _to_ms(after_seconds)
-            case fx.CancelTimer(kind, action_id, attempt, is_fired):
-                key = TimerKey(kind, action_id, attempt, flow.id)
+            case fx.SetTimer(kind, run_id, attempt, after_seconds):
+                timers[TimerKey(kind, run_id, attempt, flow.id)] = _to_ms(after_seconds)
+            case fx.CancelTimer(kind, run_id, attempt, is_fired):
+                key = TimerKey(kind, run_id, attempt, flow.id)
                 if is_fired and kind in MOVABLE:
                     fired.append(key)
                 if timers.pop(key, None) is None:
                     cancelled[key] = None
-            case fx.Evaluate(action_id, attempt):
+            case fx.Deferred(run_id, attempt):
                 pass
             case fx.Unpark():
                 unpark = True
@@ -193,7 +194,7 @@ def build_commit(
             case never:
                 assert_never(never)
     for key in timers:
-        if key.kind is TimerKind.EVALUATE:
+        if key.kind is TimerKind.DEFERRED:
             timers[key] = 0  # more scripts than one commit takes: go on at once
     if expected_version:
         fields, removed = codec.encode_changes(flow, transition.changes)
@@ -202,10 +203,10 @@ def build_commit(
     enqueue = [
         QueueEntry(
             item.name,
-            item.action_id,
+            item.run_id,
             item.attempt,
             _to_ms(item.timeout_seconds),
-            transition.bodies[item.action_id, item.attempt],
+            transition.bodies[item.run_id, item.attempt],
         )
         for item in queued
         if _is_queued(flow, item)
@@ -230,7 +231,7 @@ def build_commit(
 
 
 def _is_queued(flow: Flow, item: fx.Enqueue) -> bool:
-    running = flow.running.get(item.action_id)
+    running = flow.running.get(item.run_id)
     return running is not None and running.phase is Phase.QUEUED and running.attempt == item.attempt
 
 

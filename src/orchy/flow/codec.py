@@ -30,6 +30,7 @@ from orchy.flow.effects import Record
 from orchy.flow.execution import Finished, Flow, Join, KeptEvent, Phase, Running, State
 from orchy.flow.limits import HISTORY_ENTRY_BYTES_MAX, shortened
 from orchy.flow.recent import RecentEvents
+from orchy.flow.runs import RunId, parse_run
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -56,7 +57,7 @@ def encode_start(flow: Flow) -> dict[str, bytes]:
     """All fields of a flow that the store does not know yet."""
     changes = Changes(frozenset(flow.running), frozenset(flow.joins), frozenset(flow.finished), frozenset(flow.failed))
     if flow.recent_events.chunks or flow.late:  # a flow that has just begun has none
-        late = [f"{LATE_PREFIX}{action_id}" for action_id in flow.late]
+        late = [f"{LATE_PREFIX}{run_id}" for run_id in flow.late]
         changes |= Changes(fields=frozenset([*event_fields(flow), *late]))
     fields, _ = encode_changes(flow, changes)
     fields["i"] = _encode(flow.input)
@@ -67,23 +68,23 @@ def encode_changes(flow: Flow, changes: Changes) -> tuple[dict[str, bytes], list
     """The fields that `changes` rewrites, and the names of those that it removes."""
     fields = {"m": _encode([flow.workflow, flow.workflow_version, flow.state, flow.error])}
     removed: list[str] = []
-    for action_id in changes.running:
-        running = flow.running.get(action_id)
+    for run_id in changes.running:
+        running = flow.running.get(run_id)
         if running is None:
-            removed.append(f"r:{action_id}")
+            removed.append(f"r:{run_id}")
         else:
-            fields[f"r:{action_id}"] = f"{running.attempt}:{running.phase}:{running.event or ''}".encode()
+            fields[f"r:{run_id}"] = f"{running.attempt}:{running.phase}:{running.event or ''}".encode()
     for action_id in changes.joins:
         join = flow.joins.get(action_id)
         if join is None:
             removed.append(f"j:{action_id}")
         else:
             fields[f"j:{action_id}"] = b"%d:%d" % (join.taken, join.dead)
-    for action_id in changes.finished:
-        done = flow.finished[action_id]
-        fields[f"o:{action_id}"] = b"%d:%b" % (done.attempt, _encode(done.output))
-    for action_id in changes.failed:
-        fields[f"x:{action_id}"] = b"%d" % flow.failed[action_id]
+    for run_id in changes.finished:
+        done = flow.finished[run_id]
+        fields[f"o:{run_id}"] = b"%d:%b" % (done.attempt, _encode(done.output))
+    for run_id in changes.failed:
+        fields[f"x:{run_id}"] = b"%d" % flow.failed[run_id]
     if changes.fields:
         for name in sorted(changes.fields):
             value = _seldom(flow, name)
@@ -102,7 +103,7 @@ def _seldom(flow: Flow, name: str) -> bytes | None:
     """A field of `Changes.fields`; None: there is nothing to be kept in it."""
     kind, _, number = name.partition(":")
     if kind == "l":
-        return ",".join(map(str, flow.late[int(number)])).encode()
+        return ",".join(map(str, flow.late[parse_run(number)])).encode()
     if kind == "k":
         event = next((event for event in reversed(flow.kept_events) if event.number == int(number)), None)
         return None if event is None else b"[%b,%b,%b]" % (_encode(event.event), _encode(event.event_id), event.text)
@@ -118,39 +119,39 @@ def _seldom(flow: Flow, name: str) -> bytes | None:
 def decode_flow(flow_id: str, fields: Mapping[str, bytes]) -> Flow:
     """The flow that the fields hold. Fields that belong to the store are passed over."""
     meta = decode_meta(fields["m"])
-    running: dict[int, Running] = {}
+    running: dict[RunId, Running] = {}
     joins: dict[int, Join] = {}
-    finished: dict[int, Finished] = {}
-    failed: dict[int, int] = {}
-    late: dict[int, tuple[int, ...]] = {}
+    finished: dict[RunId, Finished] = {}
+    failed: dict[RunId, int] = {}
+    late: dict[RunId, tuple[int, ...]] = {}
     kept: list[KeptEvent] = []
     chunks: dict[int, dict[str, bool]] = {}
     for name, value in fields.items():
         kind, colon, number = name.partition(":")
         if not colon:
             continue
-        action_id = int(number)
+        item = int(number)
         if kind == "r":
             attempt, phase, event = value.decode().split(":", 2)
-            running[action_id] = Running(int(attempt), Phase(phase), event or None)
+            running[RunId(item)] = Running(int(attempt), Phase(phase), event or None)
         elif kind == "j":
             taken, dead = value.split(b":")
-            joins[action_id] = Join(int(taken), int(dead))
+            joins[item] = Join(int(taken), int(dead))
         elif kind == "o":
             first, _, output = value.partition(b":")
-            finished[action_id] = Finished(int(first), _decode(output))
+            finished[RunId(item)] = Finished(int(first), _decode(output))
         elif kind == "x":
-            failed[action_id] = int(value)
+            failed[RunId(item)] = int(value)
         elif kind == "l":
-            late[action_id] = tuple(map(int, value.split(b",")))
+            late[RunId(item)] = tuple(map(int, value.split(b",")))
         elif kind == "k":
             event_name, event_id, text = _decode_kept(value)
-            kept.append(KeptEvent(action_id, event_name, event_id, bytes(text)))
+            kept.append(KeptEvent(item, event_name, event_id, bytes(text)))
         elif kind == "d":
-            chunks[action_id] = {text[1:]: text[0] == "+" for text in _decode(value)}
+            chunks[item] = {text[1:]: text[0] == "+" for text in _decode(value)}
     phases: dict[Phase, int] = {}
-    for item in running.values():
-        phases[item.phase] = phases.get(item.phase, 0) + 1
+    for one in running.values():
+        phases[one.phase] = phases.get(one.phase, 0) + 1
     kept.sort(key=lambda event: event.number)
     recent = RecentEvents(min(chunks, default=0), tuple(chunks[number] for number in sorted(chunks)))
     if OLD_EVENTS_FIELD in fields:
@@ -194,7 +195,7 @@ def decode_meta(field: bytes) -> Meta:
 
 def encode_record(record: Record) -> bytes:
     """A history entry without its time: a JSON array that ends where nothing more is to be said."""
-    entry: list[Any] = [record.type, record.action_id, record.attempt, record.worker, record.detail]
+    entry: list[Any] = [record.type, record.run_id, record.attempt, record.worker, record.detail]
     while len(entry) > 1 and entry[-1] == _NOTHING[len(entry) - 1]:
         entry.pop()
     text = _encode(entry)
@@ -205,15 +206,15 @@ def _encode_cut(record: Record) -> bytes:
     """An entry that was too long, with as much of its detail as fits."""
     detail = record.detail if isinstance(record.detail, str) else _encode(record.detail).decode()
     worker = shortened(record.worker, _CUT_WORKER_CHARS)
-    parts = [record.type, record.action_id, record.attempt, worker]
+    parts = [record.type, record.run_id, record.attempt, worker]
     text = _encode([*parts, shortened(detail, _CUT_DETAIL_CHARS)])
     if len(text) > HISTORY_ENTRY_BYTES_MAX:
         text = _encode([*parts, shortened(detail, _CUT_DETAIL_CHARS // 6)])
     return text
 
 
-def decode_record(entry: bytes) -> tuple[str, int, int, str, JSON]:
-    """Type letter, action id, attempt, worker and detail of a history entry."""
+def decode_record(entry: bytes) -> tuple[str, RunId, int, str, JSON]:
+    """Type letter, run, attempt, worker and detail of a history entry."""
     parts = _decode(entry)
-    letter, action_id, attempt, worker, detail = parts + _NOTHING[len(parts) :]
-    return letter, action_id, attempt, worker, detail
+    letter, run_id, attempt, worker, detail = parts + _NOTHING[len(parts) :]
+    return letter, run_id, attempt, worker, detail

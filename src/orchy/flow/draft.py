@@ -23,10 +23,11 @@ from orchy.flow.execution import Finished, Flow, KeptEvent, Phase, Running, Stat
 from orchy.flow.expressions.templates import FlowContext
 from orchy.flow.graph import Graph
 from orchy.flow.limits import USUAL, Limits, shortened
-from orchy.flow.system import Await, Fail, Finish, Script, Sleep, SystemAction
+from orchy.flow.runs import NO_RUN, RunId, run_of
+from orchy.flow.system import Await, Defer, Fail, Finish, Sleep, SystemAction
 
 #: An evaluation that a crash cut off is begun again after this long.
-EVALUATE_AGAIN_SECONDS = 30.0
+DEFERRED_AGAIN_SECONDS = 30.0
 
 #: Fields of a flow in the store, see `codec`.
 KEPT_EVENT_PREFIX = "k:"
@@ -40,7 +41,7 @@ PHASE_TIMERS = {
     Phase.RETRY: TimerKind.RETRY,
     Phase.DELAY: TimerKind.DELAY,
     Phase.WAIT: TimerKind.WAIT,
-    Phase.EVALUATE: TimerKind.EVALUATE,
+    Phase.DEFERRED: TimerKind.DEFERRED,
 }
 _END_RECORDS = {
     State.COMPLETED: RecordType.FLOW_COMPLETED,
@@ -72,10 +73,10 @@ class Changes(Struct, frozen=True):
     `fields` are what is seldom touched, by the codec's names for it: kept events, remembered ids, late results.
     """
 
-    running: frozenset[int] = frozenset()
+    running: frozenset[RunId] = frozenset()
     joins: frozenset[int] = frozenset()
-    finished: frozenset[int] = frozenset()
-    failed: frozenset[int] = frozenset()
+    finished: frozenset[RunId] = frozenset()
+    failed: frozenset[RunId] = frozenset()
     fields: frozenset[str] = frozenset()
 
     def __or__(self, other: Changes) -> Changes:
@@ -113,10 +114,10 @@ class Draft:
         self.late = flow.late
         self.context = FlowContext(flow.input, self.finished, meter)
         self.effects: list[Effect] = []
-        self.touched_running: set[int] = set()
+        self.touched_running: set[RunId] = set()
         self.touched_joins: set[int] = set()
-        self.touched_finished: set[int] = set()
-        self.touched_failed: set[int] = set()
+        self.touched_finished: set[RunId] = set()
+        self.touched_failed: set[RunId] = set()
         self.touched_fields: set[str] = set()
         if flow.old_events:
             self.touched_fields.update((OLD_EVENTS_FIELD, *event_fields(flow)))
@@ -129,18 +130,18 @@ class Draft:
         self._to_start.append(action_id)
 
     def complete(
-        self, action_id: int, attempt: int, output: JSON, outcome: str = DEFAULT_OUTCOME, worker: str = ""
+        self, run_id: RunId, attempt: int, output: JSON, outcome: str = DEFAULT_OUTCOME, worker: str = ""
     ) -> None:
         """An action has its result: take the edges of `outcome`."""
-        self.leave(action_id)
-        self.finished[action_id] = Finished(attempt, output)
-        self.touched_finished.add(action_id)
-        self.record(RecordType.COMPLETED, action_id, attempt, worker, None if outcome == DEFAULT_OUTCOME else outcome)
-        self.settle(action_id, outcome)
+        self.leave(run_id)
+        self.finished[run_id] = Finished(attempt, output)
+        self.touched_finished.add(run_id)
+        self.record(RecordType.COMPLETED, run_id, attempt, worker, None if outcome == DEFAULT_OUTCOME else outcome)
+        self.settle(run_id, outcome)
 
-    def settle(self, action_id: int, outcome: str) -> None:
+    def settle(self, run_id: RunId, outcome: str) -> None:
         """Take the edges of `outcome`; let the others die, and what only they lead to."""
-        reached, joins = self.graph.settle(self.joins, action_id, outcome)
+        reached, joins = self.graph.settle(self.joins, self.graph.action_of(run_id).id, outcome)
         for joined, join in joins.items():
             if join is None:
                 self.joins.pop(joined, None)
@@ -152,91 +153,91 @@ class Draft:
     def start_reached(self) -> None:
         """Start all that was reached, and what that reaches at once in its turn, until nothing more can be."""
         while self._to_start and not self.state.over:
-            self.start(self._to_start.popleft(), attempt=1)
+            self.start(run_of(self._to_start.popleft()), attempt=1)
         if not self.running and not self.state.over:
             self.end(State.COMPLETED)
 
-    def start(self, action_id: int, attempt: int) -> None:
+    def start(self, run_id: RunId, attempt: int) -> None:
         """Begin an attempt, or hold it while the flow is paused, or postpone it when this commit has done enough."""
         if self.state is State.PAUSED:
-            self.enter(action_id, Running(attempt, Phase.HELD))
+            self.enter(run_id, Running(attempt, Phase.HELD))
             return
         if self.context.meter.exhausted:
-            self.record(RecordType.POSTPONED, action_id, attempt)
-            self.enter(action_id, Running(attempt, Phase.RETRY))
-            self.effects.append(fx.SetTimer(TimerKind.RETRY, action_id, attempt, 0))
+            self.record(RecordType.POSTPONED, run_id, attempt)
+            self.enter(run_id, Running(attempt, Phase.RETRY))
+            self.effects.append(fx.SetTimer(TimerKind.RETRY, run_id, attempt, 0))
             return
-        action = self.graph.workflow.actions[action_id]
+        action = self.graph.action_of(run_id)
         if action.type is ActionType.USER:
-            self.enqueue(action_id, attempt)
+            self.enqueue(run_id, attempt)
             return
         answer = self.rules.system_actions[action.name].start(action, self.context)
         match answer:
             case Finish(outcome, output, missing):
-                self.note_missing(action_id, attempt, missing)
-                self.complete(action_id, attempt, output, outcome)
+                self.note_missing(run_id, attempt, missing)
+                self.complete(run_id, attempt, output, outcome)
             case Fail(message):
-                self.fail_flow(action_id, attempt, message)
+                self.fail_flow(run_id, attempt, message)
             case Sleep(seconds):
-                self.record(RecordType.SCHEDULED, action_id, attempt)
-                self.enter(action_id, Running(attempt, Phase.DELAY))
-                self.effects.append(fx.SetTimer(TimerKind.DELAY, action_id, attempt, seconds))
+                self.record(RecordType.SCHEDULED, run_id, attempt)
+                self.enter(run_id, Running(attempt, Phase.DELAY))
+                self.effects.append(fx.SetTimer(TimerKind.DELAY, run_id, attempt, seconds))
             case Await(event, timeout_seconds):
-                self.wait(action_id, attempt, event, timeout_seconds)
-            case Script(expression):
-                self.record(RecordType.SCHEDULED, action_id, attempt)
-                self.evaluate(action_id, attempt, expression)
+                self.wait(run_id, attempt, event, timeout_seconds)
+            case Defer(expression):
+                self.record(RecordType.SCHEDULED, run_id, attempt)
+                self.evaluate(run_id, attempt, expression)
             case never:
                 assert_never(never)
 
-    def enqueue(self, action_id: int, attempt: int) -> None:
+    def enqueue(self, run_id: RunId, attempt: int) -> None:
         """Give an attempt to the workers, its parameters as the context has them now."""
-        name = self.graph.workflow.actions[action_id].name
+        name = self.graph.action_of(run_id).name
         definition = self.definition_of(name)
         try:
-            parameters, missing = self.graph.parameters(action_id).resolve(self.context)
+            parameters, missing = self.graph.parameters(run_id).resolve(self.context)
         except OverBudget as over:
-            self.fail_flow(action_id, attempt, f"its parameters can't be made: {over}")
+            self.fail_flow(run_id, attempt, f"its parameters can't be made: {over}")
             return
-        self.note_missing(action_id, attempt, missing)
-        self.record(RecordType.SCHEDULED, action_id, attempt)
-        self.enter(action_id, Running(attempt, Phase.QUEUED))
+        self.note_missing(run_id, attempt, missing)
+        self.record(RecordType.SCHEDULED, run_id, attempt)
+        self.enter(run_id, Running(attempt, Phase.QUEUED))
         timeout_seconds = definition.timeout_seconds or self.rules.default_timeout_seconds
-        self.effects.append(fx.Enqueue(action_id, name, attempt, parameters, timeout_seconds))
+        self.effects.append(fx.Enqueue(run_id, name, attempt, parameters, timeout_seconds))
 
-    def note_missing(self, action_id: int, attempt: int, missing: tuple[str, ...]) -> None:
+    def note_missing(self, run_id: RunId, attempt: int, missing: tuple[str, ...]) -> None:
         """Some paths found nothing: the history says which."""
         if missing:
-            self.record(RecordType.MISSING, action_id, attempt, detail=list(missing))
+            self.record(RecordType.MISSING, run_id, attempt, detail=list(missing))
 
-    def wait(self, action_id: int, attempt: int, event: str, timeout_seconds: float | None) -> None:
+    def wait(self, run_id: RunId, attempt: int, event: str, timeout_seconds: float | None) -> None:
         """Take the oldest kept event of that name, or wait for one."""
         for index, kept in enumerate(self.kept_events):
             if kept.event == event:
                 self.kept_events = (*self.kept_events[:index], *self.kept_events[index + 1 :])
                 self.touched_fields.add(f"{KEPT_EVENT_PREFIX}{kept.number}")
-                self.complete(action_id, attempt, kept.data, event)
+                self.complete(run_id, attempt, kept.data, event)
                 return
-        self.record(RecordType.SCHEDULED, action_id, attempt)
-        self.enter(action_id, Running(attempt, Phase.WAIT, event))
+        self.record(RecordType.SCHEDULED, run_id, attempt)
+        self.enter(run_id, Running(attempt, Phase.WAIT, event))
         if timeout_seconds is not None:
-            self.effects.append(fx.SetTimer(TimerKind.WAIT, action_id, attempt, timeout_seconds))
+            self.effects.append(fx.SetTimer(TimerKind.WAIT, run_id, attempt, timeout_seconds))
 
-    def evaluate(self, action_id: int, attempt: int, expression: str) -> None:
+    def evaluate(self, run_id: RunId, attempt: int, expression: str) -> None:
         """Ask for a script's answer; the timer asks again if a crash loses the question."""
-        self.enter(action_id, Running(attempt, Phase.EVALUATE))
-        self.effects.append(fx.SetTimer(TimerKind.EVALUATE, action_id, attempt, EVALUATE_AGAIN_SECONDS))
-        self.effects.append(fx.Evaluate(action_id, attempt, expression))
+        self.enter(run_id, Running(attempt, Phase.DEFERRED))
+        self.effects.append(fx.SetTimer(TimerKind.DEFERRED, run_id, attempt, DEFERRED_AGAIN_SECONDS))
+        self.effects.append(fx.Deferred(run_id, attempt, expression))
 
-    def note_failed(self, action_id: int, attempt: int) -> None:
+    def note_failed(self, run_id: RunId, attempt: int) -> None:
         """Remember which attempt a worker said had failed, so that it is known when it says so again."""
-        self.failed[action_id] = attempt
-        self.touched_failed.add(action_id)
+        self.failed[run_id] = attempt
+        self.touched_failed.add(run_id)
 
-    def note_late(self, action_id: int, attempt: int) -> None:
+    def note_late(self, run_id: RunId, attempt: int) -> None:
         """Remember that a result of an attempt came too late, so that it is written down once."""
-        self.late = {**self.late, action_id: (*self.late.get(action_id, ()), attempt)}
-        self.touched_fields.add(f"{LATE_PREFIX}{action_id}")
+        self.late = {**self.late, run_id: (*self.late.get(run_id, ()), attempt)}
+        self.touched_fields.add(f"{LATE_PREFIX}{run_id}")
 
     def keep_event(self, event: EventReceived, text: bytes) -> None:
         """Keep an event for the wait that will take it; `text` is its data as JSON."""
@@ -249,31 +250,31 @@ class Draft:
         self.recent_events, changed = self.recent_events.adding(event_id, taken)
         self.touched_fields.update(f"{RECENT_PREFIX}{number}" for number in changed)
 
-    def end_attempt(self, action_id: int, running: Running, error: str) -> None:
+    def end_attempt(self, run_id: RunId, running: Running, error: str) -> None:
         """An attempt came to nothing: plan the next, or fail the flow when there is none left."""
-        definition = self.definition_of(self.graph.workflow.actions[action_id].name)
+        definition = self.definition_of(self.graph.action_of(run_id).name)
         after_seconds = retry.seconds_before_next(definition, running.attempt)
         if after_seconds is None:
-            self.fail_flow(action_id, running.attempt, error)
+            self.fail_flow(run_id, running.attempt, error)
             return
         attempt = running.attempt + 1
-        self.record(RecordType.RETRY, action_id, attempt, detail=after_seconds)
+        self.record(RecordType.RETRY, run_id, attempt, detail=after_seconds)
         if after_seconds > 0:
-            self.enter(action_id, Running(attempt, Phase.RETRY))
-            self.effects.append(fx.SetTimer(TimerKind.RETRY, action_id, attempt, after_seconds))
+            self.enter(run_id, Running(attempt, Phase.RETRY))
+            self.effects.append(fx.SetTimer(TimerKind.RETRY, run_id, attempt, after_seconds))
         else:
-            self.start(action_id, attempt)
+            self.start(run_id, attempt)
 
-    def fail_flow(self, action_id: int, attempt: int, error: str) -> None:
+    def fail_flow(self, run_id: RunId, attempt: int, error: str) -> None:
         """The flow fails, with the action and the reason."""
-        name = self.graph.workflow.actions[action_id].name
-        self.error = f"action {action_id} ({name}) failed on attempt {attempt}: {shortened(error)}"
+        action = self.graph.action_of(run_id)
+        self.error = f"action {action.id} ({action.name}) failed on attempt {attempt}: {shortened(error)}"
         self.end(State.FAILED)
 
     def end(self, state: State) -> None:
         """The flow is over: nothing runs any more, no timer is left."""
-        for action_id in list(self.running):
-            self.leave(action_id)
+        for run_id in list(self.running):
+            self.leave(run_id)
         self.touched_joins.update(self.joins)
         self.joins.clear()
         self._to_start.clear()
@@ -285,31 +286,31 @@ class Draft:
 
     # Book-keeping.
 
-    def enter(self, action_id: int, running: Running) -> None:
+    def enter(self, run_id: RunId, running: Running) -> None:
         """An action is in a phase now, and in no other."""
-        self.leave(action_id)
-        self.running[action_id] = running
+        self.leave(run_id)
+        self.running[run_id] = running
         self.phases[running.phase] = self.phases.get(running.phase, 0) + 1
-        self.touched_running.add(action_id)
+        self.touched_running.add(run_id)
 
-    def leave(self, action_id: int) -> None:
+    def leave(self, run_id: RunId) -> None:
         """An action is not in its phase any more, so the phase's timer means nothing."""
-        before = self.running.pop(action_id, None)
+        before = self.running.pop(run_id, None)
         if before is not None:
             self.phases[before.phase] -= 1
-            self.touched_running.add(action_id)
+            self.touched_running.add(run_id)
             kind = PHASE_TIMERS.get(before.phase)
             if kind is not None:
-                self.effects.append(fx.CancelTimer(kind, action_id, before.attempt))
+                self.effects.append(fx.CancelTimer(kind, run_id, before.attempt))
 
     def definition_of(self, name: str) -> ActionDefinition:
         return self.rules.action_definitions.get(name) or ActionDefinition(name)
 
     def record(
-        self, kind: RecordType, action_id: int = 0, attempt: int = 0, worker: str = "", detail: JSON = None
+        self, kind: RecordType, run_id: RunId = NO_RUN, attempt: int = 0, worker: str = "", detail: JSON = None
     ) -> None:
         """Write a line of history."""
-        self.effects.append(Record(kind, action_id, attempt, worker, detail))
+        self.effects.append(Record(kind, run_id, attempt, worker, detail))
 
     def flow(self) -> Flow:
         """The flow as it is now."""
@@ -357,6 +358,6 @@ def _own(part: Mapping[_K, _V]) -> dict[_K, _V]:
 
 def _state_of(phases: Mapping[Phase, int]) -> State:
     """The state of a flow that is neither over nor paused: what it waits for when it only waits."""
-    if any(phases.get(phase) for phase in (Phase.QUEUED, Phase.RETRY, Phase.EVALUATE, Phase.HELD)):
+    if any(phases.get(phase) for phase in (Phase.QUEUED, Phase.RETRY, Phase.DEFERRED, Phase.HELD)):
         return State.RUNNING
     return State.WAITING_EVENT if phases.get(Phase.WAIT) else State.WAITING_DELAY

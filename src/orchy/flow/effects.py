@@ -13,12 +13,13 @@ from msgspec import Struct
 
 from orchy.flow.definition import JSON
 from orchy.flow.events import TimerKind
+from orchy.flow.runs import NO_RUN, RunId
 
 
 class Enqueue(Struct, frozen=True):
     """Put an attempt of a user action where workers find it, parameters resolved."""
 
-    action_id: int
+    run_id: RunId
     name: str
     attempt: int
     parameters: JSON
@@ -26,10 +27,10 @@ class Enqueue(Struct, frozen=True):
 
 
 class SetTimer(Struct, frozen=True):
-    """Have `TimerFired(kind, action_id, attempt)` happen `after_seconds` from the commit, never earlier."""
+    """Have `TimerFired(kind, run_id, attempt)` happen `after_seconds` from the commit, never earlier."""
 
     kind: TimerKind
-    action_id: int
+    run_id: RunId
     attempt: int
     after_seconds: float
 
@@ -41,15 +42,15 @@ class CancelTimer(Struct, frozen=True):
     """
 
     kind: TimerKind
-    action_id: int
+    run_id: RunId
     attempt: int
     fired: bool = False
 
 
-class Evaluate(Struct, frozen=True):
-    """Run a script over the flow's context and come back with `Evaluated` or `EvaluationFailed`."""
+class Deferred(Struct, frozen=True):
+    """Run a script over the flow's context and come back with `DeferredDone` or `DeferredFailed`."""
 
-    action_id: int
+    run_id: RunId
     attempt: int
     expression: str
 
@@ -85,10 +86,10 @@ class RecordType(StrEnum):
 
 
 class Record(Struct, frozen=True):
-    """One line of the history; the store adds the time. `action_id` and `attempt` are 0 where there is none."""
+    """One line of the history; the store adds the time. `run_id` and `attempt` are 0 where there is none."""
 
     type: RecordType
-    action_id: int = 0
+    run_id: RunId = NO_RUN
     attempt: int = 0
     worker: str = ""
     detail: JSON = None
@@ -100,4 +101,4 @@ class End(Struct, frozen=True):
     delete: bool
 
 
-Effect: TypeAlias = Enqueue | SetTimer | CancelTimer | Evaluate | Unpark | Record | End
+Effect: TypeAlias = Enqueue | SetTimer | CancelTimer | Deferred | Unpark | Record | End

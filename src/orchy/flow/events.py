@@ -11,6 +11,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from orchy.flow.definition import JSON
+from orchy.flow.runs import RunId
 
 
 class TimerKind(StrEnum):
@@ -21,7 +22,7 @@ class TimerKind(StrEnum):
     RETRY = "r"
     TIMEOUT = "t"  # of an attempt; set by the store when the attempt is handed out
     LOST = "l"  # of the same attempt: its worker has not been heard of for a lease; it goes with the TIMEOUT
-    EVALUATE = "e"  # brings an evaluation back that a crash cut off
+    DEFERRED = "e"  # brings an evaluation back that a crash cut off
 
 
 class Started(Struct, frozen=True):
@@ -31,7 +32,7 @@ class Started(Struct, frozen=True):
 class Completed(Struct, frozen=True):
     """A worker's successful result."""
 
-    action_id: int
+    run_id: RunId
     attempt: int
     output: JSON
     worker: str = ""
@@ -40,7 +41,7 @@ class Completed(Struct, frozen=True):
 class Failed(Struct, frozen=True):
     """A worker's failure; `error` is its text."""
 
-    action_id: int
+    run_id: RunId
     attempt: int
     error: str
     worker: str = ""
@@ -50,7 +51,7 @@ class TimerFired(Struct, frozen=True):
     """A timer that some effect or the store had set is due. `worker` is who was lost, for a LOST one."""
 
     kind: TimerKind
-    action_id: int
+    run_id: RunId
     attempt: int
     worker: str = ""
 
@@ -58,22 +59,22 @@ class TimerFired(Struct, frozen=True):
 class NotReceived(Struct, frozen=True):
     """The worker to which an attempt was handed out has never got it; found out when its LOST timer was due."""
 
-    action_id: int
+    run_id: RunId
     attempt: int
 
 
-class Evaluated(Struct, frozen=True):
+class DeferredDone(Struct, frozen=True):
     """A script's answer: the keys that it added or changed."""
 
-    action_id: int
+    run_id: RunId
     attempt: int
     output: JSON
 
 
-class EvaluationFailed(Struct, frozen=True):
+class DeferredFailed(Struct, frozen=True):
     """A script's failure; `message` is the script's own."""
 
-    action_id: int
+    run_id: RunId
     attempt: int
     message: str
 
@@ -81,7 +82,7 @@ class EvaluationFailed(Struct, frozen=True):
 class Undeliverable(Struct, frozen=True):
     """An attempt whose parameters can't be put into the form that workers read; `message` says why."""
 
-    action_id: int
+    run_id: RunId
     attempt: int
     message: str
 
@@ -89,7 +90,7 @@ class Undeliverable(Struct, frozen=True):
 class Overgrown(Struct, frozen=True):
     """With an action's output the flow would be larger than it may be; `message` says how large."""
 
-    action_id: int
+    run_id: RunId
     attempt: int
     message: str
 
@@ -120,8 +121,8 @@ Event: TypeAlias = (
     | Failed
     | TimerFired
     | NotReceived
-    | Evaluated
-    | EvaluationFailed
+    | DeferredDone
+    | DeferredFailed
     | Undeliverable
     | Overgrown
     | EventReceived

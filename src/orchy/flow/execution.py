@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 from orchy.flow.definition import JSON
 from orchy.flow.recent import RecentEvents
+from orchy.flow.runs import RunId
 
 
 class State(StrEnum):
@@ -44,7 +45,7 @@ class Phase(StrEnum):
     RETRY = "r"  # the time before its next attempt
     DELAY = "d"  # the end of its delay
     WAIT = "w"  # its event, or its timeout
-    EVALUATE = "e"  # the answer of the javascript engine
+    DEFERRED = "e"  # the answer of the javascript engine
     HELD = "h"  # the flow's resumption: it was reached while the flow was paused
 
 
@@ -104,13 +105,13 @@ class Flow(Struct, frozen=True):
     workflow_version: int
     input: JSON
     state: State = State.RUNNING
-    running: Mapping[int, Running] = field(default_factory=dict)
+    running: Mapping[RunId, Running] = field(default_factory=dict)
     joins: Mapping[int, Join] = field(default_factory=dict)
-    finished: Mapping[int, Finished] = field(default_factory=dict)
-    failed: Mapping[int, int] = field(default_factory=dict)
+    finished: Mapping[RunId, Finished] = field(default_factory=dict)
+    failed: Mapping[RunId, int] = field(default_factory=dict)
     phases: Mapping[Phase, int] = field(default_factory=dict)
     kept_events: tuple[KeptEvent, ...] = ()
     recent_events: RecentEvents = RecentEvents()
-    late: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    late: Mapping[RunId, tuple[int, ...]] = field(default_factory=dict)
     old_events: bool = False
     error: str | None = None

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 
 import attrs
 
-from orchy.flow.definition import ActionType, JoinMode, Workflow
+from orchy.flow.definition import Action, ActionType, JoinMode, Workflow
 from orchy.flow.execution import Join
 from orchy.flow.expressions.templates import Template, compile_template
+from orchy.flow.runs import RunId
 
 _NOTHING = Join()
 
@@ -53,6 +54,14 @@ class Graph:
     def edges(self, action_id: int, outcome: str) -> tuple[int, ...]:
         """The actions that an outcome leads to. That `default` may stand in for another is the action's to say."""
         return self.workflow.actions[action_id].next.get(outcome, ())
+
+    def action_of(self, run_id: RunId) -> Action:
+        """The action that a run is of."""
+        return self.workflow.actions[run_id]
+
+    def find_action(self, run_id: RunId) -> Action | None:
+        """The same for a run that somebody else names; None: the workflow has no such action."""
+        return self.workflow.actions.get(run_id)
 
     def parameters(self, action_id: int) -> Template:
         """The parameters of a user action, to be resolved."""

@@ -35,8 +35,8 @@ from orchy.flow.effects import Effect, RecordType
 from orchy.flow.events import (
     Cancel,
     Completed,
-    Evaluated,
-    EvaluationFailed,
+    DeferredDone,
+    DeferredFailed,
     Event,
     EventReceived,
     Failed,
@@ -52,6 +52,7 @@ from orchy.flow.events import (
 from orchy.flow.execution import Flow, Phase, Running, State
 from orchy.flow.graph import Graph
 from orchy.flow.limits import shortened
+from orchy.flow.runs import RunId
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,9 +82,9 @@ class Trigger(StrEnum):
     DELAY_OVER = "delay over"
     EVENT = "event"
     WAIT_OVER = "wait over"
-    EVALUATED = "evaluated"
-    SCRIPT_FAILED = "script failed"
-    EVALUATE_AGAIN = "evaluate again"
+    DEFERRED_DONE = "evaluated"
+    DEFERRED_FAILED = "script failed"
+    DEFERRED_AGAIN = "evaluate again"
     UNDELIVERABLE = "undeliverable"
     RESUME = "resume"
 
@@ -95,16 +96,16 @@ class ActionEnd(StrEnum):
     FAILED = "failed"
 
 
-_Deed: TypeAlias = Callable[[Draft, int, Running, Event], None]
+_Handler: TypeAlias = Callable[[Draft, RunId, Running, Event], None]
 
 
 @attrs.frozen
 class Row:
-    """In `phase`, when `trigger` happens, `deed` is done, and the action is then where `leads_to` says."""
+    """In `phase`, when `trigger` happens, `handler` runs, and the action is then where `leads_to` says."""
 
     phase: Phase
     trigger: Trigger
-    deed: _Deed
+    handler: _Handler
     leads_to: frozenset[Phase | ActionEnd]
 
 
@@ -148,22 +149,22 @@ def _take(draft: Draft, event: Event) -> Verdict:
             return Verdict.APPLIED
         case Completed() | Failed():
             return _take_result(draft, event)
-        case TimerFired(kind, action_id, attempt):
-            draft.effects.append(fx.CancelTimer(kind, action_id, attempt, fired=True))
-            return _act(draft, _TIMER_TRIGGERS[kind], action_id, attempt, event)
-        case NotReceived(action_id, attempt):
-            draft.effects.append(fx.CancelTimer(TimerKind.LOST, action_id, attempt, fired=True))
-            return _act(draft, Trigger.NOT_RECEIVED, action_id, attempt, event)
-        case Evaluated(action_id, attempt):
-            return _act(draft, Trigger.EVALUATED, action_id, attempt, event)
-        case EvaluationFailed(action_id, attempt):
-            return _act(draft, Trigger.SCRIPT_FAILED, action_id, attempt, event)
-        case Undeliverable(action_id, attempt):
-            return _act(draft, Trigger.UNDELIVERABLE, action_id, attempt, event)
+        case TimerFired(kind, run_id, attempt):
+            draft.effects.append(fx.CancelTimer(kind, run_id, attempt, fired=True))
+            return _act(draft, _TIMER_TRIGGERS[kind], run_id, attempt, event)
+        case NotReceived(run_id, attempt):
+            draft.effects.append(fx.CancelTimer(TimerKind.LOST, run_id, attempt, fired=True))
+            return _act(draft, Trigger.NOT_RECEIVED, run_id, attempt, event)
+        case DeferredDone(run_id, attempt):
+            return _act(draft, Trigger.DEFERRED_DONE, run_id, attempt, event)
+        case DeferredFailed(run_id, attempt):
+            return _act(draft, Trigger.DEFERRED_FAILED, run_id, attempt, event)
+        case Undeliverable(run_id, attempt):
+            return _act(draft, Trigger.UNDELIVERABLE, run_id, attempt, event)
         case EventReceived():
             return _take_event(draft, event)
-        case Overgrown(action_id, attempt, message):
-            draft.fail_flow(action_id, attempt, message)
+        case Overgrown(run_id, attempt, message):
+            draft.fail_flow(run_id, attempt, message)
             return Verdict.APPLIED
         case Pause() | Resume() | Cancel():
             return _take_command(draft, event)
@@ -171,40 +172,40 @@ def _take(draft: Draft, event: Event) -> Verdict:
             assert_never(never)
 
 
-def _act(draft: Draft, trigger: Trigger, action_id: int, attempt: int, event: Event) -> Verdict:
+def _act(draft: Draft, trigger: Trigger, run_id: RunId, attempt: int, event: Event) -> Verdict:
     """Let something happen to an attempt as ACTION_LIFE has it; STALE where it has no such row."""
-    running = draft.running.get(action_id)
+    running = draft.running.get(run_id)
     if running is None or running.attempt != attempt:
         return Verdict.STALE
     row = _ROWS.get((running.phase, trigger))
     if row is None:
         return Verdict.STALE
-    row.deed(draft, action_id, running, event)
-    now = draft.running.get(action_id)
-    led_to = now.phase if now else ActionEnd.FINISHED if action_id in draft.finished else ActionEnd.FAILED
+    row.handler(draft, run_id, running, event)
+    now = draft.running.get(run_id)
+    led_to = now.phase if now else ActionEnd.FINISHED if run_id in draft.finished else ActionEnd.FAILED
     assert led_to in row.leads_to, f"{running.phase} on {trigger} led to {led_to}"
     draft.start_reached()
     return Verdict.APPLIED
 
 
 def _take_result(draft: Draft, result: Completed | Failed) -> Verdict:
-    action = draft.graph.workflow.actions.get(result.action_id)
+    action = draft.graph.find_action(result.run_id)
     if action is None or action.type is not ActionType.USER:
-        raise InvalidInput(f"flow {draft.before.id} has no user action {result.action_id}")
+        raise InvalidInput(f"flow {draft.before.id} has no user action {result.run_id}")
     succeeded = isinstance(result, Completed)
     trigger = Trigger.RESULT if succeeded else Trigger.FAILURE
-    if _act(draft, trigger, action.id, result.attempt, result) is Verdict.APPLIED:
+    if _act(draft, trigger, result.run_id, result.attempt, result) is Verdict.APPLIED:
         return Verdict.APPLIED
-    done = draft.finished.get(action.id)
-    counted = done.attempt if succeeded and done else draft.failed.get(action.id) if not succeeded else None
+    done = draft.finished.get(result.run_id)
+    counted = done.attempt if succeeded and done else draft.failed.get(result.run_id) if not succeeded else None
     if counted == result.attempt:
         return Verdict.DUPLICATE
-    late = draft.late.get(action.id, ())
+    late = draft.late.get(result.run_id, ())
     if result.attempt in late or len(late) >= draft.rules.limits.late_results_max:
         return Verdict.LATE  # one that is repeated, or made up, writes nothing more
-    draft.note_late(action.id, result.attempt)
+    draft.note_late(result.run_id, result.attempt)
     told = "success" if isinstance(result, Completed) else result.error
-    draft.record(RecordType.LATE, action.id, result.attempt, result.worker, told)
+    draft.record(RecordType.LATE, result.run_id, result.attempt, result.worker, told)
     return Verdict.LATE
 
 
@@ -214,10 +215,10 @@ def _take_event(draft: Draft, event: EventReceived) -> Verdict:
         return Verdict.DUPLICATE if taken_before else Verdict.KEPT_BEFORE
     if draft.state.over:
         return Verdict.REFUSED
-    for action_id, running in sorted(draft.running.items()):  # of several waits, the one with the lowest id
+    for run_id, running in sorted(draft.running.items()):  # of several waits, the one with the lowest id
         if running.phase is Phase.WAIT and running.event == event.event:
             draft.remember_event(event.event_id, taken=True)
-            return _act(draft, Trigger.EVENT, action_id, running.attempt, event)
+            return _act(draft, Trigger.EVENT, run_id, running.attempt, event)
     draft.keep_event(event, _text_to_keep(draft, event))
     draft.remember_event(event.event_id, taken=False)
     draft.record(RecordType.EVENT_KEPT, detail=event.event)
@@ -262,65 +263,65 @@ def _take_command(draft: Draft, command: Pause | Resume | Cancel) -> Verdict:
             draft.state = State.RUNNING
             draft.record(RecordType.RESUMED)
             draft.effects.append(fx.Unpark())
-            for action_id, running in list(draft.running.items()):
+            for run_id, running in list(draft.running.items()):
                 # One that fails the flow takes the rest with it: they are STALE then.
-                _act(draft, Trigger.RESUME, action_id, running.attempt, command)
+                _act(draft, Trigger.RESUME, run_id, running.attempt, command)
         case never:
             assert_never(never)
     return Verdict.APPLIED
 
 
-# What happens to an action: the deeds of the table.
+# What happens to an action: the handlers of the table.
 
 
-def _finish(draft: Draft, action_id: int, running: Running, event: Event) -> None:
-    assert isinstance(event, Completed | Evaluated)
+def _finish(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
+    assert isinstance(event, Completed | DeferredDone)
     worker = event.worker if isinstance(event, Completed) else ""
-    draft.complete(action_id, running.attempt, event.output, worker=worker)
+    draft.complete(run_id, running.attempt, event.output, worker=worker)
 
 
-def _retry_after_failure(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+def _retry_after_failure(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
     assert isinstance(event, Failed)
-    draft.record(RecordType.FAILED, action_id, running.attempt, event.worker, event.error)
-    draft.note_failed(action_id, running.attempt)
-    draft.end_attempt(action_id, running, event.error)
+    draft.record(RecordType.FAILED, run_id, running.attempt, event.worker, event.error)
+    draft.note_failed(run_id, running.attempt)
+    draft.end_attempt(run_id, running, event.error)
 
 
-def _retry_after_timeout(draft: Draft, action_id: int, running: Running, event: Event) -> None:
-    draft.record(RecordType.TIMED_OUT, action_id, running.attempt)
-    draft.end_attempt(action_id, running, "no result came in time")
+def _retry_after_timeout(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
+    draft.record(RecordType.TIMED_OUT, run_id, running.attempt)
+    draft.end_attempt(run_id, running, "no result came in time")
 
 
-def _retry_after_loss(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+def _retry_after_loss(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
     assert isinstance(event, TimerFired)
-    draft.record(RecordType.WORKER_LOST, action_id, running.attempt, event.worker)
+    draft.record(RecordType.WORKER_LOST, run_id, running.attempt, event.worker)
     who = f"the worker {event.worker}" if event.worker else "the worker"
-    draft.end_attempt(action_id, running, f"Worker.Lost: {who} that had it was lost")
+    draft.end_attempt(run_id, running, f"Worker.Lost: {who} that had it was lost")
 
 
-def _hand_out_again(draft: Draft, action_id: int, running: Running, event: Event) -> None:
-    draft.record(RecordType.GIVEN_BACK, action_id, running.attempt)
-    draft.start(action_id, running.attempt)
+def _hand_out_again(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
+    draft.record(RecordType.GIVEN_BACK, run_id, running.attempt)
+    draft.start(run_id, running.attempt)
 
 
-def _start_again(draft: Draft, action_id: int, running: Running, event: Event) -> None:
-    draft.start(action_id, running.attempt)
+def _start_again(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
+    draft.start(run_id, running.attempt)
 
 
-def _end_waiting(draft: Draft, action_id: int, running: Running, event: Event) -> None:
-    draft.complete(action_id, running.attempt, None)
+def _end_waiting(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
+    draft.complete(run_id, running.attempt, None)
 
 
-def _deliver(draft: Draft, action_id: int, running: Running, event: Event) -> None:
+def _deliver(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
     assert isinstance(event, EventReceived)
-    draft.record(RecordType.EVENT, action_id, running.attempt, detail=event.event)
-    draft.complete(action_id, running.attempt, event.data, event.event)
+    draft.record(RecordType.EVENT, run_id, running.attempt, detail=event.event)
+    draft.complete(run_id, running.attempt, event.data, event.event)
 
 
-def _fail(draft: Draft, action_id: int, running: Running, event: Event) -> None:
-    assert isinstance(event, EvaluationFailed | Undeliverable)
-    draft.record(RecordType.FAILED, action_id, running.attempt, detail=event.message)
-    draft.fail_flow(action_id, running.attempt, event.message)
+def _fail(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
+    assert isinstance(event, DeferredFailed | Undeliverable)
+    draft.record(RecordType.FAILED, run_id, running.attempt, detail=event.message)
+    draft.fail_flow(run_id, running.attempt, event.message)
 
 
 _FINISHED: frozenset[Phase | ActionEnd] = frozenset({ActionEnd.FINISHED})
@@ -328,11 +329,11 @@ _AGAIN: frozenset[Phase | ActionEnd] = frozenset({Phase.RETRY, Phase.QUEUED, Pha
 
 #: What is begun after a while may also be over its budget, or be postponed by a commit that has evaluated enough.
 _BEGUN: frozenset[Phase | ActionEnd] = frozenset(
-    {Phase.QUEUED, Phase.DELAY, Phase.WAIT, Phase.EVALUATE, Phase.RETRY, ActionEnd.FINISHED, ActionEnd.FAILED}
+    {Phase.QUEUED, Phase.DELAY, Phase.WAIT, Phase.DEFERRED, Phase.RETRY, ActionEnd.FINISHED, ActionEnd.FAILED}
 )
 
 #: The life of an action from the moment that it is reached. What is reached begins in QUEUED, DELAY, WAIT or
-#: EVALUATE, or in HELD while the flow is paused, or in RETRY where it is postponed; a switch, and a wait whose event is
+#: DEFERRED, or in HELD while the flow is paused, or in RETRY where it is postponed; a switch, and a wait whose event is
 #: kept, are finished at once.
 ACTION_LIFE: tuple[Row, ...] = (
     Row(Phase.QUEUED, Trigger.RESULT, _finish, _FINISHED),
@@ -345,9 +346,9 @@ ACTION_LIFE: tuple[Row, ...] = (
     Row(Phase.DELAY, Trigger.DELAY_OVER, _end_waiting, _FINISHED),
     Row(Phase.WAIT, Trigger.EVENT, _deliver, _FINISHED),
     Row(Phase.WAIT, Trigger.WAIT_OVER, _end_waiting, _FINISHED),
-    Row(Phase.EVALUATE, Trigger.EVALUATED, _finish, _FINISHED),
-    Row(Phase.EVALUATE, Trigger.SCRIPT_FAILED, _fail, frozenset({ActionEnd.FAILED})),
-    Row(Phase.EVALUATE, Trigger.EVALUATE_AGAIN, _start_again, frozenset({Phase.EVALUATE, Phase.RETRY, Phase.HELD})),
+    Row(Phase.DEFERRED, Trigger.DEFERRED_DONE, _finish, _FINISHED),
+    Row(Phase.DEFERRED, Trigger.DEFERRED_FAILED, _fail, frozenset({ActionEnd.FAILED})),
+    Row(Phase.DEFERRED, Trigger.DEFERRED_AGAIN, _start_again, frozenset({Phase.DEFERRED, Phase.RETRY, Phase.HELD})),
     Row(Phase.HELD, Trigger.RESUME, _start_again, _BEGUN),
 )
 _ROWS: Mapping[tuple[Phase, Trigger], Row] = {(row.phase, row.trigger): row for row in ACTION_LIFE}
@@ -358,7 +359,7 @@ _TIMER_TRIGGERS = {
     TimerKind.RETRY: Trigger.RETRY_DUE,
     TimerKind.DELAY: Trigger.DELAY_OVER,
     TimerKind.WAIT: Trigger.WAIT_OVER,
-    TimerKind.EVALUATE: Trigger.EVALUATE_AGAIN,
+    TimerKind.DEFERRED: Trigger.DEFERRED_AGAIN,
 }
 
 _ACTIVE = frozenset({State.RUNNING, State.WAITING_DELAY, State.WAITING_EVENT})

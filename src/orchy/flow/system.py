@@ -47,13 +47,13 @@ class Await:
 
 
 @attrs.frozen
-class Script:
+class Defer:
     """Finish with what this script makes of the context."""
 
     expression: str
 
 
-Answer: TypeAlias = Finish | Fail | Sleep | Await | Script
+Answer: TypeAlias = Finish | Fail | Sleep | Await | Defer
 
 
 class Context(Protocol):

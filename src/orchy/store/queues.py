@@ -7,6 +7,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from orchy.flow.runs import NO_RUN, RunId
+
 
 class QueueEntry(Struct, frozen=True):
     """An attempt for the workers. `body` is handed out as it is; `timeout_ms` runs from the handing out.
@@ -16,7 +18,7 @@ class QueueEntry(Struct, frozen=True):
     """
 
     action_name: str
-    action_id: int
+    action_id: RunId
     attempt: int
     timeout_ms: int
     body: bytes
@@ -34,7 +36,7 @@ class Receipt(Struct, frozen=True):
     head: bytes
     due_ms: int = 0
     flow_id: str = ""
-    action_id: int = 0
+    action_id: RunId = NO_RUN
     attempt: int = 0
 
 
@@ -79,6 +81,6 @@ class QueueStore(Protocol):
         """
         ...
 
-    async def last_hand_out(self, partition: int, flow_id: str, action_id: int, attempt: int) -> HandOut | None:
+    async def last_hand_out(self, partition: int, flow_id: str, action_id: RunId, attempt: int) -> HandOut | None:
         """To whom an attempt was handed out last, as the history has it; None if it has nothing of that."""
         ...

@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from orchy.flow.events import TimerKind
+from orchy.flow.runs import RunId, parse_run
 from orchy.store.leases import Lease
 
 #: Timers that may be given more time after they were set, also after somebody has taken them.
@@ -18,7 +19,7 @@ class TimerKey(Struct, frozen=True):
     """Which timer: there is at most one of each key."""
 
     kind: TimerKind
-    action_id: int
+    action_id: RunId
     attempt: int
     flow_id: str
 
@@ -29,7 +30,7 @@ class TimerKey(Struct, frozen=True):
     def parse(cls, text: str) -> TimerKey:
         """The key that `str` made; raises ValueError for anything else."""
         kind, action_id, attempt, flow_id = text.split(":", 3)
-        return cls(TimerKind(kind), int(action_id), int(attempt), flow_id)
+        return cls(TimerKind(kind), parse_run(action_id), int(attempt), flow_id)
 
 
 class TimerSetting(Struct, frozen=True):

@@ -13,6 +13,7 @@ import attrs
 from orchy.flow import codec
 from orchy.flow.effects import RecordType
 from orchy.flow.execution import State
+from orchy.flow.runs import RunId
 
 ENDS = {
     RecordType.FLOW_COMPLETED: State.COMPLETED,
@@ -32,14 +33,14 @@ class HistoryFold:
 
     lines: int = 0
     whole: bool = True
-    running: dict[int, int] = attrs.field(factory=dict)
-    completions: Counter[int] = attrs.field(factory=Counter)
-    completed_attempts: dict[int, int] = attrs.field(factory=dict)
+    running: dict[RunId, int] = attrs.field(factory=dict)
+    completions: Counter[RunId] = attrs.field(factory=Counter)
+    completed_attempts: dict[RunId, int] = attrs.field(factory=dict)
     paused: bool = False
     end: State | None = None
     problems: list[str] = attrs.field(factory=list)
     _at_ms: int = 0
-    _ended: set[tuple[int, int]] = attrs.field(factory=set)
+    _ended: set[tuple[RunId, int]] = attrs.field(factory=set)
 
     def take(self, text: bytes) -> None:
         """One line, as it is stored: `<ms> <JSON array>`."""
@@ -66,7 +67,7 @@ class HistoryFold:
         self._at_ms = at_ms
         self._fold(kind, action_id, attempt, where)
 
-    def _fold(self, kind: RecordType, action_id: int, attempt: int, where: str) -> None:
+    def _fold(self, kind: RecordType, action_id: RunId, attempt: int, where: str) -> None:
         if kind in _ATTEMPT_ENDS:
             if (action_id, attempt) in self._ended:
                 self._say(f"{where}: the attempt had ended before")

@@ -13,6 +13,7 @@ from orchy.flow import codec
 from orchy.flow.draft import PHASE_TIMERS
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import Flow, Phase, Running, State
+from orchy.flow.runs import RunId
 from orchy.store.flows import OWN_FIELDS, Listing
 from orchy.store.timers import TimerKey
 
@@ -24,7 +25,7 @@ class Entry:
     """The head of a queue entry."""
 
     flow_id: str
-    action_id: int
+    action_id: RunId
     attempt: int
     action_name: str
 
@@ -38,7 +39,10 @@ class Entry:
         if match is None:
             return None
         return cls(
-            match[1].decode("utf-8", "replace"), int(match[2]), int(match[3]), match[5].decode("utf-8", "replace")
+            match[1].decode("utf-8", "replace"),
+            RunId(int(match[2])),
+            int(match[3]),
+            match[5].decode("utf-8", "replace"),
         )
 
 
@@ -73,7 +77,7 @@ def decode(flow_id: str, fields: Mapping[str, bytes]) -> Flow | None:
         return None
 
 
-def timer_of(flow_id: str, action_id: int, running: Running) -> TimerKey | None:
+def timer_of(flow_id: str, action_id: RunId, running: Running) -> TimerKey | None:
     """The timer that a running action may have."""
     kind = PHASE_TIMERS.get(running.phase)
     return None if kind is None else TimerKey(kind, action_id, running.attempt, flow_id)
@@ -148,12 +152,12 @@ def _state_problems(flow: Flow, facts: FlowFacts) -> list[str]:
 
 def _state_of(flow: Flow) -> State:
     phases = {running.phase for running in flow.running.values()}
-    if phases & {Phase.QUEUED, Phase.RETRY, Phase.EVALUATE, Phase.HELD}:
+    if phases & {Phase.QUEUED, Phase.RETRY, Phase.DEFERRED, Phase.HELD}:
         return State.RUNNING
     return State.WAITING_EVENT if Phase.WAIT in phases else State.WAITING_DELAY
 
 
-def _waits(flow: Flow, action_id: int, running: Running, facts: FlowFacts) -> list[str]:
+def _waits(flow: Flow, action_id: RunId, running: Running, facts: FlowFacts) -> list[str]:
     """Whatever a running action waits for is there."""
     where = f"action {action_id}, attempt {running.attempt}"
     timer = timer_of(flow.id, action_id, running)

@@ -28,6 +28,7 @@ from orchy.flow.definition import JSON
 from orchy.flow.execution import Finished
 from orchy.flow.expressions.paths import Path, PathError, compile_path
 from orchy.flow.json.scan import Where
+from orchy.flow.runs import RunId, parse_run
 from orchy.flow.system import Context
 
 #: How many different texts are kept compiled for whoever compiles them again.
@@ -43,7 +44,7 @@ _SIMPLE_TOKEN = re.compile(r"\{\$[^\[\](){}]*+\}")
 #: Stands for each token in `literals_of`.
 NO_TEXT = "\0"
 #: Ids of actions are positive.
-_NO_ACTION_ID = 0
+_NO_RUN_ID = RunId(0)
 
 
 class ExpressionProblem(ValueError):
@@ -325,35 +326,35 @@ class FlowContext:
     `meter` counts what is evaluated in it, by default by itself.
     """
 
-    def __init__(self, flow_input: JSON, finished: Mapping[int, Finished], meter: Meter | None = None) -> None:
+    def __init__(self, flow_input: JSON, finished: Mapping[RunId, Finished], meter: Meter | None = None) -> None:
         self._input = flow_input
         self._finished = finished
         self.meter = meter or Meter()
 
     def has(self, key: str) -> bool:
         """Whether there is such a top-level key."""
-        return key == "input" or _action_id(key) in self._finished
+        return key == "input" or _run_id(key) in self._finished
 
     def get(self, key: str) -> JSON:
         """The value of one top-level key, None where there is none."""
         if key == "input":
             return self._input
-        done = self._finished.get(_action_id(key))
+        done = self._finished.get(_run_id(key))
         return None if done is None else {"output": done.output}
 
     def as_json(self) -> dict[str, JSON]:
         """All of it, in a new dict whose values are the flow's own."""
         whole: dict[str, JSON] = {"input": self._input}
-        for action_id, done in self._finished.items():
-            whole[str(action_id)] = {"output": done.output}
+        for run_id, done in self._finished.items():
+            whole[str(run_id)] = {"output": done.output}
         return whole
 
 
 @lru_cache(TEXTS_CACHED_MAX)
-def _action_id(key: str) -> int:
-    """The id whose text a key is, else one that no action has. Only "1" is 1: not "01", "+1" or another script's 1."""
+def _run_id(key: str) -> RunId:
+    """The run whose text a key is, else one that no action has. Only "1" is 1: not "01", "+1" or another script's 1."""
     try:
-        action_id = int(key)
+        run_id = parse_run(key)
     except ValueError:
-        return _NO_ACTION_ID
-    return action_id if str(action_id) == key else _NO_ACTION_ID
+        return _NO_RUN_ID
+    return run_id if str(run_id) == key else _NO_RUN_ID

@@ -12,6 +12,7 @@ import attrs
 from orchy.engine.orchestrator import Result
 from orchy.errors import InvalidInput
 from orchy.flow.definition import JSON, ActionDefinition
+from orchy.flow.runs import RunId
 from orchy.flow.validation.definitions import parse_action_definition
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.values import fill_map, json_of_map
@@ -25,7 +26,7 @@ def encode_action(
     *,
     workflow: str,
     flow_id: str,
-    action_id: int,
+    action_id: RunId,
     name: str,
     attempt: int,
     parameters: JSON,

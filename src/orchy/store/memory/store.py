@@ -19,6 +19,7 @@ from orchy.errors import StoreError, TimerMoved, VersionConflict
 from orchy.flow.effects import RecordType
 from orchy.flow.events import TimerKind
 from orchy.flow.execution import Phase
+from orchy.flow.runs import RunId
 from orchy.store.flows import (
     OWN_FIELDS,
     PAUSED_FIELD,
@@ -220,7 +221,7 @@ class MemoryStore(MemoryQuarantine):
                 there[key] = max(self._due_ms(lease_ms), math.floor(there[key]) + 1)
         return [key in there for key in timers]
 
-    async def last_hand_out(self, partition: int, flow_id: str, action_id: int, attempt: int) -> HandOut | None:
+    async def last_hand_out(self, partition: int, flow_id: str, action_id: RunId, attempt: int) -> HandOut | None:
         """See the port."""
         await trio.lowlevel.checkpoint()
         flow = self._partition(partition).flows.get(flow_id)

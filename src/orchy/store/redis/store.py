@@ -15,6 +15,7 @@ from typing import Any
 
 from orchy.errors import StoreError, TimerMoved, VersionConflict
 from orchy.flow.events import TimerKind
+from orchy.flow.runs import RunId
 from orchy.runtime.gather import gather
 from orchy.store.flows import OWN_FIELDS, Commit, Committed, HistoryEntry, ListedFlow, Listing, StoredFlow
 from orchy.store.leases import Lease, Owner
@@ -147,7 +148,7 @@ class RedisStore(RedisDefinitions):
             emptied += (group[index - 1] for index in empty)
             for index, head in zip(places, heads, strict=True):
                 flow_id, action_id, attempt, timeout_ms, _ = head.split(b":", 4)
-                which = (flow_id.decode(), int(action_id), int(attempt))
+                which = (flow_id.decode(), RunId(int(action_id)), int(attempt))
                 receipts.append(Receipt(group[index - 1], head, soonest + int(timeout_ms), *which))
         return Claimed(bodies, emptied, receipts)
 
@@ -182,7 +183,7 @@ class RedisStore(RedisDefinitions):
         reply = await self._redis.script(scripts.RENEW_ATTEMPTS, self._prefixes([partition]), args, safe=True)
         return [bool(found) for found in reply]
 
-    async def last_hand_out(self, partition: int, flow_id: str, action_id: int, attempt: int) -> HandOut | None:
+    async def last_hand_out(self, partition: int, flow_id: str, action_id: RunId, attempt: int) -> HandOut | None:
         """See the port."""
         args: list[Part] = [flow_id, f'["H",{action_id},{attempt},']
         reply = await self._redis.script(scripts.LAST_HAND_OUT, self._prefixes([partition]), args, safe=True)
