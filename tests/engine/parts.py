@@ -9,11 +9,17 @@ from typing import Any
 import attrs
 import trio
 
+from orchy import engine
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.port import Evaluation, ScriptFailure
+from orchy.actions.javascript.runner import ScriptRunner
 from orchy.dispatch.dispatcher import Dispatcher
 from orchy.engine.catalog import Catalog
+from orchy.engine.limits import DEFAULT_LIMITS, EngineLimits
+from orchy.engine.mover import Mover
 from orchy.engine.orchestrator import Orchestrator, Result
+from orchy.engine.start_commits import StartOutcome
+from orchy.engine.starts import StartRequest, Starts
 from orchy.flow.limits import USUAL, Limits
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
@@ -60,11 +66,12 @@ class Observer:
 class Wakeups:
     """Tells the node's own loops."""
 
-    dispatcher: Dispatcher
+    dispatcher: Dispatcher | None = None
     timers: TimerLoop | None = None
 
     def enqueued(self, partition: int, action_names: Any) -> None:
-        self.dispatcher.ready(partition, action_names)
+        if self.dispatcher:
+            self.dispatcher.ready(partition, action_names)
 
     def timer_set(self, partition: int, after_ms: int) -> None:
         if self.timers:
@@ -81,15 +88,41 @@ class Engine:
     """One node's worth of parts on a store that others may share."""
 
     store: MemoryStore
-    catalog: Catalog
-    dispatcher: Dispatcher
-    orchestrator: Orchestrator
+    core: engine.Engine
     queries: Queries
     holdings: Holdings
     keeper: LeaseKeeper
     timers: TimerLoop
     scripts: ScriptedEngine
     observer: Observer
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.core.catalog
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        return self.core.dispatcher
+
+    @property
+    def mover(self) -> Mover:
+        return self.core.mover
+
+    @property
+    def starts(self) -> Starts:
+        return self.core.starts
+
+    @property
+    def orchestrator(self) -> Orchestrator:
+        return self.core.orchestrator
+
+    async def start(
+        self, name: str, input: Any, version: int | None = None, flow_id: str | None = None
+    ) -> StartOutcome:
+        return await self.starts.start(StartRequest(name, input, version, flow_id))
+
+    async def execute(self, name: str, input: Any, version: int | None = None, flow_id: str | None = None) -> str:
+        return (await self.start(name, input, version, flow_id)).flow_id
 
     async def save(self, *actions: dict[str, Any], name: str = "w", **more: Any) -> None:
         for action in actions:
@@ -114,29 +147,30 @@ class Engine:
         return [line.type.name for line in await self.queries.history(flow_id)]
 
 
-def make_engine(store: Any, node: str = "node", encode_action: Any = encode, limits: Limits = USUAL) -> Engine:
+def make_engine(
+    store: Any,
+    node: str = "node",
+    encode_action: Any = encode,
+    limits: Limits = USUAL,
+    engine_limits: EngineLimits = DEFAULT_LIMITS,
+) -> Engine:
     scripts, observer, holdings = ScriptedEngine(), Observer(), Holdings()
-    catalog = Catalog(store, SYSTEM_ACTIONS)
-    dispatcher = Dispatcher(store)
-    holdings.watch(dispatcher.own)
     place = partial(partition_of, partitions=PARTITIONS)
-    wakeups = Wakeups(dispatcher)
-    orchestrator = Orchestrator(
-        store=store,
-        catalog=catalog,
+    wakeups = Wakeups()
+    core = engine.open(
+        store,
+        engine.EngineSettings(retention_seconds=60, flow_limits=limits, limits=engine_limits),
         system_actions=SYSTEM_ACTIONS,
-        engine=scripts,
-        encode_action=encode_action,
+        runners={"javascript": ScriptRunner(scripts)},
         partition_of=place,
+        encode_action=encode_action,
         wakeups=wakeups,
-        hand_off=dispatcher,
         observer=observer,
-        retention_seconds=60,
-        limits=limits,
     )
-    timers = TimerLoop(store, holdings, orchestrator.fire, dispatcher.ready, lambda late_ms: None)
-    wakeups.timers = timers
+    holdings.watch(core.dispatcher.own)
+    timers = TimerLoop(store, holdings, core.orchestrator.fire, core.dispatcher.ready, lambda late_ms: None)
+    wakeups.dispatcher, wakeups.timers = core.dispatcher, timers
     keeper = LeaseKeeper(store, node, holdings)
     keeper.want(range(PARTITIONS))
-    queries = Queries(store, catalog, place, PARTITIONS)
-    return Engine(store, catalog, dispatcher, orchestrator, queries, holdings, keeper, timers, scripts, observer)
+    queries = Queries(store, core.catalog, place, PARTITIONS)
+    return Engine(store, core, queries, holdings, keeper, timers, scripts, observer)

@@ -54,7 +54,7 @@ async def start_waits(engine, count=WAITS):
         {"id": n, "type": "system", "name": "wait", "event": "go", "next": {"go": [n + 1]}} for n in range(1, count)
     ]
     await engine.save(*waits, {"id": count, "type": "system", "name": "wait", "event": "go"})
-    await engine.orchestrator.execute("w", {}, flow_id="f")
+    await engine.execute("w", {}, flow_id="f")
 
 
 async def taken(engine):
@@ -69,7 +69,7 @@ async def test_the_events_of_others_count_once_when_the_leader_leaves(autojump_c
     engine = slow
     await start_waits(engine)
     if cold:
-        engine.orchestrator._mover._cache.drop("f")
+        engine.mover._cache.drop("f")
     delivered = []
 
     async def send(number):
@@ -90,7 +90,7 @@ async def test_the_events_of_others_count_once_when_the_leader_leaves(autojump_c
     outputs = [view.data[str(action_id)]["output"] for action_id in view.completed_actions]
     assert len(set(outputs)) == len(outputs), "an event ended two waits"
     assert set(range(3, 30)) <= set(outputs)
-    assert len(engine.orchestrator._mover._mailboxes) == 0
+    assert len(engine.mover._mailboxes) == 0
 
 
 @pytest.mark.parametrize("lost", [1, 3])
@@ -148,7 +148,7 @@ async def test_a_script_of_the_leader_that_is_cut_off_is_run_for_the_next(autoju
     wait = {"id": 1, "type": "system", "name": "wait", "event": "go", "next": {"go": [2]}}
     script = {"id": 2, "type": "system", "name": "javascript", "expression": "set x", "next": [3]}
     await engine.save(wait, script, {"id": 3, "type": "system", "name": "wait", "event": "go"})
-    await engine.orchestrator.execute("w", {}, flow_id="f")
+    await engine.execute("w", {}, flow_id="f")
     evaluate = engine.scripts.evaluate
 
     async def slowly(*args):
@@ -174,7 +174,7 @@ async def test_a_script_of_the_leader_that_is_cut_off_is_run_for_the_next(autoju
 
 async def test_the_same_id_is_answered_as_at_first_and_changes_nothing(autojump_clock, engine, user):
     await engine.save(user(1, "a", [2]), {"id": 2, "type": "system", "name": "wait", "event": "go"})
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     deliver = engine.orchestrator.deliver
     assert await deliver("w", flow_id, "go", 1, "one") == Delivery(False)
     assert await deliver("w", flow_id, "go", 1, "one") == Delivery(False, True)
@@ -242,7 +242,7 @@ async def test_what_a_flow_keeps_has_limits_with_names(autojump_clock, engine):
 
 async def test_a_late_result_that_is_repeated_writes_nothing_more(autojump_clock, engine, user):
     await engine.save(user(1, "a", [2]), user(2, "b"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     (a,) = await engine.poll("a")
     await engine.finish(a)
     lines = len(await engine.types(flow_id))
@@ -260,7 +260,7 @@ async def test_a_result_that_makes_a_flow_too_large_fails_it(autojump_clock, sto
     engine = engines(store, limits=Limits(flow_bytes_max=10_000))
     await engine.save(user(1, "a", [2, 3]), user(2, "b"), user(3, "c"))
     await nursery.start(engine.keeper.run)
-    flow_id = await engine.orchestrator.execute("w", {"n": "x" * 2_000})
+    flow_id = await engine.execute("w", {"n": "x" * 2_000})
     (a,) = await engine.poll("a")
     await engine.finish(a, {"n": "x" * 5_000})
     (b,) = await engine.poll("b")
@@ -277,11 +277,11 @@ async def test_a_flow_that_moves_much_is_not_taken_for_a_large_one(autojump_cloc
     engine = engines(store, limits=Limits(flow_bytes_max=3_000))
     await engine.save(user(1, "a"))
     await nursery.start(engine.keeper.run)
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     for _ in range(100):
         await engine.orchestrator.pause("w", flow_id)
         await engine.orchestrator.resume("w", flow_id)
-    assert engine.orchestrator._mover._cache.get(flow_id).size_bytes > 3_000
+    assert engine.mover._cache.get(flow_id).size_bytes > 3_000
     (a,) = await engine.poll("a")
     await engine.finish(a, {"n": 1})
     assert (await engine.queries.flow(flow_id)).state is State.COMPLETED
@@ -290,7 +290,7 @@ async def test_a_flow_that_moves_much_is_not_taken_for_a_large_one(autojump_cloc
 async def test_a_start_whose_scripts_make_too_much_fails(autojump_clock, store, engines, user):
     engine = engines(store, limits=Limits(flow_bytes_max=1_000))
     await engine.save({"id": 1, "type": "system", "name": "javascript", "expression": f"set {'x' * 2_000}"})
-    view = await engine.queries.flow(await engine.orchestrator.execute("w", {}))
+    view = await engine.queries.flow(await engine.execute("w", {}))
     assert view.state is State.FAILED
     assert "its output is" in view.error
 
@@ -298,7 +298,7 @@ async def test_a_start_whose_scripts_make_too_much_fails(autojump_clock, store, 
 async def test_what_is_refused_leaves_no_garbage_that_holds_the_flow(autojump_clock, engine, user):
     """An error whose traceback holds the caller's frame, which holds the error, would keep a large flow in memory."""
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     (a,) = await engine.poll("a")
     gc.collect()
     gc.disable()

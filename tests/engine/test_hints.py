@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from orchy.engine import catalog
 from orchy.engine.event_names import warning_of
+from orchy.engine.limits import EngineLimits
 from orchy.errors import NotFound, StoreUnavailable
 from orchy.flow.definition import Action, ActionType, Workflow
 
@@ -17,7 +17,7 @@ def wait(number, event, then=()):
 
 async def why_not(engine, name):
     with pytest.raises(NotFound) as caught:
-        await engine.orchestrator.execute(name, {})
+        await engine.execute(name, {})
     return str(caught.value)
 
 
@@ -32,7 +32,7 @@ async def test_a_workflow_of_almost_that_name(autojump_clock, engine, user):
 
 async def test_a_workflow_that_is_gone_is_not_meant(autojump_clock, engine, user):
     await engine.save(user(1, "a"), name="orders")
-    await engine.orchestrator.execute("orders", {})
+    await engine.execute("orders", {})
     await engine.store.delete_workflow("orders")  # by another node
     assert await why_not(engine, "oders") == "no workflow is named 'oders'"
     assert await why_not(engine, "orders") == "no workflow is named 'orders'"
@@ -57,8 +57,8 @@ async def test_a_hint_is_not_worth_another_error(autojump_clock, engine, user, m
     assert asked == ["oders", "orders"]
 
 
-async def test_names_are_not_kept_without_end(autojump_clock, engine, user, monkeypatch):
-    monkeypatch.setattr(catalog, "NAMES_MAX", 3)
+async def test_names_are_not_kept_without_end(autojump_clock, engines, store, user):
+    engine = engines(store, engine_limits=EngineLimits(remembered_names=3))
     for number in range(10):
         await engine.save(user(1, "a"), name=f"workflow{number}")
     assert list(engine.catalog._names) == ["workflow7", "workflow8", "workflow9"]
@@ -69,7 +69,7 @@ async def test_names_are_not_kept_without_end(autojump_clock, engine, user, monk
 
 async def test_an_event_that_no_wait_has(autojump_clock, engine, user):
     await engine.save(user(1, "a", [2]), wait(2, "paid", [3]), wait(3, "sent"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     assert await engine.orchestrator.event_warnings(flow_id, "paid") == []
     assert await engine.orchestrator.event_warnings(flow_id, "sent") == []
     (warning,) = await engine.orchestrator.event_warnings(flow_id, "payd")
@@ -83,10 +83,10 @@ async def test_an_event_that_no_wait_has(autojump_clock, engine, user):
 
 async def test_the_version_of_the_flow_is_what_counts(autojump_clock, engine, user):
     await engine.save(user(1, "a", [2]), wait(2, "paid"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     await engine.save(user(1, "a"))
     assert await engine.orchestrator.event_warnings(flow_id, "paid") == []
-    other = await engine.orchestrator.execute("w", {})
+    other = await engine.execute("w", {})
     (warning,) = await engine.orchestrator.event_warnings(other, "paid")
     assert warning.message.startswith("the workflow 'w' (version 2) waits for no event at all")
 
@@ -94,7 +94,7 @@ async def test_the_version_of_the_flow_is_what_counts(autojump_clock, engine, us
 async def test_nothing_is_said_where_nothing_can_be_found_out(autojump_clock, engine, user, monkeypatch):
     assert await engine.orchestrator.event_warnings("nobody", "paid") == []
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
 
     async def fail(*_):
         await trio.lowlevel.checkpoint()

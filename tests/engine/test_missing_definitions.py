@@ -46,7 +46,7 @@ def lose(store, engine):
 async def test_a_timer_whose_definition_is_missing_is_tried_again(autojump_clock, engine, store, lose, user, caplog):
     delay = {"id": 1, "type": "system", "name": "delay", "delaySeconds": SECONDS, "next": [2]}
     await engine.save(delay, user(2, "a"))
-    flow_ids = [await engine.orchestrator.execute("w", {}) for _ in range(20)]
+    flow_ids = [await engine.execute("w", {}) for _ in range(20)]
     lose()
     with caplog.at_level(logging.WARNING):
         await trio.sleep(SECONDS + 100)
@@ -62,7 +62,7 @@ async def test_a_timer_whose_definition_is_missing_is_tried_again(autojump_clock
 
 async def test_a_result_whose_definition_is_missing_is_not_dropped(autojump_clock, engine, store, lose, user):
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     (a,) = await engine.poll("a")
     lose()
     with pytest.raises(DefinitionMissing, match="workflow 'w' has no version 1, and flows run on it"):
@@ -80,7 +80,7 @@ async def test_a_result_whose_definition_is_missing_is_not_dropped(autojump_cloc
 
 async def test_a_history_is_shown_without_names(autojump_clock, engine, store, lose, user):
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     lose()
     lines = await engine.queries.history(flow_id)
     assert [(line.type.name, line.action_id, line.action_name) for line in lines] == [
@@ -93,7 +93,7 @@ async def test_what_runs_on_it_can_be_said_to_callers(autojump_clock, engine, lo
     await engine.save(user(1, "a"))
     lose()
     with pytest.raises(NotFound):
-        await engine.orchestrator.begin("w", {}, version=1)  # nothing runs yet: a caller's own affair
+        await engine.start("w", {}, version=1)  # nothing runs yet: a caller's own affair
     with pytest.raises(DefinitionMissing) as missing:
         await engine.catalog.graph_of_flow("w", 1)
     status, body = told(missing.value)
@@ -104,9 +104,9 @@ async def test_what_runs_on_it_can_be_said_to_callers(autojump_clock, engine, lo
 
 async def test_the_timers_of_a_flow_that_is_gone_are_forgotten(autojump_clock, engine, store, user):
     await engine.save({"id": 1, "type": "system", "name": "delay", "delaySeconds": SECONDS})
-    await engine.orchestrator.execute("w", {})
+    await engine.execute("w", {})
     partition = next(one for one in store._partitions.values() if one.flows)
     partition.flows.clear()
-    engine.orchestrator._mover._cache.drop(next(iter(engine.orchestrator._mover._cache._flows)))
+    engine.mover._cache.drop(next(iter(engine.mover._cache._flows)))
     await trio.sleep(SECONDS + 1)
     assert not partition.timers

@@ -21,7 +21,7 @@ async def taken(engine, store):
     await engine.catalog.save_action(ActionDefinition("a", retry_count=1, timeout_seconds=TIMEOUT_SECONDS))
     await engine.save({"id": 1, "type": "user", "name": "a", "next": []})
     engine.dispatcher.own(range(PARTITIONS))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     assert len(await engine.poll("a")) == 1
     (lease,) = await store.acquire([partition_of(flow_id, PARTITIONS)], "n", 60_000)
     await trio.sleep(TIMEOUT_SECONDS + 0.1)

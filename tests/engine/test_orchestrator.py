@@ -22,7 +22,7 @@ async def test_a_chain_of_user_and_system_actions_completes(autojump_clock, engi
         {"id": 2, "type": "system", "name": "javascript", "expression": "set x", "next": [3]},
         user(3, "b", parameters={"x": "{$.2.output.x}", "n": "{$.input.n}"}),
     )
-    flow_id = await engine.orchestrator.execute("w", {"n": 7})
+    flow_id = await engine.execute("w", {"n": 7})
     (a,) = await engine.poll("a")
     assert await engine.finish(a) is Verdict.APPLIED
     (b,) = await engine.poll("b")
@@ -39,7 +39,7 @@ async def test_a_chain_of_user_and_system_actions_completes(autojump_clock, engi
 async def test_the_same_flow_id_starts_one_flow(autojump_clock, engine, user):
     await engine.save(user(1, "a"))
     for _ in range(3):
-        assert await engine.orchestrator.execute("w", {}, flow_id="mine") == "mine"
+        assert await engine.execute("w", {}, flow_id="mine") == "mine"
     assert len(await engine.poll("a")) == 1
 
 
@@ -47,23 +47,23 @@ async def test_the_same_flow_id_starts_one_flow(autojump_clock, engine, user):
 async def test_a_flow_id_that_is_none_is_refused(autojump_clock, engine, user, flow_id):
     await engine.save(user(1, "a"))
     with pytest.raises(InvalidInput):
-        await engine.orchestrator.execute("w", {}, flow_id=flow_id)
+        await engine.execute("w", {}, flow_id=flow_id)
 
 
 async def test_workflows_and_versions_that_are_not_there(autojump_clock, engine, user):
     with pytest.raises(NotFound):
-        await engine.orchestrator.execute("nope", {})
+        await engine.execute("nope", {})
     await engine.save(user(1, "a"))
     with pytest.raises(NotFound):
-        await engine.orchestrator.execute("w", {}, version=2)
+        await engine.execute("w", {}, version=2)
     await engine.catalog.delete_workflow("w")
     with pytest.raises(NotFound):
-        await engine.orchestrator.execute("w", {}, version=1)
+        await engine.execute("w", {}, version=1)
 
 
 async def test_a_flow_keeps_its_version(autojump_clock, engine, user):
     await engine.save(user(1, "a", [2]), user(2, "old"))
-    await engine.orchestrator.execute("w", {})
+    await engine.execute("w", {})
     await engine.save(user(1, "a", [2]), user(2, "new"))
     await engine.catalog.delete_workflow("w")
     (a,) = await engine.poll("a")
@@ -74,7 +74,7 @@ async def test_a_flow_keeps_its_version(autojump_clock, engine, user):
 async def test_results_that_arrive_together_leave_in_few_commits(autojump_clock, engine, user):
     branches = range(2, 52)
     await engine.save(user(1, "a", list(branches)), *(user(n, "b", [99]) for n in branches), user(99, "join"))
-    await engine.orchestrator.execute("w", {}, flow_id="f")
+    await engine.execute("w", {}, flow_id="f")
     (a,) = await engine.poll("a")
     await engine.finish(a)
     work = await engine.poll("b", limit=100)
@@ -89,7 +89,7 @@ async def test_results_that_arrive_together_leave_in_few_commits(autojump_clock,
 async def test_retries_wait_as_their_policy_says_and_then_the_flow_fails(autojump_clock, engine, user):
     await engine.catalog.save_action(ActionDefinition("a", 3, 10, RetryPolicy.BACKOFF))
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     began = trio.current_time()
     waits = []
     for attempt in (1, 2, 3):
@@ -107,7 +107,7 @@ async def test_retries_wait_as_their_policy_says_and_then_the_flow_fails(autojum
 async def test_an_attempt_without_a_result_is_handed_out_again_after_its_timeout(autojump_clock, engine, user):
     await engine.catalog.save_action(ActionDefinition("a", 2, timeout_seconds=5))
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     (first,) = await engine.poll("a")
     (second,) = await engine.poll("a", wait_seconds=60)
     assert second["attempt"] == 2
@@ -122,7 +122,7 @@ async def test_an_attempt_without_a_result_is_handed_out_again_after_its_timeout
 async def test_a_delay_is_never_early_and_hardly_late(autojump_clock, engine, user):
     await engine.save({"id": 1, "type": "system", "name": "delay", "delaySeconds": 3.5, "next": [2]}, user(2, "a"))
     began = trio.current_time()
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     assert (await engine.queries.flow(flow_id)).state is State.WAITING_DELAY
     assert len(await engine.poll("a", wait_seconds=60)) == 1
     assert 3.5 <= trio.current_time() - began <= 3.6
@@ -131,7 +131,7 @@ async def test_a_delay_is_never_early_and_hardly_late(autojump_clock, engine, us
 async def test_an_event_wakes_a_wait_and_one_that_comes_first_is_kept(autojump_clock, engine, user):
     wait = {"id": 2, "type": "system", "name": "wait", "event": "go", "next": {"go": [3]}}
     await engine.save(user(1, "a", [2]), wait, user(3, "b", parameters={"data": "{$.2.output}"}))
-    early, late = [await engine.orchestrator.execute("w", {}) for _ in range(2)]
+    early, late = [await engine.execute("w", {}) for _ in range(2)]
     assert not await engine.orchestrator.deliver("w", early, "go", {"n": 1})
     for a in await engine.poll("a"):
         await engine.finish(a)
@@ -151,7 +151,7 @@ async def test_an_event_wakes_a_wait_and_one_that_comes_first_is_kept(autojump_c
 
 async def test_a_paused_flow_hands_out_nothing_and_goes_on_from_there(autojump_clock, engine, user):
     await engine.save(user(1, "a", [2, 3]), user(2, "b"), user(3, "c"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     (a,) = await engine.poll("a")
     assert (await engine.orchestrator.pause("w", flow_id)).flow.state is State.PAUSED
     assert (await engine.orchestrator.pause("w", flow_id)).flow.state is State.PAUSED
@@ -173,7 +173,7 @@ async def test_a_paused_flow_hands_out_nothing_and_goes_on_from_there(autojump_c
 
 async def test_a_cancelled_flow_is_over(autojump_clock, engine, user):
     await engine.save(user(1, "a", [2]), user(2, "b"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     (a,) = await engine.poll("a")
     assert (await engine.orchestrator.cancel("w", flow_id)).flow.state is State.CANCELLED
     assert (await engine.orchestrator.cancel("w", flow_id)).flow.state is State.CANCELLED
@@ -185,7 +185,7 @@ async def test_a_cancelled_flow_is_over(autojump_clock, engine, user):
 
 async def test_a_failed_script_fails_the_flow_with_its_words(autojump_clock, engine, user):
     await engine.save({"id": 1, "type": "system", "name": "javascript", "expression": "throw boo"})
-    view = await engine.queries.flow(await engine.orchestrator.execute("w", {}))
+    view = await engine.queries.flow(await engine.execute("w", {}))
     assert view.state is State.FAILED
     assert "boo" in view.error
 
@@ -196,14 +196,14 @@ async def test_more_scripts_than_one_commit_takes_go_on_by_themselves(autojump_c
         for n in range(1, 60)
     ]
     await engine.save(*scripts, user(60, "end"))
-    await engine.orchestrator.execute("w", {})
+    await engine.execute("w", {})
     assert len(await engine.poll("end", wait_seconds=10)) == 1
     assert len(engine.scripts.evaluated) == 59
 
 
 async def test_a_flow_that_is_to_be_deleted_leaves_nothing(autojump_clock, engine, user):
     await engine.save(user(1, "a"), onSuccess="DELETE")
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     (a,) = await engine.poll("a")
     await engine.finish(a)
     with pytest.raises(NotFound):
@@ -254,7 +254,7 @@ async def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(auto
     await engine.save(user(1, "a", [2]), wait, user(3, "b"))
     if fault != "conflict":
         engine.store.faults = [fault]
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     (a,) = await engine.poll("a", wait_seconds=5)
     engine.store.faults = [fault]
     assert await engine.finish(a) in (Verdict.APPLIED, Verdict.DUPLICATE)
@@ -273,7 +273,7 @@ async def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(auto
 async def test_an_event_that_is_kept_is_kept_once(autojump_clock, faulty, user, fault):
     engine = faulty
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     engine.store.faults = [fault]
     assert not await engine.orchestrator.deliver("w", flow_id, "go", 1)
     assert (await engine.types(flow_id)).count("EVENT_KEPT") == 1
@@ -282,7 +282,7 @@ async def test_an_event_that_is_kept_is_kept_once(autojump_clock, faulty, user, 
 async def test_a_store_that_is_down_is_told_and_the_result_can_come_again(autojump_clock, faulty, user):
     engine = faulty
     await engine.save(user(1, "a"))
-    await engine.orchestrator.execute("w", {})
+    await engine.execute("w", {})
     (a,) = await engine.poll("a")
     engine.store.faults = ["down"]
     with pytest.raises(StoreUnavailable):
@@ -293,7 +293,7 @@ async def test_a_store_that_is_down_is_told_and_the_result_can_come_again(autoju
 async def test_conflicts_without_end_are_given_up(autojump_clock, faulty, user):
     engine = faulty
     await engine.save(user(1, "a"))
-    await engine.orchestrator.execute("w", {})
+    await engine.execute("w", {})
     (a,) = await engine.poll("a")
     engine.store.faults = ["conflict"] * 20
     with pytest.raises(StoreUnavailable):
@@ -308,7 +308,7 @@ async def test_two_nodes_move_one_flow_and_each_result_counts_once(autojump_cloc
     nursery.start_soon(one.timers.run)
     branches = range(2, 22)
     await one.save(user(1, "a", list(branches)), *(user(n, "b", [99]) for n in branches), user(99, "join"))
-    flow_id = await one.orchestrator.execute("w", {})
+    flow_id = await one.execute("w", {})
     (a,) = await one.poll("a")
     await two.finish(a)
     work = await one.poll("b", limit=100, wait_seconds=5)
@@ -329,7 +329,7 @@ async def test_two_nodes_move_one_flow_and_each_result_counts_once(autojump_cloc
 
 async def test_a_caller_that_goes_away_takes_nothing_with_it(autojump_clock, engine, user):
     await engine.save(user(1, "a", [2]), user(2, "b"))
-    await engine.orchestrator.execute("w", {})
+    await engine.execute("w", {})
     (a,) = await engine.poll("a")
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -338,7 +338,7 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(autojump_clock, eng
     assert scope.cancelled_caught
     assert await engine.finish(a) in (Verdict.APPLIED, Verdict.DUPLICATE)
     assert len(await engine.poll("b", wait_seconds=2)) == 1
-    assert len(engine.orchestrator._mover._mailboxes) == 0
+    assert len(engine.mover._mailboxes) == 0
 
 
 async def test_listings_are_newest_first_and_paged(autojump_clock, engine, user):
@@ -347,7 +347,7 @@ async def test_listings_are_newest_first_and_paged(autojump_clock, engine, user)
     ids = []
     for number in range(25):
         await trio.sleep(0.01)
-        ids.append(await engine.orchestrator.execute("w" if number % 5 else "other", {}))
+        ids.append(await engine.execute("w" if number % 5 else "other", {}))
     seen, cursor = [], None
     while True:
         page = await engine.queries.flows(None, None, 4, cursor)
@@ -369,7 +369,7 @@ async def test_a_finished_flow_is_removed_after_its_retention(autojump_clock, en
 
     nursery.start_soon(run_retention, engine.store, engine.holdings)
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     (a,) = await engine.poll("a")
     await engine.finish(a)
     await trio.sleep(50)
@@ -385,9 +385,9 @@ async def test_parameters_that_can_not_be_sent_fail_the_flow(autojump_clock, eng
             raise InvalidInput("too deep")
         return b"{}"
 
-    monkeypatch.setattr(engine.orchestrator._mover._commits, "_encode_action", encode)
+    monkeypatch.setattr(engine.mover._commits, "_encode_action", encode)
     await engine.save({"id": 1, "type": "system", "name": "delay", "delaySeconds": 1, "next": [2]}, user(2, "bad"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     await trio.sleep(2)
     view = await engine.queries.flow(flow_id)
     assert view.state is State.FAILED
@@ -403,7 +403,7 @@ def two_nodes(autojump_clock, store, engines):
 async def test_an_order_that_another_node_has_undone_is_carried_out_again(autojump_clock, two_nodes, user):
     one, two = two_nodes
     await one.save(user(1, "a"))
-    flow_id = await one.orchestrator.execute("w", {})
+    flow_id = await one.execute("w", {})
     await one.orchestrator.pause("w", flow_id)
     await two.orchestrator.resume("w", flow_id)
     flow = (await one.orchestrator.pause("w", flow_id)).flow  # this node saw it paused, and nothing else since
@@ -414,7 +414,7 @@ async def test_an_order_that_another_node_has_undone_is_carried_out_again(autoju
 async def test_a_timer_is_not_forgotten_because_a_node_saw_the_flow_before_it_was_set(autojump_clock, two_nodes, user):
     one, two = two_nodes
     await one.save(user(1, "a", [2]), {"id": 2, "type": "system", "name": "delay", "delaySeconds": 1})
-    flow_id = await one.orchestrator.execute("w", {}, flow_id="f")  # seen by node one with action 1 running
+    flow_id = await one.execute("w", {}, flow_id="f")  # seen by node one with action 1 running
     await two.orchestrator.push(Result(flow_id, 1, 1, {}))  # and moved on by node two
     key = TimerKey(TimerKind.DELAY, 2, 1, flow_id)
     await one.orchestrator.fire(DueTimer(partition_of(flow_id, 4), key, 0))
@@ -426,8 +426,8 @@ async def test_a_result_does_not_wait_for_the_scripts_of_another_flow(autojump_c
     await engine.save(user(1, "a", [2]), script, name="slow")
     await engine.save(user(1, "a"))
     for number in range(5):
-        await engine.orchestrator.execute("slow", {}, flow_id=f"slow-{number}")
-        await engine.orchestrator.execute("w", {}, flow_id=f"quick-{number}")
+        await engine.execute("slow", {}, flow_id=f"slow-{number}")
+        await engine.execute("w", {}, flow_id=f"quick-{number}")
     evaluate = engine.scripts.evaluate
 
     async def slowly(*args):
@@ -458,5 +458,5 @@ async def test_scripts_wait_in_the_name_of_their_workflow(autojump_clock, engine
         return await evaluate(expression, context)
 
     monkeypatch.setattr(engine.scripts, "evaluate", noted)
-    await engine.orchestrator.execute("of-this-one", {})
+    await engine.execute("of-this-one", {})
     assert workflows == ["of-this-one"]

@@ -7,7 +7,7 @@ import trio
 
 from orchy.engine.orchestrator import Result
 from orchy.engine.quarantine import FAILURES_MAX, Failures
-from orchy.engine.starting import Wanted
+from orchy.engine.starts import StartRequest
 from orchy.errors import FlowFault, NotFound, StoreUnavailable, WrongState
 from orchy.flow.draft import Draft
 from orchy.flow.effects import RecordType
@@ -42,7 +42,7 @@ async def save(engine, user, first=DELAY):
 
 
 async def start(engine, flow_id, *, bad):
-    return await engine.orchestrator.execute("w", {"bad": bad}, flow_id=flow_id)
+    return await engine.execute("w", {"bad": bad}, flow_id=flow_id)
 
 
 async def test_a_flow_whose_timer_meets_a_bug_is_quarantined_and_others_go_on(autojump_clock, engine, user, bug):
@@ -149,9 +149,8 @@ async def test_a_flow_in_quarantine_can_be_cancelled(autojump_clock, engine, use
 
 async def test_a_start_that_meets_a_bug_fails_alone(autojump_clock, engine, user, bug):
     await engine.save({**WAIT, "id": 1})
-    graph = await engine.catalog.graph_to_start("w", None)
-    wanted = [Wanted(graph, {"bad": number == 1}, f"flow-{number}") for number in range(3)]
-    outcomes = await engine.orchestrator.start_all(wanted)
+    wanted = [StartRequest("w", {"bad": number == 1}, flow_id=f"flow-{number}") for number in range(3)]
+    outcomes = await engine.starts.start_many(wanted)
     assert outcomes[0].flow_id == "flow-0"
     assert isinstance(outcomes[1], FlowFault)
     assert outcomes[2].flow_id == "flow-2"
@@ -159,8 +158,8 @@ async def test_a_start_that_meets_a_bug_fails_alone(autojump_clock, engine, user
 
 async def test_a_commit_of_many_flows_that_raises_is_made_one_by_one(autojump_clock, engine, user, monkeypatch):
     await engine.save(user(1, "a"))
-    await engine.orchestrator.execute("w", {}, flow_id="one")
-    await engine.orchestrator.execute("w", {}, flow_id="two")
+    await engine.execute("w", {}, flow_id="one")
+    await engine.execute("w", {}, flow_id="two")
     await engine.poll("a")
     await engine.poll("a")
     commit_all = engine.store.commit_all
@@ -242,7 +241,7 @@ async def test_a_timer_whose_handling_raises_is_one_timer(autojump_clock, engine
     await start(engine, "gone", bad=False)
     monkeypatch.setattr(engine.store, "cancel_timers", buggy)
     engine.store._partition(partition_of("gone", 4)).flows.clear()
-    engine.orchestrator._mover._cache.drop("gone")
+    engine.mover._cache.drop("gone")
     await trio.sleep(5)
     assert cancelled
     assert unforeseen.counts()["timer"] > before

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from orchy.engine.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE
-from orchy.engine.starting import Begun, Wanted
-from orchy.engine.starts import STARTS_MAX, Start, start_all
+from orchy.engine.start_commits import StartOutcome
+from orchy.engine.starts import STARTS_MAX, StartRequest
 from orchy.errors import (
     InvalidInput,
     NotFound,
@@ -96,7 +96,7 @@ def client(watched):
         async def describe(self):
             return {}
 
-    services = Services(watched.orchestrator, watched.queries, watched.catalog, Cluster(), Metrics())
+    services = Services(watched.starts, watched.orchestrator, watched.queries, watched.catalog, Cluster(), Metrics())
     return create_app(services, body_limit_bytes=200_000).test_client()
 
 
@@ -107,7 +107,7 @@ async def execute(client, body):
 
 
 def start_batch(engine, starts):
-    return start_all(engine.orchestrator, engine.catalog, starts)
+    return engine.starts.start_many(starts)
 
 
 async def ids(engine):
@@ -121,15 +121,15 @@ async def test_outcomes_come_in_order_and_each_for_itself(autojump_clock, watche
     outcomes = await start_batch(
         watched,
         [
-            Start("w", {"n": 1}, flow_id="one"),
-            Start("nope", {}),
-            Start("w", {}, version=7),
-            Start("gone", {}, version=1),
-            Start("w", {}, flow_id="not an id"),
-            Start("w", {"n": 2}, version=1),
+            StartRequest("w", {"n": 1}, flow_id="one"),
+            StartRequest("nope", {}),
+            StartRequest("w", {}, version=7),
+            StartRequest("gone", {}, version=1),
+            StartRequest("w", {}, flow_id="not an id"),
+            StartRequest("w", {"n": 2}, version=1),
         ],
     )
-    assert outcomes[0] == Begun("one", True, 1)
+    assert outcomes[0] == StartOutcome("one", True, 1)
     assert [type(outcome) for outcome in outcomes[1:5]] == [NotFound, NotFound, NotFound, InvalidInput]
     assert await ids(watched) == {"one", outcomes[5].flow_id}
     assert (await watched.queries.flow(outcomes[5].flow_id)).data == {"input": {"n": 2}}
@@ -141,7 +141,7 @@ async def test_commits_leave_side_by_side_and_the_newest_version_is_read_once(au
     await watched.save(user(1, "b"), name="other")
     began = trio.current_time()
     names = ["w", "other"] * (STARTS_MAX // 2)
-    outcomes = await start_batch(watched, [Start(name, {"n": number}) for number, name in enumerate(names)])
+    outcomes = await start_batch(watched, [StartRequest(name, {"n": number}) for number, name in enumerate(names)])
     assert trio.current_time() - began == pytest.approx(-(-STARTS_MAX // STARTS_AT_ONCE))
     assert watched.store.most_under_way == STARTS_AT_ONCE
     assert sorted(watched.store.asked) == ["other", "w"]
@@ -153,38 +153,41 @@ async def test_commits_leave_side_by_side_and_the_newest_version_is_read_once(au
 
 async def test_one_flow_id_several_times_starts_the_first_that_can_be(autojump_clock, watched, user):
     await watched.save(user(1, "a"))
-    starts = [Start("nope", {}, flow_id="f"), *(Start("w", {"n": number}, flow_id="f") for number in range(40))]
-    again = [Start("w", {"n": 0}, flow_id="f"), Start("w", {"n": 0}, version=1, flow_id="f")]
-    outcomes = await start_batch(watched, [*starts, Start("w", {}, flow_id="g"), *again])
+    starts = [
+        StartRequest("nope", {}, flow_id="f"),
+        *(StartRequest("w", {"n": number}, flow_id="f") for number in range(40)),
+    ]
+    again = [StartRequest("w", {"n": 0}, flow_id="f"), StartRequest("w", {"n": 0}, version=1, flow_id="f")]
+    outcomes = await start_batch(watched, [*starts, StartRequest("w", {}, flow_id="g"), *again])
     assert isinstance(outcomes[0], NotFound)
-    assert outcomes[1] == Begun("f", True, 1)
+    assert outcomes[1] == StartOutcome("f", True, 1)
     assert {type(outcome) for outcome in outcomes[2:41]} == {WrongState}
-    assert outcomes[41:] == [Begun("g", True, 1), Begun("f", False, 1), Begun("f", False, 1)]
+    assert outcomes[41:] == [StartOutcome("g", True, 1), StartOutcome("f", False, 1), StartOutcome("f", False, 1)]
     assert (await watched.queries.flow("f")).data == {"input": {"n": 0}}
     assert watched.observer.started == 2
 
 
 async def test_a_batch_repeated_starts_what_was_not_and_nothing_twice(autojump_clock, watched, user):
     await watched.save(user(1, "a"))
-    starts = [Start("w", {}, flow_id=f"f-{number}") for number in range(200)]
+    starts = [StartRequest("w", {}, flow_id=f"f-{number}") for number in range(200)]
     watched.store.sound_commits = 50
     outcomes = await start_batch(watched, starts)
-    started = [outcome.flow_id for outcome in outcomes if isinstance(outcome, Begun)]
+    started = [outcome.flow_id for outcome in outcomes if isinstance(outcome, StartOutcome)]
     assert len(started) == 50
     assert await ids(watched) == set(started)
-    assert all(isinstance(outcome, Begun | StoreUnavailable) for outcome in outcomes)
+    assert all(isinstance(outcome, StartOutcome | StoreUnavailable) for outcome in outcomes)
     # Those that were under way found it out; the others did not wait for the same.
     assert watched.store.commits < 50 + 2 * STARTS_AT_ONCE
     watched.store.sound_commits = float("inf")
     repeated = await start_batch(watched, starts)
-    assert repeated == [Begun(start.flow_id, start.flow_id not in started, 1) for start in starts]
+    assert repeated == [StartOutcome(start.flow_id, start.flow_id not in started, 1) for start in starts]
     assert watched.observer.started == 200
 
 
 async def test_a_refusal_ends_nothing_but_its_own_start(autojump_clock, watched, user):
     await watched.save(user(1, "a"))
     watched.store.sound_commits, watched.store.error = 10, StoreRefused("out of memory")
-    outcomes = await start_batch(watched, [Start("w", {}) for _ in range(100)])
+    outcomes = await start_batch(watched, [StartRequest("w", {}) for _ in range(100)])
     assert [type(outcome) for outcome in outcomes].count(StoreRefused) == 90
     assert watched.store.commits == 100
 
@@ -193,7 +196,7 @@ async def test_a_start_of_which_nobody_knows_says_so_and_names_its_flow(autojump
     await watched.save(user(1, "a"))
     watched.store.sound_commits, watched.store.error = 0, OutcomeUnknown("the connection was lost")
     watched.store.lost_after_commit = True
-    outcomes = await start_batch(watched, [Start("w", {}) for _ in range(STARTS_AT_ONCE + 5)])
+    outcomes = await start_batch(watched, [StartRequest("w", {}) for _ in range(STARTS_AT_ONCE + 5)])
     unknown = [outcome for outcome in outcomes if isinstance(outcome, OutcomeUnknown)]
     started = await ids(watched)
     assert len(unknown) == len(started) == STARTS_AT_ONCE
@@ -325,13 +328,13 @@ async def test_gather_of_nothing_is_nothing(autojump_clock):
 
 async def test_a_start_says_whether_it_made_the_flow(autojump_clock, watched, user):
     await watched.save(user(1, "a"))
-    begin = watched.orchestrator.begin
-    assert await begin("w", {"n": 1, "m": [True, None]}, flow_id="f") == Begun("f", True, 1)
-    assert await begin("w", {"m": [True, None], "n": 1}, flow_id="f") == Begun("f", False, 1)
-    assert await begin("w", {"n": 1, "m": [True, None]}, version=1, flow_id="f") == Begun("f", False, 1)
+    begin = watched.start
+    assert await begin("w", {"n": 1, "m": [True, None]}, flow_id="f") == StartOutcome("f", True, 1)
+    assert await begin("w", {"m": [True, None], "n": 1}, flow_id="f") == StartOutcome("f", False, 1)
+    assert await begin("w", {"n": 1, "m": [True, None]}, version=1, flow_id="f") == StartOutcome("f", False, 1)
     assert (await begin("w", {})).created
     await watched.save(user(1, "a"), user(2, "b"), rootAction=1, actions=[user(1, "a", {"default": [2]}), user(2, "b")])
-    assert await begin("w", {"n": 1, "m": [True, None]}, flow_id="f") == Begun("f", False, 1)  # no version is asked for
+    assert await begin("w", {"n": 1, "m": [True, None]}, flow_id="f") == StartOutcome("f", False, 1)
     assert watched.observer.started == 2
 
 
@@ -356,7 +359,7 @@ async def test_an_id_of_another_flow_is_a_conflict(
 
     async def begin(name, input, version):
         try:
-            await watched.orchestrator.begin(name, input, version, "f")
+            await watched.start(name, input, version, "f")
         except WrongState as conflict:
             conflicts.append(conflict)
 
@@ -376,22 +379,30 @@ async def test_an_id_of_another_flow_is_a_conflict(
 
 async def test_of_starts_in_one_turn_each_has_its_own_answer(autojump_clock, watched, user):
     await watched.save(user(1, "a"))
-    graph = await watched.catalog.graph_to_start("w", None)
-    await watched.orchestrator.begin("w", {"n": 2}, flow_id="f")
-    wanted = [Wanted(graph, {"n": number}, "f") for number in (1, 2, 3, 2)]
-    outcomes = await watched.orchestrator.start_all([*wanted, Wanted(graph, {}, "g"), Wanted(graph, {}, "g")])
-    assert [type(outcome) for outcome in outcomes] == [WrongState, Begun, WrongState, Begun, Begun, Begun]
-    assert [outcome.created for outcome in outcomes if isinstance(outcome, Begun)] == [False, False, True, False]
+    await watched.start("w", {"n": 2}, flow_id="f")
+    wanted = [StartRequest("w", {"n": number}, flow_id="f") for number in (1, 2, 3, 2)]
+    outcomes = await watched.starts.start_many(
+        [*wanted, StartRequest("w", {}, flow_id="g"), StartRequest("w", {}, flow_id="g")]
+    )
+    assert [type(outcome) for outcome in outcomes] == [
+        WrongState,
+        StartOutcome,
+        WrongState,
+        StartOutcome,
+        StartOutcome,
+        StartOutcome,
+    ]
+    assert [outcome.created for outcome in outcomes if isinstance(outcome, StartOutcome)] == [False, False, True, False]
     assert (await watched.queries.flow("f")).data == {"input": {"n": 2}}
 
 
 async def test_the_id_of_a_flow_that_was_removed_starts_nothing_for_a_while(autojump_clock, watched, user):
     await watched.save({"id": 1, "type": "system", "name": "delay", "delaySeconds": 0.1}, onSuccess="DELETE")
-    await watched.orchestrator.begin("w", {}, flow_id="f")
+    await watched.start("w", {}, flow_id="f")
     await watched.orchestrator.cancel("w", "f")
     watched.store._store._partition(partition_of("f", 4)).flows.clear()
     watched.store._store._partition(partition_of("f", 4)).remembered["f"] = 10**12
-    assert await watched.orchestrator.begin("w", {"other": 1}, flow_id="f") == Begun("f", False, 1)
+    assert await watched.start("w", {"other": 1}, flow_id="f") == StartOutcome("f", False, 1)
     assert watched.observer.started == 1
 
 
@@ -402,11 +413,10 @@ async def test_a_start_whose_answer_was_lost_counts_as_its_own(autojump_clock, w
     watched.store.lost_after_commit = True
     load = watched.store._store.load
     watched.store.load = load
-    graph = await watched.catalog.graph_to_start("w", None)
-    wanted = [Wanted(graph, {}, f"f-{number}") for number in range(at_once)]
-    assert await watched.orchestrator.start_all(wanted) == [Begun(one.flow_id, True, 1) for one in wanted]
+    wanted = [StartRequest("w", {}, flow_id=f"f-{number}") for number in range(at_once)]
+    assert await watched.starts.start_many(wanted) == [StartOutcome(one.flow_id, True, 1) for one in wanted]
     watched.store.sound_commits = float("inf")
-    assert await watched.orchestrator.start_all(wanted) == [Begun(one.flow_id, False, 1) for one in wanted]
+    assert await watched.starts.start_many(wanted) == [StartOutcome(one.flow_id, False, 1) for one in wanted]
 
 
 async def test_rest_says_what_is_there(autojump_clock, watched, client, user):
@@ -434,7 +444,7 @@ async def test_a_start_does_not_wait_for_the_scripts_of_another(autojump_clock, 
     times = {}
 
     async def begin(name, flow_id):
-        assert await engine.orchestrator.begin(name, {}, flow_id=flow_id) == Begun(flow_id, True, 1)
+        assert await engine.start(name, {}, flow_id=flow_id) == StartOutcome(flow_id, True, 1)
         times[flow_id] = trio.current_time()
 
     began = trio.current_time()
@@ -455,7 +465,7 @@ async def test_a_start_whose_client_leaves_does_not_hold_up_the_others_of_its_tu
 
     async def begin(number, seconds):
         with trio.move_on_after(seconds):
-            begun.append(await watched.orchestrator.begin("w", {}, flow_id=f"f-{number}"))
+            begun.append(await watched.start("w", {}, flow_id=f"f-{number}"))
 
     async with trio.open_nursery() as clients:
         for number in range(10):

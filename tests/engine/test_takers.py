@@ -11,7 +11,7 @@ import trio
 from orchy.dispatch.demand import Demand
 from orchy.engine.mailbox import Envelope
 from orchy.engine.orchestrator import Result
-from orchy.engine.starting import Wanted
+from orchy.engine.starts import StartRequest
 from orchy.errors import OutcomeUnknown, StoreUnavailable
 from orchy.flow.definition import ActionDefinition
 from orchy.flow.events import Completed, Pause
@@ -68,19 +68,19 @@ class Broken:
 async def test_a_start_is_handed_out_by_its_commit(autojump_clock, engine, user, wait_for_work, known):
     await engine.save(user(1, "a"))
     worker = await wait_for_work(engine, "a", 1)
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     assert [action["flow_id"] for action in worker.got] == [flow_id]
     assert (worker.demand.credit, worker.demand.reserved) == (0, 0)
     assert (await engine.types(flow_id))[-1] == "HANDED_OUT"
     assert await engine.poll("a") == []
-    second = await engine.orchestrator.execute("w", {})  # there is no credit left
+    second = await engine.execute("w", {})  # there is no credit left
     assert [action["flow_id"] for action in await engine.poll("a")] == [second]
 
 
 async def test_what_a_commit_hands_out_times_out(autojump_clock, engine, user, wait_for_work, known):
     await engine.save(user(1, "a"))
     worker = await wait_for_work(engine, "a", 1)
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     await trio.sleep(TIMEOUT_SECONDS + 1)
     assert "TIMED_OUT" in await engine.types(flow_id)
     assert [action["attempt"] for action in await engine.poll("a")] == [2]
@@ -90,15 +90,14 @@ async def test_what_a_commit_hands_out_times_out(autojump_clock, engine, user, w
 async def test_many_starts_are_handed_out_as_far_as_there_is_credit(autojump_clock, engine, user, wait_for_work):
     await engine.save(user(1, "a"))
     worker = await wait_for_work(engine, "a", 3)
-    graph = await engine.catalog.graph_to_start("w", None)
-    flow_ids = [begun.flow_id for begun in await engine.orchestrator.start_all([Wanted(graph, {})] * 5)]
+    flow_ids = [begun.flow_id for begun in await engine.starts.start_many([StartRequest("w", {})] * 5)]
     assert [action["flow_id"] for action in worker.got] == flow_ids[:3]
     assert sorted(action["flow_id"] for action in await engine.poll("a")) == sorted(flow_ids[3:])
 
 
 async def test_what_follows_on_many_results_is_handed_out(autojump_clock, engine, user, wait_for_work):
     await engine.save(user(1, "a", [2, 3]), user(2, "b"), user(3, "b"))
-    flow_ids = [await engine.orchestrator.execute("w", {}) for _ in range(3)]
+    flow_ids = [await engine.execute("w", {}) for _ in range(3)]
     actions = await engine.poll("a")
     worker = await wait_for_work(engine, "b", 5)
     results = [Result(action["flow_id"], 1, 1, {}) for action in actions]
@@ -114,7 +113,7 @@ async def test_a_commit_that_came_too_late_hands_out_once(
     autojump_clock, engine, engines, user, wait_for_work, together, store
 ):
     await engine.save(user(4, "a", [1, 2]), user(1, "a", [3]), user(2, "a"), user(3, "b"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     await engine.finish((await engine.poll("a"))[0])
     first, second = sorted(await engine.poll("a"), key=lambda action: action["action_id"])
     other = engines(store, "other")
@@ -148,11 +147,10 @@ async def test_a_lost_answer_frees_the_place_and_the_attempt_comes_back(
     broken = engines(Broken(store, commit=commit, commit_all=commit_all), "broken")
     worker = await wait_for_work(broken, "a", 2)
     if together:
-        graph = await broken.catalog.graph_to_start("w", None)
-        (begun,) = await broken.orchestrator.start_all([Wanted(graph, {})])
+        (begun,) = await broken.starts.start_many([StartRequest("w", {})])
         flow_id = begun.flow_id
     else:
-        flow_id = await broken.orchestrator.execute("w", {})
+        flow_id = await broken.execute("w", {})
     assert worker.got == []
     assert (worker.demand.credit, worker.demand.reserved) == (2, 0)
     await trio.sleep(TIMEOUT_SECONDS + 1)
@@ -169,13 +167,12 @@ async def test_a_commit_that_fails_frees_the_place(autojump_clock, engines, stor
     broken = engines(Broken(store, commit=fail, commit_all=fail), "broken")
     await broken.save(user(1, "a"))
     worker = await wait_for_work(broken, "a", 2)
-    graph = await broken.catalog.graph_to_start("w", None)
     if together:
-        (outcome,) = await broken.orchestrator.start_all([Wanted(graph, {})])
+        (outcome,) = await broken.starts.start_many([StartRequest("w", {})])
         assert isinstance(outcome, StoreUnavailable)
     else:
         with pytest.raises(StoreUnavailable):
-            await broken.orchestrator.start(Wanted(graph, {}))
+            await broken.starts.start(StartRequest("w", {}))
     assert (worker.demand.credit, worker.demand.reserved) == (2, 0)
 
 
@@ -189,18 +186,18 @@ async def test_a_caller_that_leaves_takes_nothing_along(autojump_clock, engines,
     await node.save(user(1, "a"))
     worker = await wait_for_work(node, "a", 1)
     with trio.move_on_after(0.5):
-        await node.orchestrator.execute("w", {}, flow_id="f")
+        await node.execute("w", {}, flow_id="f")
     assert [action["flow_id"] for action in worker.got] == ["f"]
 
 
 @pytest.mark.parametrize("together", [False, True])
 async def test_a_pause_in_the_same_commit_holds_what_it_makes(autojump_clock, engine, user, wait_for_work, together):
     await engine.save(user(1, "a", [2]), user(2, "b"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     await engine.poll("a")
     worker = await wait_for_work(engine, "b", 1)
     envelopes = [Envelope(Completed(1, 1, {}, "w")), Envelope(Pause(), "w")]
-    mover = engine.orchestrator._mover
+    mover = engine.mover
     if together:
         await mover.post_all({flow_id: envelopes})
     else:
@@ -219,7 +216,7 @@ async def test_a_flow_that_is_paused_or_cancelled_after_the_hand_out_takes_its_r
 ):
     await engine.save(user(1, "a", [2]), user(2, "a"))
     worker = await wait_for_work(engine, "a", 3)
-    paused, cancelled = [await engine.orchestrator.execute("w", {}) for _ in range(2)]
+    paused, cancelled = [await engine.execute("w", {}) for _ in range(2)]
     await engine.orchestrator.pause("w", paused)
     await engine.orchestrator.cancel("w", cancelled)
     first, second = worker.got
@@ -236,7 +233,7 @@ async def test_a_flow_that_is_paused_or_cancelled_after_the_hand_out_takes_its_r
 async def test_an_extended_attempt_has_its_whole_time_again(autojump_clock, engine, user, wait_for_work, known):
     await engine.save(user(1, "a"))
     worker = await wait_for_work(engine, "a", 1)
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     for _ in range(3):
         await trio.sleep(TIMEOUT_SECONDS * 0.8)
         assert await engine.orchestrator.extend(flow_id, 1, 1)
@@ -249,7 +246,7 @@ async def test_an_extended_attempt_has_its_whole_time_again(autojump_clock, engi
 
 async def test_only_what_is_with_a_worker_is_extended(autojump_clock, engine, user, known):
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     assert not await engine.orchestrator.extend(flow_id, 1, 1)  # nobody has it
     (action,) = await engine.poll("a")
     assert await engine.orchestrator.extend(flow_id, 1, 1)
@@ -263,7 +260,7 @@ async def test_a_node_that_saw_a_flow_long_ago_extends_it_all_the_same(
     autojump_clock, engine, engines, store, user, known
 ):
     await engine.save(user(1, "a", [2]), user(2, "b"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     other = engines(store, "other")
     await other.finish((await engine.poll("a"))[0])
     assert len(await engine.poll("b", wait_seconds=5)) == 1

@@ -105,11 +105,11 @@ def test_each_action_has_a_budget_of_its_own() -> None:
 
 def test_a_small_meter_stops_what_a_whole_one_allows_and_says_so() -> None:
     template = compile_template("{$.input[*]}")
-    small = Meter(SMALL_WORK_MAX)
+    small = Meter(SMALL_WORK_MAX, bounds_actions=True)
     with pytest.raises(OverBudget):
         template.resolve(FlowContext([1] * 2 * SMALL_WORK_MAX, {}, small))
     assert small.exhausted
-    plain = Meter(SMALL_WORK_MAX)
+    plain = Meter(SMALL_WORK_MAX, bounds_actions=True)
     assert compile_template("{$.input}").resolve(FlowContext("x", {}, plain)) == ("x", ())
     assert not plain.exhausted
 

@@ -112,7 +112,7 @@ def test_results_that_do_not_count():
     assert drive.take(Failed(1, 2, "no")) is Verdict.LATE
 
 
-@pytest.mark.parametrize("action_id", [2, 77])
+@pytest.mark.parametrize("run_id", [2, 77])
 def test_a_result_that_no_worker_can_have_is_refused(run_id):
     drive = Drive(user(1, 2), system(2, "delay", delaySeconds=1))
     with pytest.raises(InvalidInput):

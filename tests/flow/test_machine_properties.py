@@ -157,7 +157,7 @@ class World:
             case fx.Deferred(run_id, attempt):
                 self.scripts.append((run_id, attempt))
             case fx.Record(fx.RecordType.COMPLETED, run_id, _, _, detail):
-                assert run_id not in self.outcomes, f"action {action_id} finished twice"
+                assert run_id not in self.outcomes, f"action {run_id} finished twice"
                 self.outcomes[run_id] = detail or "default"
             case fx.End():
                 self.ended += 1
@@ -165,7 +165,7 @@ class World:
     def count_run(self, run_id: int, attempt: int) -> None:
         if attempt == 1:
             self.runs[run_id] = self.runs.get(run_id, 0) + 1
-            assert self.runs[run_id] == 1, f"action {action_id} ran twice"
+            assert self.runs[run_id] == 1, f"action {run_id} ran twice"
 
     def check(self) -> None:
         flow = self.flow

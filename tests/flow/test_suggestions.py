@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.flow.validation import suggestions
 from orchy.flow.validation.definitions import parse_workflow
 from orchy.flow.validation.report import HINTS_MAX
 from orchy.flow.validation.suggestions import CHARS_MAX, Suggestions
@@ -41,9 +40,8 @@ def test_the_closest_one(name, closest):
     assert Suggestions(KNOWN).closest(name) == closest
 
 
-def test_nothing_is_compared_for_ever(monkeypatch):
-    monkeypatch.setattr(suggestions, "COMPARED_MAX", 3)
-    known = Suggestions(["abcd", "abce", "abcf", "abcg"])
+def test_nothing_is_compared_for_ever():
+    known = Suggestions(["abcd", "abce", "abcf", "abcg"], compared_max=3)
     assert known.hint("abcz")
     assert known.hint("abcz") == ""
 

@@ -22,7 +22,7 @@ class Nobody:
 
 def routes():
     """(method, path) of each route, with something in the place of its parameters."""
-    app = create_app(Services(Nobody(), Nobody(), Nobody(), Nobody(), Nobody()))
+    app = create_app(Services(Nobody(), Nobody(), Nobody(), Nobody(), Nobody(), Nobody()))
     found = [
         (method, rule.build(dict.fromkeys(rule.arguments, "x"), append_unknown=False)[1])
         for rule in app.url_map.iter_rules()

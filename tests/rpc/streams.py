@@ -164,7 +164,7 @@ class Node:
             nursery.cancel_scope.cancel()
 
     async def start(self, count: int = 1, workflow: str = "w", input: Any = None) -> list[str]:
-        flow_ids = [await self.engine.orchestrator.execute(workflow, input or {}) for _ in range(count)]
+        flow_ids = [await self.engine.execute(workflow, input or {}) for _ in range(count)]
         await quiet()
         return flow_ids
 

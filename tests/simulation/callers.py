@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from orchy.engine.orchestrator import Result
+from orchy.engine.starts import StartRequest
 from orchy.errors import InvalidInput, NotFound, OrchyError, WrongState
 from tests.simulation.books import require
 from tests.simulation.decoding import Attempt, read_attempt
@@ -271,7 +272,7 @@ class Client:
     async def start(self) -> None:
         """Start it, also if it is started already."""
         await self._until_answered(
-            lambda life: life.orchestrator.execute(self.workflow, self.input, flow_id=self.flow_id)
+            lambda life: life.engine.starts.start(StartRequest(self.workflow, self.input, flow_id=self.flow_id))
         )
         self.note_started()
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import trio
 
-from orchy.engine.starts import Start, start_all
+from orchy.engine.starts import StartRequest
 from orchy.errors import OrchyError
 from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
-from tests.simulation.node import CACHED_FLOWS_MAX, Life, NoAnswer, Node
+from tests.simulation.node import LIMITS, Life, NoAnswer, Node
 from tests.simulation.profile import Profile
 from tests.simulation.workload import EVENTS
 
 #: Flows that the impatient send events to in turn: more than a node has in its cache.
-IMPATIENT_FLOWS = CACHED_FLOWS_MAX + 1
+IMPATIENT_FLOWS = LIMITS.cached_flows + 1
 IMPATIENT_ROUNDS = 2
 #: How many of them there are at once, at most.
 IMPATIENT_MAX = 8
@@ -58,10 +58,10 @@ class Batch:
 
     async def _start(self, clients: Sequence[Client]) -> list[Client]:
         """Those that are to be started again."""
-        starts = [Start(client.workflow, client.input, None, client.flow_id) for client in clients]
+        starts = [StartRequest(client.workflow, client.input, None, client.flow_id) for client in clients]
 
         async def start(life: Life) -> Sequence[object]:
-            return await start_all(life.orchestrator, life.catalog, starts)
+            return await life.engine.starts.start_many(starts)
 
         try:
             outcomes = await self._cluster.call(self._chance, start, leaves=1.0)

@@ -20,7 +20,7 @@ from orchy.dispatch.dispatcher import Dispatcher
 from orchy.engine import commits, mover, transition
 from orchy.engine.lost_attempts import Holding, Silence
 from orchy.engine.mover import Mover
-from orchy.engine.starting import Begun
+from orchy.engine.start_commits import StartCommits, StartOutcome
 from orchy.engine.transition import Transition
 from orchy.errors import OutcomeUnknown
 from orchy.flow import draft, machine
@@ -274,28 +274,28 @@ def the_end_leaves_what_runs() -> AbstractContextManager[None]:
 
 def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
     """A start whose answer was lost is answered as if it had been made."""
-    start = Mover.start
+    make = StartCommits.make
 
-    async def mutated(self: Any, new: Any) -> Begun:
+    async def mutated(self: Any, new: Any) -> StartOutcome:
         if not isinstance(new.first_try, OutcomeUnknown):
             with suppress(OutcomeUnknown):
-                return await start(_Once(self), new)  # type: ignore[arg-type]
-        return Begun(new.flow.id, True, new.flow.workflow_version)
+                return await make(_Once(self), new)  # type: ignore[arg-type]
+        return StartOutcome(new.flow.id, True, new.flow.workflow_version)
 
-    return _replaced(Mover, "start", mutated)
+    return _replaced(StartCommits, "make", mutated)
 
 
 class _Once:
-    """A mover that does not look whether a flow is there whose answer was lost."""
+    """Commits of starts that do not look whether a flow is there whose answer was lost."""
 
-    def __init__(self, mover_: Any) -> None:
-        self._mover = mover_
+    def __init__(self, commits: Any) -> None:
+        self._commits_of_starts = commits
 
     async def _there(self, *args: Any) -> Any:
         raise OutcomeUnknown("not looked for")
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._mover, name)
+        return getattr(self._commits_of_starts, name)
 
 
 def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
@@ -306,7 +306,7 @@ def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
         seen = self._cache.get(flow_id)
         if seen is not None:
             graph = await self._catalog.graph(seen.flow.workflow, seen.flow.workflow_version)
-            transition = Transition(graph, seen.flow, await self._rules())
+            transition = Transition(graph, seen.flow, await self._rules.current())
             answers = [mover.step_envelope(transition, envelope) for envelope in envelopes]
             if not transition.changed:
                 for envelope, answer in zip(envelopes, answers, strict=True):

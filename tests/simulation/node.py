@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from orchy import engine
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.port import Evaluation, ScriptFailure
+from orchy.actions.javascript.runner import ScriptRunner
 from orchy.cluster.cluster import Cluster
 from orchy.dispatch.attempt_leases import AttemptLeases
 from orchy.dispatch.dispatcher import Dispatcher
 from orchy.dispatch.offers import Offers
-from orchy.engine.catalog import Catalog
-from orchy.engine.flow_cache import FlowCache
+from orchy.engine.limits import EngineLimits
 from orchy.engine.lost_attempts import LostAttempts
 from orchy.engine.orchestrator import Orchestrator
 from orchy.errors import OrchyError, Overloaded
@@ -40,7 +41,7 @@ from tests.simulation.pipe import Pipe
 from tests.simulation.world import World
 
 #: Small, so that limits are met with.
-CACHED_FLOWS_MAX = 4
+LIMITS = EngineLimits(deferred_per_commit=2, small_step_work=3, commit_work=1, cached_flows=4)
 DRAIN_SECONDS = 1.0
 #: Between the timeouts of the actions (1, 3 and 6 s).
 LEASE_SECONDS = 2.0
@@ -52,7 +53,7 @@ class NoAnswer(Exception):
     """A call to a node came to nothing: nobody there, or the connection broke. It may have been done."""
 
 
-class Engine:
+class Scripts:
     """Stands for javascript; it is slow, or overloaded, by chance.
 
     `set NAME` answers {NAME: 1}, `copy NAME PATH` {NAME: what the path leads to in the context that it is given},
@@ -93,13 +94,11 @@ class Life:
     process: Process
     link: Link
     membership: SimulatedMembership
-    catalog: Catalog
+    engine: engine.Engine
     cluster: Cluster
     keeper: LeaseKeeper
     timers: TimerLoop
     holdings: Holdings
-    dispatcher: Dispatcher
-    orchestrator: Orchestrator
     sessions: WorkSessions
     offers: Offers
     pipes: list[Pipe] = attrs.field(factory=list)
@@ -107,6 +106,16 @@ class Life:
     stopping: bool = False
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ended: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def orchestrator(self) -> Orchestrator:
+        """What workers and users ask of flows."""
+        return self.engine.orchestrator
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Who hands out work."""
+        return self.engine.dispatcher
 
 
 @attrs.define(eq=False)
@@ -211,8 +220,6 @@ class Node:
         store: Any = link
         holdings = Holdings()
         keeper = LeaseKeeper(store, name, holdings)
-        dispatcher = Dispatcher(store, profile.batch_size)
-        holdings.watch(dispatcher.own)
         membership = self._gossip.join(name)
         cluster = Cluster(
             node=name,
@@ -224,23 +231,23 @@ class Node:
             holdings=holdings,
             store=store,
         )
-        catalog = Catalog(store, SYSTEM_ACTIONS)
-        orchestrator = Orchestrator(
-            store=store,
-            catalog=catalog,
+        place = partial(partition_of, partitions=profile.partitions)
+        core = engine.open(
+            store,
+            engine.EngineSettings(
+                retention_seconds=profile.retention_seconds, batch_size=profile.batch_size, limits=LIMITS
+            ),
             system_actions=SYSTEM_ACTIONS,
-            engine=Engine(world, name),
+            runners={"javascript": ScriptRunner(Scripts(world, name))},
+            partition_of=place,
             encode_action=encode_action,
-            partition_of=partial(partition_of, partitions=profile.partitions),
             wakeups=cluster,
-            hand_off=dispatcher,
             observer=Observer(),
-            retention_seconds=profile.retention_seconds,
-            batch_size=profile.batch_size,
             new_uuid=self._uuids,
         )
-        orchestrator._mover._cache = FlowCache(CACHED_FLOWS_MAX)
-        leases = AttemptLeases(store, partial(partition_of, partitions=profile.partitions))
+        orchestrator, dispatcher = core.orchestrator, core.dispatcher
+        holdings.watch(dispatcher.own)
+        leases = AttemptLeases(store, place)
         sessions = WorkSessions(orchestrator, dispatcher, leases, LEASE_SECONDS)
         lost = LostAttempts(orchestrator, store, sessions, round(LEASE_SECONDS * 1000))
         timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, _ignore, profile.batch_size, _steady_ms)
@@ -252,13 +259,11 @@ class Node:
             Process(name),
             link,
             membership,
-            catalog,
+            core,
             cluster,
             keeper,
             timers,
             holdings,
-            dispatcher,
-            orchestrator,
             sessions,
             offers,
         )

@@ -15,9 +15,7 @@ import trio
 import trio.testing
 
 from orchy.actions import SYSTEM_ACTIONS
-from orchy.engine import stepping
 from orchy.engine.catalog import Catalog
-from orchy.flow.budget import COMMIT_WORK_MAX, Meter
 from orchy.partition import timers
 from orchy.runtime.nurseries import first_error
 from orchy.store.memory import store as memory
@@ -54,21 +52,11 @@ ROUNDS_PER_MOMENT_MAX = 20_000
 STAGES = "stages"
 #: After all callers have gone: what they have left behind is let go of by then.
 LEAVE_SECONDS = 5.0
-#: What one step may evaluate before it waits for its turn, and then before the rest is postponed to the next commit.
-STEP_WORK, COMMIT_WORK = 3, 1
-
-
-def _is_exhausted(self: Meter) -> bool:
-    return self._stopped or self.work > (COMMIT_WORK if self._work_max == COMMIT_WORK_MAX else STEP_WORK)
-
-
-#: Limits of the product that are made small, so that they are met with: scripts before one commit, timers that are
-#: handled at the same time, bytes of one claim (two or three attempts), what is evaluated before one commit.
+#: Limits of the product that are made small, so that they are met with: timers that are handled at the same time, bytes
+#: of one claim (two or three attempts). Those of the engine are `node.LIMITS`.
 SMALL = (
-    (stepping, "EVALUATIONS_PER_COMMIT", 2),
     (timers, "FIRING_MAX", 5),
     (memory, "CLAIM_BYTES_MAX", 400),
-    (Meter, "exhausted", property(_is_exhausted)),
 )
 
 
@@ -267,7 +255,7 @@ async def _check_idle(nodes: Sequence[Node]) -> None:
         life = node.life
         assert life is not None
         left = {
-            "mailboxes": len(life.orchestrator._mover._mailboxes),
+            "mailboxes": len(life.engine.mover._mailboxes),
             "timers that are handled": life.timers.firing,
             "polls that wait": life.dispatcher.waiting,
             "places that are kept": life.dispatcher.reserved,

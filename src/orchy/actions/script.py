@@ -31,4 +31,4 @@ class JavaScript:
 
     def start(self, action: Action, context: Context) -> Answer:
         """Have it run."""
-        return Defer(action.settings["expression"])
+        return Defer(self.name, action.settings["expression"])

@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from orchy.actions.javascript.port import ScriptChecker
+from orchy.engine.limits import DEFAULT_LIMITS
 from orchy.engine.scripts import check_scripts
 from orchy.errors import DefinitionMissing, InvalidInput, NotFound, OrchyError, Overloaded, Problem, StoreError
 from orchy.flow.definition import ActionDefinition, Workflow
@@ -31,8 +32,6 @@ from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 #: How many compiled versions are kept in memory, and how many bytes their texts may have together: compiled they take
 #: some ten times that.
 COMPILED_MAX = 1_000
-#: How many names of workflows are kept to be compared with one that is not there.
-NAMES_MAX = 500
 COMPILED_BYTES_MAX = 16 * 2**20
 #: A definition up to this size is read at once; what is larger may take seconds.
 READ_AT_ONCE_BYTES_MAX = 4 * 1024
@@ -61,10 +60,12 @@ class Catalog:
         system_actions: Mapping[str, SystemAction],
         limits: DefinitionLimits = USUAL_LIMITS,
         checker: ScriptChecker | None = None,
+        remembered_names: int = DEFAULT_LIMITS.remembered_names,
     ) -> None:
         self._store = store
         self._limits = limits
         self._checker = checker
+        self._remembered_names = remembered_names
         self._names: dict[str, None] = {}  # of workflows that there are, as far as this node has seen
         self._system_actions = system_actions
         self._graphs: OrderedDict[tuple[str, int], Graph] = OrderedDict()
@@ -140,7 +141,7 @@ class Catalog:
 
     def _remember(self, name: str) -> None:
         self._names[name] = None
-        if len(self._names) > NAMES_MAX:
+        if len(self._names) > self._remembered_names:
             del self._names[next(iter(self._names))]
 
     async def _unknown(self, name: str) -> str:

@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 import trio
 from msgspec import Struct
 
-from orchy.engine.flow_cache import CachedFlow
+from orchy.engine.flow_cache import CachedFlow, FlowCache
 from orchy.engine.hand_off import keep_places, tell
 from orchy.engine.mailbox import Envelope
 from orchy.engine.ports import HandOff, Observer, Reservation, Wakeups
 from orchy.engine.transition import EncodeAction, Transition, build_commit, has_outputs
-from orchy.errors import InvalidInput, NotFound, OrchyError, StoreError, WrongState
+from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, StoreError, WrongState
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
 from orchy.store.flows import Commit, Committed, FlowStore
+from orchy.telemetry.unexpected import Where, note
 
 
 class Prepared(Struct, frozen=True):
@@ -32,12 +33,13 @@ class Prepared(Struct, frozen=True):
 
 
 class Commits:
-    """Makes them."""
+    """Prepares commits, makes them, and applies what they bring about."""
 
     def __init__(
         self,
         *,
         store: FlowStore,
+        cache: FlowCache,
         encode_action: EncodeAction,
         partition_of: Callable[[str], int],
         wakeups: Wakeups,
@@ -47,6 +49,7 @@ class Commits:
         flow_bytes_max: int,
     ) -> None:
         self._store = store
+        self._cache = cache
         self._encode_action = encode_action
         self._partition_of = partition_of
         self._wakeups = wakeups
@@ -90,7 +93,22 @@ class Commits:
             retain_ms=self._retain_ms,
         )
 
+    async def make(self, prepared: Prepared) -> Committed:
+        """Make one. Raises what the store raises."""
+        (outcome,) = await self._make_all([prepared])
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
+
     async def make_all(self, prepared: Sequence[Prepared]) -> list[Committed | StoreError]:
+        """Make commits that have nothing to do with each other, together, so that no exception of one is another's."""
+        try:
+            return await self._make_all(prepared)
+        except Exception as error:
+            note(Where.COMMIT, ", ".join(one.commit.flow_id for one in prepared), error)
+            return [OutcomeUnknown(f"an error in Orchy: {error!r}")] * len(prepared)
+
+    async def _make_all(self, prepared: Sequence[Prepared]) -> list[Committed | StoreError]:
         """Make them, each for itself, together; a caller that is cancelled meanwhile leaves when it is done.
 
         Others wait for what comes of it, and what is handed out is not let go of. The store's time limit bounds that.
@@ -104,8 +122,14 @@ class Commits:
             for one, outcome in zip(prepared, outcomes, strict=True):
                 tell(one.reservations, one.commit, outcome)
 
-    def tell_of(self, prepared: Prepared, committed: Committed) -> CachedFlow:
-        """Tell who is to know of it on this node; the flow as it is now."""
+    def apply(self, prepared: Prepared, committed: Committed) -> CachedFlow:
+        """Do what a commit brings about on this node: who is to know is told, and the flow is kept as it is now."""
+        now = self._tell(prepared, committed)
+        if prepared.commit.retain_ms != 0:
+            self._cache.put(now)
+        return now
+
+    def _tell(self, prepared: Prepared, committed: Committed) -> CachedFlow:
         transition, commit, before = prepared.transition, prepared.commit, prepared.before
         created_ms = before.created_ms if before else committed.time_ms
         ended_ms = None

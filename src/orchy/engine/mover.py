@@ -4,8 +4,8 @@ What happens to one flow on this node happens one after the other: events that a
 leave in one commit (`Mailbox`). Between nodes the store decides who was first; the one who was not loads the flow
 again and steps again. So does one whose commit got no answer: the machine knows what has counted already.
 
-Scripts run between two steps and before the commit, so that a chain of quick system actions costs one commit; after
-EVALUATIONS_PER_COMMIT of them the flow is committed and goes on by a timer (see `stepping`).
+Deferred work (scripts) is done between two steps and before the commit, so that a chain of quick system actions costs
+one commit; after a number of them the flow is committed and goes on by a timer (see `stepping`).
 
 An exception that nobody foresaw is the affair of the one flow, start or commit that met it (see `quarantine`).
 
@@ -18,22 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from msgspec.structs import replace
-
-from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.engine.catalog import Catalog
 from orchy.engine.commits import Commits, Prepared, step_envelope
 from orchy.engine.flow_cache import CachedFlow, FlowCache
 from orchy.engine.loading import load_flow
 from orchy.engine.mailbox import Envelope, Mailbox, Mailboxes
-from orchy.engine.ports import HandOff, Observer, Wakeups
 from orchy.engine.quarantine import Failures
-from orchy.engine.starting import Begun, NewFlow, same_start
+from orchy.engine.rule_book import RuleBook
 from orchy.engine.stepping import Stepper
-from orchy.engine.transition import EncodeAction, Transition
+from orchy.engine.transition import Transition
 from orchy.errors import (
-    FlowFault,
-    NotFound,
     OrchyError,
     OutcomeUnknown,
     StoreError,
@@ -41,15 +35,10 @@ from orchy.errors import (
     TimerMoved,
     VersionConflict,
 )
-from orchy.flow.budget import SMALL_WORK_MAX
 from orchy.flow.draft import Rules
-from orchy.flow.events import Started
-from orchy.flow.limits import USUAL, Limits
 from orchy.flow.machine import Verdict
-from orchy.flow.system import SystemAction
 from orchy.runtime.gather import gather
 from orchy.store.flows import Committed, FlowStore
-from orchy.telemetry.unexpected import Where, note
 
 #: How often a commit is tried again after somebody else was first, or after its answer was lost.
 TRIES_MAX = 10
@@ -66,141 +55,31 @@ class Mover:
         self,
         *,
         store: FlowStore,
+        cache: FlowCache,
         catalog: Catalog,
-        system_actions: Mapping[str, SystemAction],
-        engine: JavaScriptEngine,
-        encode_action: EncodeAction,
+        rules: RuleBook,
+        stepper: Stepper,
+        commits: Commits,
         partition_of: Callable[[str], int],
-        wakeups: Wakeups,
-        hand_off: HandOff,
-        observer: Observer,
-        retain_ms: int,
-        default_timeout_seconds: float,
         batch_size: int,
-        limits: Limits = USUAL,
     ) -> None:
         self._store = store
+        self._cache = cache
         self._catalog = catalog
-        self._system_actions = system_actions
+        self._rules = rules
+        self._stepper = stepper
+        self._commits = commits
         self._partition_of = partition_of
-        self._observer = observer
-        self._default_timeout_seconds = default_timeout_seconds
         self._batch_size = batch_size
-        self._cache = FlowCache()
         self._mailboxes = Mailboxes()
-        self._stepper = Stepper(engine)
         self._failures = Failures(store, partition_of)
-        self._limits = limits
-        self._commits = Commits(
-            store=store,
-            encode_action=encode_action,
-            partition_of=partition_of,
-            wakeups=wakeups,
-            hand_off=hand_off,
-            observer=observer,
-            retain_ms=retain_ms,
-            flow_bytes_max=limits.flow_bytes_max,
-        )
-
-    # Starts.
-
-    async def start(self, new: NewFlow) -> Begun:
-        """Make a flow; it is durable then. One whose id exists is left as it is.
-
-        Raises WrongState if that one is another flow (see `same_start`), and what the store raises. After a try whose
-        answer was lost, a flow that is found counts as made by it.
-        """
-        try:
-            return await self._start(new)
-        except OrchyError:
-            raise
-        except Exception as error:
-            note(Where.START, f"flow {new.flow.id} of {new.flow.workflow}", error)
-            raise FlowFault(f"an error in Orchy ({error!r}); the server's log has more") from error
-
-    async def _start(self, new: NewFlow) -> Begun:
-        flow, unsure = new.flow, isinstance(new.first_try, OutcomeUnknown)
-        if isinstance(new.first_try, VersionConflict):
-            return await self._started_before(new, unsure)
-        rules = await self._rules()
-        for _ in range(TRIES_MAX):
-            transition, _ = await self._stepper.step(
-                new.graph, flow, rules, lambda transition: transition.take(Started())
-            )
-            await self._stepper.evaluate(transition)
-            prepared = self._commits.prepare(transition, expected_version=0)
-            assert prepared is not None
-            try:
-                committed = await self._commit(prepared)
-            except VersionConflict:
-                return await self._started_before(new, unsure)
-            except OutcomeUnknown as unknown:
-                unsure = True
-                try:
-                    there = await self._there(new, unsure)
-                except StoreError:
-                    raise OutcomeUnknown(f"flow {flow.id} may have been started: {unknown}") from None
-                if there is not None:
-                    return there
-                continue
-            return self._started(prepared, committed)
-        raise StoreUnavailable(f"flow {flow.id} could not be started: the store lost its answer {TRIES_MAX} times")
-
-    async def _started_before(self, new: NewFlow, created: bool) -> Begun:
-        # What is not there any more was removed a short while ago; nobody knows what it was.
-        return await self._there(new, created) or Begun(new.flow.id, created, new.flow.workflow_version)
-
-    async def _there(self, new: NewFlow, created: bool) -> Begun | None:
-        try:
-            there = await load_flow(self._store, self._partition_of(new.flow.id), new.flow.id)
-        except NotFound:
-            return None
-        return same_start(there.flow, new.flow, version_given=new.version_given, created=created)
-
-    def _started(self, prepared: Prepared, committed: Committed) -> Begun:
-        self._observer.flow_started()
-        self._after(prepared, committed)
-        flow = prepared.transition.flow
-        return Begun(flow.id, True, flow.workflow_version)
-
-    async def start_all(self, flows: Sequence[NewFlow]) -> list[Begun | OrchyError | NewFlow]:
-        """Make flows whose commits leave together (callers keep to FLOWS_AT_ONCE): of each what `start` answers or
-        raises, or itself where more is to be done than one commit: `start` does it."""
-        rules = await self._rules()
-        outcomes: list[Begun | OrchyError | NewFlow] = list(flows)
-        prepared: dict[int, Prepared] = {}
-        for index, new in enumerate(flows):
-            one = self._prepare_start(new, rules)
-            if one is not None:
-                prepared[index] = one
-        for index, outcome in zip(prepared, await self._make_all(list(prepared.values())), strict=True):
-            if isinstance(outcome, Committed):
-                outcomes[index] = self._started(prepared[index], outcome)
-            elif isinstance(outcome, VersionConflict | OutcomeUnknown):
-                outcomes[index] = replace(flows[index], first_try=outcome)
-            else:
-                outcomes[index] = outcome
-        return outcomes
-
-    def _prepare_start(self, new: NewFlow, rules: Rules) -> Prepared | None:
-        """The first commit of a flow; None: it has to go the long way."""
-        try:
-            transition = Transition(new.graph, new.flow, rules, SMALL_WORK_MAX)
-            transition.take(Started())
-            if transition.has_scripts or transition.meter.exhausted:
-                return None
-            return self._commits.prepare(transition, expected_version=0)
-        except Exception:  # it is met again there, where it is nobody else's
-            return None
-
-    # Events.
 
     async def post(self, flow_id: str, envelope: Envelope) -> tuple[Verdict, CachedFlow]:
         """Have an event taken in, together with whatever else waits for the same flow.
 
         Raises NotFound, InvalidInput, and what the store raises.
         """
-        prepared = self._prepare_at_once(flow_id, [envelope], await self._rules())
+        prepared = self._prepare_at_once(flow_id, [envelope], await self._rules.current())
         if prepared is None or await self._commit_prepared([prepared]):
             await self.wait_in_line(flow_id, envelope)
         answer, flow = envelope.answer, envelope.flow
@@ -239,7 +118,7 @@ class Mover:
     async def post_at_once(self, envelopes: Mapping[str, Sequence[Envelope]]) -> list[str]:
         """The same as far as one commit for each flow goes; the flows whose letters are to wait in line then."""
         flow_ids = list(envelopes)
-        rules = await self._rules()
+        rules = await self._rules.current()
 
         async def take(group: Sequence[str]) -> list[str]:
             left: list[str] = []
@@ -264,9 +143,9 @@ class Mover:
         if graph is None:
             return None
         try:
-            transition = Transition(graph, cached.flow, rules, SMALL_WORK_MAX)
+            transition = self._stepper.small(graph, cached.flow, rules)
             answers = [step_envelope(transition, envelope) for envelope in envelopes]
-            if transition.has_scripts or transition.meter.exhausted or not transition.changed:
+            if transition.has_deferred or transition.meter.exhausted or not transition.changed:
                 return None
             return self._commits.prepare(transition, cached.version, cached, envelopes, answers, exact=False)
         except Exception:  # it is met again on the long way, where it is nobody else's
@@ -280,13 +159,13 @@ class Mover:
             mailbox.lock.acquire_nowait()  # nobody had it: there was no mailbox
             self._cache.drop(one.commit.flow_id)
         try:
-            for one, outcome in zip(prepared, await self._make_all(prepared), strict=True):
+            for one, outcome in zip(prepared, await self._commits.make_all(prepared), strict=True):
                 if isinstance(outcome, VersionConflict | OutcomeUnknown):
                     left.append(one.commit.flow_id)
                     if isinstance(outcome, OutcomeUnknown):
                         _note_unsure(one.envelopes, one.answers)
                     continue
-                now = self._after(one, outcome) if isinstance(outcome, Committed) else None
+                now = self._commits.apply(one, outcome) if isinstance(outcome, Committed) else None
                 for envelope, answer in zip(one.envelopes, one.answers, strict=True):
                     envelope.answer, envelope.flow = outcome if isinstance(outcome, StoreError) else answer, now
         finally:
@@ -325,14 +204,14 @@ class Mover:
                     envelope.answer = one.with_traceback(None)
 
     async def _move(self, flow_id: str, envelopes: Sequence[Envelope]) -> None:
-        rules = await self._rules()
+        rules = await self._rules.current()
         overtaken: frozenset[str] = frozenset()  # timers that somebody has moved since they were due
         for _ in range(TRIES_MAX):
             seen = self._cache.get(flow_id)
             cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph_of_flow(cached.flow.workflow, cached.flow.workflow_version)
             transition, answers = await self._stepper.step(graph, cached.flow, rules, _stepping(envelopes, overtaken))
-            await self._stepper.evaluate(transition)
+            await self._stepper.run_deferred(transition)
             if transition.changed:
                 prepared = self._commits.prepare(
                     transition, cached.version, cached, envelopes, answers, exact=seen is None
@@ -342,7 +221,7 @@ class Mover:
                     continue  # how large it is exactly, the store knows
                 answers = prepared.answers
                 try:
-                    committed = await self._commit(prepared)
+                    committed = await self._commits.make(prepared)
                 except TimerMoved as error:
                     overtaken |= error.timers
                     continue
@@ -351,7 +230,7 @@ class Mover:
                 except OutcomeUnknown:
                     _note_unsure(envelopes, answers)
                     continue
-                cached = self._after(prepared, committed)
+                cached = self._commits.apply(prepared, committed)
             elif seen is not None:
                 # No commit will find out whether what was seen is old, and "nothing to do" may be wrong by now.
                 self._cache.drop(flow_id)
@@ -360,33 +239,6 @@ class Mover:
                 envelope.answer, envelope.flow = answer, cached
             return
         raise StoreUnavailable(f"flow {flow_id} could not be moved: others were first, {TRIES_MAX} times")
-
-    async def _rules(self) -> Rules:
-        definitions = await self._catalog.definitions()
-        return Rules(self._system_actions, definitions, self._default_timeout_seconds, self._limits)
-
-    # Commits.
-
-    async def _commit(self, prepared: Prepared) -> Committed:
-        (outcome,) = await self._commits.make_all([prepared])
-        if isinstance(outcome, StoreError):
-            raise outcome
-        return outcome
-
-    async def _make_all(self, prepared: Sequence[Prepared]) -> list[Committed | StoreError]:
-        """Make commits that have nothing to do with each other, so that no exception of one is another's."""
-        try:
-            return await self._commits.make_all(prepared)
-        except Exception as error:
-            note(Where.COMMIT, ", ".join(one.commit.flow_id for one in prepared), error)
-            return [OutcomeUnknown(f"an error in Orchy: {error!r}")] * len(prepared)
-
-    def _after(self, prepared: Prepared, committed: Committed) -> CachedFlow:
-        """What a commit brings about on this node."""
-        now = self._commits.tell_of(prepared, committed)
-        if prepared.commit.retain_ms != 0:
-            self._cache.put(now)
-        return now
 
     def forget(self) -> None:
         """Load each flow anew: the store is not what it was."""

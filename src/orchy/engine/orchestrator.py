@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from orchy.actions.javascript.port import JavaScriptEngine
 from orchy.engine.catalog import Catalog
 from orchy.engine.event_names import warning_of
 from orchy.engine.flow_cache import CachedFlow
 from orchy.engine.mailbox import Envelope
-from orchy.engine.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE, Mover
-from orchy.engine.ports import HandOff, NoHandOff, Observer, Wakeups
-from orchy.engine.starting import Begun, NewFlow, Wanted, same_start
-from orchy.engine.transition import EncodeAction
-from orchy.errors import InvalidInput, NotFound, OrchyError, OutcomeUnknown, Problem, StoreUnavailable, WrongState
+from orchy.engine.mover import Mover
+from orchy.engine.ports import Observer, Wakeups
+from orchy.engine.rule_book import RuleBook
+from orchy.errors import InvalidInput, NotFound, OrchyError, Problem, WrongState
 from orchy.flow import codec
-from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS, JSON
+from orchy.flow.definition import JSON
 from orchy.flow.effects import Record, RecordType
 from orchy.flow.events import (
     Cancel,
@@ -35,18 +31,12 @@ from orchy.flow.events import (
     TimerKind,
 )
 from orchy.flow.execution import Flow, Phase
-from orchy.flow.limits import EVENT_ID_CHARS_MAX, USUAL, Limits
+from orchy.flow.limits import EVENT_ID_CHARS_MAX
 from orchy.flow.machine import Verdict
 from orchy.flow.runs import RunId
-from orchy.flow.system import SystemAction
 from orchy.runtime.batcher import Batcher
-from orchy.runtime.gather import gather
 from orchy.store.flows import FlowStore
-from orchy.store.limits import BATCH_MAX
 from orchy.store.timers import DueTimer, TimerKey, TimerSetting
-
-_FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_FLOW_ID_RULE = "a flowId is 1 to 128 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit"
 
 
 class Result(Struct, frozen=True):
@@ -79,141 +69,22 @@ class Orchestrator:
         *,
         store: FlowStore,
         catalog: Catalog,
-        system_actions: Mapping[str, SystemAction],
-        engine: JavaScriptEngine,
-        encode_action: EncodeAction,
+        rules: RuleBook,
+        mover: Mover,
         partition_of: Callable[[str], int],
         wakeups: Wakeups,
         observer: Observer,
-        retention_seconds: float,
-        hand_off: HandOff | None = None,
-        default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        batch_size: int = BATCH_MAX,
         new_uuid: Callable[[], UUID] = uuid4,
-        limits: Limits = USUAL,
     ) -> None:
         self._store = store
         self._catalog = catalog
+        self._rules = rules
+        self._mover = mover
         self._partition_of = partition_of
+        self._wakeups = wakeups
         self._observer = observer
-        self._default_timeout_seconds = default_timeout_seconds
         self._new_uuid = new_uuid
         self._pushes: Batcher[Result, Envelope] = Batcher(self._push_at_once)
-        self._starts: Batcher[Wanted, Begun | NewFlow] = Batcher(self._start_together)
-        self._wakeups = wakeups
-        self._mover = Mover(
-            store=store,
-            catalog=catalog,
-            system_actions=system_actions,
-            engine=engine,
-            encode_action=encode_action,
-            partition_of=partition_of,
-            wakeups=wakeups,
-            hand_off=hand_off or NoHandOff(),
-            observer=observer,
-            retain_ms=round(retention_seconds * 1000),
-            default_timeout_seconds=default_timeout_seconds,
-            batch_size=batch_size,
-            limits=limits,
-        )
-
-    def forget(self) -> None:
-        """Trust nothing that was read before: the store is not what it was."""
-        self._mover.forget()
-        self._catalog.forget()
-
-    # What users ask for.
-
-    async def execute(self, name: str, input: JSON, version: int | None = None, flow_id: str | None = None) -> str:
-        """The id alone of what `begin` answers."""
-        return (await self.begin(name, input, version, flow_id)).flow_id
-
-    async def begin(self, name: str, input: JSON, version: int | None = None, flow_id: str | None = None) -> Begun:
-        """Start a flow; it is durable then. A `flow_id` that exists starts nothing, and is answered as not created.
-
-        Raises NotFound (workflow or version), InvalidInput (`flow_id`), WrongState (the `flow_id` is that of another
-        workflow, another version than the one given here, or another input), and what the store raises.
-        """
-        graph = await self._catalog.graph_to_start(name, version)
-        return await self.start(Wanted(graph, input, flow_id, version is not None))
-
-    async def start(self, wanted: Wanted) -> Begun:
-        """The same on a workflow that the caller has looked up."""
-        outcome = await self._starts.do(wanted)
-        # A script, or a second try, is the business of this caller: the others of the turn have their answers.
-        return await self._mover.start(outcome) if isinstance(outcome, NewFlow) else outcome
-
-    async def start_all(self, wanted: Sequence[Wanted]) -> list[Begun | OrchyError]:
-        """Many of these, side by side: of each what `begin` would answer or raise, in their order."""
-        outcomes = list(await self._start_together(wanted))
-        left: dict[str, list[int]] = {}
-        for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, NewFlow):
-                left.setdefault(outcome.flow.id, []).append(index)
-
-        async def finish(indexes: Sequence[int]) -> None:  # those of one id in their order
-            for index in indexes:
-                outcome = outcomes[index]
-                assert isinstance(outcome, NewFlow)
-                try:
-                    outcomes[index] = await self._mover.start(outcome)
-                except OrchyError as error:
-                    outcomes[index] = error
-
-        await gather(finish, left.values())
-        return [outcome for outcome in outcomes if not isinstance(outcome, NewFlow)]
-
-    async def _start_together(self, wanted: Sequence[Wanted]) -> Sequence[Begun | OrchyError | NewFlow]:
-        """As far as one commit for each goes: what is left is given back as a flow to be made."""
-        outcomes: dict[int, Begun | OrchyError | NewFlow] = {}
-        firsts: dict[str, NewFlow] = {}  # of several with one id, the first
-        again: list[tuple[int, NewFlow]] = []
-        places: dict[str, int] = {}
-        for index, one in enumerate(wanted):
-            new = self._new_flow(one)
-            if isinstance(new, InvalidInput):
-                outcomes[index] = new
-            elif new.flow.id in firsts:
-                again.append((index, new))
-            else:
-                firsts[new.flow.id] = new
-                places[new.flow.id] = index
-        started = await self._start_in_groups(list(firsts.values()))
-        if len(started) == len(wanted):  # nearly always
-            return started
-        outcomes.update(zip(places.values(), started, strict=True))
-        for index, new in again:
-            outcomes[index] = _again(new, firsts[new.flow.id], outcomes[places[new.flow.id]])
-        return [outcomes[index] for index in range(len(wanted))]
-
-    def _new_flow(self, wanted: Wanted) -> NewFlow | InvalidInput:
-        flow_id, workflow = wanted.flow_id, wanted.graph.workflow
-        if flow_id is None:
-            flow_id = str(self._new_uuid())
-        elif not _FLOW_ID.fullmatch(flow_id):
-            return InvalidInput(_FLOW_ID_RULE)
-        flow = Flow(flow_id, workflow.name, workflow.version, wanted.input)
-        return NewFlow(wanted.graph, flow, wanted.version_given)
-
-    async def _start_in_groups(self, flows: Sequence[NewFlow]) -> Sequence[Begun | OrchyError | NewFlow]:
-        if len(flows) <= FLOWS_AT_ONCE:
-            return await self._mover.start_all(flows)
-        groups = [flows[first : first + FLOWS_AT_ONCE] for first in range(0, len(flows), FLOWS_AT_ONCE)]
-        unreached = False
-
-        async def start(group: Sequence[NewFlow]) -> Sequence[Begun | OrchyError | NewFlow]:
-            nonlocal unreached
-            if unreached:
-                not_begun = "not begun, as the store was not reached for another start of the batch"
-                return [StoreUnavailable(not_begun)] * len(group)
-            outcomes = await self._mover.start_all(group)
-            unreached = any(
-                isinstance(one.first_try if isinstance(one, NewFlow) else one, StoreUnavailable | OutcomeUnknown)
-                for one in outcomes
-            )
-            return outcomes
-
-        return [outcome for group in await gather(start, groups, GROUPS_AT_ONCE) for outcome in group]
 
     async def push(self, result: Result) -> Verdict | None:
         """Take a worker's result in. None: there is no such flow (it may have been removed after its end).
@@ -264,8 +135,7 @@ class Orchestrator:
             return False
         if not _is_with_workers(flow, action_id, attempt):
             return False
-        definition = (await self._catalog.definitions()).get(graph.workflow.actions[action_id].name)
-        seconds = (definition and definition.timeout_seconds) or self._default_timeout_seconds
+        seconds = (await self._rules.current()).timeout_seconds(graph.action_of(action_id).name)
         timer = TimerSetting(TimerKey(TimerKind.TIMEOUT, action_id, attempt, flow_id), math.ceil(seconds * 1000))
         return await self._store.extend(self._partition_of(flow_id), timer)
 
@@ -369,15 +239,3 @@ def _event_of(result: Result) -> Completed | Failed:
     if result.error is None:
         return Completed(result.action_id, result.attempt, result.output, result.worker)
     return Failed(result.action_id, result.attempt, result.error, result.worker)
-
-
-def _again(new: NewFlow, first: NewFlow, outcome: Begun | OrchyError | NewFlow) -> Begun | OrchyError | NewFlow:
-    """What comes of a start whose id an earlier one has that is asked for at the same time, and came to `outcome`."""
-    if isinstance(outcome, Begun):
-        there = replace(first.flow, workflow_version=outcome.version)
-        try:
-            return same_start(there, new.flow, version_given=new.version_given)
-        except WrongState as another:
-            return another
-    # Where the earlier one is another flow than the one that is there, this may be the same; else they fail together.
-    return new if isinstance(outcome, NewFlow | WrongState) else outcome

@@ -1,37 +1,47 @@
-"""Starts in batches: many flows asked for at once, each with an outcome of its own.
+"""Starts of flows, one or many: one path from what is asked for to flows that are durable.
 
-A batch is no transaction: some flows may be started and others not. Commits leave side by side, so that the store's
-client sends many of them in one write; a workflow's newest version is read once for the whole batch. When the store
-is not reached any more, what has not begun is refused at once, so that a batch does not wait for one timeout after
-the other.
+What is asked for names a workflow; its newest version is looked up at each start, once for all that are asked for
+together. The first commits of flows leave together too (see `start_commits`). A batch is no transaction: some flows may
+be started and others not. When the store is not reached any more, what has not begun is refused at once, so that a
+batch does not wait for one timeout after the other.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
-import attrs
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchy.engine.catalog import Catalog
-from orchy.engine.orchestrator import Orchestrator
-from orchy.engine.starting import Begun, Wanted
-from orchy.errors import OrchyError, OutcomeUnknown, StoreUnavailable
+from orchy.engine.start_commits import NewFlow, StartCommits, StartOutcome, same_start
+from orchy.errors import InvalidInput, OrchyError, OutcomeUnknown, StoreUnavailable, WrongState
 from orchy.flow.definition import JSON
+from orchy.flow.execution import Flow
+from orchy.flow.graph import Graph
+from orchy.runtime.batcher import Batcher
 from orchy.runtime.gather import gather
 
 #: The most flows that one batch starts.
 STARTS_MAX = 1_000
 #: How many definitions are looked up side by side.
 LOOKUPS_AT_ONCE = 32
+#: How many flows are stepped in one go, and how many such groups are under way (see `mover`).
+FLOWS_AT_ONCE = 32
+GROUPS_AT_ONCE = 2
+
+_FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_FLOW_ID_RULE = "a flowId is 1 to 128 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit"
 
 _K = TypeVar("_K", bound=Hashable)
 _R = TypeVar("_R")
 
 
-@attrs.frozen
-class Start:
-    """A flow that is wanted. `version` None: the newest one; `flow_id` None: an id that nobody has."""
+class StartRequest(Struct, frozen=True):
+    """A flow to be started. `version` None: the newest one; `flow_id` None: an id that nobody has."""
 
     name: str
     input: JSON
@@ -39,47 +49,156 @@ class Start:
     flow_id: str | None = None
 
 
-async def start_all(orchestrator: Orchestrator, catalog: Catalog, starts: Sequence[Start]) -> list[Begun | OrchyError]:
-    """Start flows; each one, or why it was not started, in their order.
-
-    Starts of one `flow_id` are made one after the other in their order, so the first that can be is the one that
-    counts; the others are answered as repetitions of it, or refused as they want another flow.
-    """
-    assert len(starts) <= STARTS_MAX, "the caller keeps the limit"
-    attempts = _Attempts()
-    newest = await attempts.of_each(catalog.newest_version, (start.name for start in starts))
-    wanted = [(start.name, _version(start, newest[start.name])) for start in starts]
-    graphs = await attempts.of_each(
-        lambda one: catalog.graph(*one), ((name, version) for name, version in wanted if isinstance(version, int))
-    )
-    outcomes: dict[int, Begun | OrchyError] = {}
-    ready: dict[int, Wanted] = {}
-    for index, (start, (name, version)) in enumerate(zip(starts, wanted, strict=True)):
-        graph = graphs[name, version] if isinstance(version, int) else version
-        if isinstance(graph, OrchyError):
-            outcomes[index] = graph
-        else:
-            ready[index] = Wanted(graph, start.input, start.flow_id, start.version is not None)
-    started = await orchestrator.start_all(list(ready.values()))
-    outcomes.update(zip(ready, started, strict=True))
-    return [outcomes[index] for index in range(len(starts))]
+_Made = StartOutcome | OrchyError | NewFlow
 
 
-def _version(start: Start, newest: int | OrchyError) -> int | OrchyError:
+class Starts:
+    """Starts the flows of one node. Safe to use from many tasks."""
+
+    def __init__(self, catalog: Catalog, commits: StartCommits, new_uuid: Callable[[], UUID] = uuid4) -> None:
+        self._catalog = catalog
+        self._commits = commits
+        self._new_uuid = new_uuid
+        self._together: Batcher[tuple[StartRequest, Graph], StartOutcome | NewFlow] = Batcher(self._make)
+
+    async def start(self, request: StartRequest) -> StartOutcome:
+        """Start a flow; it is durable then. A `flow_id` that exists starts nothing, and is answered as not created.
+
+        Raises NotFound (workflow or version), InvalidInput (`flow_id`), WrongState (the `flow_id` is that of another
+        workflow, another version than the one given here, or another input), and what the store raises.
+        """
+        graph = await self._catalog.graph_to_start(request.name, request.version)
+        outcome = await self._together.do((request, graph))
+        # Deferred work, or a second try, is the business of this caller: the others of the turn have their answers.
+        return await self._commits.make(outcome) if isinstance(outcome, NewFlow) else outcome
+
+    async def start_many(self, requests: Sequence[StartRequest]) -> list[StartOutcome | OrchyError]:
+        """Start at most STARTS_MAX flows; of each what `start` would answer or raise, in their order.
+
+        Starts of one `flow_id` are made one after the other in their order, so the first that can be is the one that
+        counts; the others are answered as repetitions of it, or refused as they want another flow.
+        """
+        assert len(requests) <= STARTS_MAX, "the caller keeps the limit"
+        lookups = _Lookups()
+        newest = await lookups.of_each(self._catalog.newest_version, (request.name for request in requests))
+        wanted = [(request.name, _version(request, newest[request.name])) for request in requests]
+        graphs = await lookups.of_each(
+            lambda one: self._catalog.graph(*one),
+            ((name, version) for name, version in wanted if isinstance(version, int)),
+        )
+        outcomes: dict[int, StartOutcome | OrchyError] = {}
+        ready: dict[int, tuple[StartRequest, Graph]] = {}
+        for index, (request, (name, version)) in enumerate(zip(requests, wanted, strict=True)):
+            graph = graphs[name, version] if isinstance(version, int) else version
+            if isinstance(graph, OrchyError):
+                outcomes[index] = graph
+            else:
+                ready[index] = (request, graph)
+        outcomes.update(zip(ready, await self._finish(await self._make(list(ready.values()))), strict=True))
+        return [outcomes[index] for index in range(len(requests))]
+
+    async def _finish(self, made: Sequence[_Made]) -> list[StartOutcome | OrchyError]:
+        """Start what one commit was not enough for."""
+        outcomes = list(made)
+        left: dict[str, list[int]] = {}
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, NewFlow):
+                left.setdefault(outcome.flow.id, []).append(index)
+
+        async def finish(indexes: Sequence[int]) -> None:  # those of one id in their order
+            for index in indexes:
+                outcome = outcomes[index]
+                assert isinstance(outcome, NewFlow)
+                try:
+                    outcomes[index] = await self._commits.make(outcome)
+                except OrchyError as error:
+                    outcomes[index] = error
+
+        await gather(finish, left.values())
+        return [outcome for outcome in outcomes if not isinstance(outcome, NewFlow)]
+
+    async def _make(self, wanted: Sequence[tuple[StartRequest, Graph]]) -> Sequence[_Made]:
+        """As far as one commit for each goes: what is left is given back as a flow to be made."""
+        outcomes: dict[int, _Made] = {}
+        firsts: dict[str, NewFlow] = {}  # of several with one id, the first
+        again: list[tuple[int, NewFlow]] = []
+        places: dict[str, int] = {}
+        for index, (request, graph) in enumerate(wanted):
+            new = self._new_flow(request, graph)
+            if isinstance(new, InvalidInput):
+                outcomes[index] = new
+            elif new.flow.id in firsts:
+                again.append((index, new))
+            else:
+                firsts[new.flow.id] = new
+                places[new.flow.id] = index
+        made = await self._make_in_groups(list(firsts.values()))
+        if len(made) == len(wanted):  # nearly always
+            return made
+        outcomes.update(zip(places.values(), made, strict=True))
+        for index, new in again:
+            outcomes[index] = _again(new, firsts[new.flow.id], outcomes[places[new.flow.id]])
+        return [outcomes[index] for index in range(len(wanted))]
+
+    def _new_flow(self, request: StartRequest, graph: Graph) -> NewFlow | InvalidInput:
+        flow_id, workflow = request.flow_id, graph.workflow
+        if flow_id is None:
+            flow_id = str(self._new_uuid())
+        elif not _FLOW_ID.fullmatch(flow_id):
+            return InvalidInput(_FLOW_ID_RULE)
+        flow = Flow(flow_id, workflow.name, workflow.version, request.input)
+        return NewFlow(graph, flow, request.version is not None)
+
+    async def _make_in_groups(self, flows: Sequence[NewFlow]) -> Sequence[_Made]:
+        if len(flows) <= FLOWS_AT_ONCE:
+            return await self._commits.make_all(flows)
+        groups = [flows[first : first + FLOWS_AT_ONCE] for first in range(0, len(flows), FLOWS_AT_ONCE)]
+        unreached = False
+
+        async def make(group: Sequence[NewFlow]) -> Sequence[_Made]:
+            nonlocal unreached
+            if unreached:
+                return [StoreUnavailable(_NOT_BEGUN)] * len(group)
+            outcomes = await self._commits.make_all(group)
+            unreached = any(
+                isinstance(one.first_try if isinstance(one, NewFlow) else one, StoreUnavailable | OutcomeUnknown)
+                for one in outcomes
+            )
+            return outcomes
+
+        return [outcome for group in await gather(make, groups, GROUPS_AT_ONCE) for outcome in group]
+
+
+_NOT_BEGUN = "not begun, as the store was not reached for another start of the batch"
+
+
+def _version(request: StartRequest, newest: int | OrchyError) -> int | OrchyError:
     """No version of a workflow that is not there, or was deleted, can be started."""
-    return newest if isinstance(newest, OrchyError) or start.version is None else start.version
+    return newest if isinstance(newest, OrchyError) or request.version is None else request.version
 
 
-class _Attempts:
+def _again(new: NewFlow, first: NewFlow, outcome: _Made) -> _Made:
+    """What comes of a start whose id an earlier one has that is asked for at the same time, and came to `outcome`."""
+    if isinstance(outcome, StartOutcome):
+        there = replace(first.flow, workflow_version=outcome.version)
+        try:
+            return same_start(there, new.flow, version_given=new.version_given)
+        except WrongState as another:
+            return another
+    # Where the earlier one is another flow than the one that is there, this may be the same; else they fail together.
+    return new if isinstance(outcome, NewFlow | WrongState) else outcome
+
+
+class _Lookups:
     """Calls that may fail each for itself, until the store turns out not to be reached."""
 
     def __init__(self) -> None:
         self._unreached = False
 
-    async def outcome(self, call: Callable[..., Awaitable[_R]], *args: Any) -> _R | OrchyError:
+    async def _outcome(self, call: Callable[..., Awaitable[_R]], *args: Any) -> _R | OrchyError:
         """What came of a call; it is not made once the store was not reached."""
         if self._unreached:
-            return StoreUnavailable("not begun, as the store was not reached for another start of the batch")
+            return StoreUnavailable(_NOT_BEGUN)
         try:
             return await call(*args)
         except (StoreUnavailable, OutcomeUnknown) as error:
@@ -91,5 +210,5 @@ class _Attempts:
     async def of_each(self, call: Callable[[_K], Awaitable[_R]], keys: Iterable[_K]) -> dict[_K, _R | OrchyError]:
         """What came of the call with each key; equal keys are asked for once."""
         keys = list(dict.fromkeys(keys))
-        outcomes = await gather(lambda key: self.outcome(call, key), keys, LOOKUPS_AT_ONCE)
+        outcomes = await gather(lambda key: self._outcome(call, key), keys, LOOKUPS_AT_ONCE)
         return dict(zip(keys, outcomes, strict=True))

@@ -1,58 +1,65 @@
-"""A flow through its steps up to the commit: fairly, where they take long, and with the scripts on the way."""
+"""Takes a flow through its steps up to the commit, with the deferred work on the way; long steps take turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import trio
 
-from orchy.actions.javascript.port import Evaluation, JavaScriptEngine
+from orchy.actions.runner import Done, Runner
+from orchy.engine.limits import DEFAULT_LIMITS, EngineLimits
 from orchy.engine.transition import Transition
-from orchy.flow.budget import SECONDS_PER_WORK, SMALL_WORK_MAX, Meter
+from orchy.flow.budget import SECONDS_PER_WORK, Meter
 from orchy.flow.draft import Rules
 from orchy.flow.events import DeferredDone, DeferredFailed
 from orchy.flow.execution import Flow
 from orchy.flow.expressions.templates import FlowContext
 from orchy.flow.graph import Graph
 
-#: The most scripts that run before one commit.
-EVALUATIONS_PER_COMMIT = 20
-
 _R = TypeVar("_R")
 
 
 class Stepper:
-    """Steps flows of one node, those that take long one at a time."""
+    """Steps the flows of one node, those that take long one at a time. `runners` do the deferred work, by kind."""
 
-    def __init__(self, engine: JavaScriptEngine) -> None:
-        self._engine = engine
-        self._much_work = trio.Lock()
+    def __init__(self, runners: Mapping[str, Runner], limits: EngineLimits = DEFAULT_LIMITS) -> None:
+        self._runners = runners
+        self._limits = limits
+        self._long_steps = trio.Lock()
+
+    def small(self, graph: Graph, flow: Flow, rules: Rules) -> Transition:
+        """A transition that is exhausted, and to be made again by `step`, where it evaluates much."""
+        return Transition(graph, flow, rules, Meter(self._limits.small_step_work, bounds_actions=True))
 
     async def step(
         self, graph: Graph, flow: Flow, rules: Rules, take: Callable[[Transition], _R]
     ) -> tuple[Transition, _R]:
         """Step a flow. One that has much to evaluate waits for its turn, and then leaves all else as much time."""
-        transition = Transition(graph, flow, rules, SMALL_WORK_MAX)
+        transition = self.small(graph, flow, rules)
         taken = take(transition)
         if transition.meter.exhausted:
-            async with self._much_work:
-                transition = Transition(graph, flow, rules)
+            async with self._long_steps:
+                transition = Transition(graph, flow, rules, Meter(self._limits.commit_work))
                 taken = take(transition)
                 await trio.sleep(transition.meter.work * SECONDS_PER_WORK)
-        else:
-            transition.meter = Meter()  # what scripts lead to has the whole of it
+        else:  # the steps that deferred work leads to have the whole budget
+            transition.meter = Meter(self._limits.commit_work)
         return transition, taken
 
-    async def evaluate(self, transition: Transition) -> None:
-        """Run the scripts that the flow has come to, and those that they lead to, up to a limit."""
-        for _ in range(EVALUATIONS_PER_COMMIT):
-            script = transition.next_script()
-            if script is None:
+    async def run_deferred(self, transition: Transition) -> None:
+        """Do the deferred work that the flow has come to, and what that leads to, up to a limit.
+
+        It is done before the commit, so that a chain of scripts costs one commit instead of two for each. What is left
+        goes on by its timer, after the commit.
+        """
+        for _ in range(self._limits.deferred_per_commit):
+            work = transition.next_deferred()
+            if work is None:
                 return
             context = FlowContext(transition.flow.input, transition.flow.finished).as_json()
-            answer = await self._engine.evaluate(script.expression, context, transition.flow.workflow)
-            if isinstance(answer, Evaluation):
-                transition.take(DeferredDone(script.run_id, script.attempt, answer.output))
+            outcome = await self._runners[work.kind].run(work.payload, context, transition.flow.workflow)
+            if isinstance(outcome, Done):
+                transition.take(DeferredDone(work.run_id, work.attempt, outcome.output))
             else:
-                transition.take(DeferredFailed(script.run_id, script.attempt, answer.message))
+                transition.take(DeferredFailed(work.run_id, work.attempt, outcome.message))

@@ -9,7 +9,7 @@ from typing import Protocol, assert_never
 from orchy.errors import InvalidInput
 from orchy.flow import codec
 from orchy.flow import effects as fx
-from orchy.flow.budget import COMMIT_WORK_MAX, Meter
+from orchy.flow.budget import Meter
 from orchy.flow.definition import JSON
 from orchy.flow.draft import Changes, Rules
 from orchy.flow.effects import Deferred, Effect
@@ -47,19 +47,19 @@ class EncodeAction(Protocol):
 class Transition:
     """A flow on its way through one or more steps to one commit."""
 
-    def __init__(self, graph: Graph, flow: Flow, rules: Rules, work_max: int = COMMIT_WORK_MAX) -> None:
+    def __init__(self, graph: Graph, flow: Flow, rules: Rules, meter: Meter | None = None) -> None:
         self._graph = graph
-        self.meter = Meter(work_max)
+        self.meter = meter or Meter()
         self._rules = rules
         self.before = flow
         self.flow = flow
         self.effects: list[Effect] = []
         self.changes = _NO_CHANGES
         self.bodies: dict[tuple[int, int], bytes] = {}  # by action and attempt
-        self._scripts: deque[Deferred] = deque()
+        self._deferred: deque[Deferred] = deque()
 
     def take(self, event: Event) -> Verdict:
-        """Step once more. Only the flow as it was before all steps is anybody else's."""
+        """Step once more. Only `before` is shared with the cache; later flows may be mutated."""
         made: Step = step(
             self._graph, self.flow, event, self._rules, given_away=self.flow is not self.before, meter=self.meter
         )
@@ -70,7 +70,7 @@ class Transition:
         self.changes = made.changes if self.changes is _NO_CHANGES else self.changes | made.changes
         for effect in made.effects:
             if type(effect) is Deferred:
-                self._scripts.append(effect)
+                self._deferred.append(effect)
         return made.verdict
 
     def outgrown(self, commit: Commit, size_bytes: int, bytes_max: int) -> Transition:
@@ -120,17 +120,17 @@ class Transition:
         return bool(self.effects)
 
     @property
-    def has_scripts(self) -> bool:
-        """Whether a script may have to be run before the commit."""
-        return bool(self._scripts)
+    def has_deferred(self) -> bool:
+        """Whether something has to be run before the commit."""
+        return bool(self._deferred)
 
-    def next_script(self) -> Deferred | None:
-        """A script that the flow still wants run."""
-        while self._scripts:
-            script = self._scripts.popleft()
-            running = self.flow.running.get(script.run_id)
-            if running and running.phase is Phase.DEFERRED and running.attempt == script.attempt:
-                return script
+    def next_deferred(self) -> Deferred | None:
+        """Work that the flow still wants done."""
+        while self._deferred:
+            work = self._deferred.popleft()
+            running = self.flow.running.get(work.run_id)
+            if running and running.phase is Phase.DEFERRED and running.attempt == work.attempt:
+                return work
         return None
 
 
@@ -195,7 +195,7 @@ def build_commit(
                 assert_never(never)
     for key in timers:
         if key.kind is TimerKind.DEFERRED:
-            timers[key] = 0  # more scripts than one commit takes: go on at once
+            timers[key] = 0  # more work than one commit waits for: go on at once
     if expected_version:
         fields, removed = codec.encode_changes(flow, transition.changes)
     else:

@@ -51,8 +51,8 @@ class OverBudget(Exception):
 class Meter:
     """What one commit has evaluated so far, and the action that it is at.
 
-    `work_max`: beyond it the commit is `exhausted`. Each action has its own budget, however much is left of that; but
-    no action may take more than a `work_max` that is less than a whole commit's, and one that would exhausts it.
+    `work_max`: beyond it the commit is `exhausted`. Each action has its own budget, however much is left of that;
+    `bounds_actions`: but no action may take more than `work_max` either, and one that would exhausts it.
 
     `work` is what was spent in all, in units of work.
     """
@@ -69,9 +69,9 @@ class Meter:
         "work",
     )
 
-    def __init__(self, work_max: int = COMMIT_WORK_MAX) -> None:
+    def __init__(self, work_max: int = COMMIT_WORK_MAX, *, bounds_actions: bool = False) -> None:
         self._work_max = work_max
-        if work_max < COMMIT_WORK_MAX:
+        if bounds_actions:
             self._query_work_max = work_max
             self._bytes_max = work_max * OUTPUT_BYTES_PER_WORK
             self._values_max = work_max * OUTPUT_VALUES_PER_WORK

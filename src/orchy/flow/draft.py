@@ -63,6 +63,14 @@ class Rules:
     default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     limits: Limits = USUAL
 
+    def definition_of(self, name: str) -> ActionDefinition:
+        """What a worker registered for a user action, or the defaults."""
+        return self.action_definitions.get(name) or ActionDefinition(name)
+
+    def timeout_seconds(self, name: str) -> float:
+        """How long an attempt of a user action may take."""
+        return self.definition_of(name).timeout_seconds or self.default_timeout_seconds
+
 
 _NO_FIELDS: frozenset[str] = frozenset()
 
@@ -184,16 +192,15 @@ class Draft:
                 self.effects.append(fx.SetTimer(TimerKind.DELAY, run_id, attempt, seconds))
             case Await(event, timeout_seconds):
                 self.wait(run_id, attempt, event, timeout_seconds)
-            case Defer(expression):
+            case Defer(kind, payload):
                 self.record(RecordType.SCHEDULED, run_id, attempt)
-                self.evaluate(run_id, attempt, expression)
+                self.defer(run_id, attempt, kind, payload)
             case never:
                 assert_never(never)
 
     def enqueue(self, run_id: RunId, attempt: int) -> None:
         """Give an attempt to the workers, its parameters as the context has them now."""
         name = self.graph.action_of(run_id).name
-        definition = self.definition_of(name)
         try:
             parameters, missing = self.graph.parameters(run_id).resolve(self.context)
         except OverBudget as over:
@@ -202,8 +209,7 @@ class Draft:
         self.note_missing(run_id, attempt, missing)
         self.record(RecordType.SCHEDULED, run_id, attempt)
         self.enter(run_id, Running(attempt, Phase.QUEUED))
-        timeout_seconds = definition.timeout_seconds or self.rules.default_timeout_seconds
-        self.effects.append(fx.Enqueue(run_id, name, attempt, parameters, timeout_seconds))
+        self.effects.append(fx.Enqueue(run_id, name, attempt, parameters, self.rules.timeout_seconds(name)))
 
     def note_missing(self, run_id: RunId, attempt: int, missing: tuple[str, ...]) -> None:
         """Some paths found nothing: the history says which."""
@@ -223,11 +229,11 @@ class Draft:
         if timeout_seconds is not None:
             self.effects.append(fx.SetTimer(TimerKind.WAIT, run_id, attempt, timeout_seconds))
 
-    def evaluate(self, run_id: RunId, attempt: int, expression: str) -> None:
-        """Ask for a script's answer; the timer asks again if a crash loses the question."""
+    def defer(self, run_id: RunId, attempt: int, kind: str, payload: JSON) -> None:
+        """Ask for what a runner makes of it; the timer asks again if a crash loses the question."""
         self.enter(run_id, Running(attempt, Phase.DEFERRED))
         self.effects.append(fx.SetTimer(TimerKind.DEFERRED, run_id, attempt, DEFERRED_AGAIN_SECONDS))
-        self.effects.append(fx.Deferred(run_id, attempt, expression))
+        self.effects.append(fx.Deferred(run_id, attempt, kind, payload))
 
     def note_failed(self, run_id: RunId, attempt: int) -> None:
         """Remember which attempt a worker said had failed, so that it is known when it says so again."""
@@ -252,7 +258,7 @@ class Draft:
 
     def end_attempt(self, run_id: RunId, running: Running, error: str) -> None:
         """An attempt came to nothing: plan the next, or fail the flow when there is none left."""
-        definition = self.definition_of(self.graph.action_of(run_id).name)
+        definition = self.rules.definition_of(self.graph.action_of(run_id).name)
         after_seconds = retry.seconds_before_next(definition, running.attempt)
         if after_seconds is None:
             self.fail_flow(run_id, running.attempt, error)
@@ -302,9 +308,6 @@ class Draft:
             kind = PHASE_TIMERS.get(before.phase)
             if kind is not None:
                 self.effects.append(fx.CancelTimer(kind, run_id, before.attempt))
-
-    def definition_of(self, name: str) -> ActionDefinition:
-        return self.rules.action_definitions.get(name) or ActionDefinition(name)
 
     def record(
         self, kind: RecordType, run_id: RunId = NO_RUN, attempt: int = 0, worker: str = "", detail: JSON = None

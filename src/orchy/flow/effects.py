@@ -48,11 +48,13 @@ class CancelTimer(Struct, frozen=True):
 
 
 class Deferred(Struct, frozen=True):
-    """Run a script over the flow's context and come back with `DeferredDone` or `DeferredFailed`."""
+    """Work that no step does itself: have the runner of `kind` do it over the flow's context, and come back with
+    `DeferredDone` or `DeferredFailed`. The DEFERRED timer of its attempt asks again for what a crash has lost."""
 
     run_id: RunId
     attempt: int
-    expression: str
+    kind: str
+    payload: JSON
 
 
 class Unpark(Struct, frozen=True):

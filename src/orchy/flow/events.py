@@ -64,7 +64,7 @@ class NotReceived(Struct, frozen=True):
 
 
 class DeferredDone(Struct, frozen=True):
-    """A script's answer: the keys that it added or changed."""
+    """What a runner made of deferred work; of a script, the keys that it added or changed."""
 
     run_id: RunId
     attempt: int
@@ -72,7 +72,7 @@ class DeferredDone(Struct, frozen=True):
 
 
 class DeferredFailed(Struct, frozen=True):
-    """A script's failure; `message` is the script's own."""
+    """Deferred work that came to nothing; `message` says why, of a script in its own words."""
 
     run_id: RunId
     attempt: int

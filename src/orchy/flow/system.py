@@ -48,9 +48,10 @@ class Await:
 
 @attrs.frozen
 class Defer:
-    """Finish with what this script makes of the context."""
+    """Finish with what the runner of `kind` makes of `payload` and the context."""
 
-    expression: str
+    kind: str
+    payload: JSON
 
 
 Answer: TypeAlias = Finish | Fail | Sleep | Await | Defer

@@ -33,12 +33,12 @@ def create_app(services: Services, body_limit_bytes: int = BODY_LIMIT_BYTES) -> 
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_SECONDS
     app.asgi_app = QuickStarts(  # type: ignore[method-assign]
         app.asgi_app,
-        partial(flows.execute, services.orchestrator, services.catalog),
+        partial(flows.execute, services.starts),
         services.metrics.requested,
     )
     app.register_blueprint(workflows.routes(services.catalog))
     app.register_blueprint(actions.routes(services.catalog))
-    app.register_blueprint(flows.routes(services.orchestrator, services.queries, services.catalog))
+    app.register_blueprint(flows.routes(services.starts, services.orchestrator, services.queries))
     app.register_blueprint(node.routes(services.cluster, services.metrics.text, lambda: _index(app)))
 
     methods: dict[str, set[str]] = {}  # of the paths that are written in the routes as they are

@@ -8,6 +8,7 @@ import attrs
 
 from orchy.engine.catalog import Catalog
 from orchy.engine.orchestrator import Orchestrator
+from orchy.engine.starts import Starts
 from orchy.flow.definition import JSON
 from orchy.views.queries import Queries
 
@@ -41,6 +42,7 @@ class MetricsFace(Protocol):
 class Services:
     """Whom the routes ask."""
 
+    starts: Starts
     orchestrator: Orchestrator
     queries: Queries
     catalog: Catalog

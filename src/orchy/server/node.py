@@ -19,8 +19,10 @@ from functools import partial
 import attrs
 import trio
 
+from orchy import engine
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.javascript.pool import Pool, open_pool
+from orchy.actions.javascript.runner import ScriptRunner
 from orchy.addresses import HostPort
 from orchy.cluster.cluster import Cluster
 from orchy.cluster.joining import name_store
@@ -29,9 +31,7 @@ from orchy.cluster.registry import Registry, new_instance
 from orchy.dispatch.attempt_leases import AttemptLeases
 from orchy.dispatch.dispatcher import Dispatcher
 from orchy.dispatch.offers import Offers
-from orchy.engine.catalog import Catalog
 from orchy.engine.lost_attempts import LostAttempts
-from orchy.engine.orchestrator import Orchestrator
 from orchy.flow.limits import Limits
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
@@ -89,7 +89,7 @@ async def run_node(
     async with (
         _open_sockets(config) as (sockets, gossip_address),
         open_store(config) as opened,
-        _open_engine(config) as engine,
+        _open_javascript(config) as javascript,
     ):
         host = config.bind_addr.host
         rpc_listeners, grpc_port = await open_listeners(host, config.grpc_port, "--grpc-port")
@@ -106,13 +106,13 @@ async def run_node(
             await belonging.start(registry.run)
             async with _open_gossip(config, sockets, gossip_address, registry, profile, opened) as gossip:
                 membership, driver = gossip
-                node = _wire(config, opened.store, opened.redis, engine, membership, driver, rpc_tls)
+                node = _wire(config, opened.store, opened.redis, javascript, membership, driver, rpc_tls)
                 async with open_service_nursery() as loops:
                     loops.start_soon(node.cluster.run)
                     loops.start_soon(node.timers.run)
                     loops.start_soon(node.offers.run)
                     loops.start_soon(run_retention, opened.store, node.holdings)
-                    loops.start_soon(keep_settings, node.keeper, node.orchestrator.forget, opened, config)
+                    loops.start_soon(keep_settings, node.keeper, node.engine.forget, opened, config)
                     with trio.move_on_after(FIRST_LEASES_SECONDS):
                         await loops.start(node.keeper.run)
                     async with open_service_nursery() as doors:
@@ -139,7 +139,7 @@ class _Node:
     """The parts that have tasks of their own, or are told of the stop."""
 
     cluster: Cluster
-    orchestrator: Orchestrator
+    engine: engine.Engine
     keeper: LeaseKeeper
     timers: TimerLoop
     holdings: Holdings
@@ -154,7 +154,7 @@ def _wire(
     config: Config,
     store: RedisStore,
     redis: Redis,
-    engine: Pool,
+    javascript: Pool,
     membership: GossipMembership,
     driver: Driver,
     rpc_tls: ssl.SSLContext | None,
@@ -163,8 +163,6 @@ def _wire(
     metrics = Metrics()
     holdings = Holdings()
     keeper = LeaseKeeper(store, config.node_name, holdings, LEASE_TIMES[config.gossip_profile])
-    dispatcher = Dispatcher(store, config.batch_size)
-    holdings.watch(dispatcher.own)
     cluster = Cluster(
         node=config.node_name,
         partitions=config.partitions,
@@ -175,28 +173,20 @@ def _wire(
         holdings=holdings,
         store=store,
     )
-    definition_limits = DefinitionLimits(
-        workflows_max=config.workflow_limit,
-        versions_max=config.workflow_version_limit,
-        actions_max=config.action_limit,
-    )
-    catalog = Catalog(store, SYSTEM_ACTIONS, definition_limits, engine)
     place = partial(partition_of, partitions=config.partitions)
-    orchestrator = Orchestrator(
-        store=store,
-        catalog=catalog,
+    core = engine.open(
+        store,
+        _engine_settings(config),
         system_actions=SYSTEM_ACTIONS,
-        engine=engine,
-        encode_action=encode_action,
+        runners={"javascript": ScriptRunner(javascript)},
+        checker=javascript,
         partition_of=place,
+        encode_action=encode_action,
         wakeups=cluster,
-        hand_off=dispatcher,
         observer=metrics,
-        retention_seconds=config.retention_seconds,
-        default_timeout_seconds=config.default_timeout_seconds,
-        batch_size=config.batch_size,
-        limits=Limits(flow_bytes_max=config.flow_limit_bytes),
     )
+    orchestrator, dispatcher = core.orchestrator, core.dispatcher
+    holdings.watch(dispatcher.own)
     leases = AttemptLeases(store, place)
     sessions = WorkSessions(orchestrator, dispatcher, leases, config.worker_lease_seconds)
     lost = LostAttempts(orchestrator, store, sessions, round(config.worker_lease_seconds * 1000))
@@ -206,11 +196,12 @@ def _wire(
     cluster.on_timer_set = timers.hint
     offers = Offers(dispatcher, cluster)
     cluster.on_offer = offers.hear
-    queries = Queries(store, catalog, place, config.partitions)
-    service = ActionService(orchestrator, catalog, dispatcher, sessions, cluster, leases)
+    queries = Queries(store, core.catalog, place, config.partitions)
+    service = ActionService(orchestrator, core.catalog, dispatcher, sessions, cluster, leases)
     rpc = RpcServer([service, HealthService(cluster)], share_of_door(CONNECTIONS_MAX), rpc_tls)
+    services = Services(core.starts, orchestrator, queries, core.catalog, cluster, metrics)
     rest = RestServer(
-        create_app(Services(orchestrator, queries, catalog, cluster, metrics), config.body_limit_bytes),
+        create_app(services, config.body_limit_bytes),
         Guard(_http_hosts(config)),
         metrics,
         config.body_limit_bytes,
@@ -254,7 +245,21 @@ def _wire(
     metrics.counter("orchy_store_losses", "How often the store had lost what it had", lambda: keeper.losses)
     metrics.counter("orchy_store_clock_jumps", "Jumps of the store's clock", lambda: timers.clock_watch.jumps)
     metrics.counter("orchy_redis_reconnects", "Connections to Redis made again", lambda: redis.reconnects_total)
-    return _Node(cluster, orchestrator, keeper, timers, holdings, dispatcher, offers, sessions, rpc, rest)
+    return _Node(cluster, core, keeper, timers, holdings, dispatcher, offers, sessions, rpc, rest)
+
+
+def _engine_settings(config: Config) -> engine.EngineSettings:
+    return engine.EngineSettings(
+        retention_seconds=config.retention_seconds,
+        default_timeout_seconds=config.default_timeout_seconds,
+        batch_size=config.batch_size,
+        flow_limits=Limits(flow_bytes_max=config.flow_limit_bytes),
+        definition_limits=DefinitionLimits(
+            workflows_max=config.workflow_limit,
+            versions_max=config.workflow_version_limit,
+            actions_max=config.action_limit,
+        ),
+    )
 
 
 def _http_hosts(config: Config) -> list[str]:
@@ -305,5 +310,5 @@ async def _open_gossip(
         nursery.cancel_scope.cancel()
 
 
-def _open_engine(config: Config) -> AbstractAsyncContextManager[Pool]:
+def _open_javascript(config: Config) -> AbstractAsyncContextManager[Pool]:
     return open_pool(config.javascript_engine, config.javascript_workers, config.javascript_time_limit_seconds)

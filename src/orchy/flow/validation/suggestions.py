@@ -22,9 +22,9 @@ BEGINNING_CHARS_MIN = 4
 class Suggestions:
     """Names that are known, to be compared with those that are not. Upper and lower case are alike."""
 
-    def __init__(self, known: Iterable[str]) -> None:
+    def __init__(self, known: Iterable[str], compared_max: int = COMPARED_MAX) -> None:
         self._known = [(name.casefold(), name) for name in known if len(name) <= CHARS_MAX]
-        self._left = COMPARED_MAX
+        self._left = compared_max
 
     def closest(self, name: str) -> str | None:
         """The one that is most like a name; None where none is, or when too many have been compared already."""

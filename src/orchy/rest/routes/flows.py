@@ -7,11 +7,10 @@ from typing import Any
 
 from quart import Blueprint, Response, request
 
-from orchy.engine.catalog import Catalog
 from orchy.engine.flow_cache import CachedFlow
 from orchy.engine.orchestrator import Orchestrator
-from orchy.engine.starting import Begun
-from orchy.engine.starts import STARTS_MAX, Start, start_all
+from orchy.engine.start_commits import StartOutcome
+from orchy.engine.starts import STARTS_MAX, StartRequest, Starts
 from orchy.errors import InvalidInput, OrchyError, OutcomeUnknown, Problem, StoreError, WrongState
 from orchy.flow.definition import JSON
 from orchy.flow.execution import State
@@ -28,13 +27,13 @@ REASON_CHARACTERS_MAX = 1_000
 _FLOW_FIELDS = {"name": str, "flowId": str}
 
 
-def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Blueprint:
+def routes(starts: Starts, orchestrator: Orchestrator, queries: Queries) -> Blueprint:
     """The routes over an orchestrator, its queries and the catalog."""
     blueprint = Blueprint("flows", __name__)
 
     @blueprint.post("/flow/execute")
     async def execute_one_or_many() -> Response:
-        return answer(await execute(orchestrator, catalog, await read_body()))
+        return answer(await execute(starts, await read_body()))
 
     @blueprint.get("/flow/<flow_id>")
     async def show(flow_id: str) -> Response:
@@ -95,27 +94,26 @@ def routes(orchestrator: Orchestrator, queries: Queries, catalog: Catalog) -> Bl
     return blueprint
 
 
-async def execute(orchestrator: Orchestrator, catalog: Catalog, body: bytes) -> JSON:
-    """Start the flow, or the flows, that a body asks for; what is answered. Raises from OrchyError."""
+async def execute(starts: Starts, body: bytes) -> JSON:
+    """StartRequest the flow, or the flows, that a body asks for; what is answered. Raises from OrchyError."""
     wanted = await parse_body(body)
     if isinstance(wanted, list):
-        starts = _starts(wanted)
-        started = iter(await start_all(orchestrator, catalog, [one for one in starts if isinstance(one, Start)]))
-        return _batch_answer([next(started) if isinstance(one, Start) else one for one in starts])
-    start = _start(wanted)
-    return _begun(await orchestrator.begin(start.name, start.input, start.version, start.flow_id))
+        requests = _starts(wanted)
+        started = iter(await starts.start_many([one for one in requests if isinstance(one, StartRequest)]))
+        return _batch_answer([next(started) if isinstance(one, StartRequest) else one for one in requests])
+    return _begun(await starts.start(_start(wanted)))
 
 
-def _begun(begun: Begun) -> dict[str, JSON]:
+def _begun(begun: StartOutcome) -> dict[str, JSON]:
     return {"flowId": begun.flow_id, "created": begun.created}
 
 
-def _start(wanted: JSON, where: Where = ()) -> Start:
+def _start(wanted: JSON, where: Where = ()) -> StartRequest:
     fields = fields_of(wanted, {"name": str}, {"input": None, "version": int, "flowId": str}, where)
-    return Start(fields["name"], fields.get("input", {}), fields.get("version"), fields.get("flowId"))
+    return StartRequest(fields["name"], fields.get("input", {}), fields.get("version"), fields.get("flowId"))
 
 
-def _starts(batch: list[JSON]) -> list[Start | InvalidInput]:
+def _starts(batch: list[JSON]) -> list[StartRequest | InvalidInput]:
     """The starts of a batch, or what is wrong with each. Raises InvalidInput when it is none."""
     if not 1 <= len(batch) <= STARTS_MAX:
         raise InvalidInput(f"a batch is a list of 1 to {STARTS_MAX:,} objects, this one has {len(batch):,}")
@@ -123,7 +121,7 @@ def _starts(batch: list[JSON]) -> list[Start | InvalidInput]:
     if strays:
         problems = [Problem("a start must be a JSON object", pointer((index,))) for index in strays]
         raise InvalidInput("a batch is a list of objects", problems)
-    starts: list[Start | InvalidInput] = []
+    starts: list[StartRequest | InvalidInput] = []
     for index, item in enumerate(batch):
         try:
             starts.append(_start(item, (index,)))
@@ -132,14 +130,14 @@ def _starts(batch: list[JSON]) -> list[Start | InvalidInput]:
     return starts
 
 
-def _batch_answer(outcomes: Sequence[Begun | OrchyError]) -> JSON:
+def _batch_answer(outcomes: Sequence[StartOutcome | OrchyError]) -> JSON:
     """Each start's own answer. Raises when the store was to blame for all and nothing can have been started."""
     failures = [one for one in outcomes if isinstance(one, StoreError)]
-    if failures and not any(isinstance(one, Begun | OutcomeUnknown) for one in outcomes):
+    if failures and not any(isinstance(one, StartOutcome | OutcomeUnknown) for one in outcomes):
         raise failures[0]
     answers: list[JSON] = []
     for index, outcome in enumerate(outcomes):
-        if isinstance(outcome, Begun):
+        if isinstance(outcome, StartOutcome):
             answers.append(_begun(outcome))
         else:
             status, body = told(outcome, (index,) if isinstance(outcome, WrongState) else ())
