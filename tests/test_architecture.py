@@ -51,13 +51,13 @@ INNER = {
     **{module: {"store": STORE_PORT} for module in STORE_PORT},
     "store.memory": {"store": ["store.memory", *STORE_PORT]},
     "store.redis": {"store": ["store.redis", *STORE_PORT]},
-    "engine": {"store": STORE_PORT, "actions": ["actions.javascript.port"]},
+    "engine": {"store": STORE_PORT, "actions": ["actions.javascript.port", "actions.runner"]},
     "views": {"store": STORE_PORT},
     "partition": {"store": STORE_PORT},
     "dispatch": {"store": STORE_PORT},
     "rpc.http2": {"rpc": ["rpc.http2"], "engine": [], "dispatch": [], "store": [], "flow": [], "telemetry": []},
     "rpc.grpc": {"rpc": ["rpc.http2", "rpc.grpc"], "engine": [], "dispatch": [], "store": [], "telemetry": []},
-    "actions.javascript": {"actions": ["actions.javascript"]},
+    "actions.javascript": {"actions": ["actions.javascript", "actions.runner"]},
 }
 
 

@@ -138,10 +138,10 @@ def test_a_lost_worker_uses_up_an_attempt_and_is_named():
 def test_what_is_handed_out_again_may_cost_more_than_a_short_step_has():
     """A step is tried with a small meter first; what does not fit is no error in Orchy."""
     drive = Drive(user(1, parameters={"n": ["{$.input..*}"] * 20}))
-    made = step(drive.graph, drive.flow, NotReceived(1, 1), drive.rules, meter=Meter(10))
+    made = step(drive.graph, drive.flow, NotReceived(1, 1), drive.rules, meter=Meter(10, bounds_actions=True))
     assert made.verdict is Verdict.APPLIED
     assert "its parameters can't be made" in made.flow.error
-    spent = Meter(10)
+    spent = Meter(10, bounds_actions=True)
     with pytest.raises(OverBudget):
         spent.visit(10**9)
     postponed = step(drive.graph, drive.flow, NotReceived(1, 1), drive.rules, meter=spent)
@@ -273,9 +273,9 @@ def test_a_delay_waits():
 
 def test_a_script_is_asked_for_again_when_its_answer_was_lost():
     drive = Drive(system(1, "javascript", expression="1"))
-    assert drive.made(fx.Deferred) == [fx.Deferred(1, 1, "1")]
+    assert drive.made(fx.Deferred) == [fx.Deferred(1, 1, "javascript", "1")]
     drive.take(TimerFired(TimerKind.DEFERRED, 1, 1))
-    assert drive.made(fx.Deferred) == [fx.Deferred(1, 1, "1")]
+    assert drive.made(fx.Deferred) == [fx.Deferred(1, 1, "javascript", "1")]
     assert drive.take(DeferredDone(1, 2, {})) is Verdict.STALE
     assert drive.take(DeferredDone(1, 1, {"a": 1})) is Verdict.APPLIED
     assert drive.flow.finished == {1: Finished(1, {"a": 1})}
