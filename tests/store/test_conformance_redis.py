@@ -143,7 +143,7 @@ async def test_bad_arguments_of_a_commit_change_nothing(client, namespace, drive
 @pytest.mark.parametrize(
     ("script", "good", "numbers"),
     [
-        (scripts.CLAIM, ["pay", 10, '"w"', 200, 100, 1000, 0], [1, 3, 4, 5, 6]),
+        (scripts.CLAIM, ["pay", 10, '"w"', 200, 1000, 0], [1, 3, 4, 5]),
         (scripts.RENEW_ATTEMPTS, [1000, "t:1:1:queued-0"], [0]),
         (scripts.SCAN, [10, 1000, 1], [0, 1]),
         (scripts.EXPIRE, [10, 1], [0]),

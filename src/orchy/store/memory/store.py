@@ -63,7 +63,6 @@ class MemoryStore(MemoryQuarantine):
     # Flows.
 
     async def commit(self, commit: Commit) -> Committed:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         assert OWN_FIELDS.isdisjoint(commit.fields), f"fields of the store's own: {commit.fields}"
         partition = self._partition(commit.partition)
@@ -118,11 +117,9 @@ class MemoryStore(MemoryQuarantine):
         return Committed(flow.version, now_ms, tuple(unparked), tuple(receipts))
 
     async def commit_all(self, commits: Sequence[Commit]) -> list[Committed | StoreError]:
-        """See the port."""
         return [await outcome_of(self.commit, commit) for commit in commits]
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         flow = self._partition(partition).flows.get(flow_id)
         if flow is None:
@@ -130,7 +127,6 @@ class MemoryStore(MemoryQuarantine):
         return StoredFlow(flow.version, dict(flow.fields), flow.created_ms, flow.ended_ms, flow.quarantine)
 
     async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         flow = self._partition(partition).flows.get(flow_id)
         return None if flow is None else list(flow.history)[start : start + limit]
@@ -138,7 +134,6 @@ class MemoryStore(MemoryQuarantine):
     async def claim(
         self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str, lease_ms: int = 0
     ) -> Claimed:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         limit = min(limit, BATCH_MAX)
         bodies: list[bytes] = []
@@ -160,7 +155,6 @@ class MemoryStore(MemoryQuarantine):
         return Claimed(bodies, emptied, receipts)
 
     async def give_back(self, claimed: Claimed) -> int:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         given_back = 0
         for body, receipt in reversed(list(zip(claimed.bodies, claimed.receipts, strict=True))):
@@ -203,7 +197,6 @@ class MemoryStore(MemoryQuarantine):
         flow.history.append(HistoryEntry(self._now_ms(), line.encode()))
 
     async def extend(self, partition: int, timer: TimerSetting) -> bool:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         timers = self._partition(partition).timers
         is_set = timers.get(timer.key, 0) > self._now_ms()
@@ -212,7 +205,6 @@ class MemoryStore(MemoryQuarantine):
         return is_set
 
     async def renew_attempts(self, partition: int, timers: Sequence[TimerKey], lease_ms: int) -> list[bool]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         there = self._partition(partition).timers
         for key in timers:
@@ -221,7 +213,6 @@ class MemoryStore(MemoryQuarantine):
         return [key in there for key in timers]
 
     async def last_hand_out(self, partition: int, flow_id: str, action_id: int, attempt: int) -> HandOut | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         flow = self._partition(partition).flows.get(flow_id)
         for line in reversed(flow.history if flow else ()):
@@ -231,7 +222,6 @@ class MemoryStore(MemoryQuarantine):
         return None
 
     async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         return [self._look(lease, limit, lease_ms) for lease in leases]
 
@@ -260,7 +250,6 @@ class MemoryStore(MemoryQuarantine):
         )
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         self._partition(partition).cancel(keys)
 
@@ -273,7 +262,6 @@ class MemoryStore(MemoryQuarantine):
         before: tuple[int, str] | None,
         quarantined: bool = False,
     ) -> list[ListedFlow]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         places = sorted(
             (
@@ -294,7 +282,6 @@ class MemoryStore(MemoryQuarantine):
         return listed
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         now_ms = self._now_ms()
         removed = 0
@@ -323,7 +310,6 @@ class MemoryStore(MemoryQuarantine):
     async def acquire(
         self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
     ) -> list[Lease]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         now_ms = self._now_ms()
         leases = []
@@ -347,7 +333,6 @@ class MemoryStore(MemoryQuarantine):
         ]
 
     async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         held = self._held(leases, node)
         for _, holder in held:
@@ -355,13 +340,11 @@ class MemoryStore(MemoryQuarantine):
         return [lease for lease, _ in held]
 
     async def release(self, leases: Sequence[Lease], node: str) -> None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         for _, holder in self._held(leases, node):
             holder.until_ms = None
 
     async def owners(self, partitions: Sequence[int]) -> list[Owner]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         now_ms = self._now_ms()
         owners = []

@@ -14,11 +14,10 @@ from functools import lru_cache
 from typing import Any
 
 from orchy.errors import StoreError, TimerMoved, VersionConflict
-from orchy.flow.events import TimerKind
 from orchy.runtime.gather import gather
 from orchy.store.flows import OWN_FIELDS, Commit, Committed, HistoryEntry, ListedFlow, Listing, StoredFlow
 from orchy.store.leases import Lease, Owner
-from orchy.store.limits import BATCH_MAX, CLAIM_BYTES_MAX, HISTORY_ENTRIES_MAX, REMEMBERED_MS
+from orchy.store.limits import BATCH_MAX, CLAIM_BYTES_MAX
 from orchy.store.nodes import RegisteredNode
 from orchy.store.quarantine import parse_quarantine
 from orchy.store.queues import Claimed, HandOut, QueueEntry, Receipt
@@ -43,13 +42,11 @@ class RedisStore(RedisDefinitions):
     # Flows.
 
     async def commit(self, commit: Commit) -> Committed:
-        """See the port."""
         keys, args = self._commit_arguments(commit)
         # Not safe to repeat blindly: applied, it would be refused for its version the second time.
         return _parse_committed(commit, await self._redis.script(scripts.COMMIT, keys, args, safe=False))
 
     async def commit_all(self, commits: Sequence[Commit]) -> list[Committed | StoreError]:
-        """See the port."""
         replies = await self._redis.script_each(scripts.COMMIT, [self._commit_arguments(one) for one in commits])
         outcomes: list[Committed | StoreError] = []
         for commit, reply in zip(commits, replies, strict=True):
@@ -95,7 +92,6 @@ class RedisStore(RedisDefinitions):
         return [self._keys.partition(commit.partition)], args
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
-        """See the port."""
         key = self._keys.flow(partition, flow_id)
         reply = await self._redis.execute("HGETALL", key, key=key, safe=True)
         if not reply:
@@ -108,7 +104,6 @@ class RedisStore(RedisDefinitions):
         return StoredFlow(int(fields.pop("v")), fields, int(fields.pop("c")), ended_ms, quarantine)
 
     async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
-        """See the port."""
         key = self._keys.history(partition, flow_id)
         entries: list[HistoryEntry] = []
         while wanted := min(limit - len(entries), HISTORY_ENTRIES_PER_CALL):
@@ -128,7 +123,6 @@ class RedisStore(RedisDefinitions):
     async def claim(
         self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str, lease_ms: int = 0
     ) -> Claimed:
-        """See the port."""
         bodies: list[bytes] = []
         emptied: list[int] = []
         receipts: list[Receipt] = []
@@ -138,8 +132,7 @@ class RedisStore(RedisDefinitions):
             bytes_left = CLAIM_BYTES_MAX - sum(map(len, bodies))
             if wanted <= 0 or bytes_left <= 0:
                 break
-            limits = [PASSED_OVER_MAX, HISTORY_ENTRIES_MAX, bytes_left, lease_ms]
-            args: list[Part] = [action_name, wanted, json.dumps(worker_id), *limits]
+            args: list[Part] = [action_name, wanted, json.dumps(worker_id), PASSED_OVER_MAX, bytes_left, lease_ms]
             # Not safe: attempts would be handed out to nobody. One whose answer is lost comes back by its timeout.
             reply = await self._redis.script(scripts.CLAIM, self._prefixes(group), args, safe=False)
             got, empty, heads, places, soonest = reply
@@ -152,14 +145,13 @@ class RedisStore(RedisDefinitions):
         return Claimed(bodies, emptied, receipts)
 
     async def give_back(self, claimed: Claimed) -> int:
-        """See the port."""
         entries: dict[int, list[tuple[int, bytes, int]]] = {}
         for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
             group = receipt.partition if self._redis.is_cluster else 0
             entries.setdefault(group, []).append((receipt.partition, receipt.head + body, receipt.due_ms))
         given_back = 0
         for attempts in entries.values():
-            args: list[Part] = [HISTORY_ENTRIES_MAX]
+            args: list[Part] = []
             for _, entry, due_ms in attempts:
                 args += (entry, due_ms)
             prefixes = self._prefixes([partition for partition, _, _ in attempts])
@@ -168,13 +160,11 @@ class RedisStore(RedisDefinitions):
         return given_back
 
     async def extend(self, partition: int, timer: TimerSetting) -> bool:
-        """See the port."""
         args: list[Part] = [str(timer.key), timer.after_ms]
         # Safe: twice moves it a little further.
         return bool(await self._redis.script(scripts.EXTEND, self._prefixes([partition]), args, safe=True))
 
     async def renew_attempts(self, partition: int, timers: Sequence[TimerKey], lease_ms: int) -> list[bool]:
-        """See the port."""
         if not timers:
             return []
         args: list[Part] = [lease_ms, *map(str, timers)]
@@ -183,22 +173,18 @@ class RedisStore(RedisDefinitions):
         return [bool(found) for found in reply]
 
     async def last_hand_out(self, partition: int, flow_id: str, action_id: int, attempt: int) -> HandOut | None:
-        """See the port."""
         args: list[Part] = [flow_id, f'["H",{action_id},{attempt},']
         reply = await self._redis.script(scripts.LAST_HAND_OUT, self._prefixes([partition]), args, safe=True)
         return HandOut(json.loads(reply[0])[3], int(reply[1])) if reply else None
 
     async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
-        """See the port."""
         # Safe: a timer whose look is lost comes back after its lease.
         replies = await self._for_leases(scripts.SCAN, leases, [limit, lease_ms], safe=True)
         return [_parse_scan(lease.partition, reply) for lease, reply in zip(leases, replies, strict=True)]
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
-        """See the port."""
-        key = self._keys.timers(partition)
         if keys:
-            await self._redis.execute("ZREM", key, *_with_losses(keys), key=key, safe=True)
+            await self._redis.script(scripts.CANCEL_TIMERS, self._prefixes([partition]), [*map(str, keys)], safe=True)
 
     async def list_flows(
         self,
@@ -209,7 +195,6 @@ class RedisStore(RedisDefinitions):
         before: tuple[int, str] | None,
         quarantined: bool = False,
     ) -> list[ListedFlow]:
-        """See the port."""
         where = ["quarantined"] if quarantined else listings
         args: list[Part] = [limit, workflow or "", *(before or ("", "")), *where]
         reply = await self._redis.script(scripts.LIST, self._prefixes([partition]), args, safe=True)
@@ -221,29 +206,25 @@ class RedisStore(RedisDefinitions):
         ]
 
     async def quarantine(self, partition: int, flow_id: str, error: str, entry: bytes) -> bool:
-        """See the port."""
-        args: list[Part] = [flow_id, error, entry, HISTORY_ENTRIES_MAX]
+        args: list[Part] = [flow_id, error, entry]
         # Safe: the second time it is there already; the answer may be too modest.
         return bool(await self._redis.script(scripts.QUARANTINE, self._prefixes([partition]), args, safe=True))
 
     async def release_flow(self, partition: int, flow_id: str, entry: bytes) -> bool | None:
-        """See the port."""
-        args: list[Part] = [flow_id, entry, HISTORY_ENTRIES_MAX]
+        args: list[Part] = [flow_id, entry]
         # Not safe: it could end a quarantine that was begun after it.
         reply = await self._redis.script(scripts.RELEASE_FLOW, self._prefixes([partition]), args, safe=False)
         return None if reply < 0 else bool(reply)
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:
-        """See the port."""
         # Safe: what was removed can't be removed again; the count may be too small.
-        return sum(await self._in_groups(scripts.EXPIRE, leases, [limit, REMEMBERED_MS], safe=True))
+        return sum(await self._in_groups(scripts.EXPIRE, leases, [limit], safe=True))
 
     # Leases.
 
     async def acquire(
         self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
     ) -> list[Lease]:
-        """See the port."""
         wanted = [Lease(partition, 0) for partition in partitions]
         # Safe: the second time it takes what it has, with a higher epoch.
         args: list[Part] = [node, lease_ms, *instead_of]
@@ -251,16 +232,13 @@ class RedisStore(RedisDefinitions):
         return [Lease(partition, int(epoch)) for partition, epoch in zip(partitions, epochs, strict=True) if epoch]
 
     async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
-        """See the port."""
         kept = await self._for_leases(scripts.RENEW, leases, [node, lease_ms], safe=True)
         return [lease for lease, still in zip(leases, kept, strict=True) if still]
 
     async def release(self, leases: Sequence[Lease], node: str) -> None:
-        """See the port."""
         await self._in_groups(scripts.RELEASE, leases, [node], safe=True)
 
     async def owners(self, partitions: Sequence[int]) -> list[Owner]:
-        """See the port."""
         wanted = [Lease(partition, 0) for partition in partitions]
         replies = await self._for_leases(scripts.OWNERS, wanted, [], safe=True, epochs=False)
         return [
@@ -270,7 +248,6 @@ class RedisStore(RedisDefinitions):
         ]
 
     async def register(self, node: str, instance: str, address: str, lease_ms: int) -> list[RegisteredNode]:
-        """See the port."""
         args: list[Part] = [node, instance, address, lease_ms]
         reply = await self._redis.script(scripts.REGISTER, [self._keys.nodes()], args, safe=True)
         nodes = [
@@ -280,7 +257,6 @@ class RedisStore(RedisDefinitions):
         return sorted(nodes, key=lambda registered: registered.node)
 
     async def unregister(self, node: str, instance: str) -> None:
-        """See the port."""
         await self._redis.script(scripts.UNREGISTER, [self._keys.nodes()], [node, instance], safe=True)
 
     # Several partitions.
@@ -321,17 +297,6 @@ def _head(commit: Commit, entry: QueueEntry) -> bytes:
 def _quoted(worker: str) -> str:
     """A worker's name as a JSON string."""
     return json.dumps(worker)
-
-
-def _with_losses(timers: Sequence[TimerKey]) -> list[str]:
-    """Members to be removed: a TIMEOUT takes the LOST timer of its attempt along."""
-    members: list[str] = []
-    for timer in timers:
-        member = str(timer)
-        members.append(member)
-        if timer.kind == TimerKind.TIMEOUT:
-            members.append(TimerKind.LOST + member[1:])
-    return members
 
 
 def _parse_committed(commit: Commit, reply: Any) -> Committed:
