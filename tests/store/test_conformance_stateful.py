@@ -33,7 +33,7 @@ from orchy.store.limits import REMEMBERED_MS
 from orchy.store.memory.store import MemoryStore
 from orchy.store.queues import Claimed, QueueEntry
 from orchy.store.redis import Redis, RedisSettings, RedisStore, open_redis
-from orchy.store.redis.connection import Connection, Lost
+from orchy.store.redis.connection import Connection, ConnectionLost
 from orchy.store.timers import TimerKey, TimerSetting
 
 HOUR_MS = 3_600_000
@@ -118,7 +118,7 @@ def losing_an_answer() -> Iterator[None]:
         if isinstance(reply, hiredis.ReplyError):
             return reply
         Connection.call = call  # type: ignore[method-assign]
-        raise Lost("the connection ended")
+        raise ConnectionLost("the connection ended")
 
     Connection.call = lossy  # type: ignore[method-assign]
     try:

@@ -1,4 +1,4 @@
-"""The definitions and the settings of a namespace on Redis: keys that belong to no partition."""
+"""Definitions and settings of a namespace on Redis: keys that belong to no partition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from orchy.store.definitions import NamespaceSettings, StoredWorkflow
 from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 from orchy.store.redis import scripts
 from orchy.store.redis.client import Redis
-from orchy.store.redis.connection import Part
+from orchy.store.redis.connection import Argument
 from orchy.store.redis.keys import Keys
 
 WORKFLOWS_AT_ONCE = 50
@@ -21,8 +21,8 @@ class RedisDefinitions:
         self._keys = Keys(namespace)
 
     async def settings(self, wanted: NamespaceSettings, place: str = "") -> NamespaceSettings:
-        args: list[Part] = [wanted.partitions, wanted.format_version, wanted.identity, place]
-        # Safe: the second time it finds all as it was made; `renewed` may be told too modestly.
+        args: list[Argument] = [wanted.partitions, wanted.format_version, wanted.identity, place]
+        # Safe: the second time it finds what it made; `renewed` may then be False.
         reply = await self._redis.script(scripts.SETTINGS, [self._keys.settings()], args, safe=True)
         partitions, version, identity, renewed = reply
         return NamespaceSettings(int(partitions), int(version), identity.decode(), bool(renewed))
@@ -31,8 +31,8 @@ class RedisDefinitions:
         self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS
     ) -> tuple[int, bool]:
         keys = [self._keys.workflow(name), self._keys.workflow_names(), self._keys.workflow_names_ever()]
-        args: list[Part] = [name, source, limits.workflows_max, limits.versions_max, limits.versions_bytes_max]
-        # Safe: the second time it finds the text there; `created` may be told too modestly.
+        args: list[Argument] = [name, source, limits.workflows_max, limits.versions_max, limits.versions_bytes_max]
+        # Safe: the second time it finds the text; `created` may then be False.
         version, created = await self._redis.script(scripts.SAVE_WORKFLOW, keys, args, safe=True)
         if version < 0:
             too_many = {3: limits.too_many_workflows, 4: limits.too_many_versions, 5: limits.too_many_bytes}
@@ -63,11 +63,11 @@ class RedisDefinitions:
 
     async def delete_workflow(self, name: str) -> bool:
         keys = [self._keys.workflow(name), self._keys.workflow_names()]
-        # Not safe: the answer would be another the second time.
+        # Not safe: the answer would differ the second time.
         return bool(await self._redis.script(scripts.DELETE_WORKFLOW, keys, [name], safe=False))
 
     async def save_action(self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS) -> bool:
-        args: list[Part] = [name, source, limits.actions_max]
+        args: list[Argument] = [name, source, limits.actions_max]
         # Not safe: it could undo what another node saved in between.
         created = await self._redis.script(scripts.SAVE_ACTION, [self._keys.actions()], args, safe=False)
         if created < 0:

@@ -1,4 +1,4 @@
-"""The Lua scripts, read once. `--- @include "name"` in one is replaced by `lua/includes/name.lua`, and `@NAME@` by the
+"""The Lua scripts, read once. In them `--- @include "name"` is replaced by `lua/includes/name.lua`, and `@NAME@` by the
 number of that name in `store.limits`.
 """
 
