@@ -30,7 +30,7 @@ _ARRAY_BYTES = 3
 
 
 @attrs.frozen
-class Door:
+class Introducer:
     """How this member answers those that are no members: sealed by a label that anybody may know.
 
     It says where the store is, to whoever can seal for the door, and what cluster this is, to whoever can't.
@@ -57,7 +57,7 @@ class Core:
         epoch: float | None = None,
         vouched: Callable[[Record], bool] | None = None,
         yields: bool = True,
-        door: Door | None = None,
+        introducer: Introducer | None = None,
     ) -> None:
         if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
             raise ValueError(f"a member's name has 1 to {NAME_BYTES_MAX} bytes")
@@ -75,7 +75,7 @@ class Core:
         self.sender: Address | None = None
         self.vouched = vouched
         self.yields = yields
-        self.door = door
+        self.introducer = introducer
         self._epoch = epoch
         first = 1 if epoch is None else max(1, min(int(epoch + now), INCARNATION_MAX))
         self.me = self.members.get(name) or Record(name, first, State.ALIVE, address, check_meta(meta))

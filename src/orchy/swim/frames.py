@@ -74,7 +74,7 @@ async def _tell_http(stream: trio.SocketStream) -> None:
             pass
 
 
-def is_near(stream: trio.SocketStream) -> bool:
+def is_local(stream: trio.SocketStream) -> bool:
     """Whether the peer is on this host: its address is of the loopback network."""
     try:
         address = ipaddress.ip_address(stream.socket.getpeername()[0].partition("%")[0])

@@ -20,8 +20,7 @@ from typing import assert_never
 import attrs
 
 from orchy.swim.codec import Malformed, decode, encode
-from orchy.swim.core import NEVER, Core, Door, check_meta
-from orchy.swim.doorkeeper import answer_stranger
+from orchy.swim.core import NEVER, Core, Introducer, check_meta
 from orchy.swim.envelope import Envelope, Unopened
 from orchy.swim.evidence import Evidence
 from orchy.swim.members import Snapshot
@@ -46,19 +45,20 @@ from orchy.swim.messages import (
     Request,
     Respond,
     Same,
+    SendUser,
     SetMeta,
     State,
     StreamFailed,
     Suspect,
     Sync,
     Table,
-    Tell,
     Tick,
     Unreachable,
     User,
     Vouch,
 )
-from orchy.swim.notifications import Told
+from orchy.swim.notifications import UserMessage
+from orchy.swim.outsiders import answer_outsider
 from orchy.swim.parameters import PROFILES, Parameters
 from orchy.swim.probe import Prober, Relays
 from orchy.swim.rumours import Rumours
@@ -85,14 +85,14 @@ class Swim:
         epoch: float | None = None,
         vouched: Callable[[Record], bool] | None = None,
         yields: bool = True,
-        door: Door | None = None,
+        introducer: Introducer | None = None,
     ) -> None:
         """`address` is what others are told. With `base`, a table that names this member, it is in from the start.
 
         `epoch` is the time of day when `now` was 0, in seconds: incarnations begin at the time of day then, and what
         is far ahead of it is not believed. Only members whom `vouched` accepts are let into the table (None: all);
         `Vouch` says that its answers may have changed. `yields`: a joiner whose name a live member has gives way;
-        if not, the name is this member's. `door`: how those are answered that are no members.
+        if not, the name is this member's. `introducer`: how those are answered that are no members.
 
         Raises ValueError if the name or the metadata are too long.
         """
@@ -109,7 +109,7 @@ class Swim:
             epoch=epoch,
             vouched=vouched,
             yields=yields,
-            door=door,
+            introducer=introducer,
         )
         self._rumours = Rumours(core)
         first_probe_at = now + choose.random() * parameters.probe_interval_seconds
@@ -167,7 +167,7 @@ class Swim:
         return self._prober.round_trip_seconds(name)
 
     @property
-    def farewell_told(self) -> bool:
+    def leave_announced(self) -> bool:
         """After `Leave`: whether enough members were told to go."""
         core = self._core
         return self._rumours.leaving and (not core.members.live or not core.broadcasts.waiting(core.name))
@@ -202,7 +202,7 @@ class Swim:
                 self._set_meta(meta, now)
             case Vouch():
                 self._rumours.vouch(now)
-            case Tell(name, payload):
+            case SendUser(name, payload):
                 member = core.members.get(name)
                 # Who is refused would only use up the few refusals a second that its host gives.
                 if member is not None and member.state.live and not self._evidence.against(name):
@@ -258,7 +258,7 @@ class Swim:
                 case Closed():
                     self._evidence.told(message, now)
                 case User(teller, payload):
-                    self._core.outputs.append(Told(teller, payload))
+                    self._core.outputs.append(UserMessage(teller, payload))
                 case _:
                     counts["dropped: not for a packet"] += 1
         self._core.sender = None
@@ -292,7 +292,7 @@ class Swim:
         try:
             messages = decode(core.envelope.open(request.data))
         except Unopened as error:
-            answer_stranger(core, request, error.reason)
+            answer_outsider(core, request, error.reason)
             return
         except Malformed:
             core.counts["dropped: malformed"] += 1

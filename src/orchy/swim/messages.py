@@ -122,7 +122,7 @@ class Refused:
 
 @attrs.frozen
 class AskStore:
-    """Over a stream, by one who has no store yet: where is yours? Sealed for the door, see `Door`."""
+    """Over a stream, by one who has no store yet: where is yours? Sealed for the door, see `Introducer`."""
 
     nonce: int
 
@@ -167,11 +167,11 @@ class Datagram:
 
 @attrs.frozen
 class Request:
-    """A frame came on a stream that a peer opened; `stream` is the driver's number for it. `near`: from this host."""
+    """A frame came on a stream that a peer opened; `stream` is the driver's number for it. `local`: from this host."""
 
     stream: int
     data: bytes
-    near: bool = False
+    local: bool = False
 
 
 @attrs.frozen
@@ -238,7 +238,7 @@ class Vouch:
 
 
 @attrs.frozen
-class Tell:
+class SendUser:
     """Send a message of the application to a member, one datagram, best effort."""
 
     name: str
@@ -246,7 +246,18 @@ class Tell:
 
 
 Input = (
-    Datagram | Request | Answer | StreamFailed | Unreachable | Tick | Join | Reconnect | Leave | SetMeta | Tell | Vouch
+    Datagram
+    | Request
+    | Answer
+    | StreamFailed
+    | Unreachable
+    | Tick
+    | Join
+    | Reconnect
+    | Leave
+    | SetMeta
+    | SendUser
+    | Vouch
 )
 
 

@@ -93,7 +93,7 @@ class NameClaimed:
 
 
 @attrs.frozen
-class Stranger:
+class Unvouched:
     """Nobody vouches for this one yet: it waits."""
 
     member: Record
@@ -108,7 +108,7 @@ class Implausible:
 
 
 @attrs.frozen
-class Told:
+class UserMessage:
     """A message of the application came."""
 
     source: str
@@ -127,7 +127,7 @@ Event = (
     | JoinRefused
     | JoinUnanswered
     | NameClaimed
-    | Stranger
+    | Unvouched
     | Implausible
-    | Told
+    | UserMessage
 )

@@ -100,8 +100,8 @@ INCARNATION_MAX = 2**32 - 1
 #: believed, so that nobody can take a name's future away; the clocks of all hosts must agree to within as much.
 INCARNATION_AHEAD_MAX = 24 * 3600
 #: Members that nobody vouches for yet wait so many at a time, each so long. They are no members meanwhile.
-STRANGERS_MAX = 64
-STRANGER_SECONDS = 30.0
+UNVOUCHED_MAX = 64
+UNVOUCHED_SECONDS = 30.0
 STORE_BYTES_MAX = 1_024
 RELAYS_MAX = 1_024
 #: Members whose refusals are looked into at the same time; the others are left to the usual probes.

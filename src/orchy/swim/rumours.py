@@ -27,12 +27,12 @@ from orchy.swim.notifications import (
     Left,
     NameClaimed,
     NameTaken,
-    Stranger,
     Suspected,
+    Unvouched,
 )
 from orchy.swim.parameters import INCARNATION_MAX
-from orchy.swim.strangers import Strangers
 from orchy.swim.suspicion import Suspicion
+from orchy.swim.unvouched import UnvouchedMembers
 
 
 class Rumours:
@@ -44,7 +44,7 @@ class Rumours:
         self._ends: list[tuple[float, str]] = []  # a heap of when to look at which
         self._rival: Record | None = None
         self._rival_stream = 0
-        self._strangers = Strangers()
+        self._unvouched = UnvouchedMembers()
         #: This member has joined a cluster, or had none to join. Until then it yields if its name is taken.
         self.settled = False
         #: This member has said goodbye.
@@ -67,8 +67,8 @@ class Rumours:
             return
         if core.vouched is not None and not core.vouched(record):
             core.counts["strangers"] += 1
-            if self._strangers.put(record, now):
-                core.outputs.append(Stranger(record))
+            if self._unvouched.put(record, now):
+                core.outputs.append(Unvouched(record))
             return
         known = core.members.get(record.name)
         if known is None and core.members.full:
@@ -90,7 +90,7 @@ class Rumours:
     def vouch(self, now: float) -> None:
         """Some that were strangers may be so no longer."""
         if self._core.vouched is not None:
-            for record in self._strangers.take(self._core.vouched, now):
+            for record in self._unvouched.take(self._core.vouched, now):
                 self.alive(record, now)
 
     def suspected(self, heard: Suspect, now: float) -> None:

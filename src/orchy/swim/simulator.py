@@ -342,7 +342,7 @@ class Simulator:
         self._streams[number] = (asker, output.stream, asked)
         took = self._segments(SYN_TIMEOUT_SECONDS, 2) + self._segments(SEGMENT_TIMEOUT_SECONDS, 1)
         if self._passes(asker, asked) and took < timeout and not asked.down:
-            self._push(self.now + took, asked, Request(number, output.data, near=True))
+            self._push(self.now + took, asked, Request(number, output.data, local=True))
 
         def time_out() -> None:
             if self._streams.pop(number, None) is not None:
@@ -389,7 +389,7 @@ class Simulator:
 
     def _end_when_told(self, process: Process) -> None:
         def look() -> None:
-            if process.machine.farewell_told:
+            if process.machine.leave_announced:
                 process.down = True
             else:
                 self._end_when_told(process)

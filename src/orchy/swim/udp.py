@@ -27,7 +27,7 @@ from typing import NoReturn
 import trio
 
 from orchy.errors import StartupError
-from orchy.swim.frames import Budget, is_near, read_frame, write_frame
+from orchy.swim.frames import Budget, is_local, read_frame, write_frame
 from orchy.swim.machine import Swim
 from orchy.swim.messages import (
     Address,
@@ -348,12 +348,12 @@ class Driver:
         try:
             with trio.move_on_after(self._timeout_seconds):
                 async with stream:
-                    near = is_near(stream)
+                    local = is_local(stream)
                     for limit in (FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX):
                         frame = await read_frame(stream, limit, self._budget)
                         if frame is None:
                             return
-                        self.feed(Request(number, frame, near))
+                        self.feed(Request(number, frame, local))
                         response = self._responses.pop(number, None)
                         if response is None:
                             return

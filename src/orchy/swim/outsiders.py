@@ -8,18 +8,18 @@ from orchy.swim.envelope import Unopened
 from orchy.swim.messages import AskStore, Refused, Request, Respond, StoreAt
 
 
-def answer_stranger(core: Core, request: Request, reason: str) -> None:
+def answer_outsider(core: Core, request: Request, reason: str) -> None:
     """No frame of a member. One that asks for the store is told; one that may be an operator's mistake is told which
     cluster this is, if it comes from this host or has this cluster's key; all else gets no answer.
 
     `reason` is what it is counted under.
     """
-    door = core.door.envelope if core.door is not None else core.envelope
-    if core.door is not None:
+    introducer = core.introducer.envelope if core.introducer is not None else core.envelope
+    if core.introducer is not None:
         try:
-            match decode(door.open(request.data)):
+            match decode(introducer.open(request.data)):
                 case [AskStore(nonce)]:
-                    answer = door.seal(join([encode(StoreAt(nonce, core.door.store))]))
+                    answer = introducer.seal(join([encode(StoreAt(nonce, core.introducer.store))]))
                     core.outputs.append(Respond(request.stream, answer))
                     return
         except (Unopened, Malformed):
@@ -27,8 +27,8 @@ def answer_stranger(core: Core, request: Request, reason: str) -> None:
     core.counts[f"dropped: {reason}"] += 1
     try:
         core.envelope.open_foreign(request.data)
-        told = request.near or core.envelope.encrypts
+        told = request.local or core.envelope.encrypts
     except Unopened as error:
-        told = request.near and error.reason == "wrong key"
+        told = request.local and error.reason == "wrong key"
     if told:
-        core.outputs.append(Respond(request.stream, door.seal(join([encode(Refused())]))))
+        core.outputs.append(Respond(request.stream, introducer.seal(join([encode(Refused())]))))

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import attrs
 
 from orchy.swim.messages import Record, State
-from orchy.swim.parameters import STRANGER_SECONDS, STRANGERS_MAX
+from orchy.swim.parameters import UNVOUCHED_MAX, UNVOUCHED_SECONDS
 
 
-class Strangers:
+class UnvouchedMembers:
     """Records by who they are said to be. Two that claim one name wait beside each other; the oldest gives way."""
 
     def __init__(self) -> None:
@@ -31,14 +31,14 @@ class Strangers:
         if now - self._second > 1.0:
             self._second, self._came = now, 0
         self._came += 1
-        if self._came > STRANGERS_MAX:
+        if self._came > UNVOUCHED_MAX:
             return False
         who = attrs.evolve(record, incarnation=0, state=State.ALIVE)
         since, incarnation = self._waiting.pop(who, (now, -1))
-        if now - since > STRANGER_SECONDS:
+        if now - since > UNVOUCHED_SECONDS:
             since, incarnation = now, -1
         self._waiting[who] = since, max(incarnation, record.incarnation)
-        while len(self._waiting) > STRANGERS_MAX:
+        while len(self._waiting) > UNVOUCHED_MAX:
             self._waiting.popitem(last=False)
         return incarnation < 0
 
@@ -47,7 +47,7 @@ class Strangers:
         taken = []
         for who, (since, incarnation) in list(self._waiting.items()):
             record = attrs.evolve(who, incarnation=incarnation)
-            if now - since > STRANGER_SECONDS:
+            if now - since > UNVOUCHED_SECONDS:
                 del self._waiting[who]
             elif vouched(record):
                 del self._waiting[who]
