@@ -1,4 +1,4 @@
-"""What is answered over a stream to one who is no member: where the store is, which cluster this is, or nothing."""
+"""Answers over a stream to a process that is no member: where the store is, which cluster this is, or nothing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from orchy.swim.messages import AskStore, Refused, Request, Respond, StoreAt
 
 
 def answer_outsider(core: Core, request: Request, reason: str) -> None:
-    """No frame of a member. One that asks for the store is told; one that may be an operator's mistake is told which
-    cluster this is, if it comes from this host or has this cluster's key; all else gets no answer.
+    """Answer a frame that no member sealed.
 
-    `reason` is what it is counted under.
+    A question for the store is answered. A peer that is on this host or has this cluster's key may be an operator's
+    mistake, and learns which cluster this is. All else gets no answer. What is no
+    question for the store is counted under `reason`.
     """
-    introducer = core.introducer.envelope if core.introducer is not None else core.envelope
+    envelope = core.introducer.envelope if core.introducer is not None else core.envelope
     if core.introducer is not None:
         try:
-            match decode(introducer.open(request.data)):
+            match decode(envelope.open(request.data)):
                 case [AskStore(nonce)]:
-                    answer = introducer.seal(join([encode(StoreAt(nonce, core.introducer.store))]))
+                    answer = envelope.seal(join([encode(StoreAt(nonce, core.introducer.store))]))
                     core.outputs.append(Respond(request.stream, answer))
                     return
         except (Unopened, Malformed):
@@ -27,8 +28,8 @@ def answer_outsider(core: Core, request: Request, reason: str) -> None:
     core.counts[f"dropped: {reason}"] += 1
     try:
         core.envelope.open_foreign(request.data)
-        told = request.local or core.envelope.encrypts
+        names_cluster = request.local or core.envelope.encrypts
     except Unopened as error:
-        told = request.local and error.reason == "wrong key"
-    if told:
-        core.outputs.append(Respond(request.stream, introducer.seal(join([encode(Refused())]))))
+        names_cluster = request.local and error.reason == "wrong key"
+    if names_cluster:
+        core.outputs.append(Respond(request.stream, envelope.seal(join([encode(Refused())]))))
