@@ -205,16 +205,16 @@ class SideBySide(RuleBasedStateMachine):
     )
     def commit(self, change: dict[str, Any], wrong: int, end: int | None, ended: Listing) -> None:
         partition, flow = self.place(change["flow_id"])
-        now = Listing.ACTIVE if end is None else ended
+        listed = Listing.ACTIVE if end is None else ended
         if flow is not None and flow.ended_ms is not None:  # over: it stays where it is, or is removed
-            now, end = flow.listing, 0 if end == 0 else None
+            listed, end = flow.listing, 0 if end == 0 else None
             change = {**change, "unpark": False}
         commit = Commit(
             partition=partition,
             workflow=WORKFLOWS[FLOWS.index(change["flow_id"]) % 2],
             expected_version=max(0, (flow.version if flow else 0) + wrong),
-            was=flow.listing if flow else None,
-            now=now,
+            listed_before=flow.listing if flow else None,
+            listed_after=listed,
             retain_ms=end,
             **change,
         )
@@ -315,7 +315,7 @@ class SideBySide(RuleBasedStateMachine):
         for seen, expected in zip(real, self.on_reference("scan", leases, limit, HOUR_MS), strict=True):
             assert [due.key for due in seen.due] == [due.key for due in expected.due]
             assert sorted(seen.ready) == sorted(expected.ready)
-            assert (seen.partition, seen.lost) == (expected.partition, expected.lost)
+            assert (seen.partition, seen.lease_lost) == (expected.partition, expected.lease_lost)
             assert (seen.next_due_in_ms is None) == (expected.next_due_in_ms is None)
             if seen.next_due_in_ms is not None:
                 assert (seen.next_due_in_ms <= 0) == (expected.next_due_in_ms <= 0)

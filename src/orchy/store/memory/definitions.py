@@ -1,4 +1,4 @@
-"""The reference store's part without partitions: nodes, settings, workflow and action definitions."""
+"""The part of the reference store without partitions: nodes, settings, workflows and actions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from orchy.store.nodes import RegisteredNode
 
 @attrs.define(eq=False)
 class _Workflow:
-    """All versions that there ever were; `latest` is None after a delete."""
+    """All versions ever saved; `latest` is None after a delete."""
 
     versions: list[bytes] = attrs.field(factory=list)
     latest: int | None = None
 
 
 class MemoryDefinitions:
-    """`NodeStore` and `DefinitionStore`. `clock` gives seconds, and never goes back."""
+    """`NodeStore` and `DefinitionStore`. `clock` returns seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -17,7 +17,7 @@ class MemoryQuarantine(MemoryDefinitions):
 
     @abstractmethod
     def _partition(self, partition: int) -> Any:
-        """What there is of a partition."""
+        """The contents of a partition."""
 
     async def quarantine(self, partition: int, flow_id: str, error: str, entry: bytes) -> bool:
         await trio.lowlevel.checkpoint()

@@ -1,8 +1,8 @@
-"""The reference store: plain dictionaries, for tests and the simulator. Readable before fast.
+"""The reference store: plain dictionaries, for tests and the simulation. Clarity comes before speed.
 
-It says what the port means: the store on Redis is compared with it, call by call. Several nodes of one process may
-share it. It is deterministic: the clock is the caller's, and nothing depends on the order of a set. Everything is
-gone with the process.
+It defines what the port means: the store on Redis is compared with it, call by call. Several nodes of one process may
+share it. It is deterministic: the clock is the caller's, and nothing depends on the order of a set. Nothing outlives
+the process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from orchy.store.timers import DueTimer, PartitionScan, TimerKey, TimerSetting
 
 
 async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Commit) -> Committed | StoreError:
-    """What a commit answers, or would raise."""
+    """The result of a commit, or the error that it raises."""
     try:
         return await commit(one)
     except StoreError as error:
@@ -47,14 +47,14 @@ async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Comm
 
 
 class MemoryStore(MemoryQuarantine):
-    """All of `store.ports`. `clock` gives seconds, and never goes back."""
+    """All of `store.ports`. `clock` returns seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)
         self._partitions: dict[int, Partition] = {}
 
     def _due_ms(self, after_ms: int) -> int:
-        """When a timer that is set now is due: rounded up, so that it is never early."""
+        """When a timer that is set now is due, rounded up so that it is never early."""
         return math.ceil(round(self._clock() * 1_000_000) / 1000) + after_ms
 
     def _partition(self, partition: int) -> Partition:
@@ -82,9 +82,9 @@ class MemoryStore(MemoryQuarantine):
             partition.remembered[commit.flow_id] = now_ms + REMEMBERED_MS
             return Committed(version + 1, now_ms)
         if flow is None:
-            flow = partition.flows[commit.flow_id] = KeptFlow(commit.workflow, now_ms, commit.now)
+            flow = partition.flows[commit.flow_id] = KeptFlow(commit.workflow, now_ms, commit.listed_after)
         flow.version += 1
-        flow.listing = commit.now
+        flow.listing = commit.listed_after
         flow.fields.update(commit.fields)
         for name in commit.removed_fields:
             flow.fields.pop(name, None)
@@ -172,7 +172,7 @@ class MemoryStore(MemoryQuarantine):
         return given_back
 
     def _hand_out(self, partition: Partition, queued: Queued, worker_id: str, lease_ms: int) -> bool:
-        """Whether the entry is for a worker. One that is not is dropped or, in a pause, parked."""
+        """Hand out an entry; False if it was dropped as outdated, or parked as its flow is paused."""
         flow, entry = partition.flows.get(queued.flow_id), queued.entry
         if flow is None:
             return False
@@ -223,11 +223,11 @@ class MemoryStore(MemoryQuarantine):
 
     async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
         await trio.lowlevel.checkpoint()
-        return [self._look(lease, limit, lease_ms) for lease in leases]
+        return [self._scan(lease, limit, lease_ms) for lease in leases]
 
-    def _look(self, lease: Lease, limit: int, lease_ms: int) -> PartitionScan:
+    def _scan(self, lease: Lease, limit: int, lease_ms: int) -> PartitionScan:
         if not self._is_current(lease):
-            return PartitionScan(lease.partition, (), None, (), lost=True)
+            return PartitionScan(lease.partition, (), None, (), lease_lost=True)
         partition, now_ms = self._partition(lease.partition), self._now_ms()
         earliest = sorted((due_ms, str(key), key) for key, due_ms in partition.timers.items() if due_ms <= now_ms)
         due = []
@@ -303,7 +303,7 @@ class MemoryStore(MemoryQuarantine):
     # Leases.
 
     def _is_current(self, lease: Lease) -> bool:
-        """Whether nobody took the partition since. It may have run out: it is epochs that decide."""
+        """Whether no other node took the partition since. The lease may have expired: epochs decide."""
         holder = self._partition(lease.partition).holder
         return holder is not None and holder.epoch == lease.epoch
 
@@ -324,7 +324,7 @@ class MemoryStore(MemoryQuarantine):
         return leases
 
     def _held(self, leases: Sequence[Lease], node: str) -> list[tuple[Lease, Holder]]:
-        """Those that are still the node's."""
+        """The leases that are still the node's."""
         holders = [(lease, self._partition(lease.partition).holder) for lease in leases]
         return [
             (lease, holder)

@@ -62,8 +62,8 @@ class RedisStore(RedisDefinitions):
             commit.flow_id,
             commit.workflow,
             commit.expected_version,
-            commit.was or "",
-            commit.now,
+            commit.listed_before or "",
+            commit.listed_after,
             "" if commit.retain_ms is None else commit.retain_ms,
             int(commit.unpark),
             len(commit.fields),
@@ -325,7 +325,7 @@ def _parse_committed(commit: Commit, reply: Any) -> Committed:
 
 def _parse_scan(partition: int, reply: Any) -> PartitionScan:
     if not reply[0]:
-        return PartitionScan(partition, (), None, (), lost=True)
+        return PartitionScan(partition, (), None, (), lease_lost=True)
     _, next_due, ready, due, now = reply
     timers = [
         DueTimer(partition, TimerKey.parse(member.decode()), int(now) - int(float(due_ms)))
