@@ -5,7 +5,6 @@
 -- returns   1, or 0: there is no such flow, or it is over or in quarantine; nothing was changed
 --- @include "now"
 --- @include "history"
---- @include "quarantine"
 local prefix, flow_id = KEYS[1], ARGV[1]
 local flow = prefix .. 'f:' .. flow_id
 local found = redis.call('HMGET', flow, 'c', 'z', 'u')
