@@ -7,7 +7,7 @@ import time
 
 import attrs
 
-from orchy.swim.messages import Tell
+from orchy.swim.messages import SendUser
 from orchy.swim.notifications import Died
 from orchy.swim.parameters import PROFILES
 from orchy.swim.simulator import Happened, Network, Simulator
@@ -219,7 +219,7 @@ def quick_restarts(seed: int, members: int, count: int, loss: float) -> QuickRes
         simulator.run(SETTLE_SECONDS + simulator.choose.random())
         simulator.crash(name)
         for other in names[:-1]:
-            simulator.take(simulator.processes[other], Tell(name, b"wake up"))
+            simulator.take(simulator.processes[other], SendUser(name, b"wake up"))
         simulator.run(simulator.choose.random())
         simulator.start(name, [names[0]])
         back_at = simulator.now

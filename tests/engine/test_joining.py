@@ -81,7 +81,7 @@ async def test_the_first_node_has_a_store_of_its_own(node, monkeypatch):
 
 async def test_a_password_is_not_sent_where_nobody_proved_anything(node, monkeypatch):
     seed = await node(says("redis:10.0.0.1:6379"))
-    monkeypatch.setattr(joining, "is_near", lambda stream: False)  # as over a network
+    monkeypatch.setattr(joining, "is_local", lambda stream: False)  # as over a network
     with pytest.raises(StartupError, match=r"a password is not sent .* --redis-addr, or the cluster's --gossip-key"):
         await learn_store(DOOR, [seed], MINE, True)
     assert await learn_store(DOOR, [seed], MINE, False) == STORE

@@ -159,7 +159,7 @@ async def test_work_that_is_found_is_told(autojump_clock, nursery):
 
 async def test_a_lost_partition_is_let_go(autojump_clock, nursery):
     scans = Looks()
-    scans.answers[1] = PartitionScan(1, (), None, (), lost=True)
+    scans.answers[1] = PartitionScan(1, (), None, (), lease_lost=True)
     _, holdings, *_ = start_loop(nursery, scans)
     await trio.sleep(0.1)
     assert sorted(holdings.leases) == [0]

@@ -352,7 +352,7 @@ class Checker:
         """An owner has looked."""
         now = trio.current_time()
         for lease, scan in zip(leases, scans, strict=True):
-            if scan.lost:
+            if scan.lease_lost:
                 require(not scan.due, "a lost partition gives nothing", scan)
                 continue
             self.holders.check_newest(lease)

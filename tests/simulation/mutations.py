@@ -124,7 +124,7 @@ def look_ignores_the_epoch() -> AbstractContextManager[None]:
 
 def look_takes_timers_away() -> AbstractContextManager[None]:
     """A timer that is handed to an owner is gone, whether it is handled or not."""
-    scan = MemoryStore._look
+    scan = MemoryStore._scan
 
     def mutated(self: Any, lease: Any, limit: int, lease_ms: int) -> Any:
         found = scan(self, lease, limit, lease_ms)
@@ -132,7 +132,7 @@ def look_takes_timers_away() -> AbstractContextManager[None]:
             self._partition(due.partition).timers.pop(due.key)
         return found
 
-    return _replaced(MemoryStore, "_look", mutated)
+    return _replaced(MemoryStore, "_scan", mutated)
 
 
 def timers_are_due_a_moment_early() -> AbstractContextManager[None]:

@@ -96,7 +96,7 @@ class Driver:
     async def start(self, flow_id: str = "flow", **changes: Any) -> Committed:
         """A flow's first commit."""
         fields = {"m": b"[]", **changes.pop("fields", {})}
-        return await self.move(flow_id, 0, was=None, fields=fields, **changes)
+        return await self.move(flow_id, 0, listed_before=None, fields=fields, **changes)
 
     async def move(self, flow_id: str = "flow", version: int = 1, **changes: Any) -> Committed:
         """A commit on `version`; in the index the flow stays where it is, if nothing else is said."""
@@ -108,15 +108,15 @@ class Driver:
             fields=changes.pop("fields", {}),
             removed_fields=changes.pop("removed_fields", ()),
             history=changes.pop("history", ()),
-            was=changes.pop("was", Listing.ACTIVE),
-            now=changes.pop("now", Listing.ACTIVE),
+            listed_before=changes.pop("listed_before", Listing.ACTIVE),
+            listed_after=changes.pop("listed_after", Listing.ACTIVE),
             **changes,
         )
         return await self.store.commit(commit)
 
     async def end(self, flow_id: str = "flow", version: int = 1, retain_ms: int = HOUR_MS, **changes: Any) -> Committed:
         """A commit that completes the flow."""
-        return await self.move(flow_id, version, now=Listing.COMPLETED, retain_ms=retain_ms, **changes)
+        return await self.move(flow_id, version, listed_after=Listing.COMPLETED, retain_ms=retain_ms, **changes)
 
     async def start_queued(self, flow_id: str, body: bytes, *, action: str = "pay", **changes: Any) -> Committed:
         """A flow whose action 1 is in the queue, in its first attempt."""

@@ -53,7 +53,7 @@ async def test_a_commit_on_another_version_changes_nothing_at_all(drive, store, 
             fields={"a": b"1"},
             removed_fields=["r:1"],
             history=[b"[1]"],
-            now=Listing.FAILED,
+            listed_after=Listing.FAILED,
             enqueue=[QueueEntry("other", 1, 1, 1, b"body")],
             set_timers=[timer("d:8:1:flow")],
             cancel_timers=[TimerKey.parse("w:7:1:flow")],
@@ -186,7 +186,7 @@ async def test_an_ended_flow_stays_until_its_retention_is_over(drive, store, wai
 async def test_a_late_entry_leaves_an_ended_flow_as_it_ended(drive, store):
     await drive.start()
     ended = await drive.end()
-    await drive.move(version=2, was=Listing.COMPLETED, now=Listing.COMPLETED, history=[b'["L"]'])
+    await drive.move(version=2, listed_before=Listing.COMPLETED, listed_after=Listing.COMPLETED, history=[b'["L"]'])
     flow = await store.load(0, "flow")
     assert (flow.version, flow.ended_ms) == (3, ended.time_ms)
     assert await listed_ids(store, listings=[Listing.COMPLETED]) == ["flow"]
@@ -236,7 +236,7 @@ async def test_a_flow_without_retention_is_gone_with_its_last_commit(drive, stor
 
 
 async def test_a_flow_may_start_and_end_with_one_commit(drive, store):
-    await drive.start("kept", now=Listing.COMPLETED, retain_ms=3_600_000)
-    await drive.start("gone", now=Listing.COMPLETED, retain_ms=0)
+    await drive.start("kept", listed_after=Listing.COMPLETED, retain_ms=3_600_000)
+    await drive.start("gone", listed_after=Listing.COMPLETED, retain_ms=0)
     assert await listed_ids(store, listings=[Listing.COMPLETED]) == ["kept"]
     assert await listed_ids(store) == ["kept"]

@@ -63,7 +63,7 @@ async def test_a_flow_moves_through_the_listings(drive, store):
     for name, listing in [("c", Listing.COMPLETED), ("f", Listing.FAILED), ("x", Listing.CANCELLED), ("a", None)]:
         await drive.start(name)
         if listing:
-            await drive.move(name, now=listing, retain_ms=HOUR_MS)
+            await drive.move(name, listed_after=listing, retain_ms=HOUR_MS)
 
     async def listed(*listings):
         return sorted(ids(await store.list_flows(0, listings, None, 100, None)))
@@ -106,7 +106,7 @@ async def test_the_newest_of_several_workflows_and_listings_are_merged(drive, st
         name, workflow = f"flow-{number:02}", f"workflow-{number % 3}"
         places.append(((await drive.start(name, workflow=workflow)).time_ms, name))
         if number % 2:
-            await drive.move(name, workflow=workflow, now=Listing.FAILED, retain_ms=HOUR_MS)
+            await drive.move(name, workflow=workflow, listed_after=Listing.FAILED, retain_ms=HOUR_MS)
     places.sort(reverse=True)
     for limit in (1, 5, 24, 30):
         listed = await store.list_flows(0, EVERYWHERE, None, limit, None)

@@ -33,7 +33,7 @@ from orchy.store.limits import REMEMBERED_MS
 from orchy.store.memory.store import MemoryStore
 from orchy.store.queues import Claimed, QueueEntry
 from orchy.store.redis import Redis, RedisSettings, RedisStore, open_redis
-from orchy.store.redis.connection import Connection, Lost
+from orchy.store.redis.connection import Connection, ConnectionLost
 from orchy.store.timers import TimerKey, TimerSetting
 
 HOUR_MS = 3_600_000
@@ -118,7 +118,7 @@ def losing_an_answer() -> Iterator[None]:
         if isinstance(reply, hiredis.ReplyError):
             return reply
         Connection.call = call  # type: ignore[method-assign]
-        raise Lost("the connection ended")
+        raise ConnectionLost("the connection ended")
 
     Connection.call = lossy  # type: ignore[method-assign]
     try:
@@ -205,16 +205,16 @@ class SideBySide(RuleBasedStateMachine):
     )
     def commit(self, change: dict[str, Any], wrong: int, end: int | None, ended: Listing) -> None:
         partition, flow = self.place(change["flow_id"])
-        now = Listing.ACTIVE if end is None else ended
+        listed = Listing.ACTIVE if end is None else ended
         if flow is not None and flow.ended_ms is not None:  # over: it stays where it is, or is removed
-            now, end = flow.listing, 0 if end == 0 else None
+            listed, end = flow.listing, 0 if end == 0 else None
             change = {**change, "unpark": False}
         commit = Commit(
             partition=partition,
             workflow=WORKFLOWS[FLOWS.index(change["flow_id"]) % 2],
             expected_version=max(0, (flow.version if flow else 0) + wrong),
-            was=flow.listing if flow else None,
-            now=now,
+            listed_before=flow.listing if flow else None,
+            listed_after=listed,
             retain_ms=end,
             **change,
         )
@@ -315,7 +315,7 @@ class SideBySide(RuleBasedStateMachine):
         for seen, expected in zip(real, self.on_reference("scan", leases, limit, HOUR_MS), strict=True):
             assert [due.key for due in seen.due] == [due.key for due in expected.due]
             assert sorted(seen.ready) == sorted(expected.ready)
-            assert (seen.partition, seen.lost) == (expected.partition, expected.lost)
+            assert (seen.partition, seen.lease_lost) == (expected.partition, expected.lease_lost)
             assert (seen.next_due_in_ms is None) == (expected.next_due_in_ms is None)
             if seen.next_due_in_ms is not None:
                 assert (seen.next_due_in_ms <= 0) == (expected.next_due_in_ms <= 0)

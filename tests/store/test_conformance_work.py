@@ -313,7 +313,7 @@ async def test_due_timers_come_earliest_first_and_at_most_so_many(drive, timer):
     for number in range(3):
         keys = [f"{kind}:{number}:1:flow" for kind in "wd"]
         was = Listing.ACTIVE if number else None
-        committed = await drive.move("flow", number, was=was, set_timers=[timer(key) for key in keys])
+        committed = await drive.move("flow", number, listed_before=was, set_timers=[timer(key) for key in keys])
         places += [(committed.time_ms, key) for key in keys]
     first = await drive.scan(lease, limit=4)
     assert first.next_due_in_ms <= 0
@@ -392,7 +392,7 @@ async def test_a_look_at_several_partitions_answers_in_their_order(drive, store,
     stale = Lease(0, leases[0].epoch + 1)
     scans = await store.scan([leases[2], stale, leases[1]], 10, HOUR_MS)
     assert [scan.partition for scan in scans] == [2, 0, 1]
-    assert [scan.lost for scan in scans] == [False, True, False]
+    assert [scan.lease_lost for scan in scans] == [False, True, False]
     assert [keys_of(scan) for scan in scans] == [[], [], ["d:1:1:one"]]
     assert [list(scan.ready) for scan in scans] == [["pay"], [], []]
     assert await store.scan([], 10, HOUR_MS) == []
@@ -403,7 +403,7 @@ async def test_a_look_with_an_old_epoch_takes_nothing(drive, store, timer):
     await drive.start(set_timers=[timer("d:1:1:flow")])
     (new,) = await store.acquire([0], "node-2", HOUR_MS)
     lost = await drive.scan(old)
-    assert (lost.lost, list(lost.due), list(lost.ready), lost.next_due_in_ms) == (True, [], [], None)
+    assert (lost.lease_lost, list(lost.due), list(lost.ready), lost.next_due_in_ms) == (True, [], [], None)
     assert keys_of(await drive.scan(new)) == ["d:1:1:flow"]
 
 

@@ -10,9 +10,9 @@ import trio.testing
 
 from orchy.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from orchy.store.redis import RedisSettings, TcpAddress
-from orchy.store.redis import connection as limits
 from orchy.store.redis.client import Redis, Script
-from orchy.store.redis.connection import Connection, Lost, pack
+from orchy.store.redis.connection import Connection, ConnectionLost, pack
+from orchy.store.redis.settings import RedisLimits
 
 HANG_SECONDS = 30.0
 TIMEOUT_SECONDS = 0.5
@@ -74,8 +74,8 @@ async def test_a_batch_on_a_stalled_socket_fails_in_its_order(connect):
     with trio.fail_after(HANG_SECONDS):
         outcomes = await connection.call_all([pack("ECHO", LARGE)] * 100)
     assert len(outcomes) == 100
-    assert [type(outcome) for outcome in outcomes if not isinstance(outcome, Lost | StoreUnavailable)] == []
-    assert isinstance(outcomes[0], Lost)  # it was in the socket: it may have been carried out
+    assert [type(outcome) for outcome in outcomes if not isinstance(outcome, ConnectionLost | StoreUnavailable)] == []
+    assert isinstance(outcomes[0], ConnectionLost)  # it was in the socket: it may have been carried out
     assert isinstance(outcomes[-1], StoreUnavailable)  # it was not
 
 
@@ -99,7 +99,7 @@ async def test_whoever_waits_for_whatever_is_told_in_time(connect, silent):
     async def note(call, *args):
         try:
             outcomes.append(await call(*args))
-        except (Lost, StoreUnavailable) as error:
+        except (ConnectionLost, StoreUnavailable) as error:
             outcomes.append(error)
 
     with trio.fail_after(HANG_SECONDS):
@@ -114,20 +114,20 @@ async def test_whoever_waits_for_whatever_is_told_in_time(connect, silent):
     assert len(outcomes) == 120
     for outcome in outcomes:
         for one in outcome if isinstance(outcome, list) else [outcome]:
-            assert isinstance(one, Lost | StoreUnavailable), one
+            assert isinstance(one, ConnectionLost | StoreUnavailable), one
 
 
 async def test_what_is_answered_before_the_stall_has_its_answer(connect):
     connection = await connect(Server(answers=1))
     assert await connection.call(pack("ECHO", "x")) == 1
-    with pytest.raises(Lost):
+    with pytest.raises(ConnectionLost):
         await connection.call(pack("ECHO", "x"))
 
 
 async def test_a_connection_that_was_lost_is_made_again(connect):
     server = Server(silent=True)
     connection = await connect(server)
-    with pytest.raises(Lost):
+    with pytest.raises(ConnectionLost):
         await connection.call(pack("ECHO", "x"))
     with trio.fail_after(HANG_SECONDS):
         while server.connections < 2:
@@ -135,16 +135,15 @@ async def test_a_connection_that_was_lost_is_made_again(connect):
 
 
 @pytest.mark.parametrize("batch", [False, True])
-async def test_those_that_find_no_room_are_told_so_in_time(connect, monkeypatch, batch):
+async def test_those_that_find_no_room_are_told_so_in_time(connect, batch):
     """Room comes with losses and with callers that go away, not only with answers."""
-    monkeypatch.setattr(limits, "COMMANDS_MAX", 5)
-    connection = await connect(Server(silent=True))
+    connection = await connect(Server(silent=True), limits=RedisLimits(commands_max=5))
     outcomes = []
 
     async def note():
         try:
             await connection.call(pack("ECHO", "x"))
-        except (Lost, StoreUnavailable) as error:
+        except (ConnectionLost, StoreUnavailable) as error:
             outcomes.append(error)
 
     async def note_all():
@@ -155,13 +154,13 @@ async def test_those_that_find_no_room_are_told_so_in_time(connect, monkeypatch,
             for _ in range(30):
                 callers.start_soon(note_all if batch else note)
     assert len(outcomes) == 30 * (1 + batch)
-    assert all(isinstance(outcome, Lost | StoreUnavailable) for outcome in outcomes)
+    assert all(isinstance(outcome, ConnectionLost | StoreUnavailable) for outcome in outcomes)
 
 
-async def test_a_caller_that_goes_away_makes_room(monkeypatch):
-    monkeypatch.setattr(limits, "COMMANDS_MAX", 3)
+async def test_a_caller_that_goes_away_makes_room():
     address = TcpAddress("127.0.0.1", 1)
-    connection = Connection(address, RedisSettings((address,), command_timeout_seconds=HANG_SECONDS))
+    limits = RedisLimits(commands_max=3)
+    connection = Connection(address, RedisSettings((address,), command_timeout_seconds=HANG_SECONDS, limits=limits))
     entered = []
 
     async def go_in(scope):
@@ -169,7 +168,7 @@ async def test_a_caller_that_goes_away_makes_room(monkeypatch):
             await connection.call_all([pack("ECHO", "x")] * 3)
 
     async def come_after():
-        await connection._wait_for_room()
+        await connection._wait_for_capacity()
         entered.append(True)
 
     async with trio.open_nursery() as callers:

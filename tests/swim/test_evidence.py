@@ -26,10 +26,10 @@ from orchy.swim.messages import (
     Ping,
     Record,
     Send,
+    SendUser,
     State,
     StreamFailed,
     Suspect,
-    Tell,
     Tick,
     Unreachable,
 )
@@ -280,10 +280,10 @@ def test_whoever_is_refused_gets_no_messages_of_the_application():
     lone = Lone()
     lone.refuse()
     lone.outputs.clear()
-    lone.take(Tell("a", b"hello"))
+    lone.take(SendUser("a", b"hello"))
     assert lone.outputs == []
     lone.hear(Ack(0), source="a")
-    lone.take(Tell("a", b"hello"))
+    lone.take(SendUser("a", b"hello"))
     assert len(lone.outputs) == 1
 
 
@@ -356,7 +356,7 @@ def test_a_killed_process_is_known_at_once(seed, members):
     simulator, names = make(seed, members)
     simulator.crash(names[-1])
     for name in names[:-1]:  # under load all have something to tell it
-        simulator.take(simulator.processes[name], Tell(names[-1], b"wake up"))
+        simulator.take(simulator.processes[name], SendUser(names[-1], b"wake up"))
     simulator.run(EVIDENCE_SECONDS)
     assert simulator.agree()
     simulator.run(0.3)  # who heard of it before its own evidence was whole, has it soon
@@ -369,7 +369,7 @@ def test_a_killed_process_is_known_at_once(seed, members):
 def test_one_refused_member_is_enough_to_begin(seed):
     simulator, names = make(seed, 5)
     simulator.crash(names[-1])
-    simulator.take(simulator.processes[names[0]], Tell(names[-1], b"wake up"))
+    simulator.take(simulator.processes[names[0]], SendUser(names[-1], b"wake up"))
     simulator.run(EVIDENCE_SECONDS)
     assert simulator.agree()
 
@@ -404,7 +404,7 @@ def test_a_process_that_is_started_again_within_a_second_does_not_die_twice(seed
     for _ in range(20):
         simulator.crash(name)
         for other in names[:-1]:
-            simulator.take(simulator.processes[other], Tell(name, b"wake up"))
+            simulator.take(simulator.processes[other], SendUser(name, b"wake up"))
         simulator.run(simulator.choose.random())
         simulator.start(name, [names[0]])
         began = simulator.now

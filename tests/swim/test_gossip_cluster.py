@@ -21,15 +21,15 @@ from orchy.swim.messages import (
     Record,
     Request,
     Send,
+    SendUser,
     SetMeta,
     State,
     Suspect,
     Sync,
     Table,
-    Tell,
     Tick,
 )
-from orchy.swim.notifications import Changed, Died, JoinRefused, Left, NameTaken, Told
+from orchy.swim.notifications import Changed, Died, JoinRefused, Left, NameTaken, UserMessage
 from orchy.swim.parameters import PROFILES, RELAYS_MAX
 from orchy.swim.simulator import Network, Simulator
 
@@ -191,10 +191,10 @@ def test_what_a_member_says_of_itself_is_known_by_all():
     simulator.at(1.0, lambda: simulator.take(process, SetMeta(b"new")))
     simulator.run(3)
     assert {happened.observer for happened in events(simulator, Changed)} == set(names[1:])
-    simulator.take(process, Tell(names[5], b"hello"))
+    simulator.take(process, SendUser(names[5], b"hello"))
     simulator.run(1)
-    (told,) = events(simulator, Told)
-    assert (told.observer, told.event) == (names[5], Told(names[0], b"hello"))
+    (told,) = events(simulator, UserMessage)
+    assert (told.observer, told.event) == (names[5], UserMessage(names[0], b"hello"))
 
 
 def test_a_quiet_cluster_says_two_messages_a_second():

@@ -397,7 +397,7 @@ def test_a_goodbye_is_told_to_all_and_nothing_follows():
         3.0,
         watched="b",
     )
-    assert machine.farewell_told
+    assert machine.leave_announced
 
 
 def test_who_comes_back_before_all_know_of_its_death():

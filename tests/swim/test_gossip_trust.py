@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from orchy.swim.codec import decode, encode, join
-from orchy.swim.core import Door
+from orchy.swim.core import Introducer
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
 from orchy.swim.messages import (
@@ -37,8 +37,16 @@ from orchy.swim.messages import (
     Vouch,
 )
 from orchy.swim.messages import Connect as Opened
-from orchy.swim.notifications import Implausible, Joined, JoinRefused, JoinUnanswered, NameClaimed, Stranger, Told
-from orchy.swim.parameters import INCARNATION_AHEAD_MAX, INCARNATION_MAX, STRANGER_SECONDS, STRANGERS_MAX
+from orchy.swim.notifications import (
+    Implausible,
+    Joined,
+    JoinRefused,
+    JoinUnanswered,
+    NameClaimed,
+    Unvouched,
+    UserMessage,
+)
+from orchy.swim.parameters import INCARNATION_AHEAD_MAX, INCARNATION_MAX, UNVOUCHED_MAX, UNVOUCHED_SECONDS
 from orchy.swim.udp import Driver, boottime, open_sockets
 
 LABEL, DOOR = Envelope("ns/64/1/identity"), Envelope("ns/64/1/")
@@ -56,7 +64,7 @@ class Member:
 
     known: set[str] = attrs.field(factory=set)
     envelope: Envelope = LABEL
-    door: Door | None = attrs.field(factory=lambda: Door(DOOR, "redis:h:1"))
+    introducer: Introducer | None = attrs.field(factory=lambda: Introducer(DOOR, "redis:h:1"))
     now: float = 0.0
     machine: Swim = None
 
@@ -70,7 +78,7 @@ class Member:
             epoch=EPOCH,
             vouched=lambda record: record.name in self.known,
             yields=False,
-            door=self.door,
+            introducer=self.introducer,
         )
         self.machine.handle(self.now, Join(()))
 
@@ -89,7 +97,7 @@ class Member:
 
 def test_who_is_not_vouched_for_waits_and_is_no_member():
     member = Member()
-    assert member.hear(Alive(record("a"))) == [Stranger(record("a"))]
+    assert member.hear(Alive(record("a"))) == [Unvouched(record("a"))]
     assert member.hear(Alive(record("a", 6))) == []  # it waits already
     assert member.names == {"me"}
     member.known.add("a")
@@ -107,24 +115,24 @@ def test_two_that_claim_one_name_wait_beside_each_other():
 
 def test_strangers_are_few_and_forgotten():
     member = Member()
-    for number in range(3 * STRANGERS_MAX):
+    for number in range(3 * UNVOUCHED_MAX):
         member.now += 0.02
         member.hear(Alive(record(f"a{number}", port=number)))
-    member.known.update(f"a{number}" for number in range(3 * STRANGERS_MAX))
+    member.known.update(f"a{number}" for number in range(3 * UNVOUCHED_MAX))
     member.give(Vouch())
-    assert member.names == {"me"} | {f"a{number}" for number in range(2 * STRANGERS_MAX, 3 * STRANGERS_MAX)}
+    assert member.names == {"me"} | {f"a{number}" for number in range(2 * UNVOUCHED_MAX, 3 * UNVOUCHED_MAX)}
     crowd = Member()
-    for number in range(3 * STRANGERS_MAX):  # at once: those that come too thick and fast have to say it again
+    for number in range(3 * UNVOUCHED_MAX):  # at once: those that come too thick and fast have to say it again
         crowd.hear(Alive(record(f"a{number}", port=number)))
     crowd.known = member.known
     crowd.give(Vouch())
-    assert crowd.names == {"me"} | {f"a{number}" for number in range(STRANGERS_MAX)}
+    assert crowd.names == {"me"} | {f"a{number}" for number in range(UNVOUCHED_MAX)}
     late = Member()
     late.hear(Alive(record("a")))
-    late.now += STRANGER_SECONDS + 1
+    late.now += UNVOUCHED_SECONDS + 1
     late.known.add("a")
     assert late.give(Vouch()) == []
-    assert len(late.machine._rumours._strangers) == 0
+    assert len(late.machine._rumours._unvouched) == 0
     assert late.hear(Alive(record("a"))) == [Joined(record("a"))]
 
 
@@ -225,21 +233,23 @@ def test_who_asks_at_the_door_is_told_the_store_and_nothing_else():
 @pytest.mark.parametrize("keys", [(), (b"k" * 16,)], ids=["plain", "key"])
 def test_what_a_frame_that_means_nothing_here_is_answered(keys):
     """On this host, or with the key: which cluster this is, not its identity. Else nothing at all."""
-    member = Member(envelope=Envelope("ns/64/1/identity", keys), door=Door(Envelope("ns/64/1/", keys), "redis:h:1"))
+    member = Member(
+        envelope=Envelope("ns/64/1/identity", keys), introducer=Introducer(Envelope("ns/64/1/", keys), "redis:h:1")
+    )
     asks = join([encode(Sync(0, True, "x"))])
     other = Envelope("other/64/1/0", keys).seal(asks)
     other_key = Envelope("ns/64/1/identity", [b"o" * 16]).seal(asks)
     noise = [b"", b"GET / HTTP/1.1\r\n", b"\x09" + other[1:], other[:9]]
-    for near in (False, True):
+    for local in (False, True):
         for packet in noise:
-            assert member.give(Request(1, packet, near)) == []
-        told = member.give(Request(1, other, near))
-        assert bool(told) == (near or bool(keys))
+            assert member.give(Request(1, packet, local)) == []
+        told = member.give(Request(1, other, local))
+        assert bool(told) == (local or bool(keys))
         if told:
             assert b"identity" not in answer_of(told)
             assert answer_of(told)[3:].startswith(b"ns/64/1/")
             assert decode(Envelope("x", keys).open_foreign(answer_of(told))) == [Refused()]
-        assert bool(member.give(Request(1, other_key, near))) == near
+        assert bool(member.give(Request(1, other_key, local))) == local
 
 
 def test_a_joiner_hears_why_it_is_refused_or_that_nobody_answers():
@@ -297,7 +307,7 @@ async def test_an_error_that_nobody_foresaw_ends_one_datagram_only(caplog):
             while len(told) < 2 or driver.counts["errors"] < 5:
                 await trio.sleep(0.01)
             broken = False
-            assert told == [Told("x", b"1"), Told("x", b"2")]
+            assert told == [UserMessage("x", b"1"), UserMessage("x", b"2")]
             async with await trio.open_tcp_stream(*sockets.address) as stream:
                 await stream.send_all(len(frame).to_bytes(4, "big") + frame)
                 assert await stream.receive_some(1)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from orchy.swim.broadcast import Broadcasts
 from orchy.swim.codec import Malformed, decode, encode, join
-from orchy.swim.core import Door
+from orchy.swim.core import Introducer
 from orchy.swim.envelope import Envelope, Unopened
 from orchy.swim.machine import Swim
 from orchy.swim.members import Members, Snapshot, snapshot
@@ -174,7 +174,7 @@ def test_each_field_of_each_message_with_each_type_is_taken_or_dropped(message):
         envelope=envelope,
         choose=random.Random(1),
         base=snapshot([attrs.evolve(RECORD, name=name) for name in ("me", "a", "b")]),
-        door=Door(Envelope("d"), "redis:h:1"),
+        introducer=Introducer(Envelope("d"), "redis:h:1"),
     )
     taken = 0
     for fields in mangled(message):

@@ -22,7 +22,7 @@ from orchy.store.redis import Address, TcpAddress
 from orchy.store.redis.settings import UnixAddress
 from orchy.swim.codec import Malformed, decode, encode, join
 from orchy.swim.envelope import Envelope, Unopened, label_of
-from orchy.swim.frames import Budget, is_near, read_frame, write_frame
+from orchy.swim.frames import Budget, is_local, read_frame, write_frame
 from orchy.swim.messages import AskStore, Refused, StoreAt
 
 #: A node that is named among the addresses of its cluster starts it, if no other one has answered by then.
@@ -139,7 +139,7 @@ async def _ask(envelope: Envelope, seed: HostPort, asked: _Asked) -> None:
         async with await trio.open_tcp_stream(seed.host, seed.port) as stream:
             await write_frame(stream, envelope.seal(join([encode(AskStore(nonce))])))
             packet = await read_frame(stream, ANSWER_BYTES_MAX, Budget(2 * ANSWER_BYTES_MAX))
-            near = is_near(stream)
+            near = is_local(stream)
     except (OSError, trio.BrokenResourceError) as error:
         log.debug("%s was not asked for the store: %s", seed, error)
         return

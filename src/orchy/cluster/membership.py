@@ -20,7 +20,7 @@ from orchy.cluster.cluster import Member
 from orchy.cluster.registry import Registry, is_instance_of
 from orchy.errors import ConfigurationError, OrchyError, StartupError
 from orchy.store.nodes import RegisteredNode
-from orchy.swim.messages import Address, Join, Leave, Reconnect, Record, SetMeta, State, Tell, Vouch
+from orchy.swim.messages import Address, Join, Leave, Reconnect, Record, SendUser, SetMeta, State, Vouch
 from orchy.swim.notifications import (
     AliveAgain,
     Changed,
@@ -33,9 +33,9 @@ from orchy.swim.notifications import (
     Left,
     NameClaimed,
     NameTaken,
-    Stranger,
     Suspected,
-    Told,
+    Unvouched,
+    UserMessage,
     Witnessed,
 )
 from orchy.swim.udp import Driver
@@ -183,7 +183,7 @@ class GossipMembership:
 
     def send(self, node: str, message: bytes) -> None:
         """One datagram, best effort."""
-        self._gossip.feed(Tell(node, message))
+        self._gossip.feed(SendUser(node, message))
 
     # More than the port.
 
@@ -213,7 +213,7 @@ class GossipMembership:
         """Say goodbye; returns when enough have heard it, or after two seconds."""
         self._gossip.feed(Leave())
         with trio.move_on_after(FAREWELL_SECONDS):
-            while not self._gossip.machine.farewell_told:
+            while not self._gossip.machine.leave_announced:
                 await trio.sleep(FAREWELL_LOOK_SECONDS)
 
     async def fail(self) -> None:
@@ -247,10 +247,10 @@ class GossipMembership:
                 self._is_gone(member)
             case Left(member):
                 log.info("%s left", member.name)
-            case Told(_, payload):
+            case UserMessage(_, payload):
                 self.on_message(payload)
                 return None
-            case Stranger(member):
+            case Unvouched(member):
                 self._registry.read_soon()
                 log.debug("%s at %s is not registered in the store", member.name, _shown(member.address))
                 return None

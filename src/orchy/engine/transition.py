@@ -83,7 +83,7 @@ class Transition:
         largest = max(outputs, key=outputs.__getitem__)
         run_id = parse_run(largest.removeprefix(_OUTPUT_PREFIX))
         other = Transition(self._graph, self.before, self._rules)
-        if commit.was is None:
+        if commit.listed_before is None:
             other.take(Started())
         other.take(
             Overgrown(
@@ -219,8 +219,8 @@ def build_commit(
         fields=fields,
         removed_fields=removed,
         history=history,
-        was=to_listing(transition.before.state) if expected_version else None,
-        now=to_listing(flow.state),
+        listed_before=to_listing(transition.before.state) if expected_version else None,
+        listed_after=to_listing(flow.state),
         enqueue=enqueue,
         set_timers=[TimerSetting(key, after_ms) for key, after_ms in timers.items()],
         cancel_timers=[key for key in cancelled if key not in timers],

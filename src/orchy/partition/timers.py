@@ -146,7 +146,7 @@ class TimerLoop:
         scans = await self._store.scan(asked, self._timers_per_scan, LEASE_MS)
         self._watch_clock(scans, asked_ms)
         for scan in scans:
-            if scan.lost:
+            if scan.lease_lost:
                 self._holdings.remove([scan.partition])
                 continue
             self._note(scan)

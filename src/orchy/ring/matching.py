@@ -1,11 +1,10 @@
-"""Scores -> owners: the best pair of a partition and a member first, as long as all stay even to within one. Pure.
+"""Scores -> owners: the best pairs of partition and member first, keeping all loads even to within one. Pure.
 
-With P partitions and n members each member is to have floor(P/n), and P mod n of them one more. The pairs are gone
-through from the highest score down. A pair counts if its partition is free and its member has fewer than floor(P/n),
-or just so many while not all of the P mod n are given. No partition is left over: all members would have refused it,
-so all would be full.
+With P partitions and n members each member gets floor(P/n), and P mod n of them one more. Pairs are served from the
+highest score down. A pair is accepted if its partition is free and its member has fewer than floor(P/n), or exactly as
+many while some of the P mod n are left. No partition remains: all members would have rejected it, so all would be full.
 
-Not all pairs are sorted: only each partition's best pair that was not refused waits in a heap.
+Not all pairs are sorted: a heap holds only each partition's best pair that was not rejected.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from heapq import heapify, heappop, heapreplace
 
 
 def match(scores: Sequence[Sequence[int]], members: int) -> list[int]:
-    """The member (an index) of each partition; `scores[partition][member]`, `members` >= 1.
+    """The member (its index) of each partition; `scores[partition][member]`, `members` >= 1.
 
-    Of equal scores the one of the lower partition comes first, then that of the lower member.
+    Ties go to the lower partition, then to the lower member.
     """
     floor, one_more = divmod(len(scores), members)
     owner = [-1] * len(scores)
@@ -31,7 +30,7 @@ def match(scores: Sequence[Sequence[int]], members: int) -> list[int]:
             pass
         elif load[member] == floor and one_more:
             one_more -= 1
-        else:  # for good: it never has room again
+        else:  # full for good
             heapreplace(pairs, _pair(scores, partition, next(wishes[partition])))
             continue
         owner[partition] = member
@@ -41,11 +40,11 @@ def match(scores: Sequence[Sequence[int]], members: int) -> list[int]:
 
 
 def _pair(scores: Sequence[Sequence[int]], partition: int, member: int) -> tuple[int, int, int]:
-    """What sorts as pairs are gone through."""
+    """A tuple that sorts in the order of service."""
     return -scores[partition][member], partition, member
 
 
 def _best_first(row: Sequence[int]) -> Iterator[int]:
-    """The members in a partition's order. Many get the first: what follows it is sorted only when it is asked for."""
+    """The members in a partition's order. Most partitions get the first: the rest is sorted only on demand."""
     yield row.index(max(row))
     yield from sorted(range(len(row)), key=row.__getitem__, reverse=True)[1:]

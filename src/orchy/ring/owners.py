@@ -1,12 +1,12 @@
 """Members -> owners: rendezvous hashing (Thaler and Ravishankar 1998) with a bound on each member's load.
 
 Every (partition, member) pair has a score, the same on every node. The pairs are served from the highest score down,
-as long as the partitions stay spread to within one (`matching.py`). So a partition is with a member other than its
-best only where each better one is full of partitions that score higher with it.
+as long as all loads stay even to within one (`matching.py`). So a partition is with a member other than its best only
+if each better one is full of partitions that score higher with it.
 
-A join or a leave moves what the balance demands, floor(P/n) for a join that makes n members, and some more: whoever
-loses a partition to the new member has room for the next in its order. How much more is measured, not proved: at
-most 1.12 sqrt(P) in the 475 joins of `tests/ring/test_moves.py`, 0.5 sqrt(P) on average; `docs/ring.md` has figures.
+A join or a leave moves what the balance demands, floor(P/n) for a join that makes n members, and some more: a member
+that loses a partition to the new one then has space for the next in its order. How much more is measured, not proved:
+at most 1.12 sqrt(P) in the 475 joins of `tests/ring/test_moves.py`, 0.5 sqrt(P) on average; see `docs/ring.md`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def owners(members: Collection[str], partitions: int) -> tuple[str, ...]:
 
 
 def successors(members: Collection[str], partition: int) -> list[str]:
-    """The members in the order in which they are to adopt a partition that its owner does not serve."""
+    """The members in the order in which they adopt a partition that its owner does not serve."""
     names = sorted(set(members))
     scores = dict(zip(names, _scores(partition, [name.encode() for name in names]), strict=True))
     return sorted(names, key=lambda name: (-scores[name], name))
 
 
 def _scores(partition: int, names: Sequence[bytes]) -> list[int]:
-    """Of each member: the first 64 bits of the MurmurHash3 x64-128 of "<partition>:<name>" (names in UTF-8)."""
+    """For each member, the first 64 bits of the MurmurHash3 x64-128 of "<partition>:<name>" (names in UTF-8)."""
     digest, prefix = mmh3.mmh3_x64_128_uintdigest, b"%d:" % partition
     return [digest(prefix + name) & _SCORE_MASK for name in names]

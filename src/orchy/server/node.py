@@ -50,7 +50,7 @@ from orchy.server.config import Config
 from orchy.server.opening import Opened, door_of, keep_settings, label_of, open_store
 from orchy.store.limits import DefinitionLimits
 from orchy.store.redis import Redis, RedisStore
-from orchy.swim.core import Door
+from orchy.swim.core import Introducer
 from orchy.swim.envelope import Envelope
 from orchy.swim.machine import Swim
 from orchy.swim.messages import Address as SwimAddress
@@ -297,7 +297,7 @@ async def _open_gossip(
         epoch=time.time() - boottime(),
         vouched=membership.vouched,
         yields=False,  # the name is this node's: the store says so
-        door=Door(door_of(config), name_store(opened.addresses)),
+        introducer=Introducer(door_of(config), name_store(opened.addresses)),
     )
     driver = Driver(machine, sockets, membership.on_event)
     membership.attach(driver)

@@ -1,1 +1,1 @@
-"""Where flows are kept: the port (`ports` joins its parts), the in-memory reference, and Redis."""
+"""Storage of flows: the port (`ports` joins its parts), the in-memory reference, and Redis."""

@@ -1,4 +1,4 @@
-"""Flows and the commits that change them: a part of the store's port."""
+"""The store's port for flows: reads, listings, and the commits that change them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchy.store.timers import TimerKey, TimerSetting, TimerStore
 
 PAUSED_FIELD = "p"
 RUNNING_FIELD_PREFIX = "r:"
-#: Fields that a commit may not name.
+#: The store's own fields: a commit must not name them.
 OWN_FIELDS = frozenset({"v", "c", "u", "z", "b"})
 
 
@@ -32,11 +32,11 @@ class Listing(StrEnum):
 class Commit(Struct, frozen=True):
     """One transition of one flow, to happen if the flow is still at `expected_version` (0: it does not exist).
 
-    `history` entries are JSON arrays without their time. `was`/`now` say where the flow is listed before and
-    after; `was` is None for a start. `retain_ms` is given when the flow is over: it is removed so long after
-    (0: with this commit). `unpark` puts what `claim` set aside during a pause back into its queues.
-    `cancel_timers` that are TIMEOUTs take the LOST timers of their attempts along. `fired_timers` are those (of the
-    MOVABLE) that the commit handles: each must have been taken by a `scan` and not have been moved since.
+    `history` entries are JSON arrays without their time. `listed_before` is None for a start. `retain_ms` is set when
+    the flow is over: it is removed so long after the commit (0: with it). `unpark` puts entries that `claim` set aside
+    during a pause back into their queues. Cancelling a TIMEOUT also cancels the LOST timer of its attempt.
+    `fired_timers` are those (of the MOVABLE) that the commit handles: each must have been taken by a `scan` and not
+    moved since.
     """
 
     partition: int
@@ -46,8 +46,8 @@ class Commit(Struct, frozen=True):
     fields: Mapping[str, bytes]
     removed_fields: Sequence[str]
     history: Sequence[bytes]
-    was: Listing | None
-    now: Listing
+    listed_before: Listing | None
+    listed_after: Listing
     enqueue: Sequence[QueueEntry] = ()
     set_timers: Sequence[TimerSetting] = ()
     cancel_timers: Sequence[TimerKey] = ()
@@ -57,7 +57,7 @@ class Commit(Struct, frozen=True):
 
 
 class Committed(Struct, frozen=True):
-    """`version` is the flow's new one; `time_ms` is the store's clock at the commit.
+    """The outcome of a commit. `version` is the flow's new one; `time_ms` is the store's clock at the commit.
 
     `unparked` names the actions whose queues got parked entries back. `receipts` are those of the attempts that were
     handed out, in the order of `Commit.enqueue`.
@@ -70,7 +70,7 @@ class Committed(Struct, frozen=True):
 
 
 class StoredFlow(Struct, frozen=True):
-    """A flow as the store has it. `ended_ms` is None while it is not over."""
+    """A flow as stored. `ended_ms` is None until it is over."""
 
     version: int
     fields: Mapping[str, bytes]
@@ -80,7 +80,7 @@ class StoredFlow(Struct, frozen=True):
 
 
 class ListedFlow(Struct, frozen=True):
-    """One line of a listing: the flow's id and its `m` field (what the codec puts there is opaque here)."""
+    """One line of a listing; `meta` is the flow's `m` field (opaque here, see `flow.codec`)."""
 
     flow_id: str
     created_ms: int
@@ -102,17 +102,17 @@ class FlowStore(QueueStore, TimerStore, QuarantineStore, Protocol):
     async def commit(self, commit: Commit) -> Committed:
         """Make one transition: `fields` are written, then `removed_fields` removed.
 
-        A flow whose id was another's that was removed within the last REMEMBERED_MS is not started.
-        Raises VersionConflict (nothing changed), TimerMoved (likewise), OutcomeUnknown, StoreUnavailable, StoreRefused.
+        A flow is not started if one of the same id was removed within the last REMEMBERED_MS.
+        Raises VersionConflict or TimerMoved (nothing changed), OutcomeUnknown, StoreUnavailable, StoreRefused.
         """
         ...
 
     async def commit_all(self, commits: Sequence[Commit]) -> list[Committed | StoreError]:
-        """Each for itself, as `commit` does it; what it would raise is the outcome. They leave together."""
+        """Make each commit independently, sent together; the result of each, or the error that `commit` raises."""
         ...
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
-        """The flow as it is, or None."""
+        """The flow, or None if there is none."""
         ...
 
     async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
@@ -128,12 +128,12 @@ class FlowStore(QueueStore, TimerStore, QuarantineStore, Protocol):
         before: tuple[int, str] | None,
         quarantined: bool = False,
     ) -> list[ListedFlow]:
-        """Newest first by (created_ms, flow_id), only those that come after `before` in that order.
+        """Newest first by (created_ms, flow_id); only those after `before` in that order.
 
-        `quarantined`: those in quarantine, whatever `listings` and `workflow` say.
+        `quarantined`: those in quarantine, regardless of `listings` and `workflow`.
         """
         ...
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:
-        """Remove flows whose retention is over, at most `limit` a partition; how many were removed."""
+        """Remove flows whose retention is over, at most `limit` per partition; returns how many."""
         ...

@@ -1,4 +1,4 @@
-"""Which node owns which partition: a part of the store's port."""
+"""The store's port for leases: which node owns which partition."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from msgspec import Struct
 
 
 class Lease(Struct, frozen=True):
-    """The right to work on a partition. Epochs only rise."""
+    """The right to work on a partition. Its epoch only rises."""
 
     partition: int
     epoch: int
 
 
 class Owner(Struct, frozen=True):
-    """Who holds a partition's lease, and for how much longer (<= 0: it has expired)."""
+    """The holder of a partition's lease, and for how much longer it has it (<= 0: expired)."""
 
     partition: int
     node: str
@@ -25,26 +25,26 @@ class Owner(Struct, frozen=True):
 
 
 class LeaseStore(Protocol):
-    """Who owns which partition."""
+    """Leases on partitions."""
 
     async def acquire(
         self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
     ) -> list[Lease]:
         """Take the leases that are free, expired, released or already the node's, each with its epoch raised by one.
 
-        `instead_of` names nodes that are known to be gone: what one of them still holds is taken as well. Those that
-        somebody else still holds are left out of the answer.
+        `instead_of` names nodes that are known to be gone: their leases are taken as well. Leases that another node
+        holds are left out of the answer.
         """
         ...
 
     async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
-        """Prolong; the answer holds those that are still the node's."""
+        """Prolong leases; returns those that are still the node's."""
         ...
 
     async def release(self, leases: Sequence[Lease], node: str) -> None:
-        """Give up those that are still the node's. The epoch stays, so that the next owner's is higher."""
+        """Give up the leases that are still the node's. The epoch is kept, so that the next owner's is higher."""
         ...
 
     async def owners(self, partitions: Sequence[int]) -> list[Owner]:
-        """Who holds each partition; those that nobody ever held are left out."""
+        """The owner of each partition, without those that never had one."""
         ...

@@ -1,4 +1,4 @@
-"""What every store limits: batches, histories, and how many definitions a namespace keeps."""
+"""The limits of every store: batches, histories, and how many definitions a namespace keeps."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from msgspec import Struct
 
 from orchy.errors import LimitReached
 
-#: Most items that one call takes or hands out for one partition.
+#: The most items that one call takes or hands out for one partition.
 BATCH_MAX = 100
-#: A claim stops when what it hands out is this large: common gRPC clients take no message over 4 MiB.
+#: A claim stops when its bodies come to this: by default, gRPC clients accept no message over 4 MiB.
 CLAIM_BYTES_MAX = 3 * 2**20
-#: For so long the id of a flow that was removed is remembered: a repeated start starts nothing, and no node still holds
-#: the flow that had the id before.
+#: How long the id of a removed flow is remembered: a repeated start starts nothing until then, and no node still caches
+#: the flow of that id afterwards.
 REMEMBERED_MS = 120_000
-#: Oldest entries of a history give way beyond this many.
+#: A history with more entries loses its oldest ones.
 HISTORY_ENTRIES_MAX = 50_000
-#: When the long entries that commits wrote come to more bytes, the oldest give way until three quarters are left.
+#: When the long entries of commits come to more bytes, the oldest entries go until three quarters are left.
 HISTORY_BYTES_MAX = 8 * 2**20
-#: Longer ones are long; what others come to is bounded by how many there may be.
+#: An entry with more bytes is long; the bytes of all others are bounded by their number.
 LONG_ENTRY_BYTES = 160
 
 

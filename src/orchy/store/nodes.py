@@ -1,4 +1,4 @@
-"""Which processes serve the namespace: a part of the store's port."""
+"""The store's port for the registry of nodes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class RegisteredNode(Struct, frozen=True):
-    """A process that serves the namespace. `address` is its gossip's; `instance` differs for each process."""
+    """A process that serves the namespace. `address` is its gossip address; `instance` is unique to the process."""
 
     node: str
     instance: str
@@ -17,15 +17,15 @@ class RegisteredNode(Struct, frozen=True):
 
 
 class NodeStore(Protocol):
-    """Which processes serve the namespace, so that they find each other, and no two have one name."""
+    """The registry of processes, by which they find each other and keep their names unique."""
 
     async def register(self, node: str, instance: str, address: str, lease_ms: int) -> list[RegisteredNode]:
-        """Say for `lease_ms` that this process is there; the answer holds all whose time is not over.
+        """Register this process for `lease_ms`; returns all registrations that have not expired.
 
-        If another instance holds the name, at another address, nothing is changed, and the answer shows it.
+        If another instance at another address holds the name, nothing is changed, and the answer shows that one.
         """
         ...
 
     async def unregister(self, node: str, instance: str) -> None:
-        """This process is not there any more."""
+        """Remove the registration of this process."""
         ...

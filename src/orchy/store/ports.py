@@ -1,13 +1,13 @@
-"""The store's port: what must be atomic is one method. Redis and the in-memory reference both pass its one suite.
+"""The store's port: whatever must be atomic is one method. Redis and the in-memory reference pass the same suite.
 
 Rules every store keeps:
 
-* A method happens whole or not at all, and raises from the `StoreError` branch of `orchy.errors`.
-* The store's clock is the only one: due times are "so long after the commit", times in answers are the store's.
-* `fields` of a flow are opaque, but for two that `claim` reads: `r:<actionId>` starts with `<attempt>:<phase>`
-  (phase `q`: with the workers), and `p` is there while the flow is paused. The names `v`, `c`, `u`, `z` and `b` are the
+* A method is atomic, and raises from the `StoreError` branch of `orchy.errors`.
+* The store's clock is the only one: due times are relative to the commit, times in answers are the store's.
+* `fields` of a flow are opaque, except for two that `claim` reads: `r:<actionId>` starts with `<attempt>:<phase>`
+  (phase `q`: with the workers), and `p` is set while the flow is paused. The names `v`, `c`, `u`, `z` and `b` are the
   store's own.
-* A flow's partition is the caller's to know; everything of one partition can be touched together.
+* The caller knows a flow's partition; everything of one partition can be changed atomically.
 * Names of actions and ids are text without control characters (the callers have checked them).
 * Saving a definition over the limits that the caller gives raises LimitReached; nothing was changed.
 """
@@ -23,4 +23,4 @@ from orchy.store.nodes import NodeStore
 
 
 class Store(FlowStore, LeaseStore, NodeStore, DefinitionStore, Protocol):
-    """All of it."""
+    """All parts of the port."""

@@ -1,4 +1,4 @@
-"""Queues of attempts, and how these come to the workers: a part of the store's port."""
+"""The store's port for queues: attempts that wait for workers, and how they are handed out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from orchy.flow.runs import NO_RUN, RunId
 
 
 class QueueEntry(Struct, frozen=True):
-    """An attempt for the workers. `body` is handed out as it is; `timeout_ms` runs from the handing out.
+    """An attempt for the workers. `body` is handed out unchanged; `timeout_ms` runs from then on.
 
-    With a `worker` it is handed out by the commit itself, to that worker, and never is in a queue. `lease_ms` > 0: the
-    worker says from time to time that it lives; if the attempt may take longer, its LOST timer is set to that.
+    With a `worker` the commit itself hands it out, to that worker, and it is never queued. `lease_ms` > 0: the worker
+    renews the attempt; if its timeout is longer than the lease, its LOST timer is set to the lease.
     """
 
     action_name: str
@@ -27,10 +27,7 @@ class QueueEntry(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """With what a store takes an attempt back that it handed out; `head` is its own affair, `due_ms` its timeout.
-
-    `flow_id`, `action_id` and `attempt` say which attempt it is.
-    """
+    """What `give_back` needs of an attempt that was handed out. `head` is opaque; `due_ms` is when it times out."""
 
     partition: int
     head: bytes
@@ -41,15 +38,16 @@ class Receipt(Struct, frozen=True):
 
 
 class HandOut(Struct, frozen=True):
-    """To which worker an attempt was handed out last (as it calls itself), and how long ago."""
+    """The worker (by the name it gives itself) to which an attempt was last handed out, and how long ago."""
 
     worker: str
     age_ms: int
 
 
 class Claimed(Struct, frozen=True):
-    """What a claim got: bodies, and for each its receipt. `emptied`: of the partitions that it came to, those in which
-    no entry of the action is left.
+    """The attempts of a claim, with a receipt for each body.
+
+    `emptied`: those of the visited partitions in which no entry of the action is left.
     """
 
     bodies: Sequence[bytes]
@@ -65,22 +63,21 @@ class QueueStore(Protocol):
     ) -> Claimed:
         """Hand out at most `limit` (<= BATCH_MAX) attempts of one action, from the partitions in the order given.
 
-        It stops with the attempt by which the bodies together come to CLAIM_BYTES_MAX.
+        It stops with the attempt that brings the bodies to CLAIM_BYTES_MAX in all.
 
-        Each handed-out attempt gets its timeout timer and a HANDED_OUT history entry. An entry whose attempt
-        is not the running one any more is dropped; one of a paused flow is set aside until the flow is resumed.
-        `lease_ms` is as that of a QueueEntry.
+        Each one gets its timeout timer and a HANDED_OUT history entry. An entry whose attempt is no longer the running
+        one is dropped; one of a paused flow is set aside until the flow is resumed. `lease_ms` is as in QueueEntry.
         """
         ...
 
     async def give_back(self, claimed: Claimed) -> int:
         """Put attempts that did not reach their worker back to the front of their queues, and drop their timeouts.
 
-        Those whose timeout is not set any more have ended, and those whose timeout is due end now: they are passed
-        over. Each one that went back gets a GIVEN_BACK history entry. How many did.
+        Attempts whose timeout is no longer set (they have ended) or is due (they are about to end) are skipped. The
+        others get a GIVEN_BACK history entry; returns how many.
         """
         ...
 
     async def last_hand_out(self, partition: int, flow_id: str, action_id: RunId, attempt: int) -> HandOut | None:
-        """To whom an attempt was handed out last, as the history has it; None if it has nothing of that."""
+        """The last worker that got an attempt, by the history; None if it has no such entry."""
         ...

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 
 class Awareness:
-    """A score from 0, healthy, to `most`."""
+    """A score from 0 (healthy) to `most`."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.score = 0
 
     def add(self, points: int) -> None:
-        """Worse by so many points, or better if negative; within the bounds."""
+        """Worsen the score by so many points, or improve it if negative; within the bounds."""
         self.score = min(max(self.score + points, 0), self._most)
 
     def stretch(self, seconds: float) -> float:
-        """How long that takes at the present health."""
+        """A timeout stretched by the present health."""
         return seconds * (self.score + 1)

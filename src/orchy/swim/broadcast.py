@@ -1,18 +1,18 @@
-"""News that wait to be passed on: with pings and acks as they go, and in gossip of their own.
+"""The queue of membership updates: piggybacked on pings and acks, and sent in gossip packets.
 
-Each piece is about one member and replaces what was said about it before. What was sent least goes first, and of
-that the newest; after its number of sends a piece is dropped (SWIM, section 4.1).
+Each update is about one member and replaces the earlier one about it. The least sent go first, and of those the newest;
+an update that was sent often enough is dropped (SWIM, section 4.1).
 """
 
 from __future__ import annotations
 
 PACKET_MESSAGES_MAX = 255
-#: No message is smaller than this: looking on would find nothing.
+#: No message is smaller than this, so that a packet with less space left is full.
 _SMALLEST_BYTES = 4
 
 
 class Broadcasts:
-    """A queue with one entry a member, by how often it was sent."""
+    """One update a member, ordered by how often it was sent."""
 
     def __init__(self) -> None:
         self._by_sends: list[dict[str, bytes]] = []
@@ -22,22 +22,22 @@ class Broadcasts:
         return len(self._sends)
 
     def put(self, name: str, message: bytes) -> None:
-        """New about this member; what was said before is old."""
+        """Queue an update about this member in place of an earlier one."""
         self.discard(name)
         self._enter(name, message, 0)
 
     def discard(self, name: str) -> None:
-        """Say nothing more about it."""
+        """Drop what is queued about it."""
         sends = self._sends.pop(name, None)
         if sends is not None:
             del self._by_sends[sends][name]
 
     def waiting(self, name: str) -> bool:
-        """Whether there still is something to be said about it."""
+        """Whether an update about it is still queued."""
         return name in self._sends
 
     def take(self, room_bytes: int, sends_max: int) -> list[bytes]:
-        """What goes into the next packet: as much as there is room for."""
+        """Updates for the next packet, as many as fit into `room_bytes`."""
         taken: list[tuple[str, bytes, int]] = []
         for sends, entries in enumerate(self._by_sends):
             for name in reversed(entries):

@@ -1,8 +1,8 @@
 """Messages <-> bytes. A body is a msgpack array of messages, a message an array `[type, ...]`.
 
-What comes in is checked field by field here and nowhere else: behind this file every message is well-formed, and every
-name and host is short, printable ASCII, so that it may stand in a log. A frame of megabytes is read row by row, so that
-what it says about its own sizes costs nothing: a byte of msgpack can stand for an object of 64 bytes.
+Input is checked field by field here and nowhere else: past this file every message is well-formed, and every name
+and host is short, printable ASCII, so that it may be logged. A frame of megabytes is read row by row, so that the sizes
+that it claims cost nothing: a byte of msgpack can stand for an object of 64 bytes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PING, ACK, NACK, INDIRECT, ALIVE, SUSPECT, DEAD, USER, SYNC, SAME, TABLE, REFUSE
 CLOSED = 15
 SEQ_MAX = 2**32 - 1
 NONCE_MAX = 2**64 - 1
-#: More messages than fit into one datagram: nothing honest has them.
+#: More messages than fit into one datagram: no honest packet has more.
 MESSAGES_MAX = 1_024
 #: A message of a later version may have more fields than ours, but not many.
 FIELDS_MAX = 32
@@ -61,7 +61,7 @@ _unpackb = msgpack.unpackb
 
 
 class Malformed(ValueError):
-    """Bytes that are no messages."""
+    """Bytes that are not messages."""
 
 
 def encode(message: Message) -> bytes:
@@ -116,7 +116,7 @@ def decode(body: bytes) -> list[Message]:
         items = _unpackb(body, max_map_len=0, max_ext_len=0) if len(body) <= SMALL_BYTES else _unpack_rows(body)
     except Malformed:
         raise
-    except Exception as error:  # msgpack raises many things at bytes that are none of its own
+    except Exception as error:  # msgpack raises many kinds of errors for invalid bytes
         raise Malformed(f"not msgpack: {error!r}") from None
     if type(items) is not list or len(items) > MESSAGES_MAX:
         raise Malformed("not a list of messages")
@@ -134,7 +134,7 @@ def decode(body: bytes) -> list[Message]:
 
 
 def _unpack_rows(body: bytes) -> list[list[Any]]:
-    """As `unpackb`, for a body of any size: no more objects are made than the messages of this version may have."""
+    """Like `unpackb`, for a body of any size, making no more objects than messages of this version may have."""
     unpacker = msgpack.Unpacker(use_list=True, max_buffer_size=len(body), max_array_len=0, max_map_len=0, max_ext_len=0)
     unpacker.feed(body)
     items: list[list[Any]] = []

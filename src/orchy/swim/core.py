@@ -1,4 +1,4 @@
-"""What the parts of the machine share: who this member is, what it knows, and what it is about to send."""
+"""What the parts of the machine share: this member's identity, the table of members, and the outbox."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _ARRAY_BYTES = 3
 
 
 @attrs.frozen
-class Door:
-    """How this member answers those that are no members: sealed by a label that anybody may know.
+class Introducer:
+    """How this member answers processes that are no members, sealed with a label that is no secret.
 
-    It says where the store is, to whoever can seal for the door, and what cluster this is, to whoever can't.
+    A process that can seal with `envelope` learns where the store is; one that can't, at most which cluster this is.
     """
 
     envelope: Envelope
@@ -57,7 +57,7 @@ class Core:
         epoch: float | None = None,
         vouched: Callable[[Record], bool] | None = None,
         yields: bool = True,
-        door: Door | None = None,
+        introducer: Introducer | None = None,
     ) -> None:
         if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
             raise ValueError(f"a member's name has 1 to {NAME_BYTES_MAX} bytes")
@@ -68,14 +68,14 @@ class Core:
         self.members = Members(name, base, choose)
         self.broadcasts = Broadcasts()
         self.awareness = Awareness(parameters.awareness_max if parameters.lifeguard else 0)
-        #: What was dropped, and why; what was done, and how often.
+        #: Dropped messages by reason, and actions.
         self.counts: Counter[str] = Counter()
         self.outputs: list[Output] = []
-        #: Where the packet came from that is being taken in.
+        #: The source of the packet that is being handled.
         self.sender: Address | None = None
         self.vouched = vouched
         self.yields = yields
-        self.door = door
+        self.introducer = introducer
         self._epoch = epoch
         first = 1 if epoch is None else max(1, min(int(epoch + now), INCARNATION_MAX))
         self.me = self.members.get(name) or Record(name, first, State.ALIVE, address, check_meta(meta))
@@ -89,7 +89,7 @@ class Core:
         return max(1, self.members.live)
 
     def plausible(self, name: str, incarnation: int, now: float) -> bool:
-        """Whether a member may have come so far by now. If not, it is counted and the application is told."""
+        """Whether a member can have such an incarnation by now. If not, that is counted and output as an event."""
         if self._epoch is None or incarnation <= self._epoch + now + INCARNATION_AHEAD_MAX:
             return True
         self.counts["dropped: implausible"] += 1
@@ -97,7 +97,7 @@ class Core:
         return False
 
     def send(self, address: Address, *messages: bytes) -> None:
-        """A packet with these messages, and as much news as fit beside them."""
+        """Send a packet with these messages, and as many updates as fit beside them."""
         broadcasts = self.broadcasts
         if broadcasts:
             room = self._room - sum(map(len, messages))
@@ -105,31 +105,31 @@ class Core:
         self.outputs.append(Send(address, self.envelope.seal(join(messages))))
 
     def next_seq(self) -> int:
-        """The number of a ping of this member."""
+        """The sequence number of this member's next ping."""
         self._seq = (self._seq + 1) & SEQ_MAX
         return self._seq
 
     def connect(self, address: Address, *messages: Message) -> int:
-        """Open a stream with a first frame; answers its number."""
+        """Open a stream with a first frame; returns its number."""
         self._streams += 1
         self.outputs.append(Connect(self._streams, address, self.frame(*messages)))
         return self._streams
 
     def frame(self, *messages: Message) -> bytes:
-        """A frame of a stream."""
+        """Messages sealed as one frame of a stream."""
         frame = self.envelope.seal(join(map(encode, messages)))
         assert len(frame) <= FRAME_BYTES_MAX, "the table of members has a limit"
         return frame
 
     def believe(self, record: Record, now: float) -> None:
-        """Put into the table, and pass on."""
+        """Put a record into the table, and queue it for gossip."""
         if record.name == self.name:
             self.me = record
         self.members.put(record, now)
         self.broadcasts.put(record.name, encode(self.news(record)))
 
     def news(self, record: Record, accuser: str | None = None) -> Message:
-        """What is to be said about a member."""
+        """The message that spreads what is believed of a member."""
         match record.state:
             case State.ALIVE:
                 return Alive(record)
@@ -141,7 +141,7 @@ class Core:
                 return Dead(record.name, record.incarnation, record.name)
 
     def renew(self, incarnation: int, now: float, meta: bytes | None = None) -> None:
-        """Say that this member lives, with a new incarnation."""
+        """Announce that this member lives, with a new incarnation."""
         self.believe(
             attrs.evolve(
                 self.me,

@@ -1,10 +1,10 @@
-"""The envelope of each packet and frame: whose it is, and that it is whole.
+"""The envelope of each packet and frame: which cluster it belongs to, and that it is intact.
 
     version (1 byte) | kind (1 byte) | length of the label (1 byte) | label | seal | body
 
-Kind 0: the seal is the CRC-32 of all else, against damage and strays. Kind 1: the seal is a nonce of 12 bytes, the
-body is encrypted with AES-GCM, its tag at the end, the bytes before the seal its associated data. A node that has
-keys takes nothing without one. Several keys make a rotation possible: the first one encrypts, each one opens.
+Kind 0: the seal is the CRC-32 of all else, against damage and stray packets. Kind 1: the seal is a nonce of 12 bytes,
+the body is encrypted with AES-GCM, its tag at the end, the bytes before the seal its associated data. A node that has
+keys accepts nothing unencrypted. Several keys allow a rotation: the first one encrypts, each one decrypts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADER_BYTES = 3
 
 
 class Unopened(Exception):
-    """A packet that is not for this node. `reason` is what it is counted under."""
+    """A packet that is not for this node. It is counted under `reason`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -46,7 +46,7 @@ class Envelope:
         self._random_bytes = random_bytes
         self._header = bytes([VERSION, ENCRYPTED if keys else PLAIN, len(encoded)]) + encoded
         self._header_crc = zlib.crc32(self._header)
-        #: What sealing adds.
+        #: How many bytes sealing adds.
         self.overhead_bytes = len(self._header) + (NONCE_BYTES + TAG_BYTES if keys else CRC_BYTES)
 
     def seal(self, body: bytes) -> bytes:
@@ -59,11 +59,11 @@ class Envelope:
     def open(self, packet: bytes) -> bytes:
         """The body of a packet. Raises Unopened."""
         if not packet.startswith(self._header):
-            raise Unopened(self._why_foreign(packet))
+            raise Unopened(self._rejection_reason(packet))
         return self._opened(packet, self._header, self._header_crc)
 
     def open_foreign(self, packet: bytes) -> bytes:
-        """The body of a packet under whatever label it has, sealed with one of these keys. Raises Unopened."""
+        """The body of a packet with any label, sealed with one of these keys. Raises Unopened."""
         if len(packet) < HEADER_BYTES or len(packet) < HEADER_BYTES + packet[2]:
             raise Unopened("truncated")
         if packet[0] != VERSION:
@@ -75,7 +75,7 @@ class Envelope:
 
     @property
     def encrypts(self) -> bool:
-        """Whether what it opens can only have been sealed by one that has a key."""
+        """Whether only the holder of a key can have sealed what it opens."""
         return bool(self._ciphers)
 
     def _opened(self, packet: bytes, header: bytes, header_crc: int) -> bytes:
@@ -95,7 +95,7 @@ class Envelope:
                 continue
         raise Unopened("wrong key")
 
-    def _why_foreign(self, packet: bytes) -> str:
+    def _rejection_reason(self, packet: bytes) -> str:
         if len(packet) < HEADER_BYTES or len(packet) < HEADER_BYTES + packet[2]:
             return "truncated"
         if packet[0] != VERSION:
@@ -106,6 +106,6 @@ class Envelope:
 
 
 def label_of(packet: bytes) -> str:
-    """Whose packet it says it is; not authenticated, for messages to people only."""
+    """The label of a packet; not authenticated, so only for messages to people."""
     length = packet[2] if len(packet) >= HEADER_BYTES else 0
     return packet[HEADER_BYTES : HEADER_BYTES + length].decode(errors="replace")

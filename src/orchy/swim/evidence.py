@@ -1,7 +1,7 @@
-"""Death by evidence: a process is gone, and its host says so. No suspicion has to run out for such a death.
+"""Death by evidence: a process is gone, and its host says so. Such a death needs no suspicion to expire.
 
 A host answers for a process that has ended: "port unreachable" to a datagram, a reset to a connection. A host that is
-frozen, gone or cut off says nothing, and is left to probes and suspicions.
+frozen, down or cut off answers nothing, and is left to probes and suspicions.
 
     refused once, by UDP                  -> a case: others are told, it is pinged again each 0.25 s
     another member says that it was       -> the same, without believing it
@@ -12,13 +12,13 @@ frozen, gone or cut off says nothing, and is left to probes and suspicions.
     any answer in between                 -> there is no case: an ack, a stream that opens, a newer incarnation
 
 * Only refusals at the member's own last address count, port included.
-* A packet that comes from there, or a ping in the member's name, may have been under way when it died: what was seen
-  before it does not count any more, but the case stays open.
-* Nobody is believed: what others say makes this member look for itself. Who hears of a death by evidence believes the
-  death as any other one, and looks at the evidence afterwards (`Witnessed`).
-* A death is of the incarnation that the case is about: one that came since is not touched.
-* TCP is asked last, and after the UDP refusals: what this process saw late, because it was slow itself, is not the
-  last word.
+* A packet from there, or a ping in the member's name, may have been under way when it died: earlier refusals no longer
+  count, but the case stays open.
+* Nobody is believed: what others say makes this member look for itself. A member that hears of a death by evidence
+  believes it like any other death, and looks at the evidence afterwards (`Witnessed`).
+* A death is of the incarnation that the case is about: a later one is not affected.
+* TCP is tried last, after the UDP refusals: refusals that this process saw late, because it was slow itself, do not
+  decide alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NO_STREAM = 0
 
 @attrs.define
 class Case:
-    """What is known against one incarnation of a member at one address."""
+    """The evidence about one incarnation of a member at one address."""
 
     member: Record
     ends: float
@@ -49,8 +49,8 @@ class Case:
     sure: bool = False
     witnesses: set[str] = attrs.field(factory=set)
 
-    def doubt(self) -> None:
-        """Something came from it: begin again."""
+    def start_over(self) -> None:
+        """Something came from it: earlier refusals no longer count."""
         self.refused_since = None
         self.stream = _NO_STREAM
         self.sure = False
@@ -58,7 +58,7 @@ class Case:
 
 
 class Evidence:
-    """The cases that one member looks into."""
+    """The cases that this member investigates."""
 
     def __init__(self, core: Core, rumours: Rumours) -> None:
         self._core = core
@@ -70,15 +70,15 @@ class Evidence:
         """When something is to be done."""
         return min(case.next_at for case in self._cases.values()) if self._cases else NEVER
 
-    def against(self, name: str) -> bool:
-        """Whether this member has been refused by it, and had no answer since."""
+    def is_refused_by(self, name: str) -> bool:
+        """Whether the member's host refuses this one's packets, without an answer since."""
         case = self._cases.get(name)
         return case is not None and case.refused_since is not None
 
     # What comes in.
 
     def refused(self, address: Address, now: float) -> None:
-        """A host says that nobody listens there."""
+        """A host says that nobody listens at an address."""
         case = next((case for case in self._cases.values() if case.member.address == address), None)
         if case is None:
             member = next((one for one in self._core.members if one.address == address and one.state.live), None)
@@ -88,12 +88,12 @@ class Evidence:
         if case.refused_since is None:
             case.refused_since = now
             case.next_at = now + self._core.parameters.refusal_probe_seconds
-            self._tell(case)
+            self._report(case)
         elif now - case.refused_since >= self._core.parameters.refusal_seconds:
             self._ask_over_a_stream(case)
 
-    def told(self, heard: Closed, now: float) -> None:
-        """Another member was refused."""
+    def reported(self, heard: Closed, now: float) -> None:
+        """Another member says that it was refused."""
         core = self._core
         member, source = core.members.get(heard.name), core.members.get(heard.source)
         if member is None or member.incarnation != heard.incarnation or core.name in (heard.name, heard.source):
@@ -112,19 +112,19 @@ class Evidence:
             self._decide(case, now)
 
     def heard_from(self, address: Address) -> None:
-        """A packet came from there. It may have been sent before the process ended."""
+        """A packet came from an address. It may have been sent before the process ended."""
         for case in self._cases.values():
             if case.member.address == address:
-                case.doubt()
+                case.start_over()
 
-    def asked_by(self, name: str) -> None:
-        """A ping in a member's name came, from wherever."""
+    def pinged_by(self, name: str) -> None:
+        """A ping in a member's name came, from any address."""
         case = self._cases.get(name)
         if case is not None:
-            case.doubt()
+            case.start_over()
 
     def acked(self, seq: int) -> bool:
-        """An ack came. Whether it was for a ping of a case: there is none any more."""
+        """An ack came. If it answers a ping of a case, the case is dropped; whether it did."""
         name = next((name for name, case in self._cases.items() if case.seq == seq), None)
         if name is None:
             return False
@@ -132,37 +132,37 @@ class Evidence:
         return True
 
     def stream_ended(self, stream: int, refused: bool, now: float) -> bool:
-        """A stream was answered, was refused, or came to nothing else. Whether it was one of a case."""
+        """A stream was answered, refused, or failed otherwise. Whether it was a case's."""
         case = next((case for case in self._cases.values() if case.stream == stream), None)
         if case is None:
             return False
         if refused:
             case.sure = True
-            self._tell(case)
+            self._report(case)
             self._decide(case, now)
         else:
             self._drop(case.member.name)
         return True
 
     def tick(self, now: float) -> None:
-        """Look again at those whose time has come."""
+        """Continue the cases that are due."""
         for name, case in list(self._cases.items()):
             if case.next_at > now:
                 continue
             known = self._core.members.get(name)
-            if case.ends <= now or known is None or not _about(case.member, known):
+            if case.ends <= now or known is None or not _is_current(case.member, known):
                 self._drop(name)
                 continue
             case.next_at = now + self._core.parameters.refusal_probe_seconds
             self._ping(case)
             if case.refused_since is not None:
-                self._tell(case)
+                self._report(case)
 
     def stop(self) -> None:
-        """Look into nothing any more."""
+        """Drop all cases."""
         self._cases.clear()
 
-    # What is done.
+    # Investigating.
 
     def _open(self, member: Record, now: float) -> Case | None:
         core = self._core
@@ -184,7 +184,7 @@ class Evidence:
         member = case.member
         self._core.send(member.address, encode(Ping(case.seq, member.name, self._core.name)))
 
-    def _tell(self, case: Case) -> None:
+    def _report(self, case: Case) -> None:
         core, member = self._core, case.member
         message = encode(Closed(member.name, member.incarnation, core.name, case.sure))
         for other in core.members.sample(core.parameters.refusal_members, lambda record: record.name != member.name):
@@ -198,7 +198,7 @@ class Evidence:
     def _decide(self, case: Case, now: float) -> None:
         core, member = self._core, case.member
         known = core.members.get(member.name)
-        if not case.sure or known is None or not _about(member, known):
+        if not case.sure or known is None or not _is_current(member, known):
             return
         others = core.live - known.state.live - 1
         if others and not case.witnesses:
@@ -211,7 +211,7 @@ class Evidence:
             core.outputs.append(Witnessed(known))
 
 
-def _about(member: Record, known: Record) -> bool:
-    """Whether what is believed now is still of that incarnation, at that address."""
+def _is_current(member: Record, known: Record) -> bool:
+    """Whether the present belief is of the same incarnation, at the same address."""
     same = (known.incarnation, known.address) == (member.incarnation, member.address)
     return same and known.state is not State.LEFT

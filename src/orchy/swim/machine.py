@@ -1,10 +1,10 @@
 """The gossip machine: `handle(now, input) -> outputs`, `deadline`. It does no IO, reads no clock, rolls no die.
 
-    Datagram  -> open the envelope -> decode -> prober (acks), relays (pings for others), rumours (what is said)
+    Datagram  -> open the envelope -> decode -> prober (acks), relays (pings for others), rumours (beliefs)
     streams   -> sync: whole tables, joining; prober: a ping over a stream
-    Unreachable -> evidence: what a host says of a process that is gone
-    Tick      -> whichever part's deadline is over
-    and after each: gossip, if there is news and its interval is over
+    Unreachable -> evidence: a host says that a process is gone
+    Tick      -> the parts whose deadlines are over
+    and after each: gossip, if updates are queued and its interval is over
 
 The parts: `core` (who I am, the table, the outbox), `rumours` (beliefs, suspicions), `probe`, `evidence`, `sync`. SWIM
 (Das, Gupta, Motivala 2002) with the extensions of Lifeguard (Dadgar, Phillips, Currey 2018).
@@ -20,8 +20,7 @@ from typing import assert_never
 import attrs
 
 from orchy.swim.codec import Malformed, decode, encode
-from orchy.swim.core import NEVER, Core, Door, check_meta
-from orchy.swim.doorkeeper import answer_stranger
+from orchy.swim.core import NEVER, Core, Introducer, check_meta
 from orchy.swim.envelope import Envelope, Unopened
 from orchy.swim.evidence import Evidence
 from orchy.swim.members import Snapshot
@@ -46,25 +45,26 @@ from orchy.swim.messages import (
     Request,
     Respond,
     Same,
+    SendUser,
     SetMeta,
     State,
     StreamFailed,
     Suspect,
     Sync,
     Table,
-    Tell,
     Tick,
     Unreachable,
     User,
     Vouch,
 )
-from orchy.swim.notifications import Told
+from orchy.swim.notifications import UserMessage
+from orchy.swim.outsiders import answer_outsider
 from orchy.swim.parameters import PROFILES, Parameters
 from orchy.swim.probe import Prober, Relays
 from orchy.swim.rumours import Rumours
 from orchy.swim.sync import Synchroniser
 
-#: A goodbye is told to so many members directly; the others hear it by gossip.
+#: How many members a leaving one tells directly; the others hear it by gossip.
 GOODBYES_MAX = 64
 
 
@@ -85,14 +85,14 @@ class Swim:
         epoch: float | None = None,
         vouched: Callable[[Record], bool] | None = None,
         yields: bool = True,
-        door: Door | None = None,
+        introducer: Introducer | None = None,
     ) -> None:
-        """`address` is what others are told. With `base`, a table that names this member, it is in from the start.
+        """`address` is the one that others use. With `base`, a table with this member, it is a member at once.
 
-        `epoch` is the time of day when `now` was 0, in seconds: incarnations begin at the time of day then, and what
-        is far ahead of it is not believed. Only members whom `vouched` accepts are let into the table (None: all);
+        `epoch` is the time of day when `now` was 0, in seconds: incarnations then begin at the time of day, and one
+        that is far ahead of it is not believed. Only members that `vouched` accepts enter the table (None: all);
         `Vouch` says that its answers may have changed. `yields`: a joiner whose name a live member has gives way;
-        if not, the name is this member's. `door`: how those are answered that are no members.
+        if not, the name is this member's. `introducer`: how to answer processes that are no members.
 
         Raises ValueError if the name or the metadata are too long.
         """
@@ -109,7 +109,7 @@ class Swim:
             epoch=epoch,
             vouched=vouched,
             yields=yields,
-            door=door,
+            introducer=introducer,
         )
         self._rumours = Rumours(core)
         first_probe_at = now + choose.random() * parameters.probe_interval_seconds
@@ -118,34 +118,34 @@ class Swim:
         self._evidence = Evidence(core, self._rumours)
         self._sync = Synchroniser(core, self._rumours, now)
         self._gossiped_at = -NEVER
-        #: When it wants a Tick at the latest.
+        #: When it needs a Tick at the latest.
         self.deadline = now
 
-    # What it knows.
+    # State.
 
     @property
     def parameters(self) -> Parameters:
-        """The numbers it goes by."""
+        """The protocol's parameters."""
         return self._core.parameters
 
     @property
     def me(self) -> Record:
-        """This member, as others are told."""
+        """This member's own record."""
         return self._core.me
 
     @property
     def members(self) -> Iterator[Record]:
-        """All that are known, this one among them, also the dead and those that left."""
+        """All known members, this one included, also the dead and those that left."""
         return iter(self._core.members)
 
     @property
     def live(self) -> int:
-        """How many live members there are, this one among them."""
+        """How many live members there are, this one included."""
         return self._core.live
 
     @property
     def joined(self) -> bool:
-        """Whether it has become a member of what it was told to join."""
+        """Whether it has joined the cluster of its seeds."""
         return self._rumours.settled
 
     @property
@@ -155,7 +155,7 @@ class Swim:
 
     @property
     def counts(self) -> Counter[str]:
-        """What was dropped, and why; what was done."""
+        """Dropped messages by reason, and actions."""
         return self._core.counts
 
     def get(self, name: str) -> Record | None:
@@ -163,19 +163,19 @@ class Swim:
         return self._core.members.get(name)
 
     def round_trip_seconds(self, name: str) -> float | None:
-        """Smoothed time from a ping to its ack; None: never measured."""
+        """Smoothed time from a ping to its ack; None if never measured."""
         return self._prober.round_trip_seconds(name)
 
     @property
-    def farewell_told(self) -> bool:
-        """After `Leave`: whether enough members were told to go."""
+    def leave_announced(self) -> bool:
+        """After `Leave`: whether enough members were told that the process may end."""
         core = self._core
         return self._rumours.leaving and (not core.members.live or not core.broadcasts.waiting(core.name))
 
-    # What it does.
+    # Inputs.
 
     def handle(self, now: float, input: Input) -> list[Output]:
-        """Take something in. Never raises for what came from outside."""
+        """Handle one input. Never raises for input from the network."""
         core = self._core
         if self._rumours.refused:
             return []
@@ -202,10 +202,10 @@ class Swim:
                 self._set_meta(meta, now)
             case Vouch():
                 self._rumours.vouch(now)
-            case Tell(name, payload):
+            case SendUser(name, payload):
                 member = core.members.get(name)
-                # Who is refused would only use up the few refusals a second that its host gives.
-                if member is not None and member.state.live and not self._evidence.against(name):
+                # A packet to a refusing host would only use up the few refusals a second that it sends.
+                if member is not None and member.state.live and not self._evidence.is_refused_by(name):
                     core.send(member.address, encode(User(core.name, payload)))
             case _:
                 assert_never(input)
@@ -214,7 +214,7 @@ class Swim:
         return outputs
 
     def _deadline(self, now: float) -> float:
-        """When the next thing is to be done; what is to be passed on now, is."""
+        """When the next thing is to be done; gossip that is due now is sent."""
         if self._rumours.refused:
             return NEVER
         core = self._core
@@ -253,12 +253,12 @@ class Swim:
                     self._rumours.suspected(message, now)
                 case Dead():
                     if message.refused:
-                        self._evidence.told(Closed(message.name, message.incarnation, message.source, True), now)
+                        self._evidence.reported(Closed(message.name, message.incarnation, message.source, True), now)
                     self._rumours.dead(message, now)
                 case Closed():
-                    self._evidence.told(message, now)
+                    self._evidence.reported(message, now)
                 case User(teller, payload):
-                    self._core.outputs.append(Told(teller, payload))
+                    self._core.outputs.append(UserMessage(teller, payload))
                 case _:
                     counts["dropped: not for a packet"] += 1
         self._core.sender = None
@@ -275,12 +275,12 @@ class Swim:
 
     def _pinged(self, source: Address, seq: int, target: str, asker: str) -> None:
         core = self._core
-        if target != core.name:  # meant for another node that had this address
+        if target != core.name:  # meant for an earlier node at this address
             core.counts["dropped: wrong node"] += 1
             return
-        self._evidence.asked_by(asker)
+        self._evidence.pinged_by(asker)
         known = core.members.get(asker)
-        if known is not None and known.state is State.DEAD:  # it is not: let it hear, and object
+        if known is not None and known.state is State.DEAD:  # it is not: tell it, so that it objects
             core.send(source, encode(Ack(seq)), encode(core.news(known)))
         else:
             core.send(source, encode(Ack(seq)))
@@ -292,7 +292,7 @@ class Swim:
         try:
             messages = decode(core.envelope.open(request.data))
         except Unopened as error:
-            answer_stranger(core, request, error.reason)
+            answer_outsider(core, request, error.reason)
             return
         except Malformed:
             core.counts["dropped: malformed"] += 1
@@ -302,9 +302,9 @@ class Swim:
                 case Ping(seq, target, _) if target == core.name:
                     core.outputs.append(Respond(stream, core.frame(Ack(seq))))
                 case Sync():
-                    self._sync.asked(stream, message)
+                    self._sync.sync_received(stream, message)
                 case Table():
-                    self._sync.told(stream, message, now)
+                    self._sync.table_received(stream, message, now)
                 case _:
                     core.counts["dropped: not for a stream"] += 1
 
@@ -329,13 +329,13 @@ class Swim:
         if not self._rumours.rival_answered(stream, False, now):
             self._sync.failed(stream, failed.hung_up)
 
-    # What the application asks for.
+    # Orders of the application.
 
     def _join(self, seeds: tuple[Address, ...], now: float) -> None:
         core = self._core
         others = tuple(seed for seed in seeds if seed != core.me.address)
         self._sync.join(others, now)
-        # With no seed, or itself among them, it is a cluster, and goes on asking the others.
+        # Without seeds, or as one of them, it forms a cluster, and goes on asking the others.
         if len(others) < max(1, len(seeds)) and core.members.get(core.name) is None:
             core.believe(core.me, now)
 
@@ -376,9 +376,9 @@ class Swim:
             self._prober.tick(now)
 
     def _gossip(self, now: float) -> float:
-        """News are passed on at once, if the last ones were an interval ago: in a quiet cluster they run.
+        """Send updates, at once if the last ones were an interval ago: in a quiet cluster news travel fast.
 
-        Answers when to do it again.
+        Returns when to do it again.
         """
         core, parameters = self._core, self._core.parameters
         self._gossiped_at = now

@@ -1,4 +1,4 @@
-"""The table of members: what is believed of each, by the newest word on it, and whom to talk to next."""
+"""The table of members: the newest belief about each, and whom to contact next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchy.swim.parameters import MEMBERS_MAX
 
 @attrs.frozen
 class Snapshot:
-    """A table to start from. Many tables may share one: each keeps just what it changes itself."""
+    """A table to start from. Many tables may share one: each stores only its own changes."""
 
     records: Mapping[str, Record] = attrs.field(factory=dict)
     order: Sequence[str] = ()
@@ -24,7 +24,7 @@ class Snapshot:
 
 
 def snapshot(records: Sequence[Record]) -> Snapshot:
-    """The table of a cluster whose members live and know each other."""
+    """The table of a cluster whose members are all alive and know each other."""
     assert all(record.state.live for record in records)
     return Snapshot(
         {record.name: record for record in records},
@@ -35,7 +35,7 @@ def snapshot(records: Sequence[Record]) -> Snapshot:
 
 
 class Members:
-    """Beliefs about all members, this one among them."""
+    """Beliefs about all members, this one included."""
 
     def __init__(self, name: str, base: Snapshot, choose: random.Random) -> None:
         self._name = name
@@ -45,9 +45,9 @@ class Members:
         self._order = Order(base.order)
         self._unlisted: set[str] = set()
         self._gone_at: dict[str, float] = {}
-        #: How many live members there are, this one among them.
+        #: How many live members there are, this one included.
         self.live = base.live
-        #: The same number on each member whose live members are the same ones.
+        #: Equal on members whose live members are the same.
         self.digest = base.digest
 
     def get(self, name: str) -> Record | None:
@@ -65,11 +65,11 @@ class Members:
 
     @property
     def full(self) -> bool:
-        """Whether no new member can be taken in."""
+        """Whether there is no space for a new member."""
         return len(self._own) >= MEMBERS_MAX
 
     def put(self, record: Record, now: float) -> None:
-        """Believe this from now on."""
+        """Replace the belief about a member."""
         name = record.name
         known = self.get(name)
         if known is not None and known.state.live:
@@ -91,27 +91,27 @@ class Members:
     def forget(self, before: float) -> None:
         """Drop those that were gone before this time."""
         for name in [name for name, gone_at in self._gone_at.items() if gone_at < before]:
-            if name in self._unlisted and name not in self._base:  # else its turn to be taken out comes first
+            if name in self._unlisted and name not in self._base:  # otherwise the probe order must drop it first
                 del self._own[name], self._gone_at[name]
                 self._unlisted.discard(name)
 
     def gone(self, state: State, since: float = float("-inf")) -> list[Record]:
-        """Members that are dead, or left, since a time."""
+        """Members in the given state (dead or left) that went at or after `since`."""
         found = (self.get(name) for name, gone_at in self._gone_at.items() if gone_at >= since)
         return [record for record in found if record is not None and record.state is state]
 
-    # Whom to talk to.
+    # Choosing members.
 
     def next_target(self) -> Record | None:
         """The next live member to be probed."""
-        for _ in range(3):  # this member has turns too: at worst the last one of a round and the first of the next
+        for _ in range(3):  # this member has turns as well: at worst the last of a round and the first of the next
             name = self._order.next(self._keep, self._choose)
             if name is not None and name != self._name:
                 return self.get(name)
         return None
 
     def sample(self, count: int, wanted: Callable[[Record], bool], extra: Sequence[Record] = ()) -> list[Record]:
-        """Up to `count` different members at random, of the live ones and `extra`, without this one."""
+        """Up to `count` different random members, of the live ones and `extra`, without this one."""
         order, listed = self._order, len(self._order)
         size = listed + len(extra)
         if size <= _SMALL:
@@ -139,13 +139,13 @@ class Members:
         return False
 
 
-#: Up to so many members, a choice is made from a list of those that are wanted; above, by trying at random.
+#: Up to so many members, a sample is drawn from a list of the wanted ones; above, by random tries.
 _SMALL = 16
 _TRIES = 12
 
 
 def _hash(record: Record) -> int:
-    """Suspicions come and go: they make no difference that a sync would have to mend."""
+    """Without the state: suspicions come and go, and need no sync."""
     host, port = record.address
     text = f"{record.name}\0{record.incarnation}\0{host}\0{port}\0".encode() + record.meta
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")

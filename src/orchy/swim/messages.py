@@ -1,7 +1,7 @@
-"""What members say to each other, and what goes into the machine and comes out of it. Frozen values.
+"""Messages between members, and the inputs and outputs of the machine. Frozen values.
 
-On the wire a message is a msgpack array `[type, ...]`. Fields at the end that this version does not know are
-passed over, and so are messages of an unknown type: a newer version may add both.
+On the wire a message is a msgpack array `[type, ...]`. Unknown fields at the end are ignored, and so are messages of an
+unknown type: a newer version may add both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchy.swim.records import merge as merge
 
 @attrs.frozen
 class Ping:
-    """Is it `target` who listens there? `source` asks."""
+    """Asks whether `target` listens there; `source` is the asker."""
 
     seq: int
     target: str
@@ -28,21 +28,21 @@ class Ping:
 
 @attrs.frozen
 class Ack:
-    """Yes."""
+    """The answer to a ping."""
 
     seq: int
 
 
 @attrs.frozen
 class Nack:
-    """A relay has had no answer, but is well itself."""
+    """From a relay: no ack so far, but the relay itself is well."""
 
     seq: int
 
 
 @attrs.frozen
 class IndirectPing:
-    """Ping this one for me."""
+    """Asks a relay to ping `target`."""
 
     seq: int
     target: str
@@ -52,7 +52,7 @@ class IndirectPing:
 
 @attrs.frozen
 class Alive:
-    """A full record of a member that lives."""
+    """The record of a live member."""
 
     record: Record
 
@@ -68,7 +68,7 @@ class Suspect:
 
 @attrs.frozen
 class Dead:
-    """`name` is dead; if it says so itself, it left. `refused`: its host says that there is no such process."""
+    """`name` is dead; if `source` is the member itself, it left. `refused`: its host says that the process is gone."""
 
     name: str
     incarnation: int
@@ -78,7 +78,7 @@ class Dead:
 
 @attrs.frozen
 class Closed:
-    """The host of `name` refuses what `source` sends there: look for yourself. `sure`: for long, and over TCP too."""
+    """The host of `name` refuses packets of `source`: check it yourself. `sure`: for long, and over TCP as well."""
 
     name: str
     incarnation: int
@@ -96,7 +96,7 @@ class User:
 
 @attrs.frozen
 class Sync:
-    """Over a stream: here is the digest of my table. `joining`: I only want to see yours."""
+    """Over a stream: the digest of the asker's table. `joining`: only the peer's table is wanted."""
 
     digest: int
     joining: bool
@@ -105,31 +105,31 @@ class Sync:
 
 @attrs.frozen
 class Same:
-    """Our tables are the same."""
+    """The two tables are equal."""
 
 
 @attrs.frozen
 class Table:
-    """All that I know."""
+    """All records of a member."""
 
     records: tuple[Record, ...]
 
 
 @attrs.frozen
 class Refused:
-    """I do not talk with you; the envelope says who I am."""
+    """The peer is not of this cluster; the envelope's label says which one this is."""
 
 
 @attrs.frozen
 class AskStore:
-    """Over a stream, by one who has no store yet: where is yours? Sealed for the door, see `Door`."""
+    """Over a stream, from a process that has no store yet: asks for its address. Sealed as `Introducer` says."""
 
     nonce: int
 
 
 @attrs.frozen
 class StoreAt:
-    """There. `nonce` is the question's."""
+    """The store's address. `nonce` is the question's."""
 
     nonce: int
     store: str
@@ -167,16 +167,16 @@ class Datagram:
 
 @attrs.frozen
 class Request:
-    """A frame came on a stream that a peer opened; `stream` is the driver's number for it. `near`: from this host."""
+    """A frame came on a stream that a peer opened; `stream` is the driver's number. `local`: from this host."""
 
     stream: int
     data: bytes
-    near: bool = False
+    local: bool = False
 
 
 @attrs.frozen
 class Answer:
-    """A frame came on a stream that this machine asked for."""
+    """A frame came on a stream that this machine opened."""
 
     stream: int
     data: bytes
@@ -184,9 +184,9 @@ class Answer:
 
 @attrs.frozen
 class StreamFailed:
-    """A stream that this machine asked for could not be opened, or ended without an answer in time.
+    """A stream of this machine could not be opened, or ended without an answer in time.
 
-    `refused`: the host answered that nobody listens on that port. `hung_up`: it was opened, and the peer ended it.
+    `refused`: the host answered that nobody listens on that port. `hung_up`: it was opened, and the peer closed it.
     """
 
     stream: int
@@ -196,7 +196,7 @@ class StreamFailed:
 
 @attrs.frozen
 class Unreachable:
-    """A host answered to a datagram of this machine that nobody listens on that port (ICMP port unreachable)."""
+    """A host answered a datagram of this machine with ICMP port unreachable."""
 
     address: Address
 
@@ -215,30 +215,30 @@ class Join:
 
 @attrs.frozen
 class Reconnect:
-    """Addresses that a registry knows; one that is no live member is called at the next reconnect."""
+    """Addresses that a registry knows; those that are no live members are tried at the next reconnect."""
 
     addresses: tuple[Address, ...]
 
 
 @attrs.frozen
 class Leave:
-    """Say goodbye."""
+    """Leave the cluster."""
 
 
 @attrs.frozen
 class SetMeta:
-    """Say something else about this member from now on."""
+    """Change this member's metadata."""
 
     meta: bytes
 
 
 @attrs.frozen
 class Vouch:
-    """What the machine's `vouched` says may have changed: ask it again about those that wait for it."""
+    """The answers of the machine's `vouched` may have changed: ask it again about those that wait."""
 
 
 @attrs.frozen
-class Tell:
+class SendUser:
     """Send a message of the application to a member, one datagram, best effort."""
 
     name: str
@@ -246,7 +246,18 @@ class Tell:
 
 
 Input = (
-    Datagram | Request | Answer | StreamFailed | Unreachable | Tick | Join | Reconnect | Leave | SetMeta | Tell | Vouch
+    Datagram
+    | Request
+    | Answer
+    | StreamFailed
+    | Unreachable
+    | Tick
+    | Join
+    | Reconnect
+    | Leave
+    | SetMeta
+    | SendUser
+    | Vouch
 )
 
 
@@ -272,7 +283,7 @@ class Connect:
 
 @attrs.frozen
 class Finish:
-    """Write one more frame on a stream whose answer just came. Without it the stream is over with its answer."""
+    """Write one more frame on a stream whose answer just came. Without it the stream ends with its answer."""
 
     stream: int
     data: bytes

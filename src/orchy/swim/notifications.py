@@ -1,4 +1,4 @@
-"""What a member is told of the others: outputs of the machine that are for the application. Frozen values."""
+"""Events for the application: the outputs of the machine that are not for the network. Frozen values."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from orchy.swim.records import Address, Record
 
 @attrs.frozen
 class Joined:
-    """A member is there that was not."""
+    """A new member is alive."""
 
     member: Record
 
 
 @attrs.frozen
 class Changed:
-    """A member says something else about itself."""
+    """A member changed its metadata or address."""
 
     member: Record
 
 
 @attrs.frozen
 class Suspected:
-    """A member did not answer `source`. Nothing follows from it yet."""
+    """A member did not answer `source`. It still counts as live."""
 
     member: Record
     source: str
@@ -38,7 +38,7 @@ class AliveAgain:
 
 @attrs.frozen
 class Died:
-    """A member is dead, `source` was the first to say so. `witnessed`: by evidence that this member has seen itself."""
+    """A member is dead; `source` was the first to say so. `witnessed`: this member has seen the evidence itself."""
 
     member: Record
     source: str
@@ -47,14 +47,14 @@ class Died:
 
 @attrs.frozen
 class Witnessed:
-    """What was only heard before: a member is dead, and by now this one has seen the evidence itself."""
+    """After a death that was only heard of: by now this member has seen the evidence itself."""
 
     member: Record
 
 
 @attrs.frozen
 class Left:
-    """A member said goodbye."""
+    """A member left."""
 
     member: Record
 
@@ -68,9 +68,9 @@ class NameTaken:
 
 @attrs.frozen
 class JoinRefused:
-    """Who answers at `address` is no member of this cluster: `label` is what it calls its own.
+    """The process at `address` is no member of this cluster; `label` is the label of its own.
 
-    `opened`: its answer was sealed as this member seals; if not, it has other keys, or is something else.
+    `opened`: its answer could be opened with this member's keys; if not, it has others, or is something else.
     """
 
     address: Address
@@ -80,35 +80,35 @@ class JoinRefused:
 
 @attrs.frozen
 class JoinUnanswered:
-    """Who listens at `address` ended the stream without a word: other keys, another cluster, or too busy."""
+    """The process at `address` closed the stream without an answer: other keys, another cluster, or overload."""
 
     address: Address
 
 
 @attrs.frozen
 class NameClaimed:
-    """Somebody at `address` is said to have this member's name, which this member holds: it outbids that."""
+    """A process at `address` is said to have this member's name. This member keeps it, with a higher incarnation."""
 
     address: Address
 
 
 @attrs.frozen
-class Stranger:
-    """Nobody vouches for this one yet: it waits."""
+class Unvouched:
+    """A member that is not vouched for yet: it waits."""
 
     member: Record
 
 
 @attrs.frozen
 class Implausible:
-    """What was said about a member has an incarnation that its clock can't have given it: dropped."""
+    """A message was dropped: its incarnation is further ahead than any clock can be."""
 
     name: str
     incarnation: int
 
 
 @attrs.frozen
-class Told:
+class UserMessage:
     """A message of the application came."""
 
     source: str
@@ -127,7 +127,7 @@ Event = (
     | JoinRefused
     | JoinUnanswered
     | NameClaimed
-    | Stranger
+    | Unvouched
     | Implausible
-    | Told
+    | UserMessage
 )

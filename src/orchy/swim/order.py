@@ -1,8 +1,8 @@
 """The order in which members are probed: a shuffled round-robin (SWIM, section 4.3) that costs no shuffling.
 
-A Fisher-Yates shuffle done one step at a time: the next member is drawn from those that had no turn in this round
-and put in its place. So each one has one turn a round, whoever joins in the middle of a round is at a random place of
-the rest of it, and who is gone is dropped when its turn comes.
+A Fisher-Yates shuffle done one step at a time: the next member is drawn from those that had no turn in this round and
+moved to the present position. So each member has one turn a round; one that joins in the middle of a round is probed at
+a random point of the rest of it, and one that is gone is dropped when its turn comes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 
 class Order:
-    """A list of names. `base` is shared and never changed; what differs from it is kept apart."""
+    """A list of names. `base` is shared and never changed; differences from it are stored apart."""
 
     def __init__(self, base: Sequence[str] = ()) -> None:
         self._base = base
@@ -24,19 +24,19 @@ class Order:
         return self._size
 
     def __getitem__(self, place: int) -> str:
-        """The name at a place, 0 to len - 1; the order says nothing."""
+        """The name at an index, 0 to len - 1; the order has no meaning."""
         name = self._moved.get(place)
         return self._base[place] if name is None else name
 
     def append(self, name: str) -> None:
-        """Has its first turn somewhere in the rest of this round."""
+        """Add a name; its first turn is somewhere in the rest of this round."""
         self._moved[self._size] = name
         self._size += 1
 
     def remove_at(self, place: int) -> None:
-        """Take out what stands there; the last one takes the place, and keeps its turn of this round."""
+        """Remove the name at an index; the last one moves there, and keeps its turn of this round."""
         last = self._size - 1
-        if place < self._turn:  # its turn is over: fill the gap with another whose turn is over
+        if place < self._turn:  # it had its turn: fill the gap with another that had its turn
             self._turn -= 1
             self._moved[place] = self[self._turn]
             place = self._turn
@@ -45,7 +45,7 @@ class Order:
         self._size = last
 
     def next(self, keep: Callable[[str], bool], choose: random.Random) -> str | None:
-        """Whose turn it is, of those to keep; the others are taken out as they are met. None: there is nobody."""
+        """The next name to keep; others are removed on the way. None if the list is empty."""
         for _ in range(self._size + 1):
             if not self._size:
                 return None

@@ -1,7 +1,7 @@
-"""The numbers of the protocol, and how some of them grow with the cluster.
+"""The parameters of the protocol, and how some of them grow with the cluster.
 
 Sources: SWIM (Das, Gupta, Motivala, DSN 2002), Lifeguard (Dadgar, Phillips, Currey, DSN 2018). What a profile
-changes stands in PROFILES; everything else is the same for all.
+changes is in PROFILES; everything else is the same for all.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ class Parameters:
     probe_interval_seconds: float = 1.0
     #: How long a direct ping may take before others are asked to ping.
     ping_timeout_seconds: float = 0.5
-    #: The ping is sent again when this part of its time is over: one lost datagram should not bother others.
+    #: The ping is repeated after this part of its timeout: one lost datagram should not involve other members.
     second_ping_fraction: float = 0.4
-    #: A relay that has had no answer by this part of the time says so, while the asker still listens.
+    #: A relay without an ack sends a nack after this part of the timeout, while the asker still waits.
     nack_fraction: float = 0.8
     #: How many members are asked to ping one that did not answer.
     indirect_members: int = 3
     #: A suspicion lasts at least multiplier x log10(n) x probe interval, at most max_factor times that.
     suspicion_multiplier: int = 5
     suspicion_max_factor: int = 6
-    #: News go to so many members at a time, at most so often.
+    #: Updates are gossiped to so many members at a time, at most so often.
     gossip_interval_seconds: float = 0.2
     gossip_members: int = 3
-    #: Who died is told about it for so long, so that a living one can object.
+    #: A dead member still gets gossip for so long, so that a living one can object.
     gossip_to_dead_seconds: float = 30.0
-    #: Each piece of news is sent multiplier x ceil(log10(n + 1)) times by each member.
+    #: Each update is sent multiplier x ceil(log10(n + 1)) times by each member.
     retransmit_multiplier: int = 4
-    #: Whole tables are compared so often; above sync_stretch_members nodes more seldom.
+    #: Whole tables are compared so often; above sync_stretch_members nodes less often.
     sync_interval_seconds: float = 30.0
     sync_stretch_members: int = 32
-    #: A dead member (or one that only a registry knows) is called again so often.
+    #: How often a dead member (or one that only a registry knows) is tried again.
     reconnect_interval_seconds: float = 30.0
-    #: After a sync that found members whom one side thinks dead, the next one comes so soon.
+    #: The delay of the next sync after one that found members that only one side thinks dead.
     heal_seconds: float = 2.0
-    #: How long the dead and those that left are remembered, so that old news about them stay old.
+    #: How long the dead and those that left are remembered, so that outdated news about them are recognised.
     forget_seconds: float = 24 * 3600.0
     #: First and longest pause between attempts to join.
     join_backoff_seconds: float = 0.5
@@ -51,22 +51,22 @@ class Parameters:
     stream_timeout_seconds: float = 5.0
     #: The worst local health score (Lifeguard, section 4.1).
     awareness_max: int = 7
-    #: A timer that fires so much too late means that this process is slow itself.
+    #: A timer that fires this late means that this process itself is slow.
     lag_seconds: float = 0.25
-    #: A member whose host refuses is pinged again so often, and must have been refused over so long to count as dead.
+    #: A member whose host refuses is pinged again so often, and must be refused for so long to count as dead.
     refusal_probe_seconds: float = 0.25
     refusal_seconds: float = 0.5
-    #: Evidence that has not led to a death by then is dropped; the usual probes have gone on beside it.
+    #: Evidence that has not led to a death by then is dropped; the usual probes go on meanwhile.
     refusal_case_seconds: float = 3.0
-    #: So many members at a time are told that one is refused, so that they look for themselves.
+    #: How many members at a time are told that one is refused, so that they check it themselves.
     refusal_members: int = 8
     #: Largest datagram, with its envelope.
     packet_bytes: int = 1_200
-    #: False: SWIM as of 2002, without local health, nacks, buddies and suspicions that adapt. To compare with.
+    #: False: SWIM as of 2002, without local health, nacks, buddies and suspicions that adapt. For comparison.
     lifeguard: bool = True
 
     def retransmits(self, members: int) -> int:
-        """How many times one piece of news is sent by each member."""
+        """How many times each member sends one update."""
         return self.retransmit_multiplier * math.ceil(math.log10(members + 1))
 
     def suspicion_seconds(self, members: int) -> float:
@@ -96,14 +96,14 @@ NAME_BYTES_MAX = 255
 HOST_BYTES_MAX = 255
 LABEL_BYTES_MAX = 255
 INCARNATION_MAX = 2**32 - 1
-#: Incarnations begin at the time of day in seconds. What is further ahead than this of a member's own clock is not
-#: believed, so that nobody can take a name's future away; the clocks of all hosts must agree to within as much.
+#: Incarnations begin at the time of day in seconds. One that is further ahead of a member's own clock than this is not
+#: believed, so that nobody can use up a name's incarnations; the clocks of all hosts must agree to within as much.
 INCARNATION_AHEAD_MAX = 24 * 3600
-#: Members that nobody vouches for yet wait so many at a time, each so long. They are no members meanwhile.
-STRANGERS_MAX = 64
-STRANGER_SECONDS = 30.0
+#: How many members that are not vouched for yet wait at a time, and how long each.
+UNVOUCHED_MAX = 64
+UNVOUCHED_SECONDS = 30.0
 STORE_BYTES_MAX = 1_024
 RELAYS_MAX = 1_024
-#: Members whose refusals are looked into at the same time; the others are left to the usual probes.
+#: How many refusing members are investigated at the same time; others are left to the usual probes.
 REFUSAL_CASES_MAX = 64
 FRAME_BYTES_MAX = 8 * 2**20

@@ -1,10 +1,10 @@
-"""Is it there? One member after the other is asked, one at a time (SWIM, sections 3.1 and 4.3; Lifeguard, 4.1).
+"""Failure detection: members are probed one at a time (SWIM, sections 3.1 and 4.3; Lifeguard, 4.1).
 
-    ping -> (40 %) ping again -> (time is over) k others ping it for us, and a ping over a stream
-         -> an ack at any time: it is there         -> (end of the interval) it is suspected
+    ping -> (40 %) ping again -> (timeout) k others ping it for us, and a ping over a stream
+         -> an ack at any time: it is alive         -> (end of the interval) it is suspected
 
-An interval ends before the next one begins: probes never overlap. With a bad score of local health the times are
-longer. Also here: pinging for others, with a nack while they still listen.
+An interval ends before the next one begins: probes never overlap. A bad score of local health stretches the timeouts.
+Also here: pinging on behalf of others, with a nack while they still wait.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RTT_GAIN = 1 / 8
 
 
 class Stage(enum.Enum):
-    """How far a probe is."""
+    """The stage of a probe."""
 
     IDLE = "idle"
     PINGED = "pinged"
@@ -41,7 +41,7 @@ class Prober:
         self._core = core
         self._rumours = rumours
         self.stage = Stage.IDLE
-        #: When something is to be done.
+        #: When the next tick is due.
         self.deadline = first_probe_at
         self._seq = -1
         self._target: Record | None = None
@@ -54,11 +54,11 @@ class Prober:
         self._round_trips: dict[str, float] = {}
 
     def round_trip_seconds(self, name: str) -> float | None:
-        """Smoothed; None: never measured."""
+        """Smoothed; None if never measured."""
         return self._round_trips.get(name)
 
     def tick(self, now: float) -> None:
-        """The deadline is there."""
+        """The deadline has passed."""
         match self.stage:
             case Stage.IDLE | Stage.ANSWERED:
                 self._start(now)
@@ -77,13 +77,13 @@ class Prober:
         if seq != self._seq or self.stage in (Stage.IDLE, Stage.ANSWERED):
             self._core.counts["late acks"] += 1
             return
-        if self.stage is Stage.PINGED and self._target:  # of a second ping it could not be said which one it answers
+        if self.stage is Stage.PINGED and self._target:  # after a second ping the ack could be of either
             self._measured(self._target.name, now - self._started)
         self._core.awareness.add(-1)
         self._over()
 
     def nacked(self, seq: int) -> None:
-        """A relay is well, and has had no answer."""
+        """A relay is well, and has no ack."""
         if seq == self._seq and self.stage is Stage.INDIRECT:
             self._nacks += 1
 
@@ -98,11 +98,11 @@ class Prober:
         return True
 
     def stream_failed(self, stream: int) -> bool:
-        """Nothing follows. Whether it was this probe's stream."""
+        """A failed stream proves nothing. Whether it was this probe's stream."""
         return stream == self._stream
 
     def stop(self) -> None:
-        """Probe nobody any more."""
+        """Stop probing."""
         self.stage = Stage.IDLE
         self.deadline = NEVER
 
@@ -128,7 +128,7 @@ class Prober:
         ping = encode(Ping(self._seq, target.name, core.name))
         known = core.members.get(target.name)
         if known and known.state is State.SUSPECT and core.parameters.lifeguard:
-            # The buddy system (Lifeguard, section 4.3): who is suspected hears it first, from whoever pings it.
+            # The buddy system (Lifeguard, section 4.3): a suspected member learns of it from the next ping.
             core.send(target.address, ping, encode(Suspect(known.name, known.incarnation, core.name)))
         else:
             core.send(target.address, ping)
@@ -137,7 +137,7 @@ class Prober:
         core, target = self._core, self._target
         assert target is not None
         self.stage = Stage.INDIRECT
-        # They have their time also when this process was too slow to ask them before the interval's end.
+        # The relays get their full time also when this process was late to ask them.
         self._ends = self.deadline = max(self._ends, now + core.parameters.ping_timeout_seconds)
         relays = core.members.sample(
             core.parameters.indirect_members,
@@ -156,7 +156,7 @@ class Prober:
         if known is None or not known.state.live:
             return
         core.counts["failed probes"] += 1
-        # Who gets no nacks either has reason to doubt itself (Lifeguard, section 4.1).
+        # A member that gets no nacks either has reason to doubt its own health (Lifeguard, section 4.1).
         core.awareness.add(max(0, self._asked - self._nacks) if self._asked else 1)
         self._rumours.suspected(Suspect(known.name, known.incarnation, core.name), now)
 
@@ -173,7 +173,7 @@ class Prober:
 
 @attrs.define
 class _Relayed:
-    """A ping for somebody else."""
+    """A ping on behalf of another member."""
 
     asker: Address
     asker_seq: int
@@ -186,8 +186,8 @@ class Relays:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._by_seq: dict[int, _Relayed] = {}  # in the order of their coming
-        self._waiting: deque[_Relayed] = deque()  # for their nacks: each waits as long
+        self._by_seq: dict[int, _Relayed] = {}  # in order of arrival
+        self._waiting: deque[_Relayed] = deque()  # until their nacks, in order: all wait equally long
 
     @property
     def deadline(self) -> float:
@@ -195,7 +195,7 @@ class Relays:
         return self._waiting[0].nack_at if self._waiting else NEVER
 
     def ask(self, source: Address, question: IndirectPing, now: float) -> None:
-        """Ping for somebody."""
+        """Ping on behalf of `source`."""
         core = self._core
         self._forget(now)
         if len(self._by_seq) >= RELAYS_MAX:
@@ -208,7 +208,7 @@ class Relays:
         core.send(question.address, encode(Ping(relayed.seq, question.target, core.name)))
 
     def acked(self, seq: int) -> bool:
-        """Pass an ack on, a late one too; whether it was one for somebody else."""
+        """Forward an ack, a late one as well; whether it was one for another member."""
         relayed = self._by_seq.pop(seq, None)
         if relayed is None:
             return False
@@ -216,14 +216,14 @@ class Relays:
         return True
 
     def tick(self, now: float) -> None:
-        """Say no where the time is over."""
+        """Send the nacks that are due."""
         while self._waiting and self._waiting[0].nack_at <= now:
             relayed = self._waiting.popleft()
             if relayed.seq in self._by_seq and self._core.parameters.lifeguard:
                 self._core.send(relayed.asker, encode(Nack(relayed.asker_seq)))
 
     def _forget(self, now: float) -> None:
-        """Nobody waits for these any more."""
+        """Drop pings whose askers no longer wait."""
         for seq, relayed in list(self._by_seq.items()):
             if relayed.nack_at + self._core.parameters.probe_interval_seconds >= now:
                 break

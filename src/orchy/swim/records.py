@@ -1,4 +1,4 @@
-"""What is believed of a member, and which of two beliefs is the newer one. Frozen values."""
+"""Beliefs about a member, and which of two is the newer one. Frozen values."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import enum
 
 import attrs
 
-#: (host, port). A host is an IP address, but in the seeds of a join, where a name is resolved at each try.
+#: (host, port). A host is an IP address, except in the seeds of a join, where a name is resolved at each attempt.
 Address = tuple[str, int]
 
 
 class State(enum.IntEnum):
-    """What is believed of a member. The order is the order in which one belief beats another of one incarnation."""
+    """What is believed of a member. Of one incarnation, the higher state beats the lower."""
 
     ALIVE = 0
     SUSPECT = 1
@@ -20,7 +20,7 @@ class State(enum.IntEnum):
 
     @property
     def live(self) -> bool:
-        """Whether it counts as there: a suspicion changes nothing yet."""
+        """Whether it counts as alive: a suspicion alone changes nothing."""
         return self < State.DEAD
 
 
@@ -35,7 +35,7 @@ class Record:
     meta: bytes = b""
 
     def beats(self, other: Record) -> bool:
-        """Whether this is newer. A total order, so that merging commutes, associates and repeats without harm."""
+        """Whether this is newer. A total order, so that merging is commutative, associative and idempotent."""
         return self._rank() > other._rank()
 
     def _rank(self) -> tuple[object, ...]:

@@ -1,6 +1,6 @@
-"""What a host answers to a datagram for a port at which nobody listens (ICMP port unreachable), read from the socket.
+"""Reads from a socket the ICMP port unreachable answers of hosts, for datagrams to a port at which nobody listens.
 
-Linux keeps such answers for a socket that asks for them (IP_RECVERR, see ip(7)). Elsewhere there is no such evidence.
+Linux keeps them for a socket that asks for them (IP_RECVERR, see ip(7)). Elsewhere there is no such evidence.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ERROR_LEVELS = frozenset(_RECEIVE_ERRORS.values())
 
 
 def keep_refusals(udp: socket.socket) -> None:
-    """Let the kernel keep what hosts answer to datagrams. Where it can't, there is just no such evidence."""
+    """Let the kernel keep ICMP errors for this socket. Where it can't, there is no such evidence."""
     level_and_option = _RECEIVE_ERRORS.get(udp.family)
     if sys.platform == "linux" and level_and_option is not None:
         with suppress(OSError):
@@ -40,14 +40,14 @@ def _is_port_unreachable(data: bytes) -> bool:
 
 
 def read_refusals(udp: socket.socket) -> list[Address]:
-    """Where hosts have said that nobody listens; at most REFUSALS_MAX. Empty where unsupported."""
+    """Addresses at which hosts said that nobody listens; at most REFUSALS_MAX. Empty where unsupported."""
     refused: list[Address] = []
     if sys.platform != "linux":
         return refused
     for _ in range(REFUSALS_MAX):
         try:
             _, ancillary, _, target = udp.recvmsg(1, 256, socket.MSG_ERRQUEUE)
-        except OSError:  # that was all
+        except OSError:  # the queue is empty
             break
         if any(_is_port_unreachable(data) for level, kind, data in ancillary if (level, kind) in _ERROR_LEVELS):
             refused.append(target[:2])

@@ -1,13 +1,13 @@
-"""What is said about members: alive, suspect, dead; what is believed of it, and passed on (SWIM, sections 4.1, 4.2).
+"""Handles rumours about members (alive, suspect, dead): what to believe and pass on (SWIM, sections 4.1, 4.2).
 
     heard                 of this member itself                of another one
-    alive   (name, i)     refute, if it is another's past      believe what is newer, of those vouched for
+    alive   (name, i)     refute, if it is its own past        believe what is newer, of those vouched for
     suspect (name, i)     refute, unless it is old             suspect it, or count one more accuser
     dead    (name, i)     refute, unless it is old             believe it, unless it is old
 
-A suspicion that nobody refuted in time becomes a death. Only the member itself raises its incarnation. Gossip reaches
-all but with bad luck one, so there are two safeguards beyond the papers: whoever spreads old news is told the new ones,
-and before a suspicion ends the suspect is asked once more, by each member for itself.
+A suspicion that is not refuted in time becomes a death. Only the member itself raises its incarnation. Gossip can miss
+a member, so there are two safeguards beyond the papers: the sender of outdated news is sent the newer, and before a
+suspicion ends the suspect is pinged once more, by each member for itself.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from orchy.swim.notifications import (
     Left,
     NameClaimed,
     NameTaken,
-    Stranger,
     Suspected,
+    Unvouched,
 )
 from orchy.swim.parameters import INCARNATION_MAX
-from orchy.swim.strangers import Strangers
 from orchy.swim.suspicion import Suspicion
+from orchy.swim.unvouched import UnvouchedMembers
 
 
 class Rumours:
@@ -44,21 +44,21 @@ class Rumours:
         self._ends: list[tuple[float, str]] = []  # a heap of when to look at which
         self._rival: Record | None = None
         self._rival_stream = 0
-        self._strangers = Strangers()
-        #: This member has joined a cluster, or had none to join. Until then it yields if its name is taken.
+        self._unvouched = UnvouchedMembers()
+        #: Whether this member has joined a cluster, or had none to join. Until then it yields if its name is taken.
         self.settled = False
-        #: This member has said goodbye.
+        #: Whether this member has begun to leave.
         self.leaving = False
-        #: Another live member has this one's name: this one has stopped.
+        #: Whether this machine has stopped, because another live member has its name.
         self.refused = False
 
     @property
     def deadline(self) -> float:
-        """When the next suspicion may have lasted long enough."""
+        """When the next suspicion is to be looked at."""
         return self._ends[0][0] if self._ends else NEVER
 
     def alive(self, record: Record, now: float) -> None:
-        """A member lives, or is said to."""
+        """A member is said to live."""
         core = self._core
         if not core.plausible(record.name, record.incarnation, now):
             return
@@ -67,8 +67,8 @@ class Rumours:
             return
         if core.vouched is not None and not core.vouched(record):
             core.counts["strangers"] += 1
-            if self._strangers.put(record, now):
-                core.outputs.append(Stranger(record))
+            if self._unvouched.put(record, now):
+                core.outputs.append(Unvouched(record))
             return
         known = core.members.get(record.name)
         if known is None and core.members.full:
@@ -88,13 +88,13 @@ class Rumours:
                 core.outputs.append(Changed(record))
 
     def vouch(self, now: float) -> None:
-        """Some that were strangers may be so no longer."""
+        """Ask again about those that nobody vouched for."""
         if self._core.vouched is not None:
-            for record in self._strangers.take(self._core.vouched, now):
+            for record in self._unvouched.take(self._core.vouched, now):
                 self.alive(record, now)
 
     def suspected(self, heard: Suspect, now: float) -> None:
-        """Somebody had no answer from it."""
+        """A member is said not to answer."""
         core = self._core
         if not core.plausible(heard.name, heard.incarnation, now):
             return
@@ -103,7 +103,7 @@ class Rumours:
             return
         known = core.members.get(heard.name)
         if known is None or heard.incarnation < known.incarnation or not known.state.live:
-            self._old(known)
+            self._correct_sender(known)
             return
         suspicion = self._suspicions.get(heard.name)
         if suspicion is not None and heard.incarnation == known.incarnation:
@@ -113,14 +113,14 @@ class Rumours:
             return
         record = attrs.evolve(known, incarnation=heard.incarnation, state=State.SUSPECT)
         core.believe(record, now)
-        core.broadcasts.put(heard.name, encode(heard))  # with who said it, so that others can count accusers
+        core.broadcasts.put(heard.name, encode(heard))  # with the accuser, so that others can count accusers
         core.outputs.append(Suspected(record, heard.source))
         suspicion = self._suspicion(heard.source, now)
         self._suspicions[heard.name] = suspicion
         self._watch(heard.name, suspicion, now)
 
     def dead(self, heard: Dead, now: float, witnessed: bool = False) -> None:
-        """Somebody is sure of it, or it is the member itself that leaves. `witnessed`: see `Died`."""
+        """A member is declared dead, or says itself that it leaves. `witnessed`: see `Died`."""
         core = self._core
         if not core.plausible(heard.name, heard.incarnation, now):
             return
@@ -130,14 +130,14 @@ class Rumours:
         state = State.LEFT if heard.source == heard.name else State.DEAD
         known = core.members.get(heard.name)
         if known is None:
-            # A goodbye may be heard before the member was: kept, so that the older news of it stay old.
-            # Where strangers need somebody to vouch for them, nobody does so for one that left.
+            # A leave may arrive before the member was heard of: it is kept, so that older news of it stay old.
+            # Where members must be vouched for, nobody vouches for one that left.
             if state is State.LEFT and core.vouched is None and not core.members.full:
                 core.members.put(Record(heard.name, heard.incarnation, state, ("", 0)), now)
             return
         record = attrs.evolve(known, incarnation=heard.incarnation, state=state)
         if not record.beats(known):
-            self._old(known)
+            self._correct_sender(known)
             return
         self._suspicions.pop(heard.name, None)
         core.believe(record, now)
@@ -147,7 +147,7 @@ class Rumours:
             core.outputs.append(Left(record) if state is State.LEFT else Died(record, heard.source, witnessed))
 
     def table(self, records: tuple[Record, ...], now: float) -> bool:
-        """A peer's whole table. Whether one of the two tables calls dead whom the other one calls alive."""
+        """Merge a peer's table. Whether one of the two tables calls a member dead that the other calls alive."""
         core = self._core
         contradicted = False
         for record in records:
@@ -159,14 +159,14 @@ class Rumours:
             match record.state:
                 case State.ALIVE:
                     self.alive(record, now)
-                case State.SUSPECT | State.DEAD:  # it may be the peer that is wrong: let it object
+                case State.SUSPECT | State.DEAD:  # the peer may be wrong: let the member object
                     self.suspected(Suspect(record.name, record.incarnation, core.name), now)
                 case State.LEFT:
                     self.dead(Dead(record.name, record.incarnation, record.name), now)
         return contradicted
 
     def tick(self, now: float) -> None:
-        """Declare dead whose time is over."""
+        """Declare dead the members whose suspicion is over."""
         core = self._core
         while self._ends and self._ends[0][0] <= now:
             _, name = heapq.heappop(self._ends)
@@ -174,7 +174,7 @@ class Rumours:
             if suspicion is None:
                 continue
             known = core.members.get(name)
-            assert known is not None, "who is suspected is known"
+            assert known is not None, "a suspected member is known"
             if suspicion.asked_at is None and now >= self._last_call(suspicion):
                 suspicion.asked_at = now
                 if core.parameters.lifeguard:
@@ -192,7 +192,7 @@ class Rumours:
         if self.leaving or self.refused or record.incarnation < me.incarnation or record == me:
             return
         if record.address == me.address:
-            self._refute(record.incarnation, now)  # this node's past, before its restart
+            self._refute(record.incarnation, now)  # from before this node's restart
         elif not self._core.yields:
             self._core.counts["name claimed"] += 1
             self._core.outputs.append(NameClaimed(record.address))
@@ -201,13 +201,13 @@ class Rumours:
             self.check_rival(record)
 
     def check_rival(self, record: Record) -> None:
-        """Somebody has this member's name: ask there, over a stream, whether it lives."""
+        """Another member has this name: ask there, over a stream, whether it lives."""
         self._rival = record
         name = self._core.name
         self._rival_stream = self._core.connect(record.address, Ping(0, name, name))
 
     def rival_answered(self, stream: int, lives: bool, now: float) -> bool:
-        """What came of that question. Whether it was one."""
+        """The stream to the rival ended; `lives`: it acked. Whether it was that stream."""
         rival, core = self._rival, self._core
         if rival is None or stream != self._rival_stream:
             return False
@@ -220,23 +220,23 @@ class Rumours:
         return True
 
     def outbid(self, incarnation: int, now: float) -> None:
-        """Be newer than what is known of this member: its past, or one who had its name."""
+        """Raise this member's incarnation above one of its past, or of another that had its name."""
         core = self._core
         if incarnation < core.me.incarnation:
             return
         if core.members.get(core.name) is None:  # not yet announced
-            core.me = attrs.evolve(core.me, incarnation=_above(incarnation))
+            core.me = attrs.evolve(core.me, incarnation=_next_incarnation(incarnation))
         else:
-            core.renew(_above(incarnation), now)
+            core.renew(_next_incarnation(incarnation), now)
 
     def _is_member(self, name: str) -> bool:
-        """Whether its word counts as one of its own; where nobody vouches for any, everybody's does."""
+        """Whether it counts as an accuser of its own; where nobody must be vouched for, everyone does."""
         core = self._core
         return core.vouched is None or name == core.name or core.members.get(name) is not None
 
     @property
     def rival(self) -> bool:
-        """Whether it is being asked if there is another one of this name."""
+        """Whether a member of the same name is being asked."""
         return self._rival is not None
 
     def _refute(self, incarnation: int, now: float) -> None:
@@ -244,7 +244,7 @@ class Rumours:
         if self.leaving or self.refused:
             return
         if incarnation < core.me.incarnation:
-            self._old(core.me)
+            self._correct_sender(core.me)
             return
         core.counts["refuted"] += 1
         core.awareness.add(1)
@@ -258,12 +258,12 @@ class Rumours:
         if not parameters.lifeguard:
             return Suspicion(now, accuser, least, least, 0)
         expected = parameters.suspicion_multiplier - 2
-        if core.live - 2 < expected:  # so few could not confirm it
+        if core.live - 2 < expected:  # too few members to confirm it
             expected = 0
         return Suspicion(now, accuser, least, parameters.suspicion_max_factor * least, expected)
 
     def _end(self, suspicion: Suspicion) -> float:
-        """Never before an answer to the last question had its time, also when better health makes all shorter."""
+        """When it ends: never before the last ping could be answered, also when local health improves."""
         awareness, parameters = self._core.awareness, self._core.parameters
         end = suspicion.started + awareness.stretch(suspicion.seconds)
         if suspicion.asked_at is None or not parameters.lifeguard:
@@ -271,12 +271,13 @@ class Rumours:
         return max(end, suspicion.asked_at + parameters.ping_timeout_seconds)
 
     def _last_call(self, suspicion: Suspicion) -> float:
-        """When the suspect is asked for the last time: its answer has time to come back."""
+        """When the suspect is pinged for the last time, so that its ack can still arrive."""
         return self._end(suspicion) - self._core.awareness.stretch(self._core.parameters.ping_timeout_seconds)
 
     def _ask(self, suspect: Record, suspicion: Suspicion) -> None:
-        """The last question, to the suspect and to some others, in case it has no time just now: who knows better
-        answers to old news. They are told who began it, so that nobody counts this member as one more accuser.
+        """Ping the suspect for the last time, and tell some others of the suspicion: one that knows better corrects it.
+
+        They are sent the first accuser, so that none counts this member as another one.
         """
         core = self._core
         ping = Ping(core.next_seq(), suspect.name, core.name)
@@ -286,13 +287,13 @@ class Rumours:
             core.send(other.address, news)
 
     def _watch(self, name: str, suspicion: Suspicion, now: float) -> None:
-        """Look again when there may be something to do: the local health, and with it the end, can change before."""
+        """Schedule the next look: at latest in a probe interval, as the local health, and so the end, can change."""
         due = self._last_call(suspicion) if suspicion.asked_at is None else self._end(suspicion)
         again = min(max(due, now), now + self._core.parameters.probe_interval_seconds)
         heapq.heappush(self._ends, (again, name))
 
-    def _old(self, known: Record | None) -> None:
-        """Somebody spreads what is not so any more: tell it."""
+    def _correct_sender(self, known: Record | None) -> None:
+        """The sender spreads outdated news: send it the newer."""
         core = self._core
         core.counts["old news"] += 1
         if known is not None and known.state is State.ALIVE and core.sender is not None and core.parameters.lifeguard:
@@ -300,10 +301,10 @@ class Rumours:
 
 
 def _contradict(one: Record, other: Record) -> bool:
-    """Whether it is dead by one and alive by the other, and only itself can say who is right."""
+    """Whether it is dead by one and alive by the other, so that only the member itself can say which is right."""
     live, dead = (one, other) if one.state.live else (other, one)
     return live.state.live and dead.state is State.DEAD and dead.incarnation >= live.incarnation
 
 
-def _above(incarnation: int) -> int:
+def _next_incarnation(incarnation: int) -> int:
     return min(incarnation + 1, INCARNATION_MAX)

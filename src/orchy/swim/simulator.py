@@ -1,9 +1,9 @@
 """A whole cluster in virtual time: the production machines on a network that loses, delays, doubles and reorders.
 
-Everything follows from the seed. What a network can do to datagrams stands in `Network`; streams are modelled as TCP
-on the same network: a lost segment costs its retransmission timeout, the host of a dead process refuses, a cut, a
-stalled one and a host without power answer nothing. A stalled process does nothing and its datagrams wait in a socket
-buffer; when it goes on, it takes those first and then sees that its timers are late, as the driver does.
+Everything follows from the seed. `Network` says what happens to datagrams. Streams are modelled as TCP on the same
+network: a lost segment costs its retransmission timeout, the host of a dead process refuses, and a stalled process, a
+host without power and one behind a cut answer nothing. A stalled process does nothing, and its datagrams wait in a
+socket buffer; when it resumes, it handles those first and then sees that its timers are late, as the driver does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 import attrs
@@ -39,49 +39,19 @@ from orchy.swim.messages import (
     Unreachable,
 )
 from orchy.swim.network import Network as Network
-from orchy.swim.notifications import Event
 from orchy.swim.parameters import PROFILES, Parameters
+from orchy.swim.simulated import Happened as Happened
+from orchy.swim.simulated import Process as Process
 
-#: What a socket buffer of 208 KiB holds of small datagrams, as Linux accounts for them.
+#: How many small datagrams a socket buffer of 208 KiB holds, as Linux accounts for them.
 SOCKET_BUFFER_PACKETS = 277
 #: TCP's timeouts for a lost SYN and for a lost segment (RFC 6298; Linux).
 SYN_TIMEOUT_SECONDS, SEGMENT_TIMEOUT_SECONDS = 1.0, 0.2
 PORT = 8400
 
 
-@attrs.define(eq=False)
-class Process:
-    """A member's process. `down`: it ended; `silent`: with its host. `stalled_until`: it does nothing;
-    `starved_until`: its timers run, but nothing gets in or out.
-    """
-
-    name: str
-    machine: Swim
-    scheduled: float = float("inf")
-    stalled_until: float = 0.0
-    starved_until: float = 0.0
-    down: bool = False
-    silent: bool = False
-    inbox: deque[Input] = attrs.field(factory=deque)
-    outbox: deque[Output] = attrs.field(factory=deque)
-
-    @property
-    def host(self) -> str:
-        """Its address without the port."""
-        return self.machine.me.address[0]
-
-
-@attrs.frozen
-class Happened:
-    """An event, as one member saw it."""
-
-    at: float
-    observer: str
-    event: Event
-
-
 class Simulator:
-    """Processes, a network between them, a clock and one source of chance."""
+    """Processes, the network between them, a clock and one source of randomness."""
 
     def __init__(self, seed: int, network: Network | None = None, parameters: Parameters = PROFILES["default"]) -> None:
         self.choose = random.Random(seed)
@@ -89,7 +59,7 @@ class Simulator:
         self.parameters = parameters
         self.now = 0.0
         self.processes: dict[str, Process] = {}
-        #: What was sent over the network.
+        #: Datagrams, streams and bytes sent.
         self.counts: Counter[str] = Counter()
         #: Called with each event; the default keeps them in `happened`.
         self.on_event: Callable[[Happened], None]
@@ -98,14 +68,14 @@ class Simulator:
         self._by_address: dict[Address, Process] = {}
         self._queue: list[tuple[float, int, Process | None, Input | Callable[[], None]]] = []
         self._entries = 0
-        self._streams: dict[int, tuple[Process, int, Process]] = {}  # number here -> asker, its number, asked
+        self._streams: dict[int, tuple[Process, int, Process]] = {}  # number here -> asker, its own number, asked
         self._stream_numbers = 0
         self._hosts = 0
 
-    # Who is there.
+    # Processes.
 
     def form(self, count: int, label: str = "sim", keys: Sequence[bytes] = ()) -> list[str]:
-        """`count` members that know each other; answers their names."""
+        """Start `count` members that know each other; returns their names."""
         names = [f"n{number}" for number in range(count)]
         records = [Record(name, 1, State.ALIVE, self.new_address()) for name in names]
         base = snapshot(records)
@@ -124,7 +94,7 @@ class Simulator:
         label: str = "sim",
         keys: Sequence[bytes] = (),
     ) -> Process:
-        """A new process that joins those at the addresses of `seeds`, at its name's last address or at a new one."""
+        """Start a process that joins `seeds`. Its address is the last one of its name, or a new one."""
         old = self.processes.get(name)
         address = address or (old.machine.me.address if old else self.new_address())
         process = self._start(name, address, label, None, Envelope(label, keys))
@@ -133,13 +103,13 @@ class Simulator:
         return process
 
     def crash(self, name: str) -> None:
-        """kill -9. Its host refuses from now on what is sent there."""
+        """kill -9. Its host refuses packets from now on."""
         process = self.processes[name]
         process.down = True
         process.inbox.clear()
 
     def power_off(self, name: str) -> None:
-        """Its host is gone, and answers nothing."""
+        """Its host goes down, and answers nothing."""
         self.crash(name)
         self.processes[name].silent = True
 
@@ -147,19 +117,19 @@ class Simulator:
         """SIGSTOP, and SIGCONT after a while."""
         process = self.processes[name]
         process.stalled_until = max(process.stalled_until, self.now + seconds)
-        self.at(process.stalled_until, lambda: self._go_on(process))
+        self.at(process.stalled_until, lambda: self._resume(process))
 
     def starve(self, name: str, seconds: float) -> None:
-        """Its sends and receives block for a while, not its timers: the anomaly of Lifeguard, section 5.1."""
+        """Block its sends and receives for a while, but not its timers: the anomaly of Lifeguard, section 5.1."""
         process = self.processes[name]
         process.starved_until = max(process.starved_until, self.now + seconds)
-        self.at(process.starved_until, lambda: self._fed(process))
+        self.at(process.starved_until, lambda: self._end_starvation(process))
 
     def leave(self, name: str) -> None:
-        """SIGTERM: it says goodbye, and ends when that is told."""
+        """SIGTERM: it leaves, and ends once enough members know."""
         process = self.processes[name]
         self.take(process, Leave())
-        self._end_when_told(process)
+        self._end_after_leave(process)
 
     def up(self) -> list[Process]:
         """Processes that were not killed."""
@@ -171,7 +141,7 @@ class Simulator:
         return {record.name: record.state for record in machine.members if record.name != observer}
 
     def agree(self) -> bool:
-        """Whether all that run see all that run as live, and nobody else."""
+        """Whether each running process sees exactly the running ones as live."""
         names = {process.name for process in self.up()}
         return all(
             {record.name for record in process.machine.members if record.state.live} | {process.name} == names
@@ -181,18 +151,18 @@ class Simulator:
     # Time.
 
     def at(self, when: float, do: Callable[[], None]) -> None:
-        """Do something then."""
+        """Call a function at a time."""
         self._push(when, None, do)
 
     def run(self, seconds: float) -> None:
-        """Let time pass."""
+        """Run for some virtual time."""
         end, queue, step = self.now + seconds, self._queue, self._step
         while queue and queue[0][0] <= end:
             step()
         self.now = end
 
     def run_until(self, done: Callable[[], bool], seconds: float, check_every: int = 1) -> bool:
-        """Let time pass until something is so, looked at after each so many steps; whether it came to be."""
+        """Run until `done`, checked every `check_every` steps, or for `seconds`; whether it is done."""
         end, steps = self.now + seconds, 0
         while self._queue and self._queue[0][0] <= end:
             steps += 1
@@ -205,14 +175,14 @@ class Simulator:
     def _step(self) -> None:
         self.now, _, process, item = heapq.heappop(self._queue)
         if process is None:
-            item()  # type: ignore[operator]  # without a process it is one
+            item()  # type: ignore[operator]  # without a process it is a function
         else:
             self.take(process, item)  # type: ignore[arg-type]
 
-    # A process takes something in.
+    # Inputs and outputs of processes.
 
     def take(self, process: Process, item: Input) -> None:
-        """A process is given something to take in, now."""
+        """Pass an input to a process, now."""
         if process.down:
             return
         if process.stalled_until > self.now:
@@ -227,7 +197,7 @@ class Simulator:
             return
         if item is _TICK:
             if process.scheduled > now:
-                return  # an older entry than the last one
+                return  # superseded by a later entry
             process.scheduled = _NEVER
             if machine.deadline > now:
                 self._schedule(process)
@@ -238,15 +208,15 @@ class Simulator:
         if machine.deadline < process.scheduled:
             self._schedule(process)
 
-    def _go_on(self, process: Process) -> None:
+    def _resume(self, process: Process) -> None:
         if process.stalled_until > self.now or process.down:
             return
-        while process.inbox:  # the socket before the timers
+        while process.inbox:  # datagrams before timers, as in the driver
             self._carry_out(process, process.machine.handle(self.now, process.inbox.popleft()))
         process.scheduled = _NEVER
         self._schedule(process)
 
-    def _fed(self, process: Process) -> None:
+    def _end_starvation(self, process: Process) -> None:
         if process.starved_until > self.now or process.down:
             return
         self._carry_out(process, [process.outbox.popleft() for _ in range(len(process.outbox))])
@@ -310,7 +280,7 @@ class Simulator:
         return self.network.delay_seconds - math.log(1.0 - self.choose.random()) * self.network.jitter_seconds
 
     def _segments(self, timeout_seconds: float, count: int) -> float:
-        """How long `count` segments take, one after the other, each sent again when it was lost."""
+        """How long `count` segments take, one after the other, with retransmissions."""
         seconds = 0.0
         for _ in range(count):
             wait = timeout_seconds
@@ -336,13 +306,13 @@ class Simulator:
             refused = attrs.evolve(failed, refused=True)
             self._push(self.now + self._segments(SYN_TIMEOUT_SECONDS, 2), asker, refused)
             return
-        if asked is None:  # an address that is none
+        if asked is None:  # nobody ever had that address
             self._push(self.now + 2 * self._delay(), asker, failed)
             return
         self._streams[number] = (asker, output.stream, asked)
         took = self._segments(SYN_TIMEOUT_SECONDS, 2) + self._segments(SEGMENT_TIMEOUT_SECONDS, 1)
         if self._passes(asker, asked) and took < timeout and not asked.down:
-            self._push(self.now + took, asked, Request(number, output.data, near=True))
+            self._push(self.now + took, asked, Request(number, output.data, local=True))
 
         def time_out() -> None:
             if self._streams.pop(number, None) is not None:
@@ -365,12 +335,12 @@ class Simulator:
         self.at(self.now + self._segments(SEGMENT_TIMEOUT_SECONDS, 1), answer)
 
     def _finish(self, asker: Process, stream: int, data: bytes) -> None:
-        asked, number = self._finishing  # a last frame comes out of the very step that took the answer in
+        asked, number = self._finishing  # the last frame is an output of the very step that handled the answer
         self.counts["bytes"] += len(data)
         if self._passes(asker, asked):
             self._push(self.now + self._segments(SEGMENT_TIMEOUT_SECONDS, 1), asked, Request(number, data))
 
-    # Processes.
+    # Starting and ending.
 
     def _start(self, name: str, address: Address, label: str, base: Snapshot | None, envelope: Envelope) -> Process:
         machine = Swim(
@@ -387,17 +357,17 @@ class Simulator:
         self.processes[name] = self._by_address[address] = process
         return process
 
-    def _end_when_told(self, process: Process) -> None:
+    def _end_after_leave(self, process: Process) -> None:
         def look() -> None:
-            if process.machine.farewell_told:
+            if process.machine.leave_announced:
                 process.down = True
             else:
-                self._end_when_told(process)
+                self._end_after_leave(process)
 
         self.at(self.now + 0.1, look)
 
     def new_address(self) -> Address:
-        """One that nobody had."""
+        """An address that no process had."""
         self._hosts += 1
         return f"10.{self._hosts >> 16}.{self._hosts >> 8 & 255}.{self._hosts & 255}", PORT
 

@@ -6,13 +6,13 @@ import math
 
 
 class Suspicion:
-    """A suspected member has from `minimum` to `maximum` seconds to object; each accuser of its own makes it less."""
+    """A suspected member has from `minimum` to `maximum` seconds to object, less with each independent accuser."""
 
     def __init__(self, started: float, accuser: str, minimum: float, maximum: float, expected: int) -> None:
         self.started = started
-        #: Who was the first to suspect it.
+        #: The first member to suspect it.
         self.accuser = accuser
-        #: When the suspect was asked for the last time.
+        #: When the suspect was pinged for the last time.
         self.asked_at: float | None = None
         self._accusers = {accuser}
         self._minimum = minimum
@@ -20,7 +20,7 @@ class Suspicion:
         self._expected = expected
 
     def confirm(self, accuser: str) -> bool:
-        """Whether this is somebody new, and counts."""
+        """Whether this accuser is a new one, and counts."""
         if accuser in self._accusers or len(self._accusers) > self._expected:
             return False
         self._accusers.add(accuser)

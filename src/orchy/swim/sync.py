@@ -1,13 +1,13 @@
-"""Whole tables over a stream: what gossip missed is found, a split is healed, a newcomer learns who is there.
+"""Whole tables over a stream: finds what gossip missed, heals a split, and tells a joiner who the members are.
 
     asker                               asked
     Sync(digest of my table)     ->
                                  <-     Same, or its Table
-    my Table, unless I join      ->     (taken from nobody else than who has just asked)
+    my Table, unless I join      ->     (accepted only on a stream that began with a Sync)
 
-Equal tables cost two small frames. What a table calls dead is only suspected here, so that the member can object. After
-a split each side thinks the other one dead; the first exchange makes the members of each side object, the second one,
-soon after, carries their objections over (as ringpop heals).
+Equal tables cost two small frames. A member that a table calls dead is only suspected here, so that it can object.
+After a split each side thinks the other one dead; the first exchange makes the members of each side object, and the
+second one, soon after, carries their objections over (as ringpop heals).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from orchy.swim.messages import Address, Finish, Message, Record, Refused, Respo
 from orchy.swim.notifications import JoinRefused, JoinUnanswered
 from orchy.swim.rumours import Rumours
 
-#: Exchanges that this member may have under way; each ends by the driver's timeout.
+#: How many exchanges this member may have under way; each ends by the driver's timeout.
 EXCHANGES_MAX = 64
-#: Addresses of the registry to be called.
+#: How many addresses of the registry wait to be tried.
 CANDIDATES_MAX = 64
-#: Peers that asked and may send their table; their streams last seconds, the oldest is forgotten.
-OWED_TABLES_MAX = 128
+#: How many peers may still send their table; their streams last seconds, the oldest is forgotten.
+AWAITED_TABLES_MAX = 128
 
 
 @attrs.frozen
 class _Exchange:
-    """One that this member began. `heals`: how many more may follow at once."""
+    """One that this member began. `heals`: how many more may follow without the usual pause."""
 
     address: Address
     joining: bool
@@ -41,7 +41,7 @@ class _Exchange:
 class Synchroniser:
     """Exchanges of tables with one member at a time."""
 
-    #: A split heals in two exchanges; more than these do not follow one another without the usual pause.
+    #: A split heals in two exchanges; at most this many follow one another without the usual pause.
     HEALS_MAX = 5
 
     def __init__(self, core: Core, rumours: Rumours, now: float) -> None:
@@ -54,8 +54,8 @@ class Synchroniser:
         self._heal_at = NEVER
         self._heal: _Exchange | None = None
         self._candidates: dict[Address, None] = {}
-        self._owed: dict[int, None] = {}  # streams on which a peer's table may come
-        # Joining: empty when there is nothing to be joined.
+        self._awaited_tables: dict[int, None] = {}  # the streams on which a peer's table may come
+        # Joining; empty when there is nothing to join.
         self._seeds: tuple[Address, ...] = ()
         self._join_at = NEVER
         self._backoff = parameters.join_backoff_seconds
@@ -78,16 +78,16 @@ class Synchroniser:
             self._begin(self._heal.address, heals=self._heal.heals)
         if self._join_at <= now:
             self._try_to_join(now)
-        self._reckon()
+        self._update_deadline()
 
     # Joining.
 
     def join(self, seeds: tuple[Address, ...], now: float) -> None:
-        """Try these until one answers; at once, then with longer and longer pauses."""
+        """Try these until one answers: at once, then with exponential backoff."""
         self._seeds = seeds
         self._rumours.settled = not seeds
         self._join_at = now if seeds else NEVER
-        self._reckon()
+        self._update_deadline()
 
     def _try_to_join(self, now: float) -> None:
         core, parameters = self._core, self._core.parameters
@@ -98,7 +98,7 @@ class Synchroniser:
         self._backoff = min(self._backoff * 2, parameters.join_backoff_max_seconds)
 
     def _joined(self, address: Address, table: Table, now: float) -> None:
-        """A seed has told who is there. If one of them has this member's name, that one is asked first."""
+        """A seed has sent its table. If one of its members has this name, that one is asked first."""
         core = self._core
         settled = self._rumours.settled
         mine = next((record for record in table.records if record.name == core.name), None)
@@ -106,22 +106,22 @@ class Synchroniser:
             if core.yields and mine.state.live and mine.address != core.me.address:
                 if not self._rumours.rival:
                     self._rumours.check_rival(mine)
-                return  # the next attempt finds what came of it: the name is free, or this member has stopped
-            self._rumours.outbid(mine.incarnation, now)  # this node's past
+                return  # by the next attempt the name is free, or this machine has stopped
+            self._rumours.outbid(mine.incarnation, now)  # of this node's past
         self._rumours.table(tuple(record for record in table.records if record.name != core.name), now)
         if not settled:
             self._rumours.settled = True
             self._join_at = NEVER
-            self._reckon()
+            self._update_deadline()
             core.believe(core.me, now)
-            self._begin(address)  # so that the seed knows this member without waiting for the gossip
+            self._begin(address)  # so that the seed knows this member before gossip reaches it
 
     # Reconnecting.
 
     def offer(self, addresses: tuple[Address, ...], now: float) -> None:
-        """Addresses that may belong to members whom nobody here knows.
+        """Addresses that may belong to members of which nobody here knows.
 
-        Those that were never heard of are called at once, some of them; by who knows nobody at all, one in any case.
+        Some of those that are new to this member are tried at once; if it knows no live member, one in any case.
         """
         core = self._core
         live = {record.address for record in core.members if record.state.live}
@@ -137,7 +137,7 @@ class Synchroniser:
                 self._begin(address)
         if self._candidates and not new and core.live == 1:
             self._reconnect_at = now
-            self._reckon()
+            self._update_deadline()
 
     def _reconnect(self) -> None:
         core = self._core
@@ -157,24 +157,24 @@ class Synchroniser:
         stream = core.connect(address, Sync(core.members.digest, joining, core.name))
         self._exchanges[stream] = _Exchange(address, joining, heals)
 
-    def asked(self, stream: int, message: Sync) -> None:
-        """A peer begins."""
+    def sync_received(self, stream: int, message: Sync) -> None:
+        """A peer begins an exchange."""
         core = self._core
         same = message.digest == core.members.digest and not message.joining
         answer: Message = Same() if same else self._table()
         more = not same and not message.joining
         if more:
-            self._owed[stream] = None
-            if len(self._owed) > OWED_TABLES_MAX:
-                del self._owed[next(iter(self._owed))]
+            self._awaited_tables[stream] = None
+            if len(self._awaited_tables) > AWAITED_TABLES_MAX:
+                del self._awaited_tables[next(iter(self._awaited_tables))]
         core.outputs.append(Respond(stream, core.frame(answer), more))
 
-    def told(self, stream: int, table: Table, now: float) -> None:
-        """The asker's own table; from others none is taken."""
-        if stream not in self._owed:
+    def table_received(self, stream: int, table: Table, now: float) -> None:
+        """A table came; it is accepted only from a peer that has just sent a Sync."""
+        if stream not in self._awaited_tables:
             self._core.counts["dropped: not for a stream"] += 1
             return
-        del self._owed[stream]
+        del self._awaited_tables[stream]
         self._rumours.table(table.records, now)
 
     def answered(self, stream: int, messages: list[Message], now: float) -> None:
@@ -191,7 +191,7 @@ class Synchroniser:
                     if contradicted and exchange.heals > 0:
                         self._heal = attrs.evolve(exchange, heals=exchange.heals - 1)
                         self._heal_at = now + core.parameters.heal_seconds
-                        self._reckon()
+                        self._update_deadline()
                 case _:
                     pass
 
@@ -207,14 +207,14 @@ class Synchroniser:
             core.outputs.append(JoinRefused(exchange.address, label_of(packet), opened))
 
     def failed(self, stream: int, hung_up: bool) -> None:
-        """There was no answer: the next attempt is another's."""
+        """There was no answer; a later attempt will try again."""
         exchange = self._exchanges.pop(stream, None)
         if exchange is not None:
             self._core.counts["syncs failed"] += 1
             if hung_up and exchange.joining and not self._rumours.settled:
                 self._core.outputs.append(JoinUnanswered(exchange.address))
 
-    def _reckon(self) -> None:
+    def _update_deadline(self) -> None:
         self.deadline = min(self._sync_at, self._reconnect_at, self._heal_at, self._join_at)
 
     def _table(self) -> Table:

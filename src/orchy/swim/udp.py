@@ -1,15 +1,15 @@
 """The driver: one machine on a UDP socket, and on TCP for streams.
 
-One task waits for the socket or for the machine's deadline, whichever is first. It empties the socket before it lets
-timers fire: what has arrived in time must not be late because this process was. Time is CLOCK_BOOTTIME, which goes on
-while the computer sleeps, so that whoever wakes knows how long it was gone.
+One task waits for the socket or for the machine's deadline, whichever is first. It drains the socket before timers
+fire: a packet that arrived in time must not count as late because this process was. Time is CLOCK_BOOTTIME, which goes
+on during suspend, so that a process that wakes knows how long it was suspended.
 
-Whatever is sent is sent at once and without waiting; a datagram that the kernel has no room for is lost, as on the
-network. Where the system can tell (Linux: IP_RECVERR), so are the refusals taken in: at which address a host says that
-nobody listens. Streams have tasks of their own, bounded in number, bytes and time.
+Sending never waits; a datagram that does not fit into the kernel's buffer is lost, as it may be on the network. Where
+the system supports it (Linux: IP_RECVERR), refusals are read as well: addresses at which a host says that nobody
+listens. Streams have tasks of their own, bounded in number, bytes and time.
 
-An error that nobody foresaw, in what came in or in what the application makes of an event, ends that datagram, stream
-or event: it is counted, and logged at most once a minute.
+An unexpected error, in input or in the application's handling of an event, ends only that datagram, stream or event: it
+is counted, and logged at most once a minute.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import NoReturn
 import trio
 
 from orchy.errors import StartupError
-from orchy.swim.frames import Budget, is_near, read_frame, write_frame
+from orchy.swim.frames import Budget, is_local, read_frame, write_frame
 from orchy.swim.machine import Swim
 from orchy.swim.messages import (
     Address,
@@ -49,36 +49,36 @@ from orchy.swim.parameters import FRAME_BYTES_MAX
 from orchy.swim.refusals import keep_refusals, read_refusals
 
 DATAGRAM_BYTES_MAX = 65_535
-#: So many datagrams are taken in, for so long, before other tasks have their turn.
+#: How many datagrams are handled, and for how long, before other tasks run.
 DRAIN_MAX = 512
 DRAIN_SECONDS = 0.01
-#: A socket that is never empty is a flood: after so long the timers wait no longer.
+#: A socket that is not empty for so long is flooded: the timers wait no longer.
 FLOOD_SECONDS = 1.0
 RECEIVE_BUFFER_BYTES = 1 << 20
-#: Streams that peers may have open. A sync takes milliseconds; more are closed as they come.
+#: How many streams peers may have open. A sync takes milliseconds; further streams are closed on accept.
 INBOUND_STREAMS_MAX = 64
-#: Streams that the machine may have asked for and that are not over; more fail at once.
+#: How many streams the machine may have open; further ones fail at once.
 OUTBOUND_STREAMS_MAX = 128
-#: The first frame of a peer is a question; only who asked well may send a whole table.
+#: The first frame of a peer is a short question; only after a valid one may it send a whole table.
 FIRST_FRAME_BYTES_MAX = 2_048
-#: Frames that are coming in, all together; a stream that would need more is ended.
+#: What incomplete frames of all streams may take; a stream that needs more is closed.
 FRAMES_BYTES_MAX = 4 * FRAME_BYTES_MAX
-#: What came from outside: an error in it is not the caller's.
+#: Inputs from outside: an error in handling them is not the caller's.
 _FROM_OUTSIDE = (Datagram, Request, Answer, StreamFailed, Unreachable, Tick)
 ERRORS_LOG_SECONDS = 60.0
-#: After an error in a timer, so that one which fails each time does not keep the process busy.
+#: The pause after an error in a timer, so that one that fails each time does not keep the process busy.
 ERROR_PAUSE_SECONDS = 0.1
 
 log = logging.getLogger(__name__)
 
 
 def boottime() -> float:
-    """Seconds since the start of the computer, with those in which it slept."""
+    """Seconds since the computer started, including suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Sockets:
-    """The UDP socket and the TCP listener of one address. A test may put one in between that loses what it wants."""
+    """The UDP socket and the TCP listener of one address. A test may substitute one that loses packets."""
 
     def __init__(self, udp: socket.socket, listener: trio.SocketListener, host: str, port: int) -> None:
         self._udp = udp
@@ -86,24 +86,24 @@ class Sockets:
         self.address: Address = (host, port)
 
     async def readable(self) -> None:
-        """Returns when there may be a datagram."""
+        """Wait until there may be a datagram."""
         await trio.lowlevel.wait_readable(self._udp)
 
     def receive(self) -> tuple[bytes, Address]:
-        """A datagram and where it came from. Raises BlockingIOError when there is none; other OSErrors mean little."""
+        """A datagram and its source. Raises BlockingIOError when there is none; other OSErrors can be ignored."""
         data, source = self._udp.recvfrom(DATAGRAM_BYTES_MAX)
         return data, source[:2]
 
     def refusals(self) -> list[Address]:
-        """Where hosts have said that nobody listens, each once; empty where unsupported."""
+        """Addresses at which hosts said that nobody listens, each answer once; empty where unsupported."""
         return read_refusals(self._udp)
 
     def send(self, data: bytes, address: Address) -> None:
-        """A datagram. Raises OSError, also for an earlier datagram: nothing was sent then."""
+        """Send a datagram. Raises OSError, possibly for an earlier datagram; then nothing was sent."""
         self._udp.sendto(data, address)
 
     async def connect(self, address: Address) -> trio.SocketStream:
-        """A stream. Raises OSError; ConnectionRefusedError only if that is what the host said."""
+        """Open a stream. Raises OSError; ConnectionRefusedError only if the host refused."""
         try:
             return await trio.open_tcp_stream(*address)
         except OSError as error:  # a group of one error for each address of a name
@@ -119,7 +119,7 @@ class Sockets:
 
 
 async def open_sockets(host: str, port: int, flag: str = "--bind-addr") -> Sockets:
-    """Both on one address; a port of 0 is any that is free for both. Raises StartupError that names `flag`."""
+    """Both on one address; port 0 picks one that is free for both. Raises StartupError that names `flag`."""
     try:
         family, _, _, _, resolved = (await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
         for _ in range(20):  # a port that is free for UDP may be taken for TCP
@@ -153,7 +153,7 @@ async def open_sockets(host: str, port: int, flag: str = "--bind-addr") -> Socke
 
 
 async def resolve(host: str, port: int) -> Address:
-    """The address of a name, as it is told to other members. Raises StartupError."""
+    """The IP address of a host name, as other members will use it. Raises StartupError."""
     try:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except OSError as error:
@@ -162,7 +162,7 @@ async def resolve(host: str, port: int) -> Address:
 
 
 class Driver:
-    """Runs one machine. `on_event` is called with its events, in their order, from the loop."""
+    """Runs one machine. `on_event` is called with its events, in order, from the loop."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class Driver:
         self._connects, self._to_connect = trio.open_memory_channel[Connect](OUTBOUND_STREAMS_MAX)
 
     def feed(self, input: Input) -> None:
-        """Let the machine take something in, and do what it says. Raises only for what the application wants."""
+        """Pass an input to the machine, and carry out its outputs. Raises only for orders of the application."""
         now = self._clock()
         outputs: list[Output] = []
         try:
@@ -194,12 +194,12 @@ class Driver:
         except Exception as error:
             if not isinstance(input, _FROM_OUTSIDE):
                 raise
-            self._unforeseen(error, input)
+            self._log_unexpected(error, input)
         for output in outputs:
             try:
                 self._carry_out(output)
             except Exception as error:
-                self._unforeseen(error, output)
+                self._log_unexpected(error, output)
         wake_at = trio.current_time() + max(0.0, self.machine.deadline - now)
         if wake_at < self._sleep.deadline:
             self._sleep.deadline = wake_at
@@ -221,7 +221,7 @@ class Driver:
             case _:
                 self._on_event(output)
 
-    def _unforeseen(self, error: Exception, about: object) -> None:
+    def _log_unexpected(self, error: Exception, about: object) -> None:
         self.counts["errors"] += 1
         now = trio.current_time()
         if now - self._error_logged_at >= ERRORS_LOG_SECONDS:
@@ -248,7 +248,7 @@ class Driver:
                     await trio.lowlevel.checkpoint()
                     full_since = min(full_since, now)
                     if now - full_since < FLOOD_SECONDS:
-                        continue  # there may be more: the timers wait
+                        continue  # the socket may hold more: timers wait
                     full_since = now
                 if self.machine.deadline <= self._clock():
                     errors = self.counts["errors"]
@@ -257,7 +257,7 @@ class Driver:
                         await trio.sleep(ERROR_PAUSE_SECONDS)
 
     def _drain(self) -> bool:
-        """Take in what has come; whether that was all."""
+        """Handle queued datagrams; whether the socket is empty now."""
         until = time.monotonic() + DRAIN_SECONDS
         for number in range(DRAIN_MAX):
             if time.monotonic() > until:
@@ -265,10 +265,10 @@ class Driver:
             try:
                 data, source = self._sockets.receive()
             except BlockingIOError:
-                if number == 0:  # what woke this task was no datagram
+                if number == 0:  # woken by something other than a datagram
                     self._take_refusals()
                 return True
-            except OSError:  # such as an earlier datagram that was refused
+            except OSError:  # for instance, an earlier datagram was refused
                 self.counts["socket errors"] += 1
                 self._take_refusals()
                 continue
@@ -277,19 +277,19 @@ class Driver:
         return False
 
     def _take_refusals(self) -> None:
-        """They are kept until they are read, and the socket is never quiet before."""
+        """The kernel keeps them until they are read, and reports the socket as readable until then."""
         for address in self._sockets.refusals():
             self.counts["datagrams refused"] += 1
             self.feed(Unreachable(address))
 
     def _send(self, address: Address, data: bytes) -> None:
         try:
-            ipaddress.ip_address(address[0].partition("%")[0])  # a name would be looked up, and stop everything
+            ipaddress.ip_address(address[0].partition("%")[0])  # a name would be resolved, which blocks
             try:
                 self._sockets.send(data, address)
             except BlockingIOError:
                 raise
-            except OSError:  # perhaps of an earlier datagram: it is said once, in place of sending this one
+            except OSError:  # perhaps for an earlier datagram: reported once, instead of sending this one
                 self._sockets.send(data, address)
             self.counts["datagrams sent"] += 1
         except (OSError, ValueError, OverflowError):
@@ -321,7 +321,7 @@ class Driver:
                 refused = isinstance(error, ConnectionRefusedError)
                 log.debug("no exchange with %s:%d: %s", *connect.address, error)
             except Exception as error:  # such as a host name that can't be encoded
-                self._unforeseen(error, connect)
+                self._log_unexpected(error, connect)
         self._finishes.pop(connect.stream, None)
         if answer is None:
             self.feed(StreamFailed(connect.stream, refused, hung_up))
@@ -331,7 +331,7 @@ class Driver:
             while True:
                 try:
                     stream = await self._sockets.listener.accept()
-                except OSError as error:  # out of file descriptors, or the peer is gone already
+                except OSError as error:  # out of file descriptors, or the peer has gone already
                     log.debug("a gossip stream was not accepted: %s", error)
                     await trio.sleep(0.1)
                     continue
@@ -348,12 +348,12 @@ class Driver:
         try:
             with trio.move_on_after(self._timeout_seconds):
                 async with stream:
-                    near = is_near(stream)
+                    local = is_local(stream)
                     for limit in (FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX):
                         frame = await read_frame(stream, limit, self._budget)
                         if frame is None:
                             return
-                        self.feed(Request(number, frame, near))
+                        self.feed(Request(number, frame, local))
                         response = self._responses.pop(number, None)
                         if response is None:
                             return
@@ -363,7 +363,7 @@ class Driver:
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("a gossip stream ended: %s", error)
         except Exception as error:
-            self._unforeseen(error, "a stream of a peer")
+            self._log_unexpected(error, "a stream of a peer")
         finally:
             self._inbound -= 1
             self._responses.pop(number, None)

@@ -1,4 +1,4 @@
-"""The reference store's part without partitions: nodes, settings, workflow and action definitions."""
+"""The part of the reference store without partitions: nodes, settings, workflows and actions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from orchy.store.nodes import RegisteredNode
 
 @attrs.define(eq=False)
 class _Workflow:
-    """All versions that there ever were; `latest` is None after a delete."""
+    """All versions ever saved; `latest` is None after a delete."""
 
     versions: list[bytes] = attrs.field(factory=list)
     latest: int | None = None
 
 
 class MemoryDefinitions:
-    """`NodeStore` and `DefinitionStore`. `clock` gives seconds, and never goes back."""
+    """`NodeStore` and `DefinitionStore`. `clock` returns seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -37,7 +37,6 @@ class MemoryDefinitions:
     # Nodes.
 
     async def register(self, node: str, instance: str, address: str, lease_ms: int) -> list[RegisteredNode]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         now = self._now_ms()
         self._nodes = {name: held for name, held in self._nodes.items() if held[2] > now}
@@ -47,7 +46,6 @@ class MemoryDefinitions:
         return [RegisteredNode(name, *held[:2], held[2] - now) for name, held in sorted(self._nodes.items())]
 
     async def unregister(self, node: str, instance: str) -> None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         if node in self._nodes and self._nodes[node][0] == instance:
             del self._nodes[node]
@@ -55,7 +53,6 @@ class MemoryDefinitions:
     # Definitions.
 
     async def settings(self, wanted: NamespaceSettings, place: str = "") -> NamespaceSettings:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         known = self._settings or wanted
         renewed = bool(place and self._place and place != self._place)
@@ -67,7 +64,6 @@ class MemoryDefinitions:
     async def save_workflow(
         self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS
     ) -> tuple[int, bool]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         workflow = self._workflows.get(name)
         if workflow is None:
@@ -86,7 +82,6 @@ class MemoryDefinitions:
         return workflow.latest, True
 
     async def workflow(self, name: str, version: int | None = None) -> StoredWorkflow | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         workflow = self._workflows.get(name, _Workflow())
         number = workflow.latest if version is None else version
@@ -95,12 +90,10 @@ class MemoryDefinitions:
         return StoredWorkflow(name, number, workflow.versions[number - 1])
 
     async def latest_version(self, name: str) -> int | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         return self._workflows.get(name, _Workflow()).latest
 
     async def workflows(self) -> list[StoredWorkflow]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         return [
             StoredWorkflow(name, workflow.latest, workflow.versions[workflow.latest - 1])
@@ -109,7 +102,6 @@ class MemoryDefinitions:
         ]
 
     async def delete_workflow(self, name: str) -> bool:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         workflow = self._workflows.get(name)
         if workflow is None or workflow.latest is None:
@@ -118,7 +110,6 @@ class MemoryDefinitions:
         return True
 
     async def save_action(self, name: str, source: bytes, limits: DefinitionLimits = USUAL_LIMITS) -> bool:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         created = name not in self._actions
         if created and len(self._actions) >= limits.actions_max:
@@ -127,11 +118,9 @@ class MemoryDefinitions:
         return created
 
     async def actions(self) -> dict[str, bytes]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         return dict(self._actions)
 
     async def delete_action(self, name: str) -> bool:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         return self._actions.pop(name, None) is not None

@@ -1,4 +1,4 @@
-"""What the reference store keeps of a partition: flows, queues, timers, the lease."""
+"""A partition of the reference store: flows, queues, timers, the lease."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from orchy.store.timers import TimerKey
 
 @attrs.frozen
 class Queued:
-    """A queue entry and the flow that it is of."""
+    """A queue entry and its flow."""
 
     flow_id: str
     entry: QueueEntry
 
     def head(self) -> bytes:
-        """All of it but the body."""
+        """Everything but the body."""
         entry = self.entry
         return json.dumps([self.flow_id, entry.action_name, entry.action_id, entry.attempt, entry.timeout_ms]).encode()
 
     def receipt(self, number: int, partition: Partition) -> Receipt:
-        """Of an attempt that was handed out just now."""
+        """The receipt of the attempt, which was handed out just now."""
         entry = self.entry
         key = TimerKey(TimerKind.TIMEOUT, entry.action_id, entry.attempt, self.flow_id)
         due_ms = int(partition.timers[key])
@@ -38,14 +38,14 @@ class Queued:
 
     @classmethod
     def of(cls, head: bytes, body: bytes) -> Queued:
-        """From a head and a body."""
+        """The inverse: from a head and a body."""
         flow_id, action_name, action_id, attempt, timeout_ms = json.loads(head)
         return cls(flow_id, QueueEntry(action_name, action_id, attempt, timeout_ms, body))
 
 
 @attrs.define(eq=False)
 class KeptFlow:
-    """A flow, its history, and what a pause set aside of it."""
+    """A flow, its history, and the queue entries that a pause set aside."""
 
     workflow: str
     created_ms: int
@@ -61,7 +61,7 @@ class KeptFlow:
     set_aside: set[TimerKey] = attrs.field(factory=set)  # timers that came due in quarantine
 
     def cut_history(self) -> None:
-        """The newest entries stay that come to at most three quarters of HISTORY_BYTES_MAX, and the very newest."""
+        """Keep the newest entries within three quarters of HISTORY_BYTES_MAX, and the very newest in any case."""
         kept, kept_bytes = 0, 0
         for entry in reversed(self.history):
             if kept and kept_bytes + len(entry.entry) > HISTORY_BYTES_MAX // 4 * 3:
@@ -75,7 +75,7 @@ class KeptFlow:
 
 @attrs.define(eq=False)
 class Holder:
-    """Who holds a partition. `until_ms` is None once the lease was released."""
+    """The holder of a partition's lease. `until_ms` is None after a release."""
 
     node: str
     epoch: int
@@ -84,20 +84,20 @@ class Holder:
 
 @attrs.define(eq=False)
 class Partition:
-    """All of one partition."""
+    """Everything of one partition."""
 
     flows: dict[str, KeptFlow] = attrs.field(factory=dict)
     queues: dict[str, deque[Queued]] = attrs.field(factory=dict)  # only those that are not empty
-    timers: dict[TimerKey, float] = attrs.field(factory=dict)  # due times in ms; half a one more: taken by a look
+    timers: dict[TimerKey, float] = attrs.field(factory=dict)  # due times in ms; those with a half were taken by a scan
     holder: Holder | None = None
-    remembered: dict[str, int] = attrs.field(factory=dict)  # ids of flows that were removed, until when in ms
+    remembered: dict[str, int] = attrs.field(factory=dict)  # ids of removed flows, until when in ms
 
     def push(self, queued: Queued) -> None:
-        """To the end of its queue."""
+        """Append an entry to its queue."""
         self.queues.setdefault(queued.entry.action_name, deque()).append(queued)
 
     def cancel(self, keys: Iterable[TimerKey]) -> None:
-        """Forget timers; a TIMEOUT takes the LOST timer of its attempt along."""
+        """Cancel timers; a TIMEOUT takes the LOST timer of its attempt along."""
         for key in keys:
             self.timers.pop(key, None)
             if key.kind == TimerKind.TIMEOUT:

@@ -13,14 +13,13 @@ from orchy.store.quarantine import Quarantine
 
 
 class MemoryQuarantine(MemoryDefinitions):
-    """See the port."""
+    """`QuarantineStore`, on what a subclass keeps of each partition."""
 
     @abstractmethod
     def _partition(self, partition: int) -> Any:
-        """What there is of a partition."""
+        """The contents of a partition."""
 
     async def quarantine(self, partition: int, flow_id: str, error: str, entry: bytes) -> bool:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         flow = self._partition(partition).flows.get(flow_id)
         if flow is None or flow.ended_ms is not None or flow.quarantine is not None:
@@ -31,7 +30,6 @@ class MemoryQuarantine(MemoryDefinitions):
         return True
 
     async def release_flow(self, partition: int, flow_id: str, entry: bytes) -> bool | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         timers, flow = self._partition(partition).timers, self._partition(partition).flows.get(flow_id)
         if flow is None:

@@ -1,8 +1,8 @@
-"""The reference store: plain dictionaries, for tests and the simulator. Readable before fast.
+"""The reference store: plain dictionaries, for tests and the simulation. Clarity comes before speed.
 
-It says what the port means: the store on Redis is compared with it, call by call. Several nodes of one process may
-share it. It is deterministic: the clock is the caller's, and nothing depends on the order of a set. Everything is
-gone with the process.
+It defines what the port means: the store on Redis is compared with it, call by call. Several nodes of one process may
+share it. It is deterministic: the clock is the caller's, and nothing depends on the order of a set. Nothing outlives
+the process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from orchy.store.timers import DueTimer, PartitionScan, TimerKey, TimerSetting
 
 
 async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Commit) -> Committed | StoreError:
-    """What a commit answers, or would raise."""
+    """The result of a commit, or the error that it raises."""
     try:
         return await commit(one)
     except StoreError as error:
@@ -48,14 +48,14 @@ async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Comm
 
 
 class MemoryStore(MemoryQuarantine):
-    """All of `store.ports`. `clock` gives seconds, and never goes back."""
+    """All of `store.ports`. `clock` returns seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(clock)
         self._partitions: dict[int, Partition] = {}
 
     def _due_ms(self, after_ms: int) -> int:
-        """When a timer that is set now is due: rounded up, so that it is never early."""
+        """When a timer that is set now is due, rounded up so that it is never early."""
         return math.ceil(round(self._clock() * 1_000_000) / 1000) + after_ms
 
     def _partition(self, partition: int) -> Partition:
@@ -64,7 +64,6 @@ class MemoryStore(MemoryQuarantine):
     # Flows.
 
     async def commit(self, commit: Commit) -> Committed:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         assert OWN_FIELDS.isdisjoint(commit.fields), f"fields of the store's own: {commit.fields}"
         partition = self._partition(commit.partition)
@@ -84,9 +83,9 @@ class MemoryStore(MemoryQuarantine):
             partition.remembered[commit.flow_id] = now_ms + REMEMBERED_MS
             return Committed(version + 1, now_ms)
         if flow is None:
-            flow = partition.flows[commit.flow_id] = KeptFlow(commit.workflow, now_ms, commit.now)
+            flow = partition.flows[commit.flow_id] = KeptFlow(commit.workflow, now_ms, commit.listed_after)
         flow.version += 1
-        flow.listing = commit.now
+        flow.listing = commit.listed_after
         flow.fields.update(commit.fields)
         for name in commit.removed_fields:
             flow.fields.pop(name, None)
@@ -119,11 +118,9 @@ class MemoryStore(MemoryQuarantine):
         return Committed(flow.version, now_ms, tuple(unparked), tuple(receipts))
 
     async def commit_all(self, commits: Sequence[Commit]) -> list[Committed | StoreError]:
-        """See the port."""
         return [await outcome_of(self.commit, commit) for commit in commits]
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         flow = self._partition(partition).flows.get(flow_id)
         if flow is None:
@@ -131,7 +128,6 @@ class MemoryStore(MemoryQuarantine):
         return StoredFlow(flow.version, dict(flow.fields), flow.created_ms, flow.ended_ms, flow.quarantine)
 
     async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         flow = self._partition(partition).flows.get(flow_id)
         return None if flow is None else list(flow.history)[start : start + limit]
@@ -139,7 +135,6 @@ class MemoryStore(MemoryQuarantine):
     async def claim(
         self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str, lease_ms: int = 0
     ) -> Claimed:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         limit = min(limit, BATCH_MAX)
         bodies: list[bytes] = []
@@ -161,7 +156,6 @@ class MemoryStore(MemoryQuarantine):
         return Claimed(bodies, emptied, receipts)
 
     async def give_back(self, claimed: Claimed) -> int:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         given_back = 0
         for body, receipt in reversed(list(zip(claimed.bodies, claimed.receipts, strict=True))):
@@ -179,7 +173,7 @@ class MemoryStore(MemoryQuarantine):
         return given_back
 
     def _hand_out(self, partition: Partition, queued: Queued, worker_id: str, lease_ms: int) -> bool:
-        """Whether the entry is for a worker. One that is not is dropped or, in a pause, parked."""
+        """Hand out an entry; False if it was dropped as outdated, or parked as its flow is paused."""
         flow, entry = partition.flows.get(queued.flow_id), queued.entry
         if flow is None:
             return False
@@ -204,7 +198,6 @@ class MemoryStore(MemoryQuarantine):
         flow.history.append(HistoryEntry(self._now_ms(), line.encode()))
 
     async def extend(self, partition: int, timer: TimerSetting) -> bool:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         timers = self._partition(partition).timers
         is_set = timers.get(timer.key, 0) > self._now_ms()
@@ -213,7 +206,6 @@ class MemoryStore(MemoryQuarantine):
         return is_set
 
     async def renew_attempts(self, partition: int, timers: Sequence[TimerKey], lease_ms: int) -> list[bool]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         there = self._partition(partition).timers
         for key in timers:
@@ -222,7 +214,6 @@ class MemoryStore(MemoryQuarantine):
         return [key in there for key in timers]
 
     async def last_hand_out(self, partition: int, flow_id: str, action_id: RunId, attempt: int) -> HandOut | None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         flow = self._partition(partition).flows.get(flow_id)
         for line in reversed(flow.history if flow else ()):
@@ -232,13 +223,12 @@ class MemoryStore(MemoryQuarantine):
         return None
 
     async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
-        return [self._look(lease, limit, lease_ms) for lease in leases]
+        return [self._scan(lease, limit, lease_ms) for lease in leases]
 
-    def _look(self, lease: Lease, limit: int, lease_ms: int) -> PartitionScan:
+    def _scan(self, lease: Lease, limit: int, lease_ms: int) -> PartitionScan:
         if not self._is_current(lease):
-            return PartitionScan(lease.partition, (), None, (), lost=True)
+            return PartitionScan(lease.partition, (), None, (), lease_lost=True)
         partition, now_ms = self._partition(lease.partition), self._now_ms()
         earliest = sorted((due_ms, str(key), key) for key, due_ms in partition.timers.items() if due_ms <= now_ms)
         due = []
@@ -261,7 +251,6 @@ class MemoryStore(MemoryQuarantine):
         )
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         self._partition(partition).cancel(keys)
 
@@ -274,7 +263,6 @@ class MemoryStore(MemoryQuarantine):
         before: tuple[int, str] | None,
         quarantined: bool = False,
     ) -> list[ListedFlow]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         places = sorted(
             (
@@ -295,7 +283,6 @@ class MemoryStore(MemoryQuarantine):
         return listed
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         now_ms = self._now_ms()
         removed = 0
@@ -317,14 +304,13 @@ class MemoryStore(MemoryQuarantine):
     # Leases.
 
     def _is_current(self, lease: Lease) -> bool:
-        """Whether nobody took the partition since. It may have run out: it is epochs that decide."""
+        """Whether no other node took the partition since. The lease may have expired: epochs decide."""
         holder = self._partition(lease.partition).holder
         return holder is not None and holder.epoch == lease.epoch
 
     async def acquire(
         self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
     ) -> list[Lease]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         now_ms = self._now_ms()
         leases = []
@@ -339,7 +325,7 @@ class MemoryStore(MemoryQuarantine):
         return leases
 
     def _held(self, leases: Sequence[Lease], node: str) -> list[tuple[Lease, Holder]]:
-        """Those that are still the node's."""
+        """The leases that are still the node's."""
         holders = [(lease, self._partition(lease.partition).holder) for lease in leases]
         return [
             (lease, holder)
@@ -348,7 +334,6 @@ class MemoryStore(MemoryQuarantine):
         ]
 
     async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         held = self._held(leases, node)
         for _, holder in held:
@@ -356,13 +341,11 @@ class MemoryStore(MemoryQuarantine):
         return [lease for lease, _ in held]
 
     async def release(self, leases: Sequence[Lease], node: str) -> None:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         for _, holder in self._held(leases, node):
             holder.until_ms = None
 
     async def owners(self, partitions: Sequence[int]) -> list[Owner]:
-        """See the port."""
         await trio.lowlevel.checkpoint()
         now_ms = self._now_ms()
         owners = []

@@ -1,4 +1,4 @@
-"""What a server must be before Orchy uses it, and what its settings allow Orchy to promise."""
+"""Start-up checks: the versions, roles and rights that Orchy needs, and how durable the servers' settings are."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from orchy.store.redis.settings import Address
 
 REDIS_MIN = (7, 0)
 VALKEY_MIN = (7, 2)
-#: So many partitions are asked at most: in a cluster they are on all masters, with luck.
+#: How many partitions are probed at most: in a cluster, enough to reach all masters in all likelihood.
 RIGHTS_PARTITIONS_MAX = 64
 
 
 @attrs.frozen
 class Report:
-    """The servers are fit for use; `promises` says in plain sentences what they keep."""
+    """The servers are fit for use; `promises` says in plain sentences how durable they are."""
 
     server: str
     promises: tuple[str, ...]
 
 
 async def check_servers(redis: Redis) -> Report:
-    """Look at every master. Raises StartupError for what Orchy can't work on, StoreUnavailable."""
+    """Check every master. Raises StartupError for one that Orchy can't work with, StoreUnavailable."""
     server = ""
     promises: dict[str, None] = {}
     for address, text in (await redis.on_every_master("INFO")).items():
@@ -40,13 +40,13 @@ async def check_servers(redis: Redis) -> Report:
 
 
 async def check_rights(redis: Redis, namespace: str, partitions: int) -> None:
-    """See whether the Redis user may do all that scripts do. Raises StartupError that names what it may not."""
+    """Check that the Redis user may run each command of the scripts. Raises StartupError with the refused ones."""
     keys = Keys(namespace)
     advice = "give it the rights that docs/storage.md lists"
     refused: dict[str, str] = {}
     for partition in range(min(partitions, RIGHTS_PARTITIONS_MAX) if redis.is_cluster else 1):
         try:
-            # Safe: it leaves nothing behind.
+            # Safe: the script leaves nothing behind.
             reply = await redis.script(scripts.RIGHTS, [keys.partition(partition)], [], safe=True)
         except StoreRefused as error:
             raise StartupError(
@@ -59,7 +59,7 @@ async def check_rights(redis: Redis, namespace: str, partitions: int) -> None:
 
 
 def check_info(info: Mapping[str, str], address: Address) -> str:
-    """The server's name and version. Raises StartupError for a version, role or policy that will not do."""
+    """The server's name and version. Raises StartupError for an unsuitable version, role or eviction policy."""
     is_valkey = "valkey_version" in info
     name, text, least = (
         ("Valkey", info["valkey_version"], VALKEY_MIN)

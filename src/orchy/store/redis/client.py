@@ -1,8 +1,7 @@
 """The Redis client: one server, or the masters of a Redis Cluster, and what its errors mean.
 
-Nothing is ever sent again that is not safe to repeat: a caller says with `safe` whether a command is. Safe or not,
-a command that the server itself turned away without doing anything (MOVED, ASK, TRYAGAIN, LOADING, NOSCRIPT) goes
-to where it belongs.
+Nothing is sent again that is not safe to repeat: a caller says with `safe` whether a command is. Safe or not, a command
+that the server rejected without executing it (MOVED, ASK, TRYAGAIN, LOADING, NOSCRIPT) is redirected or repeated.
 """
 
 from __future__ import annotations
@@ -20,16 +19,12 @@ from redis.crc import key_slot
 from orchy.errors import ConfigurationError, OutcomeUnknown, StoreError, StoreRefused, StoreUnavailable
 from orchy.runtime.gather import gather
 from orchy.runtime.nurseries import open_service_nursery
-from orchy.store.redis.connection import Connection, Lost, Part, pack
+from orchy.store.redis.connection import Argument, Connection, ConnectionLost, pack
 from orchy.store.redis.settings import Address, RedisSettings, TcpAddress
 
-#: How often a command is sent to another place, or again, before it is given up.
-TRIES_MAX = 8
-#: Between two tries when the server says that it is not ready.
-AGAIN_SECONDS = 0.1
 SLOTS = 16_384
 
-_NOT_READY = {"TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"}
+_RETRYABLE = {"TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"}
 _REFUSALS = {
     "OOM": "Redis is out of memory (maxmemory): nothing was changed; raise maxmemory or shorten the retention",
     "READONLY": "this Redis is a replica and takes no writes: a fail-over may be under way",
@@ -54,7 +49,7 @@ class Script:
 
 
 class Redis:
-    """Commands to wherever their keys are. Made by `open_redis`."""
+    """Sends each command to the server that holds its key. Made by `open_redis`."""
 
     def __init__(self, settings: RedisSettings, nursery: trio.Nursery) -> None:
         self._settings = settings
@@ -66,25 +61,25 @@ class Redis:
 
     @property
     def is_cluster(self) -> bool:
-        """Whether there are slots to think of."""
+        """Whether keys are spread over slots."""
         return bool(self._slots)
 
     @property
     def commands_total(self) -> int:
-        """Commands handed to sockets so far, those sent again counted again."""
+        """Commands handed to sockets so far, repeated ones included."""
         return sum(connection.commands_total for connection in self._connections.values())
 
     @property
     def reconnects_total(self) -> int:
-        """How often a connection was made again."""
+        """How many times a connection was re-established."""
         return sum(max(0, connection.connections_total - 1) for connection in self._connections.values())
 
-    async def execute(self, *command: Part, key: bytes | None = None, safe: bool) -> Any:
-        """One command; `key` says where, in a cluster. Raises from StoreError."""
+    async def execute(self, *command: Argument, key: bytes | None = None, safe: bool) -> Any:
+        """One command; `key` selects the server in a cluster. Raises from StoreError."""
         return await self._send(pack(*command), key, safe, str(command[0]))
 
-    async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Part], *, safe: bool) -> Any:
-        """One script, by its digest; its text is sent where the server does not know it. Raises from StoreError."""
+    async def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Argument], *, safe: bool) -> Any:
+        """One script, by its digest; the text goes only to a server that does not know it. Raises from StoreError."""
         packed = pack("EVALSHA", script.sha1, len(keys), *keys, *args)
         reply = await self._send(packed, keys[0], safe, script.name, noscript=True)
         if isinstance(reply, _NoScript):
@@ -93,10 +88,11 @@ class Redis:
         return reply
 
     async def script_each(
-        self, script: Script, calls: Sequence[tuple[Sequence[bytes], Sequence[Part]]]
+        self, script: Script, calls: Sequence[tuple[Sequence[bytes], Sequence[Argument]]]
     ) -> list[Any | StoreError]:
-        """One script with many arguments, each for itself and none safe to repeat: they leave in one write, wherever
-        they go. The reply of each, or why there is none.
+        """One script with many sets of arguments; the calls are independent, and none is safe to repeat.
+
+        Those for one server leave in one write. The reply of each, or its error.
         """
         head = ("EVALSHA", script.sha1, 1)
         waiting: dict[Connection, list[int]] = {}
@@ -113,14 +109,14 @@ class Redis:
             for index, reply in zip(indexes, replies, strict=True):
                 outcomes[index] = reply
 
-        if len(waiting) == 1:  # no task for what is one write
+        if len(waiting) == 1:  # a single write needs no task
             await send(next(iter(waiting)))
         else:
             await gather(send, waiting)
 
-        async def mend(index: int) -> None:
-            """The server turned it away without doing anything, or it was lost."""
-            if isinstance(outcomes[index], Lost):
+        async def resolve(index: int) -> None:
+            """Send again what the server rejected without executing it; translate a lost connection."""
+            if isinstance(outcomes[index], ConnectionLost):
                 self._stale = self.is_cluster
                 outcomes[index] = OutcomeUnknown(f"{outcomes[index]} while {script.name} was under way")
             elif isinstance(outcomes[index], StoreUnavailable):
@@ -131,11 +127,11 @@ class Redis:
                 except StoreError as error:
                     outcomes[index] = error
 
-        await gather(mend, [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Exception)])
+        await gather(resolve, [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Exception)])
         return outcomes
 
-    async def on_every_master(self, *command: Part) -> dict[Address, Any]:
-        """One safe command on each master, the answers by address."""
+    async def on_every_master(self, *command: Argument) -> dict[Address, Any]:
+        """One safe command on each master; the replies by address."""
         if self._stale:
             await self._refresh()
         masters = list(dict.fromkeys(self._slots)) or [next(iter(self._connections.values()))]
@@ -158,16 +154,16 @@ class Redis:
         problem = "it did not answer"
         connection = at
         asking = False
-        for _ in range(TRIES_MAX):
+        for _ in range(self._settings.limits.attempts_max):
             if connection is None:
                 connection = await self._connection_for(key)
             try:
                 if asking:
-                    # One after the other in the same write: nothing comes between them.
+                    # In one write, so that no other command comes between them.
                     reply = await connection.call_pair(pack("ASKING"), packed)
                 else:
                     reply = await connection.call(packed)
-            except Lost as lost:
+            except ConnectionLost as lost:
                 self._stale = self.is_cluster
                 if not safe:
                     raise OutcomeUnknown(f"{lost} while {what} was under way: it may have been done") from None
@@ -187,16 +183,16 @@ class Redis:
                 return _NoScript()
             if code == "MOVED" and at is None:
                 self._stale = True
-                connection = self._at(_parse_redirect(text, connection.address))
+                connection = self._connection_to(_parse_redirect(text, connection.address))
             elif code == "ASK" and at is None:
                 asking = True
-                connection = self._at(_parse_redirect(text, connection.address))
-            elif code in _NOT_READY:
+                connection = self._connection_to(_parse_redirect(text, connection.address))
+            elif code in _RETRYABLE:
                 problem, connection = text, at
                 self._stale = self.is_cluster
                 if trio.current_time() >= give_up_at:
                     break
-                await trio.sleep(AGAIN_SECONDS)
+                await trio.sleep(self._settings.timing.retry_seconds)
             else:
                 if code == "READONLY":
                     connection.reset()
@@ -211,7 +207,7 @@ class Redis:
             return next(iter(self._connections.values()))
         return self._slots[key_slot(key)]
 
-    def _at(self, address: Address) -> Connection:
+    def _connection_to(self, address: Address) -> Connection:
         connection = self._connections.get(address)
         if connection is None:
             connection = self._connections[address] = Connection(address, self._settings)
@@ -219,12 +215,12 @@ class Redis:
         return connection
 
     async def discover(self) -> None:
-        """Ask the first server that answers whether it is part of a cluster, and of which.
+        """Ask the first server that replies whether it is part of a cluster, and of which one.
 
-        Raises StoreUnavailable when none answers, StoreRefused, ConfigurationError.
+        Raises StoreUnavailable when none replies, StoreRefused, ConfigurationError.
         """
         for address in self._settings.addresses:
-            self._at(address)
+            self._connection_to(address)
         first = next(iter(self._connections.values()))
         if len(self._settings.addresses) > 1:
             await self._refresh()
@@ -234,8 +230,8 @@ class Redis:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        """Learn again which master has which slots."""
-        if self._refreshing.locked():  # somebody is at it
+        """Ask again which master serves which slots."""
+        if self._refreshing.locked():  # another task is refreshing: its result will do
             async with self._refreshing:
                 return
         async with self._refreshing:
@@ -243,7 +239,7 @@ class Redis:
             for connection in list(self._connections.values()):
                 try:
                     reply = await connection.call(pack("CLUSTER", "SLOTS"))
-                except (Lost, StoreUnavailable) as error:
+                except (ConnectionLost, StoreUnavailable) as error:
                     problem = error
                     continue
                 if isinstance(reply, hiredis.ReplyError):
@@ -256,7 +252,7 @@ class Redis:
                     continue
                 slots: list[Connection | None] = [None] * SLOTS
                 for first, last, (host, port, *_), *_ in reply:
-                    master = self._at(TcpAddress(_host(host, connection.address), port))
+                    master = self._connection_to(TcpAddress(_host(host, connection.address), port))
                     slots[first : last + 1] = [master] * (last + 1 - first)
                 covered = [slot for slot in slots if slot is not None]
                 if len(covered) == SLOTS:
@@ -273,7 +269,7 @@ class _NoScript:
 
 @asynccontextmanager
 async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
-    """Connect, find out about the cluster if there is one, and keep the connections while the block runs.
+    """Connect, discover the cluster if there is one, and keep the connections open while the block runs.
 
     Raises StoreUnavailable or StoreRefused when no server can be used.
     """
@@ -285,7 +281,7 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
 
 
 def _host(host: bytes | None, asked: Address) -> str:
-    """A server that does not know its own name means the one under which it was asked."""
+    """An empty host in a reply means the one that was asked (the server does not know its own name)."""
     if host:
         return host.decode()
     assert isinstance(asked, TcpAddress)
@@ -293,6 +289,6 @@ def _host(host: bytes | None, asked: Address) -> str:
 
 
 def _parse_redirect(text: str, asked: Address) -> TcpAddress:
-    """Where `MOVED <slot> <host>:<port>` points to."""
+    """The target of `MOVED <slot> <host>:<port>` or `ASK ...`."""
     host, _, port = text.split(" ")[2].rpartition(":")
     return TcpAddress(_host(host.strip("[]").encode(), asked), int(port))

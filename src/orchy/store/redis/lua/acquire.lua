@@ -1,9 +1,9 @@
--- acquire: takes leases that are free, released, run out, already the node's or held by a node that is named; each
+-- acquire: takes leases that are free, released, expired, already the node's or held by a node that is named; each
 -- epoch rises by one.
 --
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 node, 2 how long (ms) the leases last, 3.. nodes that are gone: what they hold is taken, too
--- returns   for each partition its epoch, or 0 where somebody else holds the lease
+-- returns   for each partition its epoch, or 0 where another node holds the lease
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --- @include "arguments"
 --- @include "now"

@@ -2,7 +2,7 @@
 --
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 action, 2 most to hand out, 3 worker as a JSON string, 4 most entries to drop or park on the way,
---           5 most history entries, 6 bytes of bodies after which it stops, 7 the worker's lease (ms; 0: it has none)
+--           5 bytes of bodies after which it stops, 6 the worker's lease (ms; 0: it has none)
 -- returns   {bodies, indexes of KEYS in which no entry of the action is left, head of each body's entry, index of KEYS
 --           where it was, the ms that each one's timeout is counted from}
 -- errors    ORCHY: the arguments are wrong; nothing was changed
@@ -14,7 +14,7 @@
 --- @include "history"
 --- @include "queue"
 local action, limit, worker = ARGV[1], whole(2), ARGV[3]
-local passed_over_max, history_max, bytes_max, lease_ms = whole(4), whole(5), whole(6), whole(7)
+local passed_over_max, bytes_max, lease_ms = whole(4), whole(5), whole(6)
 local now, soonest = now_ms()
 local stamp = string.format('%.0f ', now)
 local bodies, emptied, heads, places = {}, {}, {}, {}
@@ -56,7 +56,7 @@ for index, prefix in ipairs(KEYS) do
         end
         local history = prefix .. 'h:' .. flow_id
         local line = stamp .. '["H",' .. action_id .. ',' .. attempt .. ',' .. worker .. ']'
-        cap_history(history, redis.call('RPUSH', history, line), history_max)
+        cap_history(history, redis.call('RPUSH', history, line))
         local body = string.sub(entry, body_at)
         bodies[#bodies + 1] = body
         heads[#bodies] = string.sub(entry, 1, body_at - 1)

@@ -5,21 +5,23 @@
 --           ('' for a start), 5 and after, 6 retention in ms ('' while it goes on; 0: remove it now),
 --           7 '1': put parked entries back,
 --           8-14 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled, timers
---           handled; then fields (name, value), removed fields (name), history (entry), attempts for workers (either '',
---           0, action, queue entry: into the queue; or, handed out now: history entry, the worker's lease in ms or 0,
---           the timeout in ms, the timer's member without its kind), timers set (ms from now, member), timers cancelled (member; a timeout takes the lease of its attempt along), timers
---           handled (member)
+--           handled; then fields (name, value), removed fields (name), history (entry), attempts for workers (either
+--           '', 0, action, queue entry: into the queue; or, handed out now: history entry, the worker's lease in ms or 0,
+--           the timeout in ms, the timer's member without its kind), timers set (ms from now, member), timers
+--           cancelled (member; a timeout takes the lease of its attempt along), timers handled (member)
 -- returns   {version, now, actions whose entries were put back, the ms that timeouts are counted from},
 --           or {-1, version found}, or {-2, timers handled that are not as they were taken}: nothing was changed
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
--- A flow that is removed with this commit leaves its id, for a while: what the commit would enqueue or set is passed over.
+-- A flow that is removed with this commit leaves only its id, for a while: what the commit would enqueue or set is
+-- passed over.
 --- @include "arguments"
 --- @include "now"
 --- @include "batches"
 --- @include "history"
 --- @include "history_bytes"
 --- @include "queue"
+--- @include "timers"
 --- @include "index"
 --- @include "quarantine"
 local prefix, flow_id, workflow = KEYS[1], ARGV[1], ARGV[2]
@@ -33,7 +35,7 @@ local first_timer = first_queued + 4 * ARGV[11]
 local first_cancelled = first_timer + 2 * ARGV[12]
 local first_fired = first_cancelled + ARGV[13]
 local last = first_fired + ARGV[14] - 1
-if last ~= #ARGV then -- so that the counts are numbers and fit; NaN is like nothing
+if last ~= #ARGV then -- so the counts are numbers and add up; NaN equals nothing
   return redis.error_reply('ORCHY the counts do not fit the arguments of commit')
 end
 for i = first_timer, first_cancelled - 1, 2 do
@@ -67,21 +69,12 @@ end
 
 -- From here on nothing can fail: a script is not rolled back.
 local now, soonest = now_ms()
-local gone = {}
-for i = first_cancelled, first_fired - 1 do
-  gone[#gone + 1] = ARGV[i]
-  if string.byte(ARGV[i]) == 116 then -- a timeout, 't', takes the lease of its attempt along
-    gone[#gone + 1] = 'l' .. string.sub(ARGV[i], 2)
-  end
-end
-for start = 1, #gone, 1000 do
-  redis.call('ZREM', prefix .. 't', unpack(gone, start, math.min(start + 999, #gone)))
-end
+cancel_timers(prefix, ARGV, first_cancelled, first_fired - 1)
 if retain_ms and found[4] then -- what is over needs no quarantine
   unquarantine(prefix, flow_id)
 end
 if retain_ms == 0 then
-  remove_flow(prefix, flow_id, @REMEMBERED_MS@)
+  remove_flow(prefix, flow_id)
   if was ~= '' then
     unlist(prefix, was, workflow, flow_id)
     redis.call('ZREM', prefix .. 'x', retained(was, flow_id, workflow))
@@ -119,7 +112,7 @@ if was ~= listed then
 end
 if retain_ms then
   redis.call('ZADD', prefix .. 'x', now + retain_ms, retained(listed, flow_id, workflow))
-  if was_paused then -- nothing is parked otherwise: a resumption puts all of it back
+  if was_paused then -- nothing is parked otherwise: resuming puts all of it back
     redis.call('UNLINK', prefix .. 'k:' .. flow_id)
   end
 end
@@ -145,7 +138,7 @@ if #lines > 0 then
   for start = 1, #lines, 1000 do
     length = redis.call('RPUSH', history, unpack(lines, start, math.min(start + 999, #lines)))
   end
-  cap_history(history, length, @HISTORY_ENTRIES_MAX@)
+  cap_history(history, length)
   if long_bytes > 0 and redis.call('HINCRBY', flow, 'b', long_bytes) > @HISTORY_BYTES_MAX@ then
     redis.call('HSET', flow, 'b', cut_history(history, math.floor(@HISTORY_BYTES_MAX@ / 4) * 3))
   end

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]   what the partition's keys begin with
 -- ARGV      1 member, 2 ms from now
--- returns   1, or 0: there is none, or it is due. One that was taken counts as not due until it comes again
+-- returns   1, or 0: there is none, or it is due. One that was taken counts as not due until it is due again
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --- @include "arguments"
 --- @include "now"

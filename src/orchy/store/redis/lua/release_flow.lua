@@ -1,14 +1,12 @@
 -- release_flow: ends a quarantine; the timers that were set aside are due now.
 --
 -- KEYS[1]   what the partition's keys begin with
--- ARGV      1 flow id, 2 history entry, 3 most history entries
+-- ARGV      1 flow id, 2 history entry
 -- returns   1, or 0: it is not in quarantine, or -1: there is no such flow; nothing was changed
--- errors    ORCHY: the arguments are wrong; nothing was changed
---- @include "arguments"
 --- @include "now"
 --- @include "history"
 --- @include "quarantine"
-local prefix, flow_id, history_max = KEYS[1], ARGV[1], whole(3)
+local prefix, flow_id = KEYS[1], ARGV[1]
 local found = redis.call('HMGET', prefix .. 'f:' .. flow_id, 'c', 'u')
 if not found[1] then
   return -1
@@ -21,6 +19,5 @@ for _, timer in ipairs(redis.call('SMEMBERS', prefix .. 'a:' .. flow_id)) do
 end
 unquarantine(prefix, flow_id)
 local history = prefix .. 'h:' .. flow_id
-local length = redis.call('RPUSH', history, string.format('%.0f ', now) .. ARGV[2])
-cap_history(history, length, history_max)
+cap_history(history, redis.call('RPUSH', history, string.format('%.0f ', now) .. ARGV[2]))
 return 1

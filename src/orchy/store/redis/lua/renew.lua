@@ -1,8 +1,8 @@
--- renew: prolongs leases that are still the node's. One that ran out is, until somebody takes it.
+-- renew: prolongs leases that are still the node's. An expired one still is, until another node takes it.
 --
 -- KEYS      what each partition's keys begin with
 -- ARGV      1 node, 2 how long (ms) the leases last from now, 3.. their epochs
--- returns   for each partition 1, or 0 where the lease is somebody else's or was released
+-- returns   for each partition 1, or 0 where the lease is another node's or was released
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --- @include "arguments"
 --- @include "now"

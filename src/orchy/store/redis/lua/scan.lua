@@ -6,10 +6,10 @@
 --           {1, ms until the next timer or '', names with work, timers (member, due ms, member, due ms, ...), now}
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --
--- A timer that is taken comes again at a time with half a millisecond, and whoever moves it meanwhile sets it to a whole
--- one: so a commit that handles it sees whether it is still as it was taken.
+-- A timer that is taken is due again at a time with half a millisecond, and a call that moves it meanwhile sets it to a
+-- whole one: so a commit that handles it sees whether it is still as it was taken.
 -- Timers of flows in quarantine are set aside.
--- A lease that ran out and that nobody has taken is still good: it is epochs that decide.
+-- An expired lease that no other node has taken is still good: epochs decide.
 --- @include "arguments"
 --- @include "now"
 --- @include "quarantine"

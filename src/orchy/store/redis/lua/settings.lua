@@ -1,8 +1,8 @@
 -- settings: what is fixed when a namespace is first used, and what tells its data from all others.
 --
 -- KEYS[1]   the settings' hash
--- ARGV      1 partitions, 2 format version: what they become if there are none; 3 the identity that the data get if they
---           have none, or are at another place than before; 4 the place, '' if it is not known
+-- ARGV      1 partitions, 2 format version: what they become if there are none; 3 the identity that the data get if
+--           they have none, or are at another place than before; 4 the place, '' if it is not known
 -- returns   {partitions, format version, identity, 1 if it was renewed because of the place}
 -- errors    ORCHY: the arguments are wrong; nothing was changed
 --- @include "arguments"

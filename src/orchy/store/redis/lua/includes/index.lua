@@ -14,9 +14,10 @@ local function unlist(prefix, listing, workflow, flow_id)
   redis.call('SREM', prefix .. 'names', workflow)
 end
 
-local function remove_flow(prefix, flow_id, remembered_ms)
+-- Removes all of a flow but its id, which is remembered for a while.
+local function remove_flow(prefix, flow_id)
   redis.call('UNLINK', prefix .. 'f:' .. flow_id, prefix .. 'h:' .. flow_id, prefix .. 'k:' .. flow_id)
-  redis.call('SET', prefix .. 'g:' .. flow_id, '', 'PX', remembered_ms)
+  redis.call('SET', prefix .. 'g:' .. flow_id, '', 'PX', @REMEMBERED_MS@)
 end
 
 -- Whether a flow of this id was removed a short while ago.

@@ -1,4 +1,4 @@
--- A queue entry is `<flowId>:<actionId>:<attempt>:<timeoutMs>:<action name>\n<body>`. Nothing for what is none.
+-- A queue entry is `<flowId>:<actionId>:<attempt>:<timeoutMs>:<action name>\n<body>`. Nothing if it is none.
 local function parse_entry(entry)
   local flow_id, action_id, attempt, timeout_ms, name, body_at =
     string.match(entry, '^([^:\n]*):(%-?%d+):(%d+):(%d+):([^\n]*)\n()')
