@@ -29,7 +29,7 @@ class Members:
     async def changed(self):
         await self.change.wait()
 
-    def say_ready(self, ready):
+    def announce_ready(self, ready):
         pass
 
     def send(self, node, message):
@@ -56,7 +56,7 @@ class Alone:
         """When it became ready or stopped to be."""
         await self._change.wait()
 
-    def say_ready(self, ready: bool) -> None:
+    def announce_ready(self, ready: bool) -> None:
         """Keep it; nobody else has to be told."""
         if ready is not self._member.ready:
             self._member = attrs.evolve(self._member, ready=ready)
@@ -143,8 +143,8 @@ async def test_a_partition_of_another_node_is_woken_there(autojump_clock, store,
     cluster.enqueued(theirs, ["x" * 2_000])  # more than a datagram holds: the next look finds it
     assert len(members.sent) == 2
     heard.clear()
-    cluster.wake_up(msgpack.packb([mine, ["b"], 7]))
-    cluster.wake_up(msgpack.packb([theirs, ["b"], 7]))
+    cluster.receive(msgpack.packb([mine, ["b"], 7]))
+    cluster.receive(msgpack.packb([theirs, ["b"], 7]))
     assert heard == [(mine, ["b"]), (mine, 7)]
 
 
@@ -183,7 +183,7 @@ async def test_noise_wakes_nobody(autojump_clock, store, nursery, noise):
     nursery.start_soon(cluster.run)
     nursery.start_soon(keeper.run)
     await trio.sleep(3)
-    cluster.wake_up(noise)
+    cluster.receive(noise)
     assert heard == []
     assert cluster.wakeups_dropped == 1
 

@@ -350,17 +350,17 @@ async def test_a_demand_on_hold_gets_nothing_and_keeps_its_credit(autojump_clock
     nursery.start_soon(dispatcher.hand_out, demand)
     await trio.sleep(1)
     taker = dispatcher.reserve("a")
-    demand.hold()
-    demand.hold()
+    demand.pause()
+    demand.pause()
     taker.release()
     demand.add(3)
-    assert demand.given == 5
+    assert demand.granted == 5
     assert dispatcher.reserve("a") is None
     queues.put(1, *[b"x"] * 9)
     dispatcher.ready(1, ["a"])
     await trio.sleep(1)
     assert delivered == []
-    demand.go_on()
+    demand.resume()
     await trio.sleep(1)
     assert delivered == [b"x"] * 5
 
@@ -368,23 +368,23 @@ async def test_a_demand_on_hold_gets_nothing_and_keeps_its_credit(autojump_clock
 async def test_a_demand_that_is_closed_stays_so(autojump_clock, dispatcher, demand):
     demand, _ = demand
     demand.add(2)
-    demand.hold()
+    demand.pause()
     demand.close()
-    demand.go_on()
+    demand.resume()
     demand.add(5)
-    assert (demand.credit, demand.given) == (0, 0)
-    assert not await demand.wanted()
+    assert (demand.credit, demand.granted) == (0, 0)
+    assert not await demand.wait_for_credit()
 
 
 async def test_a_demand_is_settled_when_nothing_is_on_its_way(autojump_clock, demand, nursery):
     demand, _ = demand
     demand.add(2)
-    await demand.settled()
+    await demand.wait_settled()
     demand.reserve(2)
     settled = trio.Event()
 
     async def wait():
-        await demand.settled()
+        await demand.wait_settled()
         settled.set()
 
     nursery.start_soon(wait)

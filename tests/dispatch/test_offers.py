@@ -76,10 +76,10 @@ class Peer:
     def owner_of(self, partition):
         return self.net.owner_of(partition)
 
-    def tell(self, node, kind, action_name, partitions):
+    def send_offer(self, node, kind, action_name, partitions):
         self.net.datagrams += 1
         if node != self.name and self.net.chance.random() >= self.net.lost:
-            self.net.nodes[node].offers.hear(kind, self.name, action_name, list(partitions))
+            self.net.nodes[node].offers.receive(kind, self.name, action_name, list(partitions))
 
     async def scan(self):
         """The owner's look each second."""
@@ -223,7 +223,7 @@ async def test_offers_of_more_actions_than_there_may_be_are_passed_over(autojump
 async def test_of_no_more_actions_than_there_may_be_is_known_who_takes_them(autojump_clock, make_net):
     node = make_net(2).nodes["n0"]
     for number in range(TAKEN_ACTIONS_MAX + 10):
-        node.offers.hear(TAKER, "n1", f"a{number}", [])
+        node.offers.receive(TAKER, "n1", f"a{number}", [])
     assert len(node.offers._takers) == TAKEN_ACTIONS_MAX
 
 
@@ -241,14 +241,14 @@ async def test_of_no_more_actions_than_there_may_be_is_known_who_takes_them(auto
     ],
 )
 async def test_what_is_no_offer_is_refused(autojump_clock, make_net, parts):
-    assert not make_net(2).nodes["n0"].offers.hear(*parts)
+    assert not make_net(2).nodes["n0"].offers.receive(*parts)
 
 
 async def test_offers_of_strangers_and_of_partitions_that_are_none_come_to_nothing(autojump_clock, make_net):
     net = make_net(2)
     node = net.nodes["n0"]
-    node.offers.hear(OFFER, "stranger", "a", [1])
-    node.offers.hear(OFFER, "n1", "a", [-1, 10**9])
-    node.offers.hear("something else", "n1", "a", [1])
+    node.offers.receive(OFFER, "stranger", "a", [1])
+    node.offers.receive(OFFER, "n1", "a", [-1, 10**9])
+    node.offers.receive("something else", "n1", "a", [1])
     assert await node.dispatcher.poll("a", 1, 0, "w") == []
     assert net.queues.claims == []

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from orchy.errors import StoreUnavailable
 from orchy.flow.events import TimerKind
 from orchy.partition.holdings import Holdings
-from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
+from orchy.partition.leases import LEASE_TIMINGS, LeaseKeeper
 from orchy.partition.timers import SCAN_SECONDS, TimerLoop
 from orchy.store.leases import Lease
 from orchy.store.timers import DueTimer, PartitionScan, TimerKey
@@ -23,7 +23,7 @@ async def test_leases_are_taken_kept_and_given_up(autojump_clock, store):
         await nursery.start(keeper.run)
         assert sorted(holdings.leases) == [0, 1, 2]
         assert keeper.complete
-        await trio.sleep(5 * LEASE_TIMES["default"].lease_ms / 1000)
+        await trio.sleep(5 * LEASE_TIMINGS["default"].lease_ms / 1000)
         owners = await store.owners([0, 1, 2])
         assert {owner.node for owner in owners} == {"one"}
         assert all(owner.remaining_ms > 0 and owner.epoch == 1 for owner in owners)
@@ -259,7 +259,7 @@ async def test_a_store_that_lost_its_data_is_told_as_that_and_the_leases_are_tak
         await nursery.start(keeper.run)
         with trio.fail_after(20):
             nursery.start_soon(lose_all_after, store, 5)
-            await keeper.went_back()
+            await keeper.wait_for_loss()
         await trio.sleep(5)
         assert sorted(holdings.leases) == [0, 1]
         assert keeper.losses == 1

@@ -245,7 +245,7 @@ class Node:
         lost = LostAttempts(orchestrator, store, sessions, round(LEASE_SECONDS * 1000))
         timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, _ignore, profile.batch_size, _steady_ms)
         offers = Offers(dispatcher, cluster)
-        cluster.on_offer = offers.hear
+        cluster.on_offer = offers.receive
         cluster.on_enqueued = dispatcher.ready
         cluster.on_timer_set = timers.hint
         return Life(
@@ -277,7 +277,7 @@ class Node:
                     nursery.start_soon(run_retention, life.link, life.holdings)
                     nursery.start_soon(life.keeper.run)
                     async for message in life.membership.inbox:
-                        life.cluster.wake_up(message)
+                        life.cluster.receive(message)
         finally:
             life.doors = None
             life.link.kill()

@@ -87,7 +87,7 @@ class Membership(Protocol):
         """Returns when the members are not what they were at the call."""
         ...
 
-    def say_ready(self, ready: bool) -> None:
+    def announce_ready(self, ready: bool) -> None:
         """Tell the others whether this node works."""
         ...
 
@@ -202,7 +202,7 @@ class Cluster:
         else:
             self._tell_owner(partition, [partition, [], after_ms])
 
-    def wake_up(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """Take in another node's wake-up; what is not one is dropped."""
         fields = _read_fields(message)
         wakeup = _as_wakeup(fields)
@@ -230,7 +230,7 @@ class Cluster:
         """Who should hold a partition; None if nobody is known, or there is no such partition."""
         return self._owners[partition] if 0 <= partition < len(self._owners) else None
 
-    def tell(self, node: str, kind: str, action_name: str, partitions: Sequence[int]) -> None:
+    def send_offer(self, node: str, kind: str, action_name: str, partitions: Sequence[int]) -> None:
         """Send an offer, or an answer to one."""
         packed = msgpack.packb([kind, self._node, action_name, list(partitions)])
         if node != self._node and len(packed) <= WAKEUP_BYTES_MAX:
@@ -251,7 +251,7 @@ class Cluster:
             nursery.start_soon(self._adopt)
             while True:
                 with survive(Where.MEMBERS, "who owns which partition"):
-                    self._membership.say_ready(self._keeper.in_touch and not self._draining)
+                    self._membership.announce_ready(self._keeper.in_touch and not self._draining)
                     self._apply()
                 with trio.move_on_after(LOOK_SECONDS):
                     await self._membership.changed()
@@ -260,7 +260,7 @@ class Cluster:
     async def hand_over(self) -> None:
         """Be ready for nothing more, give the partitions to the others; returns when that is done, or can't be."""
         self._draining = True
-        self._membership.say_ready(False)
+        self._membership.announce_ready(False)
         others = self._others()
         if others:
             log.info("handing %d partitions over to %d other nodes", len(self._holdings.leases), len(others))

@@ -177,7 +177,7 @@ class GossipMembership:
         """When a member came, went or says something else of itself."""
         await self._change.wait()
 
-    def say_ready(self, ready: bool) -> None:
+    def announce_ready(self, ready: bool) -> None:
         """Tell the others whether this node works."""
         self.describe(attrs.evolve(self._profile, ready=ready))
 

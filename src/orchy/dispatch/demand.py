@@ -27,37 +27,37 @@ class Demand:
     credit: int = 0
     reserved: int = 0
     closed: bool = False
-    _aside: int | None = None  # the credit, while nothing is to be handed out for it
+    _paused_credit: int | None = None  # the credit, while nothing is to be handed out for it
     _changed: trio.Event = attrs.field(factory=trio.Event)
 
     @property
-    def given(self) -> int:
+    def granted(self) -> int:
         """All that may still be delivered: the credit, also where it is held, and what is on its way."""
-        return self.credit + (self._aside or 0) + self.reserved
+        return self.credit + (self._paused_credit or 0) + self.reserved
 
     def add(self, places: int) -> None:
         """The worker can hold more, or (negative) fewer."""
         if not self.closed:
             self._free(places)
-            self._tell()
+            self._notify()
 
     def close(self) -> None:
         """The worker wants no more."""
         self.closed = True
         self.credit = 0
-        self._aside = None
-        self._tell()
+        self._paused_credit = None
+        self._notify()
 
-    def hold(self) -> None:
-        """Hand out nothing until `go_on`, whatever the credit."""
-        if self._aside is None and not self.closed:
-            self._aside, self.credit = self.credit, 0
+    def pause(self) -> None:
+        """Hand out nothing until `resume`, whatever the credit."""
+        if self._paused_credit is None and not self.closed:
+            self._paused_credit, self.credit = self.credit, 0
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """The credit counts again."""
-        if self._aside is not None:
-            self.credit, self._aside = self._aside, None
-            self._tell()
+        if self._paused_credit is not None:
+            self.credit, self._paused_credit = self._paused_credit, None
+            self._notify()
 
     def reserve(self, places: int = 1) -> None:
         """Keep free places."""
@@ -81,25 +81,25 @@ class Demand:
         if claimed is not None and claimed.bodies:
             self.deliver(claimed)
         if free or not self.reserved:
-            self._tell()
+            self._notify()
 
-    async def wanted(self) -> bool:
+    async def wait_for_credit(self) -> bool:
         """Returns True when there is credit, False when the worker wants no more."""
         while not self.closed and self.credit <= 0:
             await self._changed.wait()
         return not self.closed
 
-    async def settled(self) -> None:
+    async def wait_settled(self) -> None:
         """Returns when no place is kept."""
         while self.reserved:
             await self._changed.wait()
 
     def _free(self, places: int) -> None:
-        if self._aside is None:
+        if self._paused_credit is None:
             self.credit += places
         else:
-            self._aside += places
+            self._paused_credit += places
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()

@@ -192,7 +192,7 @@ class Dispatcher:
         demands = self._demands.setdefault(name, deque())
         demands.append(demand)
         try:
-            while await demand.wanted():
+            while await demand.wait_for_credit():
                 if not await self._fill(demand):
                     await self._wait(name)
                     if demand.credit <= 0:  # meanwhile others filled it

@@ -47,7 +47,7 @@ class Peers(Protocol):
         """Who hands out the work of a partition, as far as is known."""
         ...
 
-    def tell(self, node: str, kind: str, action_name: str, partitions: Sequence[int]) -> None:
+    def send_offer(self, node: str, kind: str, action_name: str, partitions: Sequence[int]) -> None:
         """One datagram, best effort; this node's name goes with it."""
         ...
 
@@ -118,7 +118,7 @@ class Offers:
     def _tell(self, node: str, action_name: str, partitions: Sequence[int]) -> None:
         first = self._turn % len(partitions)
         turned = [*partitions[first:], *partitions[:first]]
-        self._peers.tell(node, OFFER, action_name, turned[:PARTITIONS_PER_OFFER])
+        self._peers.send_offer(node, OFFER, action_name, turned[:PARTITIONS_PER_OFFER])
 
     def _live_takers(self, action_name: str) -> list[str]:
         now = trio.current_time()
@@ -131,7 +131,7 @@ class Offers:
 
     # What other nodes say.
 
-    def hear(self, kind: object, node: object, action_name: object, partitions: object) -> bool:
+    def receive(self, kind: object, node: object, action_name: object, partitions: object) -> bool:
         """Take in a message of another node; False: it is none."""
         if not (isinstance(node, str) and isinstance(action_name, str) and isinstance(partitions, list)):
             return False
@@ -143,7 +143,7 @@ class Offers:
             mine = [partition for partition in partitions if self._peers.owner_of(partition) is not None]
             self._dispatcher.offered(action_name, mine)
             if self._dispatcher.wants(action_name):
-                self._peers.tell(node, TAKER, action_name, [])
+                self._peers.send_offer(node, TAKER, action_name, [])
         elif kind == TAKER:
             if action_name in self._takers or len(self._takers) < TAKEN_ACTIONS_MAX:
                 self._takers.setdefault(action_name, {})[node] = trio.current_time() + TAKER_SECONDS
@@ -157,4 +157,4 @@ class Offers:
             if owner is not None:
                 by_owner.setdefault(owner, []).append(partition)
         for owner, emptied in by_owner.items():
-            self._peers.tell(owner, TAKER, action_name, emptied)
+            self._peers.send_offer(owner, TAKER, action_name, emptied)

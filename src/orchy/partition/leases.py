@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @attrs.frozen
-class LeaseTimes:
+class LeaseTiming:
     """How long a lease lasts, how often it is prolonged, how often one that is missing is asked for at least."""
 
     lease_ms: int = 10_000
@@ -40,14 +40,14 @@ class LeaseTimes:
 
 
 #: For the gossip's profiles: there is no use in a lease that outlives its owner's death by much.
-LEASE_TIMES = {"default": LeaseTimes(), "fast": LeaseTimes(5_000, 1.25, 0.5)}
+LEASE_TIMINGS = {"default": LeaseTiming(), "fast": LeaseTiming(5_000, 1.25, 0.5)}
 
 
 class LeaseKeeper:
     """Keeps the leases of the wanted partitions for one node."""
 
     def __init__(
-        self, store: LeaseStore, node: str, holdings: Holdings, times: LeaseTimes = LEASE_TIMES["default"]
+        self, store: LeaseStore, node: str, holdings: Holdings, times: LeaseTiming = LEASE_TIMINGS["default"]
     ) -> None:
         self._store = store
         self._node = node
@@ -60,13 +60,13 @@ class LeaseKeeper:
         self._round = trio.Event()
         self._answered_at = float("-inf")
         self._epochs: dict[int, int] = {}  # the highest that this node has had of each partition
-        self._went_back = trio.Event()
+        self._loss = trio.Event()
         #: How often the store turned out to have lost what it had.
         self.losses = 0
 
-    async def went_back(self) -> None:
+    async def wait_for_loss(self) -> None:
         """Returns when the store turns out to have lost what it had."""
-        await self._went_back.wait()
+        await self._loss.wait()
 
     def want(self, partitions: Collection[int], gone: Collection[str] = ()) -> None:
         """Own exactly these from now on. What a node that is `gone` holds of them is taken, not waited for.
@@ -183,8 +183,8 @@ class LeaseKeeper:
             len(partitions),
             ", ".join(map(str, partitions[:5])),
         )
-        self._went_back.set()
-        self._went_back = trio.Event()
+        self._loss.set()
+        self._loss = trio.Event()
 
     async def _release(self, partitions: Collection[int]) -> None:
         """The loops stop working on the partitions first, then the leases are free."""

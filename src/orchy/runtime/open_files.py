@@ -11,7 +11,7 @@ from contextlib import suppress
 #: For the store, the gossip, scripts, listeners and what Python itself opens.
 RESERVED_FILES = 64
 #: The doors: REST, and the workers'.
-DOORS = 2
+LISTENERS = 2
 #: A door gets so many, however few files may be open.
 SHARE_MIN = 16
 
@@ -23,9 +23,9 @@ def raise_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def share_of_door(most: int) -> int:
+def share_of_listener(most: int) -> int:
     """How many connections one door may have now: at most `most`. The limit is read anew each time: about 0.3 us."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return most
-    return min(most, max(SHARE_MIN, (files - RESERVED_FILES) // DOORS))
+    return min(most, max(SHARE_MIN, (files - RESERVED_FILES) // LISTENERS))

@@ -34,7 +34,7 @@ from orchy.engine.lost_attempts import LostAttempts
 from orchy.engine.orchestrator import Orchestrator
 from orchy.flow.limits import Limits
 from orchy.partition.holdings import Holdings
-from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
+from orchy.partition.leases import LEASE_TIMINGS, LeaseKeeper
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.rest import Guard, RestServer, Services, create_app
@@ -45,9 +45,9 @@ from orchy.rpc.api.sessions import WorkSessions
 from orchy.rpc.grpc.server import CONNECTIONS_MAX, RpcServer, open_listeners
 from orchy.rpc.grpc.tls import server_context
 from orchy.runtime.nurseries import open_service_nursery
-from orchy.runtime.open_files import raise_limit, share_of_door
+from orchy.runtime.open_files import raise_limit, share_of_listener
 from orchy.server.config import Config
-from orchy.server.opening import Opened, door_of, keep_settings, label_of, open_store
+from orchy.server.opening import Opened, keep_settings, label_of, open_store, storeless_envelope
 from orchy.store.limits import DefinitionLimits
 from orchy.store.redis import Redis, RedisStore
 from orchy.swim.core import Door
@@ -162,7 +162,7 @@ def _wire(
     """Ports to adapters. Nothing runs yet."""
     metrics = Metrics()
     holdings = Holdings()
-    keeper = LeaseKeeper(store, config.node_name, holdings, LEASE_TIMES[config.gossip_profile])
+    keeper = LeaseKeeper(store, config.node_name, holdings, LEASE_TIMINGS[config.gossip_profile])
     dispatcher = Dispatcher(store, config.batch_size)
     holdings.watch(dispatcher.own)
     cluster = Cluster(
@@ -201,14 +201,14 @@ def _wire(
     sessions = WorkSessions(orchestrator, dispatcher, leases, config.worker_lease_seconds)
     lost = LostAttempts(orchestrator, store, sessions, round(config.worker_lease_seconds * 1000))
     timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, metrics.timer_fired, config.batch_size)
-    membership.on_message = cluster.wake_up
+    membership.on_message = cluster.receive
     cluster.on_enqueued = dispatcher.ready
     cluster.on_timer_set = timers.hint
     offers = Offers(dispatcher, cluster)
-    cluster.on_offer = offers.hear
+    cluster.on_offer = offers.receive
     queries = Queries(store, catalog, place, config.partitions)
     service = ActionService(orchestrator, catalog, dispatcher, sessions, cluster, leases)
-    rpc = RpcServer([service, HealthService(cluster)], share_of_door(CONNECTIONS_MAX), rpc_tls)
+    rpc = RpcServer([service, HealthService(cluster)], share_of_listener(CONNECTIONS_MAX), rpc_tls)
     rest = RestServer(
         create_app(Services(orchestrator, queries, catalog, cluster, metrics), config.body_limit_bytes),
         Guard(_http_hosts(config)),
@@ -292,7 +292,7 @@ async def _open_gossip(
         epoch=time.time() - boottime(),
         vouched=membership.vouched,
         yields=False,  # the name is this node's: the store says so
-        door=Door(door_of(config), name_store(opened.addresses)),
+        door=Door(storeless_envelope(config), name_store(opened.addresses)),
     )
     driver = Driver(machine, sockets, membership.on_event)
     membership.attach(driver)

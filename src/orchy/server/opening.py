@@ -38,7 +38,7 @@ def label_of(config: Config, identity: str) -> str:
     return cluster_label(config.namespace, config.partitions, FORMAT_VERSION, identity)
 
 
-def door_of(config: Config) -> Envelope:
+def storeless_envelope(config: Config) -> Envelope:
     """What those seal with who have no store yet."""
     return Envelope(label_of(config, ""), config.gossip_key)
 
@@ -88,7 +88,7 @@ async def _open_addresses(config: Config) -> AsyncIterator[tuple[tuple[Address, 
         return
     mine = config.advertise_addr or config.bind_addr
     has_password = config.redis_password is not None
-    learned = await learn_store(door_of(config), config.cluster_address, mine, has_password)
+    learned = await learn_store(storeless_envelope(config), config.cluster_address, mine, has_password)
     if learned is not None:
         if (config.data_dir / "appendonlydir").exists() and not isinstance(learned[0], UnixAddress):
             log.warning("the store in the data directory %s is not used: the cluster has another", config.data_dir)
@@ -132,7 +132,7 @@ async def keep_settings(keeper: LeaseKeeper, forget: Callable[[], None], opened:
     while True:
         with trio.move_on_after(SETTINGS_SECONDS):
             if keeper.losses == losses:
-                await keeper.went_back()
+                await keeper.wait_for_loss()
         if keeper.losses > losses:
             losses = keeper.losses
             forget()
