@@ -114,7 +114,8 @@ async def test_a_poller_that_knows_one_node_only_gets_the_work_of_all(autojump_c
                 await trio.sleep(0.2)
         took = trio.current_time() - began
         assert sorted(map(int, got)) == list(range(64))
-        assert lost or took <= TAKEN_WITHIN_SECONDS + 0.2, (turn, took)
+        # One more poll, and the rounding of a sum of sleeps.
+        assert lost or took <= TAKEN_WITHIN_SECONDS + 0.2 + 1e-6, (turn, took)
 
 
 async def test_a_poll_once_a_second_finds_what_was_offered_before(autojump_clock, make_net):
