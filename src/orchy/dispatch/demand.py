@@ -1,4 +1,4 @@
-"""What a worker's stream can hold of one action: free places, and those that are kept for what is on its way."""
+"""A stream's demand for one action: the credit its worker has given, and the places reserved for work on its way."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from orchy.store.queues import Claimed, Receipt
 
 @attrs.define(eq=False)
 class Demand:
-    """Attempts of one action that a worker waits for; each is delivered as it is handed out, and takes one place.
+    """Attempts of one action that a worker waits for; each one delivered takes one place.
 
-    `credit` places are free. It is what the worker has given and taken back, less what was handed out: below 0 when the
-    worker took back what was on its way by then, so that both sides go on with the same number. A commit, or a claim,
-    keeps places first (`reserve`) and says then what came of them (`take`, `release`, `settle`). A demand whose worker
-    has gone stays until that is said of all. `lease_ms` is how long the worker may be silent; 0: it has no lease.
+    `credit` is how many places are free: what the worker has granted and withdrawn, less what was handed out. It is
+    negative when the worker withdrew places that were already taken, so that both sides keep counting the same number.
+    A commit or a claim first reserves places (`reserve`) and later says what became of them (`take`, `release`,
+    `settle`). A demand whose worker has gone stays until all of them are settled. `lease_ms` is how long the worker
+    may be silent; 0: it has no lease.
     """
 
     action_name: str
@@ -27,12 +28,12 @@ class Demand:
     credit: int = 0
     reserved: int = 0
     closed: bool = False
-    _paused_credit: int | None = None  # the credit, while nothing is to be handed out for it
+    _paused_credit: int | None = None  # the real credit while paused; `credit` is 0 then
     _changed: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def granted(self) -> int:
-        """All that may still be delivered: the credit, also where it is held, and what is on its way."""
+        """How many attempts may still be delivered: the credit, paused or not, and the reserved places."""
         return self.credit + (self._paused_credit or 0) + self.reserved
 
     def add(self, places: int) -> None:
@@ -60,20 +61,20 @@ class Demand:
             self._notify()
 
     def reserve(self, places: int = 1) -> None:
-        """Keep free places."""
+        """Keep places free for attempts on their way."""
         self.credit -= places
         self.reserved += places
 
     def take(self, body: bytes, receipt: Receipt) -> None:
-        """An attempt that was handed out, for a place that was kept."""
+        """Deliver an attempt into a reserved place."""
         self.settle(Claimed((body,), (), (receipt,)))
 
     def release(self) -> None:
-        """Nothing came for a place that was kept: it is free again."""
+        """Nothing came for a reserved place: it is free again."""
         self.settle(None)
 
     def settle(self, claimed: Claimed | None, places: int = 1) -> None:
-        """What came for places that were kept; those that are left are free again."""
+        """Deliver what came for `places` reserved places; the rest of them are free again."""
         self.reserved -= places
         free = places - (len(claimed.bodies) if claimed else 0)
         if free and not self.closed:
@@ -90,7 +91,7 @@ class Demand:
         return not self.closed
 
     async def wait_settled(self) -> None:
-        """Returns when no place is kept."""
+        """Returns when no place is reserved."""
         while self.reserved:
             await self._changed.wait()
 
