@@ -26,6 +26,7 @@ from orchy.engine.orchestrator import Orchestrator
 from orchy.errors import OrchyError, Overloaded
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
+from orchy.partition.limits import TimerLimits
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.ring import owners, partition_of, successors
@@ -41,6 +42,7 @@ from tests.simulation.world import World
 
 #: Small, so that limits are met with.
 CACHED_FLOWS_MAX = 4
+TIMER_LIMITS = TimerLimits(firing_max=5)
 DRAIN_SECONDS = 1.0
 #: Between the timeouts of the actions (1, 3 and 6 s).
 LEASE_SECONDS = 2.0
@@ -243,7 +245,9 @@ class Node:
         leases = AttemptLeases(store, partial(partition_of, partitions=profile.partitions))
         sessions = WorkSessions(orchestrator, dispatcher, leases, LEASE_SECONDS)
         lost = LostAttempts(orchestrator, store, sessions, round(LEASE_SECONDS * 1000))
-        timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, _ignore, profile.batch_size, _steady_ms)
+        timers = TimerLoop(
+            store, holdings, lost.fire, dispatcher.ready, _ignore, profile.batch_size, _steady_ms, TIMER_LIMITS
+        )
         offers = Offers(dispatcher, cluster)
         cluster.on_offer = offers.receive
         cluster.on_enqueued = dispatcher.ready

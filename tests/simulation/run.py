@@ -18,7 +18,6 @@ from orchy.actions import SYSTEM_ACTIONS
 from orchy.engine import stepping
 from orchy.engine.catalog import Catalog
 from orchy.flow.budget import COMMIT_WORK_MAX, Meter
-from orchy.partition import timers
 from orchy.runtime.nurseries import first_error
 from orchy.store.memory import store as memory
 from orchy.store.memory.store import MemoryStore
@@ -66,7 +65,6 @@ def _is_exhausted(self: Meter) -> bool:
 #: handled at the same time, bytes of one claim (two or three attempts), what is evaluated before one commit.
 SMALL = (
     (stepping, "EVALUATIONS_PER_COMMIT", 2),
-    (timers, "FIRING_MAX", 5),
     (memory, "CLAIM_BYTES_MAX", 400),
     (Meter, "exhausted", property(_is_exhausted)),
 )

@@ -34,7 +34,8 @@ from orchy.engine.lost_attempts import LostAttempts
 from orchy.engine.orchestrator import Orchestrator
 from orchy.flow.limits import Limits
 from orchy.partition.holdings import Holdings
-from orchy.partition.leases import LEASE_TIMINGS, LeaseKeeper
+from orchy.partition.leases import LeaseKeeper
+from orchy.partition.limits import LEASE_TIMINGS
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.rest import Guard, RestServer, Services, create_app
