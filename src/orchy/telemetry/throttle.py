@@ -35,4 +35,4 @@ class ThrottledWarnings:
         if len(self._logged_at) >= self._kinds_max:
             self._logged_at.clear()
         self._logged_at[kind] = now
-        self._log.warning(message, *args)
+        self._log.warning(message, *args, stacklevel=2)
