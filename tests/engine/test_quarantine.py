@@ -13,8 +13,8 @@ from orchy.flow.draft import Draft
 from orchy.flow.effects import RecordType
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
-from orchy.partition.retention import SCAN_SECONDS, run_retention
-from orchy.partition.timers import LEASE_MS
+from orchy.partition.limits import RETENTION_TIMING, TIMER_TIMING
+from orchy.partition.retention import run_retention
 from orchy.ring import partition_of
 from orchy.telemetry import unexpected as unforeseen
 
@@ -54,7 +54,7 @@ async def test_a_flow_whose_timer_meets_a_bug_is_quarantined_and_others_go_on(au
     assert (await engine.queries.flow("good")).state is State.WAITING_EVENT
     bad = await engine.queries.flow("bad")
     assert (bad.state, bad.quarantine) == (State.WAITING_DELAY, None)
-    await trio.sleep(FAILURES_MAX * LEASE_MS / 1000)
+    await trio.sleep(FAILURES_MAX * TIMER_TIMING.lease_ms / 1000)
     bad = await engine.queries.flow("bad")
     assert bad.state is State.WAITING_DELAY
     assert bad.quarantine.error == "KeyError: 'a bug'"
@@ -206,7 +206,7 @@ async def test_a_loop_goes_on_after_what_nobody_foresaw(autojump_clock, engine, 
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(engine.store, "expire", expire)
-    with trio.move_on_after(3.5 * SCAN_SECONDS):
+    with trio.move_on_after(3.5 * RETENTION_TIMING.scan_seconds):
         await run_retention(engine.store, engine.holdings)
     assert len(rounds) == 4
     assert sum("nobody foresaw (retention)" in record.message for record in caplog.records) == 1, "it is said once"

@@ -118,7 +118,7 @@ def test_a_door_leaves_files_for_the_rest(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (files[0], files[0]))
     for limit, share in [(256, 96), (20, openfiles.SHARE_MIN), (1_000_000, 10_000), (resource.RLIM_INFINITY, 10_000)]:
         files[0] = limit
-        assert openfiles.share_of_door(10_000) == share
+        assert openfiles.share_of_listener(10_000) == share
 
 
 def test_as_many_files_as_the_system_allows(monkeypatch):

@@ -307,7 +307,7 @@ class Checker:
 
     def given_back(self, claimed: Claimed, count: int) -> None:
         """Attempts went back into their queues, unless they had ended."""
-        went_back: dict[tuple[int, str], list[Key]] = {}
+        wait_for_loss: dict[tuple[int, str], list[Key]] = {}
         for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
             attempt = read_attempt(body)
             key = _timer(TIMEOUT, *attempt.key)
@@ -320,8 +320,8 @@ class Checker:
                 self._world.count("attempts given back")
                 self.sound.discard(attempt.key)
                 self.check_kept_whole(self.books[key.flow_id])
-                went_back.setdefault((receipt.partition, attempt.name), []).append(attempt.key)
-        for (number, name), keys in went_back.items():
+                wait_for_loss.setdefault((receipt.partition, attempt.name), []).append(attempt.key)
+        for (number, name), keys in wait_for_loss.items():
             self._queues.put_back(number, name, keys)
         require(count == 0, "what goes back was handed out", count)
 

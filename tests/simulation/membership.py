@@ -120,7 +120,7 @@ class SimulatedMembership:
         """Returns when the view is another."""
         await self._change.wait()
 
-    def say_ready(self, ready: bool) -> None:
+    def announce_ready(self, ready: bool) -> None:
         """The others hear it with their next tick."""
         truths = self._gossip.truths()
         if truths[self._name].membership is self:

@@ -27,6 +27,7 @@ from orchy.engine.orchestrator import Orchestrator
 from orchy.errors import OrchyError, Overloaded
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
+from orchy.partition.limits import TimerLimits
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.ring import owners, partition_of, successors
@@ -42,6 +43,7 @@ from tests.simulation.world import World
 
 #: Small, so that limits are met with.
 LIMITS = EngineLimits(deferred_per_commit=2, small_step_work=3, commit_work=1, cached_flows=4)
+TIMER_LIMITS = TimerLimits(firing_max=5)
 DRAIN_SECONDS = 1.0
 #: Between the timeouts of the actions (1, 3 and 6 s).
 LEASE_SECONDS = 2.0
@@ -250,9 +252,11 @@ class Node:
         leases = AttemptLeases(store, place)
         sessions = WorkSessions(orchestrator, dispatcher, leases, LEASE_SECONDS)
         lost = LostAttempts(orchestrator, store, sessions, round(LEASE_SECONDS * 1000))
-        timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, _ignore, profile.batch_size, _steady_ms)
+        timers = TimerLoop(
+            store, holdings, lost.fire, dispatcher.ready, _ignore, profile.batch_size, _steady_ms, TIMER_LIMITS
+        )
         offers = Offers(dispatcher, cluster)
-        cluster.on_offer = offers.hear
+        cluster.on_offer = offers.receive
         cluster.on_enqueued = dispatcher.ready
         cluster.on_timer_set = timers.hint
         return Life(
@@ -282,7 +286,7 @@ class Node:
                     nursery.start_soon(run_retention, life.link, life.holdings)
                     nursery.start_soon(life.keeper.run)
                     async for message in life.membership.inbox:
-                        life.cluster.wake_up(message)
+                        life.cluster.receive(message)
         finally:
             life.doors = None
             life.link.kill()

@@ -16,7 +16,6 @@ import trio.testing
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.engine.catalog import Catalog
-from orchy.partition import timers
 from orchy.runtime.nurseries import first_error
 from orchy.store.memory import store as memory
 from orchy.store.memory.store import MemoryStore
@@ -52,12 +51,9 @@ ROUNDS_PER_MOMENT_MAX = 20_000
 STAGES = "stages"
 #: After all callers have gone: what they have left behind is let go of by then.
 LEAVE_SECONDS = 5.0
-#: Limits of the product that are made small, so that they are met with: timers that are handled at the same time, bytes
-#: of one claim (two or three attempts). Those of the engine are `node.LIMITS`.
-SMALL = (
-    (timers, "FIRING_MAX", 5),
-    (memory, "CLAIM_BYTES_MAX", 400),
-)
+#: Limits of the product that are made small, so that they are met with: bytes of one claim (two or three attempts). See
+#: also `node.LIMITS`.
+SMALL = ((memory, "CLAIM_BYTES_MAX", 400),)
 
 
 @attrs.frozen

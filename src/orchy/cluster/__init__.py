@@ -1,1 +1,1 @@
-"""The cluster as one node sees it: its members, who owns which partition, and how to join."""
+"""The cluster as one node sees it: its members, which node owns which partition, and how a node joins."""

@@ -1,15 +1,15 @@
 """Members -> owners -> leases: which partitions this node is to hold, and how nodes wake each other.
 
-Who is a member is told by a `Membership`; which of the ready ones owns which partition is the ring's to say,
-the same on every node. A change counts after a debounce, so that a burst of joins moves partitions once. The
-lease keeper then takes or gives up what changed. Only a node that is known to be gone is not waited for: neither for
-others that might follow it, nor for its leases to run out.
+The `Membership` knows the members; the ring maps partitions to those that are ready, in the same way on every node. A
+change counts after a debounce, so that a burst of joins moves partitions once. Then the lease keeper takes or releases
+what has changed. A node that is known to be gone is the exception: there is no debounce, and its leases are taken
+before they expire.
 
-A partition whose owner is there but does not take its lease is adopted by the next in line, for a while. A node
-that stops says so first: the others take over while it still serves, and are told when a lease is free.
+A partition whose owner is alive but does not take its lease is adopted by the next node in line, for a while. A node
+that stops announces it first: the others take over while it still serves, and are told when its leases are free.
 
-A commit that puts work or an early timer into a partition of another node sends that node a wake-up, one
-datagram that may be lost: the owner looks at least once a second anyway.
+A commit that puts work or an early timer into a partition of another node sends that node a wake-up, one datagram that
+may be lost: the owner scans its partitions at least once a second anyway.
 """
 
 from __future__ import annotations
@@ -19,34 +19,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 import attrs
-import msgpack
 import trio
 
+from orchy.cluster.timing import CLUSTER_TIMING, ClusterTiming
+from orchy.cluster.wakeups import ANY_PARTITION, as_wakeup, pack, unpack
 from orchy.errors import StoreError
 from orchy.flow.definition import JSON
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
+from orchy.runtime.callbacks import ignore
 from orchy.store.leases import LeaseStore
 from orchy.telemetry.unexpected import Where, note, survive
 
-DEBOUNCE_SECONDS = 1.0
-#: How often this node asks itself whether it is ready, when no member changes.
-LOOK_SECONDS = 2.0
-#: How often this node looks for leases that nobody renews. The first in line adopts what two looks found so.
-ADOPT_LOOK_SECONDS = 5.0
-ADOPT_LOOKS = 2
-#: How long it keeps what it adopted before it gives the owner another chance.
-ADOPTED_SECONDS = 30.0
-#: After a goodbye, how long until the others, with their debounce, want the partitions.
-HANDOVER_SECONDS = DEBOUNCE_SECONDS + 0.3
-#: How long the leases of a node that stops may take to be given up.
-RELEASED_SECONDS = 2.0
-#: What `offers` sends has so many fields.
+#: The number of fields of a message of `dispatch.offers`.
 OFFER_FIELDS = 4
-#: A wake-up must fit into one datagram beside the gossip's own header.
-WAKEUP_BYTES_MAX = 1_000
-#: No timer is further away, about 300,000 years.
-AFTER_MS_MAX = 10**16
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +41,7 @@ log = logging.getLogger(__name__)
 class Member:
     """A node as this node sees it. `state` is alive, suspect, dead or left; addresses are "host:port".
 
-    `gone`: it is dead, and its host says that there is no such process.
+    `gone`: it is dead, and its host confirms that there is no such process.
     """
 
     name: str
@@ -66,38 +52,38 @@ class Member:
     grpc_address: str
     ready: bool
     round_trip_ms: float | None = None
-    #: Whether the store says that it belongs. Who does not is shown, and nothing else.
+    #: Whether it is in the store's list of nodes. One that is not is shown, and counts for nothing else.
     registered: bool = True
     gone: bool = False
 
     @property
     def live(self) -> bool:
-        """Whether it may be working: a suspicion changes nothing yet."""
+        """Whether it may be working: a suspicion alone changes nothing."""
         return self.state in ("alive", "suspect")
 
 
 class Membership(Protocol):
-    """Who is there."""
+    """The members of the cluster, and messages to them."""
 
     def members(self) -> Sequence[Member]:
         """All known members, this node among them."""
         ...
 
     async def changed(self) -> None:
-        """Returns when the members are not what they were at the call."""
+        """Returns when something about the members has changed since the call."""
         ...
 
-    def say_ready(self, ready: bool) -> None:
+    def announce_ready(self, ready: bool) -> None:
         """Tell the others whether this node works."""
         ...
 
     def send(self, node: str, message: bytes) -> None:
-        """One datagram to a member, best effort."""
+        """Send one datagram to a member, best effort."""
         ...
 
 
 class Cluster:
-    """This node's place among the others."""
+    """This node's part in the cluster: its partitions, its readiness, and messages from and to other nodes."""
 
     def __init__(
         self,
@@ -110,6 +96,7 @@ class Cluster:
         keeper: LeaseKeeper,
         holdings: Holdings,
         store: LeaseStore,
+        timing: ClusterTiming = CLUSTER_TIMING,
     ) -> None:
         self._node = node
         self._partitions = partitions
@@ -119,33 +106,32 @@ class Cluster:
         self._keeper = keeper
         self._holdings = holdings
         self._store = store
+        self._timing = timing
         self._owners: Sequence[str] = ()
         self._working: frozenset[str] = frozenset()
         self._gone: frozenset[str] = frozenset()
         self._peers: Sequence[str] = ()
-        self._unheld: dict[int, int] = {}  # partition -> how many looks found that nobody holds it
+        self._unheld: dict[int, int] = {}  # partition -> how many looks in a row found no holder
         self._adopted: dict[int, float] = {}  # partition -> until when
         self._served = False
         self._draining = False
-        #: Messages of other nodes that were no wake-ups.
+        #: Malformed messages of other nodes.
         self.wakeups_dropped = 0
-        self.on_enqueued: Callable[[int, Sequence[str]], None] = _nobody
-        self.on_timer_set: Callable[[int, int], None] = _nobody
+        #: Called with work in an owned partition, with an early timer of one, and with the fields of an offer.
+        self.on_enqueued: Callable[[int, Sequence[str]], None] = ignore
+        self.on_timer_set: Callable[[int, int], None] = ignore
         self.on_offer: Callable[[object, object, object, object], bool] = lambda *_: False
 
-    # What others ask.
+    # Questions.
 
     @property
     def ready(self) -> bool:
-        """Whether this node serves: the store answers, its first partitions are taken, it is not about to stop."""
+        """Whether this node serves: the store answers, the first partitions are taken, and it is not stopping."""
         self._served = self._served or (bool(self._owners) and self._keeper.complete)
         return self._served and self._keeper.in_touch and not self._draining
 
     def servers(self) -> list[tuple[str, str]]:
-        """(name, gRPC address) of the live members that work, or of all live ones if none says that it does.
-
-        Only of those that the store knows.
-        """
+        """(name, gRPC address) of the live, registered members that are ready, or of all of them if none is."""
         live = [
             member for member in self._membership.members() if member.live and member.registered and member.grpc_address
         ]
@@ -189,23 +175,23 @@ class Cluster:
     # Wake-ups.
 
     def enqueued(self, partition: int, action_names: Sequence[str]) -> None:
-        """There is work in a partition: tell whoever hands it out."""
+        """There is work in a partition: wake its owner."""
         if partition in self._holdings.leases:
             self.on_enqueued(partition, action_names)
         else:
-            self._tell_owner(partition, [partition, list(action_names), None])
+            self._wake_owner(partition, list(action_names), None)
 
     def timer_set(self, partition: int, after_ms: int) -> None:
-        """A timer was set in a partition: tell whoever fires it."""
+        """A timer was set in a partition: wake its owner."""
         if partition in self._holdings.leases:
             self.on_timer_set(partition, after_ms)
         else:
-            self._tell_owner(partition, [partition, [], after_ms])
+            self._wake_owner(partition, [], after_ms)
 
-    def wake_up(self, message: bytes) -> None:
-        """Take in another node's wake-up; what is not one is dropped."""
-        fields = _read_fields(message)
-        wakeup = _as_wakeup(fields)
+    def receive(self, message: bytes) -> None:
+        """Handle a wake-up or an offer of another node; anything else is dropped."""
+        fields = unpack(message)
+        wakeup = as_wakeup(fields)
         if wakeup is None:
             if len(fields) != OFFER_FIELDS or not self.on_offer(*fields):
                 self.wakeups_dropped += 1
@@ -217,33 +203,33 @@ class Cluster:
                 self.on_enqueued(partition, action_names)
             if after_ms is not None:
                 self.on_timer_set(partition, after_ms)
-        elif partition == _ANY and not self._keeper.complete:
+        elif partition == ANY_PARTITION and not self._keeper.complete:
             self._keeper.ask_again()
 
-    # Offers of work; see `offers`.
+    # The port `dispatch.offers.Peers`.
 
     def peers(self) -> Sequence[str]:
-        """The other nodes that work, in the same order each time."""
+        """The other nodes that are ready, by name."""
         return self._peers
 
     def owner_of(self, partition: int) -> str | None:
-        """Who should hold a partition; None if nobody is known, or there is no such partition."""
+        """Which node should hold a partition; None if that is unknown, or there is no such partition."""
         return self._owners[partition] if 0 <= partition < len(self._owners) else None
 
-    def tell(self, node: str, kind: str, action_name: str, partitions: Sequence[int]) -> None:
+    def send_offer(self, node: str, kind: str, action_name: str, partitions: Sequence[int]) -> None:
         """Send an offer, or an answer to one."""
-        packed = msgpack.packb([kind, self._node, action_name, list(partitions)])
-        if node != self._node and len(packed) <= WAKEUP_BYTES_MAX:
+        packed = pack(kind, self._node, action_name, list(partitions))
+        if node != self._node and packed is not None:
             self._membership.send(node, packed)
 
-    def _tell_owner(self, partition: int, message: list[JSON]) -> None:
+    def _wake_owner(self, partition: int, action_names: list[str], after_ms: int | None) -> None:
         if not self._owners or self._owners[partition] == self._node:
-            return  # about to be taken: the first look finds it
-        packed = msgpack.packb(message)
-        if len(packed) <= WAKEUP_BYTES_MAX:
+            return  # this node is about to take it, and its first scan finds the work
+        packed = pack(partition, action_names, after_ms)
+        if packed is not None:
             self._membership.send(self._owners[partition], packed)
 
-    # What it does.
+    # Loops.
 
     async def run(self) -> NoReturn:
         """Follow the members, the store and the leases, until cancelled."""
@@ -251,30 +237,31 @@ class Cluster:
             nursery.start_soon(self._adopt)
             while True:
                 with survive(Where.MEMBERS, "who owns which partition"):
-                    self._membership.say_ready(self._keeper.in_touch and not self._draining)
+                    self._membership.announce_ready(self._keeper.in_touch and not self._draining)
                     self._apply()
-                with trio.move_on_after(LOOK_SECONDS):
+                with trio.move_on_after(self._timing.refresh_seconds):
                     await self._membership.changed()
                     await self._settle()
 
     async def hand_over(self) -> None:
-        """Be ready for nothing more, give the partitions to the others; returns when that is done, or can't be."""
+        """Announce that this node stops, and hand its partitions to the others; returns when they can have them."""
         self._draining = True
-        self._membership.say_ready(False)
+        self._membership.announce_ready(False)
         others = self._others()
         if others:
             log.info("handing %d partitions over to %d other nodes", len(self._holdings.leases), len(others))
-            await trio.sleep(HANDOVER_SECONDS)
+            await trio.sleep(self._timing.handover_seconds)
             self._keeper.want(())
-            with trio.move_on_after(RELEASED_SECONDS):
+            with trio.move_on_after(self._timing.release_seconds):
                 await self._keeper.released()
-            free = msgpack.packb([_ANY, [], None])
+            released = pack(ANY_PARTITION, [], None)
+            assert released is not None
             for name in others:
-                self._membership.send(name, free)
+                self._membership.send(name, released)
 
     async def _settle(self) -> None:
-        """Let a burst of changes pass. A node that is gone, or that was and has come back, ends it."""
-        with trio.move_on_after(DEBOUNCE_SECONDS):
+        """The debounce. It ends early when a node is gone, or one that was gone has come back."""
+        with trio.move_on_after(self._timing.debounce_seconds):
             while self._gone_now() == self._gone:
                 await self._membership.changed()
 
@@ -291,8 +278,8 @@ class Cluster:
 
     def _apply(self) -> None:
         if self._draining:
-            return  # what is held is served until it is handed over
-        # This node counts itself in: whether the store answers shows when the leases are taken.
+            return  # serve what is held until it is handed over
+        # This node always counts itself in: whether it can work shows when it takes the leases.
         working = frozenset({*self._others(), self._node})
         self._peers = sorted(working - {self._node})
         owners = self._owners_of(working, self._partitions)
@@ -318,9 +305,9 @@ class Cluster:
         self._keeper.want(mine | self._adopted.keys(), self._gone)
 
     async def _adopt(self) -> NoReturn:
-        """Look for leases that nobody renews, and take those for which this node is the next in line."""
+        """Look for partitions that nobody holds, and take those for which this node is the next in line."""
         while True:
-            await trio.sleep(ADOPT_LOOK_SECONDS)
+            await trio.sleep(self._timing.adopt_look_seconds)
             if len(self._working) < 2 or self._draining:
                 continue
             try:
@@ -340,43 +327,14 @@ class Cluster:
             elif owner != self._node:
                 looks = self._unheld[partition] = self._unheld.get(partition, 0) + 1
                 line = [name for name in self._successors_of(self._working, partition) if name != owner]
-                if looks >= ADOPT_LOOKS + line.index(self._node):  # each in line leaves one look to the one before
+                if looks >= self._timing.adopt_looks + line.index(self._node):  # one more look for each node before it
                     log.warning("partition %d is not served by %s: adopted", partition, owner)
-                    adopted[partition] = now + ADOPTED_SECONDS
+                    adopted[partition] = now + self._timing.adopted_seconds
         adopted = {
             partition: until
             for partition, until in adopted.items()
-            if until > now and held.get(partition, self._node) == self._node  # else somebody was faster
+            if until > now and held.get(partition, self._node) == self._node  # or another node was faster
         }
         if adopted.keys() != self._adopted.keys():
             self._adopted = adopted
             self._want()
-
-
-#: In a wake-up instead of a partition: leases were given up.
-_ANY = -1
-
-
-def _read_fields(message: bytes) -> list[object]:
-    """The fields of a message of another node; none: it is no such message."""
-    try:
-        fields = msgpack.unpackb(message, max_map_len=0, max_ext_len=0)
-    except (ValueError, TypeError, msgpack.UnpackException):
-        return []
-    return fields if type(fields) is list else []
-
-
-def _as_wakeup(fields: list[object]) -> tuple[int, list[str], int | None] | None:
-    """(partition, names, after_ms), each of the right type; None: it is no wake-up."""
-    if len(fields) != 3:
-        return None
-    partition, names, after_ms = fields
-    if type(partition) is not int or type(names) is not list or any(type(name) is not str for name in names):
-        return None
-    if after_ms is not None and (type(after_ms) is not int or not -AFTER_MS_MAX <= after_ms <= AFTER_MS_MAX):
-        return None
-    return partition, names, after_ms
-
-
-def _nobody(*_: object) -> None:
-    """Nobody listens yet."""

@@ -1,8 +1,8 @@
-"""A node that was told of a cluster, but of no store, asks the nodes that the operator named where the store is.
+"""How a node that was given addresses of a cluster, but none of a store, learns where the store is.
 
-It asks over TCP, and nobody else than those: what the gossip says about other nodes is no reason to open a store there.
-With a gossip key question and answer are encrypted; an answer from a loopback address counts as one of this host's. An
-answer that is neither may still name a store, but no password is ever sent to a place that was learned so.
+It asks the nodes that the operator named, over TCP, and no others: what the gossip says about other nodes is no reason
+to trust them with a store. An answer is authentic if it was encrypted with the gossip key, or came from a loopback
+address. Any other answer may name a store too, but then no password is ever sent there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import trio
 
 from orchy.addresses import HostPort, parse_host_port
 from orchy.cluster.membership import refusal
+from orchy.cluster.timing import JOIN_TIMING, JoinTiming
 from orchy.errors import OrchyError, StartupError
 from orchy.store.redis import Address, TcpAddress
 from orchy.store.redis.settings import UnixAddress
@@ -25,18 +26,13 @@ from orchy.swim.envelope import Envelope, Unopened, label_of
 from orchy.swim.frames import Budget, is_local, read_frame, write_frame
 from orchy.swim.messages import AskStore, Refused, StoreAt
 
-#: A node that is named among the addresses of its cluster starts it, if no other one has answered by then.
-FIRST_NODE_SECONDS = 3.0
-ASK_SECONDS = 2.0
-ASK_AGAIN_SECONDS = 0.2
-SAY_AGAIN_SECONDS = 10.0
 ANSWER_BYTES_MAX = 4_096
 
 log = logging.getLogger(__name__)
 
 
 def name_store(addresses: Sequence[Address]) -> str:
-    """How a store is named to other nodes: without user or password."""
+    """How other nodes are told about a store: without user and password."""
     first = addresses[0]
     if isinstance(first, UnixAddress):
         return f"unix:{first.path}"
@@ -45,7 +41,7 @@ def name_store(addresses: Sequence[Address]) -> str:
 
 
 def parse_store(node: str, name: str) -> tuple[Address, ...]:
-    """What another node calls its store. Raises StartupError if it can't be reached from here."""
+    """The inverse of `name_store`, for the answer of `node`. Raises StartupError if it can't be reached from here."""
     kind, _, where = name.partition(":")
     if kind == "unix":
         if not Path(where).is_socket():
@@ -67,7 +63,7 @@ def _not_from_here(node: str) -> StartupError:
 
 @attrs.frozen
 class Answer:
-    """What a node said. `authentic`: it has the gossip key, or is on this host."""
+    """What a node answered. `authentic`: it has the gossip key, or is on this host."""
 
     node: str
     store: str
@@ -75,19 +71,19 @@ class Answer:
 
 
 def accept(answer: Answer, has_password: bool) -> tuple[Address, ...]:
-    """The store that an answer names. Raises StartupError, also where a password would go to who knows whom."""
+    """The store that an answer names. Raises StartupError, also if a password would go to an unproven place."""
     if has_password and not answer.authentic:
         raise StartupError(
             f"{answer.node} says that the store is {answer.store}, but nothing proves that it is who it says it is, and"
             " a password is not sent on such a word: give --redis-addr, or the cluster's --gossip-key"
         )
-    if not answer.authentic and answer.store.startswith("unix:"):  # whose socket that may be here, nobody knows
+    if not answer.authentic and answer.store.startswith("unix:"):  # on this host it may be anybody's socket
         raise _not_from_here(answer.node)
     return parse_store(answer.node, answer.store)
 
 
-class _Asked:
-    """What a round of questions brought: the first store, which ends it, or the first reason why there will be none."""
+class _Outcome:
+    """The outcome of asking all seeds once: the first store, which ends the round, or else the first refusal."""
 
     def __init__(self) -> None:
         self.store: Answer | None = None
@@ -96,44 +92,48 @@ class _Asked:
 
 
 async def learn_store(
-    envelope: Envelope, seeds: Sequence[HostPort], mine: HostPort, has_password: bool
+    envelope: Envelope,
+    seeds: Sequence[HostPort],
+    mine: HostPort,
+    has_password: bool,
+    timing: JoinTiming = JOIN_TIMING,
 ) -> tuple[Address, ...] | None:
-    """Ask until one of the nodes that the operator named says where the store is. None: this node is the first one.
+    """Ask the seeds until one says where the store is. None: this node, at `mine`, is the first of its cluster.
 
-    `envelope` has the label without an identity. Raises StartupError.
+    The label of `envelope` has no identity. Raises StartupError.
     """
     others = [seed for seed in seeds if seed != mine]
     first = len(others) < len(seeds)
     if not others:
         return None
-    began = said_at = trio.current_time()
+    began = logged_at = trio.current_time()
     while True:
-        asked = _Asked()
-        with trio.move_on_after(ASK_SECONDS) as asked.scope:
+        outcome = _Outcome()
+        with trio.move_on_after(timing.ask_seconds) as outcome.scope:
             async with trio.open_nursery() as nursery:
                 for seed in others:
-                    nursery.start_soon(_ask, envelope, seed, asked)
-        if asked.store is not None:
-            addresses = accept(asked.store, has_password)
-            log.info("the store is the one of %s: %s", asked.store.node, asked.store.store)
+                    nursery.start_soon(_ask, envelope, seed, outcome)
+        if outcome.store is not None:
+            addresses = accept(outcome.store, has_password)
+            log.info("the store is the one of %s: %s", outcome.store.node, outcome.store.store)
             return addresses
-        if asked.refused is not None:
-            raise asked.refused
+        if outcome.refused is not None:
+            raise outcome.refused
         now = trio.current_time()
-        if first and now - began > FIRST_NODE_SECONDS:
+        if first and now - began > timing.first_node_seconds:
             return None
-        if now - said_at > SAY_AGAIN_SECONDS:
-            said_at = now
+        if now - logged_at > timing.log_again_seconds:
+            logged_at = now
             log.warning(
                 "still waiting for a node of the cluster at %s, to learn where the store is; give --redis-addr if there"
                 " is a Redis",
                 ", ".join(map(str, others)),
             )
-        await trio.sleep(ASK_AGAIN_SECONDS)
+        await trio.sleep(timing.ask_again_seconds)
 
 
-async def _ask(envelope: Envelope, seed: HostPort, asked: _Asked) -> None:
-    """One question to one node; nothing comes of it if it does not answer as a node does."""
+async def _ask(envelope: Envelope, seed: HostPort, outcome: _Outcome) -> None:
+    """Ask one node; an answer that is none of a node's changes nothing."""
     nonce = secrets.randbits(64)
     try:
         async with await trio.open_tcp_stream(seed.host, seed.port) as stream:
@@ -150,13 +150,13 @@ async def _ask(envelope: Envelope, seed: HostPort, asked: _Asked) -> None:
     try:
         messages = decode(envelope.open_foreign(packet))
     except (Unopened, Malformed):
-        asked.refused = asked.refused or refusal(str(seed), mine, theirs, opened=False)
+        outcome.refused = outcome.refused or refusal(str(seed), mine, theirs, opened=False)
         return
     match messages:
         case [StoreAt(answered, store)] if answered == nonce and theirs == mine:
-            asked.store = asked.store or Answer(str(seed), store, near or envelope.encrypts)
-            asked.scope.cancel()
+            outcome.store = outcome.store or Answer(str(seed), store, near or envelope.encrypts)
+            outcome.scope.cancel()
         case [Refused()]:
-            asked.refused = asked.refused or refusal(str(seed), mine, theirs, opened=True)
+            outcome.refused = outcome.refused or refusal(str(seed), mine, theirs, opened=True)
         case _:
             log.debug("%s answered something else than where the store is", seed)

@@ -1,8 +1,8 @@
-"""The gossip as Orchy uses it: members with addresses and readiness, one line in the log for whatever happens to one.
+"""The gossip as Orchy uses it: members with their addresses and readiness, and a log line for each change of one.
 
-What a node says about itself is its metadata, a msgpack array: ready, gRPC address, HTTP address, instance. The gossip
-says who is alive, the store who belongs: a process that is not in the store's list of nodes, with this instance and
-these addresses, is not let in, whatever the packets say.
+A node describes itself in its metadata, a msgpack array: ready, gRPC address, HTTP address, instance. The gossip says
+who is alive, the store says who belongs: a process that is not in the store's list of nodes, with this instance and
+these addresses, is not admitted, whatever the packets say.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import assert_never
 
 import attrs
 import msgpack
 import trio
 
+from orchy.addresses import HostPort, parse_host_port
 from orchy.cluster.cluster import Member
 from orchy.cluster.registry import Registry, is_instance_of
+from orchy.cluster.timing import MEMBERSHIP_TIMING, MembershipTiming
 from orchy.errors import ConfigurationError, OrchyError, StartupError
+from orchy.runtime.callbacks import ignore
 from orchy.store.nodes import RegisteredNode
 from orchy.swim.messages import Address, Join, Leave, Reconnect, Record, SendUser, SetMeta, State, Vouch
 from orchy.swim.notifications import (
@@ -39,15 +43,7 @@ from orchy.swim.notifications import (
     Witnessed,
 )
 from orchy.swim.udp import Driver
-
-#: How long the start waits for the first answer to a join: one that refuses it is better heard before the doors open.
-FIRST_JOIN_SECONDS = 1.0
-FIRST_JOIN_LOOK_SECONDS = 0.02
-#: How long a goodbye may take to be told.
-FAREWELL_SECONDS = 2.0
-FAREWELL_LOOK_SECONDS = 0.05
-#: What packets of others can bring about again and again is logged at most so often.
-LOG_AGAIN_SECONDS = 60.0
+from orchy.telemetry.throttle import ThrottledWarnings
 
 _PLAIN = re.compile(r"[!-~]{0,300}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -57,7 +53,7 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class Profile:
-    """What a node says about itself. `instance` is what the process is known by in the store, see `registry`."""
+    """What a node says about itself. `instance` identifies its process in the store, see `registry`."""
 
     ready: bool = False
     grpc_address: str = ""
@@ -71,7 +67,7 @@ class Profile:
 
 
 def unpack_profile(meta: bytes) -> Profile:
-    """What a member says about itself; nothing, if it says it in a way that this version does not know."""
+    """What a member says about itself; an empty profile if this version can't read it."""
     try:
         ready, *texts = msgpack.unpackb(meta, max_map_len=0, max_ext_len=0)[:4]
     except (ValueError, TypeError, msgpack.UnpackException):
@@ -84,15 +80,15 @@ def unpack_profile(meta: bytes) -> Profile:
 
 
 def cluster_label(namespace: str, partitions: int, format_version: int, identity: str) -> str:
-    """What tells this cluster from others: its packets mean nothing to a node that has another one.
+    """Identifies this cluster: nodes drop packets with another label.
 
-    With an empty `identity`, the store's, it is what those say who have no store yet, and what may be told to anybody.
+    `identity` is the store's. Nodes that have no store yet use a label with an empty one, which is no secret.
     """
     return f"{namespace}/{partitions}/{format_version}/{identity}"
 
 
 def refusal(address: str, mine: str, theirs: str, opened: bool) -> OrchyError:
-    """Why a cluster does not take this node, by the labels of both. `opened`: its answer was sealed as ours are."""
+    """Why a cluster refuses this node, by the labels of both. `opened`: its answer was sealed with our key, if any."""
     ours, parts = mine.split("/"), theirs.split("/")
     if len(parts) != 4 or not _NAME.fullmatch(parts[0]) or not (parts[1] + parts[2]).isdecimal():
         return StartupError(f"at {address} there is something else than a node of Orchy")
@@ -117,14 +113,22 @@ def refusal(address: str, mine: str, theirs: str, opened: bool) -> OrchyError:
 
 
 class GossipMembership:
-    """A `Membership` on a gossip driver. Make it first, then give `on_event` to the driver, then `attach` that."""
+    """A `Membership` on a gossip driver. Create it, then a driver with its `on_event`, then `attach` the driver."""
 
-    def __init__(self, node: str, label: str, registry: Registry, profile: Profile) -> None:
+    def __init__(
+        self,
+        node: str,
+        label: str,
+        registry: Registry,
+        profile: Profile,
+        timing: MembershipTiming = MEMBERSHIP_TIMING,
+    ) -> None:
         self._node = node
         self._label = label
         self._registry = registry
         self._profile = profile
-        self._logged_at: dict[str, float] = {}
+        self._timing = timing
+        self._warnings = ThrottledWarnings(log)  # of what packets can cause again and again
         self._names: frozenset[str] = frozenset()
         self._driver: Driver | None = None
         self._gone: dict[str, int] = {}  # name -> the incarnation whose end was witnessed
@@ -132,33 +136,31 @@ class GossipMembership:
         self._failure: OrchyError | None = None
         self._failed = trio.Event()
         #: Called with each message of another node.
-        self.on_message: Callable[[bytes], None] = lambda message: None
+        self.on_message: Callable[[bytes], None] = ignore
 
     def attach(self, driver: Driver) -> None:
-        """Speak through this one."""
+        """Use this driver."""
         self._driver = driver
 
     def vouched(self, record: Record) -> bool:
-        """Whether the process that this record is about has been in the store's list of nodes, as it says it is."""
+        """Whether the process of this record has been in the store's list of nodes, with just these addresses."""
         if not self._registry.knows(record.name):
             return False
         profile = unpack_profile(record.meta)
         return self._is_itself(record, profile) and self._registry.vouches(
-            record.name, profile.instance, _shown(record.address)
+            record.name, profile.instance, format_address(record.address)
         )
 
     def join(self, seeds: Sequence[Address]) -> None:
-        """Become a member of the cluster that one of these belongs to; none: be a cluster. Both with those that the
-        store knows.
-        """
+        """Join the cluster of one of these seeds, or of a node in the store's list; without seeds, be a cluster."""
         self._gossip.feed(Join(tuple(seeds)))
         self._registry.on_read = self.on_registry
         self.on_registry(self._registry.others)
 
     def on_registry(self, nodes: Sequence[RegisteredNode]) -> None:
-        """The store's list of other nodes, read again: strangers may be let in, members may have lost their place."""
+        """The store's list of other nodes was read: strangers may be admitted, members may no longer be registered."""
         self._gossip.feed(Vouch())
-        self.reconnect([address for node in nodes if (address := parse_shown(node.address)) is not None])
+        self.reconnect([address for node in nodes if (address := parse_address(node.address)) is not None])
         names = frozenset(member.name for member in self.members() if member.registered)
         if names != self._names:
             self._names = names
@@ -167,25 +169,21 @@ class GossipMembership:
     # The port.
 
     def members(self) -> Sequence[Member]:
-        """All known members, by name, this node among them."""
         machine = self._gossip.machine
         records = {record.name: record for record in machine.members}
         records[self._node] = machine.me
         return [self._member(records[name]) for name in sorted(records)]
 
     async def changed(self) -> None:
-        """When a member came, went or says something else of itself."""
         await self._change.wait()
 
-    def say_ready(self, ready: bool) -> None:
-        """Tell the others whether this node works."""
+    def announce_ready(self, ready: bool) -> None:
         self.describe(attrs.evolve(self._profile, ready=ready))
 
     def send(self, node: str, message: bytes) -> None:
-        """One datagram, best effort."""
         self._gossip.feed(SendUser(node, message))
 
-    # More than the port.
+    # Beyond the port.
 
     @property
     def profile(self) -> Profile:
@@ -193,31 +191,31 @@ class GossipMembership:
         return self._profile
 
     def describe(self, profile: Profile) -> None:
-        """Say this about this node from now on."""
+        """Change what this node says about itself."""
         if profile != self._profile:
             self._profile = profile
             self._gossip.feed(SetMeta(profile.pack()))
             self._changed()
 
     def reconnect(self, addresses: Sequence[Address]) -> None:
-        """Members may be found there."""
+        """Look for members at these addresses."""
         self._gossip.feed(Reconnect(tuple(addresses)))
 
     async def announced(self) -> None:
-        """Returns when this node is of a cluster, its own or another; or after a second: it goes on trying."""
-        with trio.move_on_after(FIRST_JOIN_SECONDS):
+        """Returns when this node is a member of a cluster, or after a second: joining goes on in the background."""
+        with trio.move_on_after(self._timing.first_join_seconds):
             while self._gossip.machine.get(self._node) is None:
-                await trio.sleep(FIRST_JOIN_LOOK_SECONDS)
+                await trio.sleep(self._timing.first_join_check_seconds)
 
     async def leave(self) -> None:
-        """Say goodbye; returns when enough have heard it, or after two seconds."""
+        """Say goodbye; returns when enough members have heard it, after two seconds at most."""
         self._gossip.feed(Leave())
-        with trio.move_on_after(FAREWELL_SECONDS):
+        with trio.move_on_after(self._timing.farewell_seconds):
             while not self._gossip.machine.leave_announced:
-                await trio.sleep(FAREWELL_LOOK_SECONDS)
+                await trio.sleep(self._timing.farewell_check_seconds)
 
     async def fail(self) -> None:
-        """Raise what makes it impossible to be a member, when it happens. ConfigurationError or StartupError."""
+        """Wait until this node can't be a member, and raise why: ConfigurationError or StartupError."""
         await self._failed.wait()
         assert self._failure is not None
         raise self._failure
@@ -225,91 +223,88 @@ class GossipMembership:
     # Events.
 
     def on_event(self, event: Event) -> None:
-        """What the driver calls."""
+        """The driver calls this for each event of the gossip."""
         match event:
             case Joined(member):
-                log.info("%s joined, at %s", member.name, _shown(member.address))
+                log.info("%s joined, at %s", member.name, format_address(member.address))
                 self._look_up(member)
+                self._changed()
             case Changed(member):
                 log.debug("%s says: %s", member.name, unpack_profile(member.meta))
                 self._look_up(member)
-            case Suspected(member, source):
-                log.warning("%s is suspected: it did not answer %s", member.name, source)
-                return self._note()
-            case AliveAgain(member):
-                log.info("%s lives: it objected to the suspicion", member.name)
-                return self._note()
+                self._changed()
             case Died(member, source, witnessed):
                 log.warning("%s is dead, says %s", member.name, source)
                 if witnessed:
-                    self._is_gone(member)
+                    self._note_gone(member)
+                self._changed()
             case Witnessed(member):
-                self._is_gone(member)
+                self._note_gone(member)
+                self._changed()
             case Left(member):
                 log.info("%s left", member.name)
+                self._changed()
+            case Suspected(member, source):
+                log.warning("%s is suspected: it did not answer %s", member.name, source)
+            case AliveAgain(member):
+                log.info("%s lives: it objected to the suspicion", member.name)
             case UserMessage(_, payload):
                 self.on_message(payload)
-                return None
             case Unvouched(member):
                 self._registry.read_soon()
-                log.debug("%s at %s is not registered in the store", member.name, _shown(member.address))
-                return None
+                log.debug("%s at %s is not registered in the store", member.name, format_address(member.address))
             case JoinRefused(address, label, opened):
-                self._refused(refusal(_shown(address), self._label, label, opened))
-                return None
+                self._refused(refusal(format_address(address), self._label, label, opened))
             case JoinUnanswered(address):
-                return self._log_seldom(
+                self._warnings.warn(
                     "unanswered",
-                    f"the node at {_shown(address)} does not take this node's packets: it has another --gossip-key,"
-                    " --namespace, --partitions or store, or is busy; trying again",
+                    "the node at %s does not take this node's packets: it has another --gossip-key, --namespace,"
+                    " --partitions or store, or is busy; trying again",
+                    format_address(address),
                 )
             case NameClaimed(address):
-                return self._log_seldom(
+                self._warnings.warn(
                     "claimed",
-                    f"somebody at {_shown(address)} is said to have this node's name; the store says that it is"
-                    " this node's",
+                    "somebody at %s is said to have this node's name; the store says that it is this node's",
+                    format_address(address),
                 )
             case Implausible(name, incarnation):
-                return self._log_seldom(
+                self._warnings.warn(
                     "implausible",
-                    f"dropped: incarnation {incarnation} of {name}: are the clocks of all hosts right?",
+                    "dropped: incarnation %s of %s: are the clocks of all hosts right?",
+                    incarnation,
+                    name,
                 )
             case NameTaken():
                 raise AssertionError("this node holds its name in the store, and does not yield")
-        return self._changed()
+            case _:
+                assert_never(event)
 
     def _look_up(self, record: Record) -> None:
-        """A member whose registration is over, as it could not renew it for a while, may be back."""
+        """Read the store's list soon if this member is not in it: it may have registered again."""
         if not self._member(record).registered:
             self._registry.read_soon()
 
     def _refused(self, error: OrchyError) -> None:
-        """A node of which the operator said that it is of this cluster says it is not.
+        """One of the operator's seeds belongs to another cluster.
 
-        Who is a cluster already, with itself as its first node, goes on being one.
+        That is fatal, unless this node is a member already, perhaps as the first one of its cluster.
         """
         if self._gossip.machine.get(self._node) is None:
             self._fail_with(error)
         else:
-            self._log_seldom("refused", str(error))
+            self._warnings.warn("refused", "%s", error)
 
-    def _log_seldom(self, kind: str, message: str) -> None:
-        now = trio.current_time()
-        if now - self._logged_at.get(kind, -LOG_AGAIN_SECONDS) >= LOG_AGAIN_SECONDS:
-            self._logged_at[kind] = now
-            log.warning("%s", message)
-
-    def _note(self) -> None:
-        """Seen by who asks, but nothing follows from it."""
-
-    def _is_gone(self, member: Record) -> None:
-        log.warning("%s: its host says that nothing listens at %s any more", member.name, _shown(member.address))
+    def _note_gone(self, member: Record) -> None:
+        log.warning(
+            "%s: its host says that nothing listens at %s any more", member.name, format_address(member.address)
+        )
         self._gone[member.name] = member.incarnation
-        for name in [name for name in self._gone if not self._ended(name)]:
+        for name in [name for name in self._gone if not self._is_gone(name)]:
             del self._gone[name]
 
-    def _ended(self, name: str) -> bool:
-        """Whether what is dead now is what was seen to have ended."""
+    def _is_gone(self, name: str) -> bool:
+        """Whether the end of this member was witnessed, and it has not been back since."""
         known = self._gossip.machine.get(name)
         return known is not None and known.state is State.DEAD and known.incarnation == self._gone.get(name)
 
@@ -327,8 +322,10 @@ class GossipMembership:
         return self._driver
 
     def _is_itself(self, record: Record, profile: Profile) -> bool:
-        """Whether the addresses are those for which the instance was made."""
-        return is_instance_of(profile.instance, _shown(record.address), profile.grpc_address, profile.http_address)
+        """Whether the instance was made for these addresses."""
+        return is_instance_of(
+            profile.instance, format_address(record.address), profile.grpc_address, profile.http_address
+        )
 
     def _member(self, record: Record) -> Member:
         profile = self._profile if record.name == self._node else unpack_profile(record.meta)
@@ -337,47 +334,25 @@ class GossipMembership:
             name=record.name,
             state=State(record.state).name.lower(),
             incarnation=record.incarnation,
-            gossip_address=_shown(record.address),
+            gossip_address=format_address(record.address),
             http_address=profile.http_address,
             grpc_address=profile.grpc_address,
             ready=profile.ready and record.state.live,
             round_trip_ms=None if round_trip is None else round(round_trip * 1000, 3),
             registered=self._is_itself(record, profile)
-            and self._registry.registered(record.name, profile.instance, _shown(record.address)),
-            gone=self._ended(record.name),
+            and self._registry.registered(record.name, profile.instance, format_address(record.address)),
+            gone=self._is_gone(record.name),
         )
 
 
-def gossip_counts(driver: Driver) -> list[tuple[str, str, Callable[[], float]]]:
-    """(name, help, value) of what the gossip counts, for the metrics."""
-    counts, said = driver.counts, driver.machine.counts
-
-    def dropped() -> float:
-        return sum(count for reason, count in said.items() if reason.startswith("dropped"))
-
-    return [
-        ("orchy_gossip_datagrams_sent", "Datagrams of the gossip", lambda: counts["datagrams sent"]),
-        ("orchy_gossip_datagrams_received", "Datagrams that came", lambda: counts["datagrams received"]),
-        ("orchy_gossip_dropped", "Packets and frames that meant nothing here", dropped),
-        (
-            "orchy_gossip_strangers",
-            "Times that a member was named that the store does not know",
-            lambda: said["strangers"],
-        ),
-        ("orchy_gossip_errors", "Errors that nobody foresaw", lambda: counts["errors"]),
-        ("orchy_gossip_failed_probes", "Members that did not answer this node", lambda: said["failed probes"]),
-        ("orchy_gossip_refutations", "Suspicions of this node to which it objected", lambda: said["refuted"]),
-    ]
+def format_address(address: Address) -> str:
+    """As "host:port", an IPv6 address in brackets."""
+    return str(HostPort(*address))
 
 
-def _shown(address: Address) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def parse_shown(text: str) -> Address | None:
-    """The address that was shown so; None: it is none."""
-    host, _, port = text.rpartition(":")
+def parse_address(text: str) -> Address | None:
+    """The inverse of `format_address`; None: `text` is no address."""
     with suppress(ValueError):
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        parsed = parse_host_port(text)
+        return parsed.host, parsed.port
     return None

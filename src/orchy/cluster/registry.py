@@ -1,11 +1,11 @@
-"""This process in the store's list of nodes: the list says who belongs, and no two live nodes have one name.
+"""The store's list of nodes: it says which processes belong to the cluster, and gives each name to only one of them.
 
-The gossip says who is alive, but whoever can send a packet can say anything there. The store says who belongs: only a
-process that holds its name in the list owns partitions, is told to workers, or makes another one give way. Others find
-it there too: after a split in which each half forgot the other, and nodes that were given no address of a cluster.
+The gossip says who is alive, but anybody who can send a packet can say anything there. So only a process that holds its
+name in this list owns partitions, is shown to workers, or makes another process give way. Nodes also find each other by
+this list: after a split in which each half forgot the other, and when they were given no address of a cluster.
 
-A process is known by its instance, which is made of a random part and a digest of the addresses that it serves at: who
-repeats it with another address is not that process.
+A process is identified by its instance: a random part and a digest of the addresses at which it serves, so that nobody
+can use it with other addresses.
 """
 
 from __future__ import annotations
@@ -19,33 +19,24 @@ from typing import NoReturn
 import attrs
 import trio
 
+from orchy.cluster.timing import REGISTRY_TIMING, RegistryTiming
 from orchy.errors import StartupError, StoreError
+from orchy.runtime.callbacks import ignore
 from orchy.store.nodes import NodeStore, RegisteredNode
 from orchy.telemetry.unexpected import Where, note, survive
 
-LEASE_MS = 15_000
-RENEW_SECONDS = 5.0
-#: When somebody appears who is not in the list as it was read last, it is read again, at most so often.
-READ_AGAIN_SECONDS = 0.5
-#: A registration that is not in the list any more counts for so long: after an outage of the store, or a loss of its
-#: data, each node writes its own again, within RENEW_SECONDS.
-GRACE_SECONDS = 10.0
-#: So many processes that were in the list once are remembered as such.
-REMEMBERED_MAX = 4_096
-LOOK_AGAIN_SECONDS = 0.5
-UNREGISTER_SECONDS = 1.0
 _RANDOM_BYTES, _DIGEST_BYTES = 8, 8
 
 log = logging.getLogger(__name__)
 
 
 def new_instance(*addresses: str) -> str:
-    """What a process that serves at these addresses is known by."""
+    """Identifies a new process that serves at these addresses."""
     return _instance(secrets.token_hex(_RANDOM_BYTES), addresses)
 
 
 def is_instance_of(instance: str, *addresses: str) -> bool:
-    """Whether it was made for just these addresses."""
+    """Whether an instance was made for these addresses."""
     return instance == _instance(instance[: 2 * _RANDOM_BYTES], addresses)
 
 
@@ -56,7 +47,7 @@ def _instance(random_part: str, addresses: Sequence[str]) -> str:
 
 @attrs.define
 class _Registration:
-    """A process that was in the list, and when it was last."""
+    """A process that is or was in the list, and when it was last read there."""
 
     instance: str
     address: str
@@ -64,44 +55,52 @@ class _Registration:
 
 
 class Registry:
-    """The list of nodes, as this process read it last, and its own place there."""
+    """The list of nodes as this process has last read it, and its own registration there."""
 
-    def __init__(self, store: NodeStore, node: str, instance: str, address: str) -> None:
+    def __init__(
+        self,
+        store: NodeStore,
+        node: str,
+        instance: str,
+        address: str,
+        timing: RegistryTiming = REGISTRY_TIMING,
+    ) -> None:
         self._store = store
         self._node = node
         self._instance = instance
         self._address = address
+        self._timing = timing
         self._known: dict[str, _Registration] = {}
         self._read_at = 0.0
-        self._wanted = trio.Event()
-        #: The other nodes, as the list was read last.
+        self._read_wanted = trio.Event()
+        #: The other nodes when the list was last read.
         self.others: Sequence[RegisteredNode] = ()
-        #: Called with them each time that it was read.
-        self.on_read: Callable[[Sequence[RegisteredNode]], None] = lambda nodes: None
+        #: Called with them whenever the list was read.
+        self.on_read: Callable[[Sequence[RegisteredNode]], None] = ignore
 
-    # What others ask.
+    # Questions.
 
     def knows(self, node: str) -> bool:
-        """Whether there was a process of this name in the list."""
+        """Whether a process of this name is or was in the list."""
         return node in self._known
 
     def vouches(self, node: str, instance: str, address: str) -> bool:
-        """Whether this process is, or was, the last one in the list under this name."""
+        """Whether this process is the last one that was in the list under this name."""
         known = self._known.get(node)
         return known is not None and (known.instance, known.address) == (instance, address)
 
     def registered(self, node: str, instance: str, address: str) -> bool:
-        """Whether it belongs now: it is in the list as it was read last, or was until shortly before that."""
+        """Whether this process belongs to the cluster: it is in the list, or was until a moment ago."""
         known = self._known.get(node)
         if known is None or (known.instance, known.address) != (instance, address):
             return False
-        return node == self._node or self._read_at - known.read_at <= GRACE_SECONDS
+        return node == self._node or self._read_at - known.read_at <= self._timing.grace_seconds
 
     def read_soon(self) -> None:
-        """Somebody is there who is not in the list: it may have changed."""
-        self._wanted.set()
+        """Read the list again soon, as a node has appeared that is not in it."""
+        self._read_wanted.set()
 
-    # What it does.
+    # The loop.
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Hold the name until cancelled; started when it is held.
@@ -113,7 +112,7 @@ class Registry:
             task_status.started()
             await self._hold()
         finally:
-            with trio.move_on_after(UNREGISTER_SECONDS, shield=True):
+            with trio.move_on_after(self._timing.unregister_seconds, shield=True):
                 try:
                     await self._store.unregister(self._node, self._instance)
                 except StoreError as error:
@@ -122,10 +121,10 @@ class Registry:
     async def _hold(self) -> NoReturn:
         silent = False
         while True:
-            await trio.sleep(READ_AGAIN_SECONDS)
-            with trio.move_on_after(RENEW_SECONDS - READ_AGAIN_SECONDS):
-                await self._wanted.wait()
-            self._wanted = trio.Event()
+            await trio.sleep(self._timing.read_again_seconds)
+            with trio.move_on_after(self._timing.renew_seconds - self._timing.read_again_seconds):
+                await self._read_wanted.wait()
+            self._read_wanted = trio.Event()
             try:
                 nodes = await self._register()
             except StoreError as error:
@@ -138,41 +137,41 @@ class Registry:
                 continue
             silent = False
             rival = self._rival(nodes)
-            if rival is not None:  # it was taken while this process was stopped, or cut from the store
+            if rival is not None:  # it took the name while this process stood still, or was cut off from the store
                 raise _taken(rival)
             with survive(Where.REGISTRY, "nodes that the store knows"):
-                self._take_in(nodes)
+                self._remember(nodes)
 
     async def _take_name(self) -> None:
-        """A name that a dead process holds is free when its time is over; one that is held on, is not."""
+        """Take the name, or wait for the lease of a dead process to expire. Raises StartupError if it is renewed."""
         remaining_ms: int | None = None
         while True:
             nodes = await self._register()
             rival = self._rival(nodes)
             if rival is None:
-                self._take_in(nodes)
+                self._remember(nodes)
                 return
             if remaining_ms is None:
                 log.warning(
                     "the name %s was held by a node at %s up to %.0f s ago: waiting to see whether it lives",
                     self._node,
                     rival.address,
-                    (LEASE_MS - rival.remaining_ms) / 1000,
+                    (self._timing.lease_ms - rival.remaining_ms) / 1000,
                 )
             elif rival.remaining_ms > remaining_ms:
                 raise _taken(rival)
             remaining_ms = rival.remaining_ms
-            await trio.sleep(LOOK_AGAIN_SECONDS)
+            await trio.sleep(self._timing.retry_seconds)
 
     async def _register(self) -> list[RegisteredNode]:
-        return await self._store.register(self._node, self._instance, self._address, LEASE_MS)
+        return await self._store.register(self._node, self._instance, self._address, self._timing.lease_ms)
 
-    def _take_in(self, nodes: Sequence[RegisteredNode]) -> None:
+    def _remember(self, nodes: Sequence[RegisteredNode]) -> None:
         self._read_at = trio.current_time()
         for registered in nodes:
-            self._known.pop(registered.node, None)  # so that the dict is in the order of the last reading
+            self._known.pop(registered.node, None)  # keeps the dict ordered by the time of reading
             self._known[registered.node] = _Registration(registered.instance, registered.address, self._read_at)
-        while len(self._known) > max(REMEMBERED_MAX, len(nodes)):
+        while len(self._known) > max(self._timing.remembered_max, len(nodes)):
             del self._known[next(iter(self._known))]
         self.others = [registered for registered in nodes if registered.node != self._node]
         self.on_read(self.others)

@@ -25,7 +25,7 @@ EXIT_OK, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
 
 _GROUPS = {
     "cluster": "cluster",
-    "doors": "listeners",
+    "listeners": "listeners",
     "store": "store",
     "engine": "engine",
     "log": "logging",

@@ -1,1 +1,1 @@
-"""Hands out work: what is known to wait, and the polls and streams that ask for it."""
+"""Hands out work: which partitions are known to have some, and the polls and streams that ask for it."""

@@ -1,8 +1,7 @@
-"""Leases of attempts: a worker that holds some says from time to time that it does, and then they are not handed out
-again before their timeouts.
+"""Leases of attempts: while a worker keeps saying that it holds an attempt, nobody else gets it before its timeout.
 
-The store keeps a lease as a timer beside the attempt's timeout. Renewing one that is not there does nothing: the
-attempt is over, or may take no longer than a lease anyway.
+The store keeps a lease as a timer beside the attempt's timeout. Renewing one that does not exist does nothing: the
+attempt is over, or its timeout is shorter than a lease anyway.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ from orchy.runtime.gather import gather
 from orchy.store.limits import BATCH_MAX
 from orchy.store.timers import TimerKey, TimerStore
 
-#: Which attempt: flow id, action id, number.
+#: Flow id, action id, number of the attempt.
 Attempt: TypeAlias = tuple[str, RunId, int]
-#: Bounds of the lease that somebody asks for, in ms.
+#: Bounds on the lease that a worker may ask for.
 LEASE_MS_MIN = 5_000
 LEASE_MS_MAX = 3_600_000
-#: Calls to the store that are under way for one who renews.
+#: Concurrent calls to the store for one renewal.
 CALLS_AT_ONCE = 4
 
 
 class AttemptLeases:
-    """Renews the leases of attempts, wherever their flows are kept."""
+    """Renews leases of attempts in any partition."""
 
     def __init__(self, store: TimerStore, partition_of: Callable[[str], int]) -> None:
         self._store = store
         self._partition_of = partition_of
 
     async def renew(self, attempts: Sequence[Attempt], lease_ms: int) -> dict[Attempt, bool]:
-        """Let each be leased for so long from now, at least; of each whether there was a lease to be renewed.
+        """Extend each lease to at least `lease_ms` from now; returns for each attempt whether it had a lease.
 
-        Raises what the store raises; some may have been renewed then.
+        Raises what the store raises; some may have been renewed by then.
         """
         by_partition: dict[int, list[Attempt]] = {}
         for attempt in dict.fromkeys(attempts):

@@ -1,17 +1,17 @@
-"""Who hands out work: polls and streams on one side, partitions that are known to have some on the other.
+"""Matches work with workers: partitions known to have some on one side, polls and streams on the other.
 
-A poll asks the store only where there is work for its action, as far as this node knows: its own commits,
-wake-ups from other nodes and the owner's look at each partition say so (`ready`). So a poll for which there is
-nothing costs no call at all, and one that waits is answered as soon as work appears.
+A poll asks the store only where this node knows of work for its action: its own commits, wake-ups from other nodes and
+the scan of each owned partition report it (`ready`). So a poll for which there is nothing costs no call at all, and a
+waiting one is answered as soon as work appears.
 
-A stream's demand is asked for a place by each commit of this node that makes work (`reserve`): where there is one, and
-no queue is known to hold something older, the commit itself hands the attempt out, and it passes through no queue.
+A commit of this node that creates work first tries to reserve a place in a stream's demand (`reserve`). If it gets
+one, and no queue is known to hold anything older, the commit hands the attempt out itself, without a queue.
 
-Work of other nodes' partitions is known too, for a while, where their owners offer it (`offered`, see `offers`): nobody
-may have asked there.
+For a while this node also knows of work in other nodes' partitions, when their owners offer it (`offered`, see
+`offers`) because nobody asks for it there.
 
-What is known can be too much (another node was faster: one call for nothing) but never too little for longer
-than the owner's next look.
+This knowledge may include too much (another node was faster: one call for nothing), but it never lacks anything for
+longer than until the owner's next scan.
 """
 
 from __future__ import annotations
@@ -24,48 +24,48 @@ from itertools import count
 import trio
 
 from orchy.dispatch.demand import Demand
+from orchy.dispatch.limits import LIMITS, TIMING, DispatchLimits, DispatchTiming
 from orchy.errors import StoreError
+from orchy.runtime.callbacks import ignore
 from orchy.store.limits import BATCH_MAX
 from orchy.store.queues import Claimed, QueueStore
-
-#: How many partitions one claim asks; the next claim asks the others.
-PARTITIONS_PER_CLAIM = 32
-#: How long a client that is gone is cared for.
-GIVE_BACK_SECONDS = 10.0
-#: When a claim for a stream failed, the next one is made after so long.
-CLAIM_AGAIN_SECONDS = 1.0
-#: For so long what other nodes offer is known: somebody may ask for it who polls once a second.
-OFFERED_SECONDS = 5.0
-#: The most actions of which others' offers are known, and of which it is known that somebody asked in vain.
-OFFERED_ACTIONS_MAX = 1_000
-#: Whoever asked in vain will ask again within this time.
-ASKED_SECONDS = 2.5
 
 log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """The work that this node knows of, and the polls that wait for some."""
+    """The work that this node knows of, and the polls and streams that wait for some."""
 
-    def __init__(self, store: QueueStore, batch_size: int = BATCH_MAX) -> None:
+    def __init__(
+        self,
+        store: QueueStore,
+        batch_size: int = BATCH_MAX,
+        limits: DispatchLimits = LIMITS,
+        timing: DispatchTiming = TIMING,
+    ) -> None:
         self._store = store
         self._batch_size = batch_size
-        # action -> partition -> when it was last said to have work. The number tells a claim that found a
-        # partition empty whether that was said again while it was under way.
+        self._limits = limits
+        self._timing = timing
+        # action -> partition -> number of the last report of work there. By the number, a claim that found the
+        # partition empty sees whether there was another report while it was under way.
         self._ready: dict[str, dict[int, int]] = {}
-        self._said = count()
+        self._reports = count()
         self._waiting: dict[str, deque[trio.Event]] = {}
         self._demands: dict[str, deque[Demand]] = {}
         self._owned: Collection[int] = frozenset()
         self._offered: dict[str, dict[int, float]] = {}  # action -> partition of another node -> until when
-        self._asked_at: dict[str, float] = {}  # action -> when a poll was answered with nothing
-        self.on_unwanted: Callable[[int, str], None] = _nobody
-        self.on_emptied: Callable[[str, Sequence[int]], None] = _nobody
+        self._asked_at: dict[str, float] = {}  # action -> when a poll last came back empty
+        #: Called with work that nobody here would take.
+        self.on_unwanted: Callable[[int, str], None] = ignore
+        #: Called when partitions of other nodes turn out to have no more of what was offered.
+        self.on_emptied: Callable[[str, Sequence[int]], None] = ignore
         self._open = True
-        self.handed_out = 0  # to polls, in all
+        #: Attempts handed out to polls so far.
+        self.handed_out = 0
 
     def own(self, partitions: Collection[int]) -> None:
-        """The partitions to hand out from are these now; what was known of others is forgotten, if not just offered."""
+        """These are the owned partitions now. What was known of others is forgotten, unless it was offered."""
         self._owned = frozenset(partitions)
         for action_name in list(self._ready):
             offered = self._offered.get(action_name, ())
@@ -74,7 +74,7 @@ class Dispatcher:
             )
 
     def _forget(self, action_name: str, partitions: Iterable[int]) -> None:
-        """These have no work, as far as is known."""
+        """These are no longer known to have work."""
         known = self._ready.get(action_name)
         if known is not None:
             for partition in partitions:
@@ -83,50 +83,49 @@ class Dispatcher:
                 del self._ready[action_name]
 
     def ready(self, partition: int, action_names: Iterable[str]) -> None:
-        """There is work for these actions in an owned partition; others are passed over."""
+        """There is work for these actions; ignored if the partition is not owned."""
         if partition not in self._owned:
             return
         for action_name in action_names:
-            self._ready.setdefault(action_name, {})[partition] = next(self._said)
+            self._ready.setdefault(action_name, {})[partition] = next(self._reports)
             if not self.wants(action_name):
                 self.on_unwanted(partition, action_name)
             self._wake_one(action_name)
 
-    # What other nodes may take.
+    # Offers between nodes.
 
     def wants(self, action_name: str) -> bool:
-        """Whether somebody here would take an attempt: a stream, a poll that waits, or one that comes again."""
+        """Whether an attempt would be taken here: by a stream, a waiting poll, or one that is expected soon."""
         demands = self._demands.get(action_name, ())
         if any(demand.credit > 0 for demand in demands):
             return True
-        if len(self._waiting.get(action_name, ())) > len(demands):  # a demand waits at most once: one is a poll
+        if len(self._waiting.get(action_name, ())) > len(demands):  # a demand waits at most once, so one is a poll
             return True
         asked_at = self._asked_at.get(action_name)
-        return asked_at is not None and trio.current_time() - asked_at < ASKED_SECONDS
+        return asked_at is not None and trio.current_time() - asked_at < self._timing.asked_seconds
 
     def unclaimed(self) -> dict[str, list[int]]:
-        """The partitions of this node that have work, as far as is known, by action."""
+        """The owned partitions that are known to have work, by action."""
         found = {name: [p for p in known if p in self._owned] for name, known in self._ready.items()}
         return {name: partitions for name, partitions in found.items() if partitions}
 
     def offered(self, action_name: str, partitions: Iterable[int]) -> None:
-        """Their owner says that these have work for an action that nobody takes there."""
-        self._drop_offers()
-        if action_name not in self._offered and len(self._offered) >= OFFERED_ACTIONS_MAX:
+        """The owner of these partitions has work for an action that nobody takes there."""
+        self._drop_old_offers()
+        if action_name not in self._offered and len(self._offered) >= self._limits.offered_actions_max:
             return
-        until = trio.current_time() + OFFERED_SECONDS
+        until = trio.current_time() + self._timing.offered_seconds
         for partition in partitions:
-            self._ready.setdefault(action_name, {})[partition] = next(self._said)
+            self._ready.setdefault(action_name, {})[partition] = next(self._reports)
             if partition not in self._owned:
                 self._offered.setdefault(action_name, {})[partition] = until
         self._wake_one(action_name)
 
     def emptied(self, action_name: str, partitions: Iterable[int]) -> None:
-        """Others have taken all work of an action in these; if there is more since, the next look says so."""
+        """Other nodes have taken all work of an action in these; the next scan finds what has come since."""
         self._forget(action_name, [partition for partition in partitions if partition in self._owned])
 
-    def _drop_offers(self) -> None:
-        """Forget what was offered a while ago."""
+    def _drop_old_offers(self) -> None:
         now = trio.current_time()
         for action_name, offered in list(self._offered.items()):
             old = [partition for partition, until in offered.items() if until <= now]
@@ -137,13 +136,13 @@ class Dispatcher:
                 del self._offered[action_name]
 
     def _note_asked(self, action_name: str) -> None:
-        self._asked_at.pop(action_name, None)  # to the end
+        self._asked_at.pop(action_name, None)  # keeps the dict ordered by time
         self._asked_at[action_name] = trio.current_time()
-        if len(self._asked_at) > OFFERED_ACTIONS_MAX:
+        if len(self._asked_at) > self._limits.offered_actions_max:
             del self._asked_at[next(iter(self._asked_at))]
 
     def close(self) -> None:
-        """Answer all polls from now on, and those that wait, with nothing: the server is about to stop."""
+        """The server is about to stop: answer all polls, waiting and new, with nothing."""
         self._open = False
         for demands in self._demands.values():
             for demand in demands:
@@ -159,15 +158,15 @@ class Dispatcher:
 
     @property
     def reserved(self) -> int:
-        """How many places of streams are kept for what is on its way."""
+        """How many places of streams are reserved."""
         return sum(demand.reserved for demands in self._demands.values() for demand in demands)
 
     async def poll(
         self, action_name: str, limit: int, wait_seconds: float, worker: str, lease_ms: int = 0
     ) -> list[bytes]:
-        """At most `limit` attempts of an action, as the queue holds them; waits for the first up to `wait_seconds`.
+        """At most `limit` attempts of an action, as the queue holds them; waits up to `wait_seconds` for the first.
 
-        With `lease_ms` they are leased for so long. Empty when none came in time. Raises what the store raises.
+        `lease_ms` other than 0: they are leased. Empty when none came in time. Raises what the store raises.
         """
         claimed = await self._find(action_name, min(limit, self._batch_size), wait_seconds, worker, lease_ms)
         if claimed is None:
@@ -182,9 +181,9 @@ class Dispatcher:
         return list(claimed.bodies)
 
     async def hand_out(self, demand: Demand) -> None:
-        """Fill a demand, as work appears and for as long as there is credit; until it is closed, or cancelled.
+        """Fill a demand as work appears, while it has credit; until it is closed, or this is cancelled.
 
-        What is handed out is delivered, whatever happens: whoever is cancelled gives back what nobody takes.
+        What was claimed is always delivered, even after a cancellation: the caller gives back what it can't use.
         """
         if not self._open:
             return
@@ -192,10 +191,10 @@ class Dispatcher:
         demands = self._demands.setdefault(name, deque())
         demands.append(demand)
         try:
-            while await demand.wanted():
+            while await demand.wait_for_credit():
                 if not await self._fill(demand):
                     await self._wait(name)
-                    if demand.credit <= 0:  # meanwhile others filled it
+                    if demand.credit <= 0:  # commits have filled it meanwhile
                         self._wake_one(name)
         finally:
             demands.remove(demand)
@@ -203,7 +202,7 @@ class Dispatcher:
                 del self._demands[name]
 
     async def _fill(self, demand: Demand) -> bool:
-        """Claim for a demand; False: there is nothing known to claim."""
+        """Claim for a demand; False: no work is known."""
         if not self._ready.get(demand.action_name):
             return False
         places = min(demand.credit, self._batch_size)
@@ -218,18 +217,18 @@ class Dispatcher:
             failed = True
         finally:
             demand.settle(claimed, places)
-        if failed:  # the places are free meanwhile: a commit may have use for them
-            await trio.sleep(CLAIM_AGAIN_SECONDS)
+        if failed:  # the places are free during the pause: a commit may use them
+            await trio.sleep(self._timing.claim_again_seconds)
         return True
 
     def reserve(self, action_name: str) -> Demand | None:
-        """A place for an attempt that a commit is about to make; None: it goes into its queue."""
+        """A reserved place for an attempt that a commit is about to create; None: it has to go through its queue."""
         demands = self._demands.get(action_name)
         if demands is None or action_name in self._ready:
             return None
         for _ in range(len(demands)):
             demand = demands[0]
-            demands.rotate(-1)  # the next one has the next turn
+            demands.rotate(-1)  # round robin
             if demand.credit > 0:
                 demand.reserve()
                 return demand
@@ -241,7 +240,7 @@ class Dispatcher:
         """Claim, wait and claim again until there is something or the time is over."""
         with trio.move_on_after(wait_seconds) as waited:
             while self._open:
-                # The timeout ends the wait for work, never a claim: what it got would be lost.
+                # Only the wait may time out: what a cancelled claim got would be lost.
                 with trio.CancelScope(shield=True):
                     claimed = await self._claim(action_name, limit, worker, lease_ms)
                 if claimed is not None:
@@ -252,12 +251,15 @@ class Dispatcher:
         return None
 
     async def give_back(self, action_name: str, claimed: Claimed) -> None:
-        """Others shall have what nobody can be given; if the store can't be told, it comes back by its timeout."""
+        """Return attempts that could not be delivered to the fronts of their queues.
+
+        Where the store does not take them in time, they come back by their timeouts.
+        """
         left, given_back = len(claimed.bodies), 0
         reason = "the store does not answer"
-        with trio.move_on_after(GIVE_BACK_SECONDS, shield=True):
+        with trio.move_on_after(self._timing.give_back_seconds, shield=True):
             try:
-                while left:  # the last ones first: so the first ones come to the very front
+                while left:  # the last ones first, so that the first ones end up in front of them
                     part = slice(max(0, left - BATCH_MAX), left)
                     receipts = claimed.receipts[part]
                     given_back += await self._store.give_back(Claimed(claimed.bodies[part], (), receipts))
@@ -272,18 +274,18 @@ class Dispatcher:
             log.info("%d attempts of %s went back into their queues: their worker has gone", given_back, action_name)
 
     async def _claim(self, action_name: str, limit: int, worker: str, lease_ms: int) -> Claimed | None:
-        """Claim where work is known to be, until there is some or nowhere is left."""
+        """Claim where work is known, until some is found or no such place is left."""
         if self._offered:
-            self._drop_offers()
+            self._drop_old_offers()
         while self._open and (known := self._ready.get(action_name)):
-            asked = dict(list(known.items())[:PARTITIONS_PER_CLAIM])
+            asked = dict(list(known.items())[: self._limits.partitions_per_claim])
             claimed = await self._store.claim(action_name, list(asked), limit, worker, lease_ms)
             for partition in claimed.emptied:
                 if known.get(partition) == asked[partition]:
                     del known[partition]
             if action_name in self._offered:
                 self._note_emptied(action_name, claimed.emptied)
-            for partition in asked:  # to the end of the row, so that each has its turn
+            for partition in asked:  # move to the end, so that each partition gets its turn
                 if partition in known:
                     known[partition] = known.pop(partition)
             if not known and self._ready.get(action_name) is known:
@@ -310,7 +312,7 @@ class Dispatcher:
             await event.wait()
             await trio.lowlevel.checkpoint_if_cancelled()
         except trio.Cancelled:
-            if event.is_set():  # woken, but gone: somebody else shall look
+            if event.is_set():  # woken and cancelled at once: pass the wake-up on
                 self._wake_one(action_name)
             raise
         finally:
@@ -323,7 +325,3 @@ class Dispatcher:
         waiting = self._waiting.get(action_name)
         if waiting:
             waiting.popleft().set()
-
-
-def _nobody(*_: object) -> None:
-    """Nobody listens yet."""

@@ -1,1 +1,1 @@
-"""What runs for the partitions that this node owns, one loop a file."""
+"""The loops that work for the partitions of this node, one a file."""

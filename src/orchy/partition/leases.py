@@ -1,10 +1,10 @@
-"""The lease loop: takes the partitions that this node is to own, prolongs what it has, gives up the rest.
+"""The lease loop: takes the partitions that this node is to own, renews their leases, and releases the others.
 
-A lease that is not prolonged runs out and is free for the next owner. Losing one costs nothing
-but the labour: every transition is checked by the store, whoever makes it.
+A lease that is not renewed expires, and the partition is free for the next owner. Losing one endangers nothing: the
+store checks every transition, whoever makes it.
 
-Epochs only rise. One that does not, or a lease that is not there any more, says that the store has lost what it had: it
-was flushed, restored from a backup, or a replica took over that had not got everything.
+Epochs only rise. One that does not, or a lease that is gone, means that the store has lost data: it was flushed,
+restored from a backup, or a replica that lagged took over.
 """
 
 from __future__ import annotations
@@ -13,73 +13,54 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
-import attrs
 import trio
 
 from orchy.errors import StoreError
 from orchy.partition.holdings import Holdings
+from orchy.partition.limits import LEASE_TIMINGS, LeaseTiming
 from orchy.store.leases import Lease, LeaseStore
 from orchy.telemetry.unexpected import Where, note
 
-#: How long the store may be silent before this node says that it can't work.
-SILENCE_MAX_SECONDS = 5.0
-#: After a change, what is missing is asked for again so soon, then after longer and longer pauses.
-ASK_AGAIN_FIRST_SECONDS = 0.1
-RELEASE_SECONDS = 2.0
-
 log = logging.getLogger(__name__)
-
-
-@attrs.frozen
-class LeaseTimes:
-    """How long a lease lasts, how often it is prolonged, how often one that is missing is asked for at least."""
-
-    lease_ms: int = 10_000
-    renew_seconds: float = 2.5
-    ask_again_seconds: float = 1.0
-
-
-#: For the gossip's profiles: there is no use in a lease that outlives its owner's death by much.
-LEASE_TIMES = {"default": LeaseTimes(), "fast": LeaseTimes(5_000, 1.25, 0.5)}
 
 
 class LeaseKeeper:
     """Keeps the leases of the wanted partitions for one node."""
 
     def __init__(
-        self, store: LeaseStore, node: str, holdings: Holdings, times: LeaseTimes = LEASE_TIMES["default"]
+        self, store: LeaseStore, node: str, holdings: Holdings, timing: LeaseTiming = LEASE_TIMINGS["default"]
     ) -> None:
         self._store = store
         self._node = node
-        self._times = times
+        self._timing = timing
         self._holdings = holdings
         self._wanted: frozenset[int] = frozenset()
-        self._gone: dict[str, float] = {}  # nodes whose leases are taken -> until when
-        self._given_up: list[Lease] = []  # not held any more, but the store may not know it yet
+        self._gone: dict[str, float] = {}  # nodes whose leases may be taken -> until when
+        self._unreleased: list[Lease] = []  # no longer held, but the store may not know it yet
         self._changed = trio.Event()
         self._round = trio.Event()
         self._answered_at = float("-inf")
         self._epochs: dict[int, int] = {}  # the highest that this node has had of each partition
-        self._went_back = trio.Event()
-        #: How often the store turned out to have lost what it had.
+        self._loss = trio.Event()
+        #: How often the store turned out to have lost data.
         self.losses = 0
 
-    async def went_back(self) -> None:
-        """Returns when the store turns out to have lost what it had."""
-        await self._went_back.wait()
+    async def wait_for_loss(self) -> None:
+        """Returns when the store turns out to have lost data."""
+        await self._loss.wait()
 
     def want(self, partitions: Collection[int], gone: Collection[str] = ()) -> None:
-        """Own exactly these from now on. What a node that is `gone` holds of them is taken, not waited for.
+        """Own exactly these from now on. Leases held by nodes in `gone` are taken before they expire.
 
-        Only for as long as such a lease may last: after that it is free anyway, or held by one that has come back.
+        Only for as long as such a lease can last: after that it has expired, or its node has come back.
         """
         self._wanted = frozenset(partitions)
-        self._gone = {name: self._gone.get(name) or self._run_out() for name in gone}
+        self._gone = {name: self._gone.get(name) or self._expiry() for name in gone}
         self._changed.set()
 
-    def _run_out(self) -> float:
-        """When a lease that was renewed just now runs out."""
-        return trio.current_time() + self._times.lease_ms / 1000
+    def _expiry(self) -> float:
+        """When a lease that was renewed just now expires."""
+        return trio.current_time() + self._timing.lease_ms / 1000
 
     @property
     def wanted(self) -> frozenset[int]:
@@ -87,29 +68,29 @@ class LeaseKeeper:
         return self._wanted
 
     def ask_again(self) -> None:
-        """Somebody has given up leases: see whether those that are missing are free."""
+        """Another node has released leases: ask for the missing ones now."""
         self._changed.set()
 
     async def released(self) -> None:
-        """Returns when nothing is held that is not wanted, and the store knows it."""
-        while self._given_up or self._holdings.leases.keys() - self._wanted:
+        """Returns when all partitions that are not wanted are released, also in the store."""
+        while self._unreleased or self._holdings.leases.keys() - self._wanted:
             await self._round.wait()
 
     @property
     def complete(self) -> bool:
-        """Whether all that is wanted is held."""
+        """Whether all wanted partitions are held."""
         return self._holdings.leases.keys() == self._wanted
 
     @property
     def in_touch(self) -> bool:
         """Whether the store has answered lately."""
-        return trio.current_time() - self._answered_at <= SILENCE_MAX_SECONDS
+        return trio.current_time() - self._answered_at <= self._timing.silence_max_seconds
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        """Keep the leases until cancelled, and give them up then. Started when the first round is done."""
+        """Keep the leases until cancelled, then release them. Started when the first round is done."""
         started = False
-        renew_at = trio.current_time() + self._times.renew_seconds
-        pause_seconds = ASK_AGAIN_FIRST_SECONDS
+        renew_at = trio.current_time() + self._timing.renew_seconds
+        pause_seconds = self._timing.ask_again_first_seconds
         try:
             while True:
                 self._changed = trio.Event()
@@ -117,7 +98,7 @@ class LeaseKeeper:
                     await self._release(self._holdings.leases.keys() - self._wanted)
                     await self._acquire(self._wanted - self._holdings.leases.keys())
                     if trio.current_time() >= renew_at:
-                        renew_at = trio.current_time() + self._times.renew_seconds
+                        renew_at = trio.current_time() + self._timing.renew_seconds
                         await self._renew()
                 except StoreError as error:
                     if self.in_touch:
@@ -132,12 +113,12 @@ class LeaseKeeper:
                 again_at = renew_at
                 if not self.complete:
                     again_at = min(again_at, trio.current_time() + pause_seconds)
-                    pause_seconds = min(2 * pause_seconds, self._times.ask_again_seconds)
+                    pause_seconds = min(2 * pause_seconds, self._timing.ask_again_seconds)
                 with trio.move_on_at(again_at):
                     await self._changed.wait()
-                    pause_seconds = ASK_AGAIN_FIRST_SECONDS
+                    pause_seconds = self._timing.ask_again_first_seconds
         finally:
-            with trio.move_on_after(RELEASE_SECONDS, shield=True):
+            with trio.move_on_after(self._timing.release_seconds, shield=True):
                 try:
                     await self._release(self._holdings.leases.keys())
                 except StoreError as error:
@@ -146,18 +127,18 @@ class LeaseKeeper:
     async def _acquire(self, partitions: Collection[int]) -> None:
         if partitions:
             gone = sorted(name for name, until in self._gone.items() if until > trio.current_time())
-            acquired = await self._store.acquire(sorted(partitions), self._node, self._times.lease_ms, gone)
+            acquired = await self._store.acquire(sorted(partitions), self._node, self._timing.lease_ms, gone)
             self._answered_at = trio.current_time()
-            older = [one.partition for one in acquired if one.epoch <= self._epochs.get(one.partition, 0)]
-            self._epochs |= {one.partition: one.epoch for one in acquired}
-            if older:
-                self._note_loss(older)
+            not_risen = [lease.partition for lease in acquired if lease.epoch <= self._epochs.get(lease.partition, 0)]
+            self._epochs |= {lease.partition: lease.epoch for lease in acquired}
+            if not_risen:
+                self._note_loss(not_risen)
             self._holdings.add(acquired)
 
     async def _renew(self) -> None:
         held = list(self._holdings.leases.values())
         if held:
-            kept = {lease.partition for lease in await self._store.renew(held, self._node, self._times.lease_ms)}
+            kept = {lease.partition for lease in await self._store.renew(held, self._node, self._timing.lease_ms)}
             self._answered_at = trio.current_time()
             lost = [lease.partition for lease in held if lease.partition not in kept]
             if lost:
@@ -168,12 +149,12 @@ class LeaseKeeper:
                     log.warning("lost partitions %s: somebody else has taken them", taken)
                 if len(taken) < len(lost):
                     self._note_loss([partition for partition in lost if partition not in known])
-        else:  # nothing to prolong: is the store there?
+        else:  # nothing to renew, so this only checks that the store answers
             await self._store.owners([0])
             self._answered_at = trio.current_time()
 
     def _note_loss(self, partitions: Sequence[int]) -> None:
-        for partition in partitions:  # told once: what is taken from now on begins anew
+        for partition in partitions:  # the next lease starts over, so that the loss is reported once
             self._epochs.pop(partition, None)
         self.losses += 1
         log.error(
@@ -183,13 +164,13 @@ class LeaseKeeper:
             len(partitions),
             ", ".join(map(str, partitions[:5])),
         )
-        self._went_back.set()
-        self._went_back = trio.Event()
+        self._loss.set()
+        self._loss = trio.Event()
 
     async def _release(self, partitions: Collection[int]) -> None:
-        """The loops stop working on the partitions first, then the leases are free."""
-        self._given_up += [self._holdings.leases[partition] for partition in sorted(partitions)]
+        """First the loops stop working on these partitions, then their leases become free."""
+        self._unreleased += [self._holdings.leases[partition] for partition in sorted(partitions)]
         self._holdings.remove(partitions)
-        if self._given_up:
-            await self._store.release(self._given_up, self._node)
-            self._given_up = []
+        if self._unreleased:
+            await self._store.release(self._unreleased, self._node)
+            self._unreleased = []

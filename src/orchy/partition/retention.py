@@ -9,26 +9,21 @@ import trio
 
 from orchy.errors import StoreError
 from orchy.partition.holdings import Holdings
+from orchy.partition.limits import RETENTION_TIMING, RetentionTiming
 from orchy.store.flows import FlowStore
 from orchy.telemetry.unexpected import Where, note
-
-SCAN_SECONDS = 10.0
-#: The most flows that one call removes from one partition.
-FLOWS_PER_CALL = 20
-#: Between two calls when there is more to remove, so that other work has its turn.
-PAUSE_SECONDS = 0.02
 
 log = logging.getLogger(__name__)
 
 
-async def run_retention(store: FlowStore, holdings: Holdings) -> NoReturn:
+async def run_retention(store: FlowStore, holdings: Holdings, timing: RetentionTiming = RETENTION_TIMING) -> NoReturn:
     """Remove flows whose retention is over until cancelled."""
     while True:
         try:
-            while await store.expire(list(holdings.leases.values()), FLOWS_PER_CALL):
-                await trio.sleep(PAUSE_SECONDS)
+            while await store.expire(list(holdings.leases.values()), timing.flows_per_call):
+                await trio.sleep(timing.pause_seconds)
         except StoreError as error:
             log.warning("can't remove flows whose retention is over: %s", error)
         except Exception as error:
             note(Where.RETENTION, "flows whose retention is over", error)
-        await trio.sleep(SCAN_SECONDS)
+        await trio.sleep(timing.scan_seconds)

@@ -1,12 +1,12 @@
-"""The timer loop: fires what is due in the owned partitions, and looks at each at least once a second.
+"""The timer loop: fires what is due in the owned partitions, and scans each of them at least once a second.
 
-It sleeps until the next timer that it knows of. A commit on this node, or a wake-up from another, tells it of an
-earlier one (`hint`); a look that comes each second anyway finds what nobody told of, and work for the polls too.
+It sleeps until the next timer that it knows of. A commit on this node, or a wake-up from another, announces an earlier
+one (`hint`); the regular scan finds those whose announcements were lost, and reports work for the polls too.
 
-Each look also shows the store's clock, which is watched for jumps (`clock`).
+Each scan also reads the store's clock, which is watched for jumps (`clock`).
 
-The store moves a timer that it hands out forward by LEASE_MS; the commit that handles it removes it. So a crash
-in between only makes it late.
+A scan moves the timers that it takes into the future by `lease_ms`; the commit that handles a timer removes it. So a
+crash in between only makes the timer late.
 """
 
 from __future__ import annotations
@@ -22,31 +22,18 @@ from orchy.errors import OrchyError, StoreError
 from orchy.flow.events import TimerKind
 from orchy.partition.clock import ClockWatch
 from orchy.partition.holdings import Holdings
+from orchy.partition.limits import TIMER_LIMITS, TIMER_TIMING, TimerLimits, TimerTiming
 from orchy.store.leases import Lease
+from orchy.store.limits import BATCH_MAX
 from orchy.store.timers import DueTimer, PartitionScan, TimerStore
+from orchy.telemetry.throttle import ThrottledWarnings
 from orchy.telemetry.unexpected import Where, note
-
-SCAN_SECONDS = 1.0
-LEASE_MS = 10_000
-#: The most timers that one look takes from one partition.
-TIMERS_PER_SCAN = 25
-#: The most timers that are being handled at the same time.
-FIRING_MAX = 200
-#: The most workers' leases that are being looked into at the same time; those beyond come again after LEASE_MS.
-LOSING_MAX = 1_000
-#: After a look that failed.
-RETRY_SECONDS = 0.5
-#: What is wrong with many timers, such as a definition that is missing, is told so often.
-TOLD_AGAIN_SECONDS = 60.0
-TOLD_MAX = 100
-#: Less sleep than this is not worth a look of its own.
-_SOON_SECONDS = 0.001
 
 log = logging.getLogger(__name__)
 
 
 def _steady_ms() -> float:
-    """Since the start of the computer, with the time in which it slept: nobody sets this clock."""
+    """Since the computer was started, including time in suspension. Nobody sets this clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
 
 
@@ -60,39 +47,43 @@ class TimerLoop:
         fire: Callable[[DueTimer], Awaitable[None]],
         ready: Callable[[int, Sequence[str]], None],
         observe: Callable[[int], None],
-        batch_size: int = TIMERS_PER_SCAN,
+        batch_size: int = BATCH_MAX,
         clock: Callable[[], float] = _steady_ms,
+        limits: TimerLimits = TIMER_LIMITS,
+        timing: TimerTiming = TIMER_TIMING,
     ) -> None:
+        """`fire` handles a timer, `ready` hears of work, `observe` of how late each timer was, in ms."""
         self._store = store
         self._holdings = holdings
         self._fire = fire
         self._ready = ready
         self._observe = observe
-        self._timers_per_scan = min(batch_size, TIMERS_PER_SCAN)
+        self._timing = timing
+        self._timers_per_scan = min(batch_size, limits.per_scan_max)
         self._clock = clock
-        #: How the store's clock goes, compared with this node's.
+        #: Compares the store's clock with this node's.
         self.clock_watch = ClockWatch()
-        self._due_at: dict[int, float] = {}  # when to look at a partition, at the latest at the next full look
+        self._due_at: dict[int, float] = {}  # when to scan a partition, if that is before the next full scan
         self._next_at = float("-inf")
         self._earlier = trio.Event()
-        self._firing = trio.Semaphore(FIRING_MAX, max_value=FIRING_MAX)
-        self._told_at: dict[str, float] = {}
-        # Workers may have to be asked: nothing else shall wait for that.
-        self._losing = trio.Semaphore(LOSING_MAX, max_value=LOSING_MAX)
+        self._firing = trio.Semaphore(limits.firing_max, max_value=limits.firing_max)
+        # Leases of workers have places of their own: a worker may have to be asked, and other timers must not wait.
+        self._losing = trio.Semaphore(limits.losing_max, max_value=limits.losing_max)
+        self._warnings = ThrottledWarnings(log)  # one trouble, such as a missing definition, may hit many timers
         holdings.watch(self._on_change)
 
     @property
     def firing(self) -> int:
-        """How many timers are being handled: at most FIRING_MAX, and LOSING_MAX of workers that may be lost."""
+        """How many timers are being handled now."""
         return sum((places.max_value or 0) - places.value for places in (self._firing, self._losing))
 
     def hint(self, partition: int, after_ms: int) -> None:
-        """A timer of a partition is due so long from now; nothing happens if it is not owned."""
+        """A timer of a partition is due `after_ms` from now; ignored if the partition is not owned."""
         self._scan_at(partition, trio.current_time() + after_ms / 1000)
 
     def _scan_at(self, partition: int, at: float) -> None:
         if partition not in self._holdings.leases:
-            return  # it may have been given up while the store was asked; kept here, it would be due for ever
+            return  # released during the scan; with an entry here it would stay due for ever
         if at < self._due_at.get(partition, float("inf")):
             self._due_at[partition] = at
         if at < self._next_at:
@@ -105,7 +96,7 @@ class TimerLoop:
         self._earlier.set()
 
     async def run(self) -> NoReturn:
-        """Fire timers until cancelled; those that are being handled then come back after their lease."""
+        """Fire timers until cancelled; those being handled then are due again when their leases expire."""
         full_scan_at = float("-inf")
         known: Mapping[int, Lease] = {}
         async with trio.open_nursery() as nursery:
@@ -115,35 +106,35 @@ class TimerLoop:
                 leases = self._holdings.leases
                 if now >= full_scan_at:
                     asked = list(leases.values())
-                    full_scan_at = now + SCAN_SECONDS
+                    full_scan_at = now + self._timing.scan_seconds
                 else:
                     asked = [
                         lease
                         for partition, lease in leases.items()
-                        if self._due_at.get(partition, full_scan_at) <= now + _SOON_SECONDS
+                        if self._due_at.get(partition, full_scan_at) <= now + self._timing.soon_seconds
                         or known.get(partition) != lease
                     ]
                 known = leases
                 if asked:
                     try:
-                        await self._look(asked, nursery)
+                        await self._scan(asked, nursery)
                     except StoreError as error:
                         log.warning("can't look for timers that are due: %s", error)
-                        await trio.sleep(RETRY_SECONDS)
+                        await trio.sleep(self._timing.retry_seconds)
                         continue
                     except Exception as error:
                         note(Where.TIMER_LOOP, f"partitions {[lease.partition for lease in asked]}", error)
-                        await trio.sleep(RETRY_SECONDS)
+                        await trio.sleep(self._timing.retry_seconds)
                         continue
                 self._next_at = min([full_scan_at, *self._due_at.values()])
                 with trio.move_on_at(self._next_at):
                     await self._earlier.wait()
 
-    async def _look(self, asked: Sequence[Lease], nursery: trio.Nursery) -> None:
+    async def _scan(self, asked: Sequence[Lease], nursery: trio.Nursery) -> None:
         for lease in asked:
-            self._due_at.pop(lease.partition, None)  # a hint that comes while the store is asked shall stay
+            self._due_at.pop(lease.partition, None)  # before the call, so that a hint during the call is kept
         asked_ms = self._clock()
-        scans = await self._store.scan(asked, self._timers_per_scan, LEASE_MS)
+        scans = await self._store.scan(asked, self._timers_per_scan, self._timing.lease_ms)
         self._watch_clock(scans, asked_ms)
         for scan in scans:
             if scan.lease_lost:
@@ -159,7 +150,7 @@ class TimerLoop:
                     nursery.start_soon(self._handle, due, self._losing)
 
     def _watch_clock(self, scans: Sequence[PartitionScan], asked_ms: float) -> None:
-        shown_ms = max((scan.time_ms for scan in scans), default=0)  # servers of a cluster have a clock each
+        shown_ms = max((scan.time_ms for scan in scans), default=0)  # each server of a Redis Cluster has its own clock
         if not shown_ms:
             return
         jump_ms = self.clock_watch.note(shown_ms, asked_ms, self._clock())
@@ -183,18 +174,8 @@ class TimerLoop:
             await self._fire(due)
             self._observe(due.late_ms)
         except OrchyError as error:
-            self._tell(due, str(error))
+            self._warnings.warn(str(error), "timer %s could not be handled and comes again: %s", due.key, error)
         except Exception as error:
             note(Where.TIMER, f"timer {due.key}", error)
         finally:
             place.release()
-
-    def _tell(self, due: DueTimer, why: str) -> None:
-        """Log why a timer could not be handled, once for all of the same trouble."""
-        now = trio.current_time()
-        if now - self._told_at.get(why, float("-inf")) < TOLD_AGAIN_SECONDS:
-            return
-        if len(self._told_at) >= TOLD_MAX:
-            self._told_at.clear()
-        self._told_at[why] = now
-        log.warning("timer %s could not be handled and comes again: %s", due.key, why)

@@ -1,1 +1,1 @@
-"""Tasks, sockets and open files: what Orchy needs of Trio and the operating system, and knows nothing of flows."""
+"""Tasks, sockets and limits: small tools on Trio and the operating system that know nothing of flows."""

@@ -1,4 +1,4 @@
-"""Tasks that share a call."""
+"""Tasks that share one call."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ _R = TypeVar("_R")
 
 
 @attrs.define(eq=False)
-class _Wish:
+class _Request:
     item: Any
     done: trio.Event = attrs.field(factory=trio.Event)
     outcome: Any = None
 
 
 class Batcher(Generic[_T, _R]):
-    """What tasks want in the same turn of the scheduler is done by one call, `do`, for all of them.
+    """Collects the items that tasks pass to `do` in one turn of the scheduler, and handles them in a single call.
 
-    The first one waits for the end of the turn and makes the call; it is not cancelled meanwhile, as the others would
-    be left alone. What `do` gives for an item is that item's; an exception there is raised to the task that wanted it.
+    The first task waits for the end of the turn and makes the call. It is shielded from cancellation while it does, as
+    the others depend on it. The call returns an outcome for each item; an exception is raised in the task of its item.
     """
 
     def __init__(self, do: Callable[[Sequence[_T]], Awaitable[Sequence[_R | Exception]]]) -> None:
         self._do = do
-        self._wishes: list[_Wish] = []
+        self._requests: list[_Request] = []
 
     async def do(self, item: _T) -> _R:
-        """What came of this item."""
-        wish = _Wish(item)
-        self._wishes.append(wish)
-        if len(self._wishes) > 1:
-            await wish.done.wait()
+        """The outcome for this item."""
+        request = _Request(item)
+        self._requests.append(request)
+        if len(self._requests) > 1:
+            await request.done.wait()
         else:
             with trio.CancelScope(shield=True):
                 await trio.lowlevel.checkpoint()
                 await self._do_all()
-        if isinstance(wish.outcome, Exception):
-            raise wish.outcome
-        outcome: _R = wish.outcome
+        if isinstance(request.outcome, Exception):
+            raise request.outcome
+        outcome: _R = request.outcome
         return outcome
 
     async def _do_all(self) -> None:
-        wishes, self._wishes = self._wishes, []
+        requests, self._requests = self._requests, []
         try:
-            outcomes: Sequence[Any] = await self._do([wish.item for wish in wishes])
+            outcomes: Sequence[Any] = await self._do([request.item for request in requests])
         except Exception as error:
-            outcomes = [error] * len(wishes)
-        for wish, outcome in zip(wishes, outcomes, strict=True):
-            wish.outcome = outcome
-            wish.done.set()
+            outcomes = [error] * len(requests)
+        for request, outcome in zip(requests, outcomes, strict=True):
+            request.outcome = outcome
+            request.done.set()

@@ -1,4 +1,4 @@
-"""Tasks whose results are wanted in order."""
+"""Concurrent calls whose results come back in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _R = TypeVar("_R")
 async def gather(each: Callable[[_T], Awaitable[_R]], items: Iterable[_T], at_once_max: int | None = None) -> list[_R]:
     """`await each(item)` for all items, at most `at_once_max` at a time; the results in the order of the items."""
     items = list(items)
-    if len(items) < 2:  # no tasks for what one can do alone
+    if len(items) < 2:  # not worth a task
         return [await each(item) for item in items]
     results: dict[int, _R] = {}
     left = iter(enumerate(items))

@@ -1,4 +1,4 @@
-"""Nurseries whose one error comes out as itself."""
+"""Nurseries that raise the first error instead of an exception group."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import trio
 
 @asynccontextmanager
 async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery that raises the first error in it, not a group, so that callers can name what they expect.
+    """A nursery that raises its first error, not a group, so that callers can catch it by type.
 
-    The other tasks were cancelled by then; what else they raised is the error's `__context__`.
+    The other tasks have been cancelled by then; whatever they raised is lost, or is the error's `__context__`.
     """
     try:
         async with trio.open_nursery() as nursery:
@@ -22,7 +22,7 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong first; cancellations only where there is nothing else."""
+    """The first error of a group; a cancellation only if there is nothing else."""
     rest = group.split(trio.Cancelled)[1]
     error: BaseException = rest if rest is not None else group
     while isinstance(error, BaseExceptionGroup):

@@ -1,7 +1,7 @@
-"""A stream of bytes on a socket which can also send at once, without a turn of the scheduler.
+"""A socket stream that can also send synchronously, without a turn of the scheduler.
 
-Trio's own socket streams send from a task that waits: whoever has an answer wakes that task, and the answer leaves a
-turn later. Where one message follows the other (a step of a flow is four of them) those turns are most of the time.
+With Trio's own socket streams a task has to be woken to send an answer, which leaves one turn later. Where messages
+follow each other (a step of a flow is four of them) those turns are most of the time.
 
 Why it is fast: `send_at_once` is one system call and no switch; `receive_some` waits first and reads once.
 """
@@ -17,11 +17,11 @@ RECEIVE_BYTES = 64 * 1024
 
 
 class PromptStream(trio.abc.HalfCloseableStream):
-    """A TCP or Unix connection. Takes a stream of Trio's over, which can't be used any more."""
+    """A TCP or Unix connection. It takes over the socket of `stream`, which can't be used any more."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        taken = stream.socket
-        self._socket = socket.socket(taken.family, taken.type, taken.proto, fileno=taken.detach())
+        original = stream.socket
+        self._socket = socket.socket(original.family, original.type, original.proto, fileno=original.detach())
         self._socket.setblocking(False)
         self._sending = False
         self._ended = False
@@ -32,9 +32,9 @@ class PromptStream(trio.abc.HalfCloseableStream):
         return self._socket
 
     def send_at_once(self, data: bytes | bytearray) -> int:
-        """Send what the socket takes now; how many bytes that were. Nothing while somebody is in `send_all`.
+        """Send as much as fits into the socket's buffer; returns the number of bytes, 0 during a `send_all`.
 
-        Whatever is wrong with the connection, the next `send_all` or `receive_some` finds out.
+        Errors are left for the next `send_all` or `receive_some` to raise.
         """
         if self._sending:
             return 0
@@ -61,7 +61,7 @@ class PromptStream(trio.abc.HalfCloseableStream):
             self._sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait for room in the socket. Raises as `send_all` does."""
+        """Wait for room in the socket's buffer. Raises as `send_all` does."""
         self._claim_sending()
         try:
             await trio.lowlevel.checkpoint()
@@ -71,7 +71,7 @@ class PromptStream(trio.abc.HalfCloseableStream):
             self._sending = False
 
     async def send_eof(self) -> None:
-        """Send nothing more. Raises as `send_all` does."""
+        """End the sending half. Raises as `send_all` does."""
         self._claim_sending()
         try:
             await trio.lowlevel.checkpoint()
@@ -85,7 +85,7 @@ class PromptStream(trio.abc.HalfCloseableStream):
             self._sending = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """What has come, at least a byte; nothing at the end. Raises BrokenResourceError, ClosedResourceError."""
+        """At least one byte, or none at the end of the stream. Raises BrokenResourceError, ClosedResourceError."""
         bytes_max = RECEIVE_BYTES if max_bytes is None else index(max_bytes)
         if bytes_max < 1:
             raise ValueError("max_bytes is 1 or more")
@@ -100,7 +100,7 @@ class PromptStream(trio.abc.HalfCloseableStream):
                 raise self._translated(error) from error
 
     async def peek(self, bytes_max: int) -> bytes:
-        """What has come, without taking it; nothing at the end. Raises as `receive_some` does."""
+        """As `receive_some`, but leaves the bytes in the socket's buffer."""
         while True:
             self._check_open()
             await trio.lowlevel.wait_readable(self._socket)
@@ -113,7 +113,7 @@ class PromptStream(trio.abc.HalfCloseableStream):
 
     @property
     def peer(self) -> str:
-        """Who is at the other end, for log lines: "host:port" of a TCP connection that is open."""
+        """The other end, for log lines: "host:port" of an open TCP connection."""
         try:
             name = self._socket.getpeername()
         except OSError:
@@ -121,7 +121,7 @@ class PromptStream(trio.abc.HalfCloseableStream):
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "somebody on this host"
 
     async def aclose(self) -> None:
-        """Close it; who waits for it gets a ClosedResourceError."""
+        """Close it; tasks that wait for it get a ClosedResourceError."""
         if self._socket.fileno() != -1:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()

@@ -1,1 +1,1 @@
-"""One server process: its settings, and the composition root that wires its parts."""
+"""One server process: its settings, its store, and the composition root that wires its parts."""

@@ -1,7 +1,7 @@
 """The settings of a server: flags, environment, TOML file, in this order of precedence. Frozen; pure.
 
 Each setting is one line of `SETTINGS`: its flag is `--node-name`, its variable `ORCHY_NODE_NAME`, its TOML key
-`node-name` (or `node_name`). All that is wrong is told at once, with where it came from.
+`node-name` (or `node_name`). All mistakes are reported at once, each with its source.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VARIABLE_PREFIX = "ORCHY_"
 
 @attrs.frozen
 class Config:
-    """What one server is to be. See SETTINGS for what each means."""
+    """The settings of one server. SETTINGS says what each of them means."""
 
     bind_addr: HostPort
     advertise_addr: HostPort | None
@@ -63,7 +63,7 @@ class Config:
     drain_seconds: float
 
 
-# What a text means, or ValueError with what it should be.
+# Parsers: the value of a text, or a ValueError that says what it must be.
 
 
 def _host_ports(text: str) -> tuple[HostPort, ...]:
@@ -140,7 +140,7 @@ def _boolean(text: str) -> bool:
 
 @attrs.frozen
 class Setting:
-    """One setting. `default` is a text as a user would give it; None: there is none."""
+    """One setting. `default` is a text as a user would give it, or None."""
 
     name: str
     parse: Callable[[str], Any]
@@ -153,12 +153,12 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """As on the command line."""
+        """Its name on the command line."""
         return f"--{self.name}"
 
     @property
     def variable(self) -> str:
-        """As in the environment."""
+        """Its name in the environment."""
         return VARIABLE_PREFIX + self.name.upper().replace("-", "_")
 
 
@@ -209,24 +209,24 @@ SETTINGS: tuple[Setting, ...] = (
         secret=True,
     ),
     Setting("node-name", _name, None, "unique in the cluster (default: the host's name)", "cluster", "NAME"),
-    Setting("grpc-port", _port, "8099", "port for workers", "doors"),
+    Setting("grpc-port", _port, "8099", "port for workers", "listeners"),
     Setting(
         "grpc-tls-cert",
         Path,
         None,
         "PEM file with the certificate that workers are shown; they need TLS then",
-        "doors",
+        "listeners",
         "FILE",
     ),
-    Setting("grpc-tls-key", Path, None, "PEM file with its key, without a password", "doors", "FILE"),
-    Setting("http-port", _port, "8080", "port for REST", "doors"),
+    Setting("grpc-tls-key", Path, None, "PEM file with its key, without a password", "listeners", "FILE"),
+    Setting("http-port", _port, "8080", "port for REST", "listeners"),
     Setting(
         "http-host",
         _host_names,
         None,
         "a name under which browsers and clients reach REST, beside localhost and this node's own addresses; may be"
         " repeated or comma-separated; requests to any other are refused",
-        "doors",
+        "listeners",
         "NAME",
         repeats=True,
     ),
@@ -235,10 +235,12 @@ SETTINGS: tuple[Setting, ...] = (
         _whole(0, 1_000_000),
         "10000",
         "most REST requests a second, of all clients together; 0: any number",
-        "doors",
+        "listeners",
     ),
-    Setting("body-limit-bytes", _whole(1_000, 2**30), str(10 * 2**20), "largest body of a REST request", "doors"),
-    Setting("drain-seconds", _seconds(0, 3_600), "10", "how long calls under way may take to end at a stop", "doors"),
+    Setting("body-limit-bytes", _whole(1_000, 2**30), str(10 * 2**20), "largest body of a REST request", "listeners"),
+    Setting(
+        "drain-seconds", _seconds(0, 3_600), "10", "how long calls under way may take to end at a stop", "listeners"
+    ),
     Setting(
         "storage-impl",
         _STORAGE,
@@ -304,16 +306,16 @@ _BY_NAME = {setting.name: setting for setting in SETTINGS}
 def load(
     flags: Mapping[str, Any], environment: Mapping[str, str], file: Mapping[str, Any] | None, host_name: str
 ) -> Config:
-    """The settings that flags (by setting name), environment and file make together.
+    """The settings from flags (by the names of settings), environment and file.
 
-    Raises ConfigurationError whose text has a line for each thing that is wrong.
+    Raises ConfigurationError with one line for each mistake.
     """
     problems: list[str] = []
     texts: dict[str, tuple[str, str]] = {}  # name -> (text, where it came from)
     for name, value in (file or {}).items():
         setting = _BY_NAME.get(name.replace("_", "-"))
         if setting is None:
-            problems.append(f"the configuration file has an unknown key {name!r}{_meant(name, _BY_NAME)}")
+            problems.append(f"the configuration file has an unknown key {name!r}{_did_you_mean(name, _BY_NAME)}")
         else:
             texts[setting.name] = (_text(value), f"{name} in the configuration file")
     variables = {setting.variable: setting for setting in SETTINGS}
@@ -321,7 +323,7 @@ def load(
         if variable in variables:
             texts[variables[variable].name] = (value, variable)
         elif variable.startswith(VARIABLE_PREFIX) and variable != "ORCHY_CONFIG_FILE":
-            problems.append(f"unknown variable {variable}{_meant(variable, variables)}")
+            problems.append(f"unknown variable {variable}{_did_you_mean(variable, variables)}")
     for name, value in flags.items():
         if value is not None:
             texts[name] = (_text(value), _BY_NAME[name].flag)
@@ -341,7 +343,7 @@ def load(
 
 
 def _settle(values: dict[str, Any], host_name: str) -> list[str]:
-    """Fill in what follows from other settings; what does not go together."""
+    """Fill in the defaults that follow from other settings; returns what does not go together."""
     problems = []
     values["redis-addr"] = values["redis-addr"] or ()
     values["cluster-address"] = values["cluster-address"] or ()
@@ -374,7 +376,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _meant(name: str, known: Mapping[str, Any]) -> str:
+def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, known, 1)
     return f" (did you mean {close[0]}?)" if close else ""
 

@@ -1,19 +1,18 @@
 """The composition root: opens the store, wires the ports to their adapters, owns the root nursery, and drains.
 
-Start: the store, its checks, the namespace's settings and identity (where the store is may have to be asked of the
-cluster); this process's name in the store's list of nodes; the gossip, which lets only those in that are in that list;
-then leases and loops; then the doors (gRPC, REST), so that nobody is let in before there is somebody to serve. Stop is
-the same backwards: the partitions are handed over, polls that wait are answered, calls under way may end, the gossip
-says goodbye, the name is given up, the store is closed.
+The start, in this order: the sockets of the gossip; the store (a node without --redis-addr may have to ask the cluster
+where it is), its checks, and the namespace's settings; the ports for clients; this process's name in the store's list
+of nodes; the gossip, which admits only nodes of that list; leases and loops; and at last the servers for clients, so
+that nobody connects before there is something to serve. The stop goes backwards: the partitions are handed over,
+waiting polls are answered, calls under way may end, the gossip says goodbye, the name is released, the store is closed.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
-import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import attrs
@@ -25,16 +24,16 @@ from orchy.actions.javascript.pool import Pool, open_pool
 from orchy.actions.javascript.runner import ScriptRunner
 from orchy.addresses import HostPort
 from orchy.cluster.cluster import Cluster
-from orchy.cluster.joining import name_store
-from orchy.cluster.membership import GossipMembership, Profile, gossip_counts
-from orchy.cluster.registry import Registry, new_instance
+from orchy.cluster.membership import GossipMembership, Profile
+from orchy.cluster.registry import new_instance
 from orchy.dispatch.attempt_leases import AttemptLeases
 from orchy.dispatch.dispatcher import Dispatcher
 from orchy.dispatch.offers import Offers
 from orchy.engine.lost_attempts import LostAttempts
 from orchy.flow.limits import Limits
 from orchy.partition.holdings import Holdings
-from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
+from orchy.partition.leases import LeaseKeeper
+from orchy.partition.limits import LEASE_TIMINGS
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
 from orchy.rest import Guard, RestServer, Services, create_app
@@ -45,22 +44,18 @@ from orchy.rpc.api.sessions import WorkSessions
 from orchy.rpc.grpc.server import CONNECTIONS_MAX, RpcServer, open_listeners
 from orchy.rpc.grpc.tls import server_context
 from orchy.runtime.nurseries import open_service_nursery
-from orchy.runtime.open_files import raise_limit, share_of_door
+from orchy.runtime.open_files import raise_limit, share_of_listener
 from orchy.server.config import Config
-from orchy.server.opening import Opened, door_of, keep_settings, label_of, open_store
+from orchy.server.gossip import open_gossip_sockets, open_membership, open_registry
+from orchy.server.node_metrics import add_cluster_metrics, add_gossip_metrics, add_work_metrics
+from orchy.server.opening import Opened, keep_settings, open_store
 from orchy.store.limits import DefinitionLimits
 from orchy.store.redis import Redis, RedisStore
-from orchy.swim.core import Introducer
-from orchy.swim.envelope import Envelope
-from orchy.swim.machine import Swim
-from orchy.swim.messages import Address as SwimAddress
-from orchy.swim.parameters import PROFILES
-from orchy.swim.udp import Driver, Sockets, boottime, open_sockets, resolve
+from orchy.swim.udp import Driver
 from orchy.telemetry.metrics import Metrics
-from orchy.telemetry.unexpected import counts
 from orchy.views.queries import Queries
 
-#: How long the first leases may take; without them the node starts too, and takes them when it can.
+#: How long the start waits for the first leases; without them the node starts too, and takes them when it can.
 FIRST_LEASES_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
@@ -68,7 +63,7 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class Addresses:
-    """Where a node listens, as "host:port" with the ports that it really has."""
+    """Where a node listens, as "host:port" with the actual ports."""
 
     http: str
     grpc: str
@@ -87,56 +82,64 @@ async def run_node(
     if config.grpc_tls_cert and config.grpc_tls_key:
         rpc_tls = server_context(config.grpc_tls_cert, config.grpc_tls_key)
     async with (
-        _open_sockets(config) as (sockets, gossip_address),
+        open_gossip_sockets(config) as (sockets, gossip_address),
         open_store(config) as opened,
         _open_javascript(config) as javascript,
     ):
-        host = config.bind_addr.host
-        rpc_listeners, grpc_port = await open_listeners(host, config.grpc_port, "--grpc-port")
-        rest_listeners, http_port = await open_listeners(host, config.http_port, "--http-port")
+        ports = await _open_ports(config)
         addresses = Addresses(
-            http=str(HostPort(gossip_address[0], http_port)),
-            grpc=str(HostPort(gossip_address[0], grpc_port)),
+            http=str(HostPort(gossip_address[0], ports.http)),
+            grpc=str(HostPort(gossip_address[0], ports.grpc)),
             gossip=str(HostPort(*gossip_address)),
         )
         instance = new_instance(addresses.gossip, addresses.grpc, addresses.http)
         profile = Profile(grpc_address=addresses.grpc, http_address=addresses.http, instance=instance)
-        registry = Registry(opened.store, config.node_name, instance, addresses.gossip)
-        async with open_service_nursery() as belonging:
-            await belonging.start(registry.run)
-            async with _open_gossip(config, sockets, gossip_address, registry, profile, opened) as gossip:
-                membership, driver = gossip
-                node = _wire(config, opened.store, opened.redis, javascript, membership, driver, rpc_tls)
-                async with open_service_nursery() as loops:
-                    loops.start_soon(node.cluster.run)
-                    loops.start_soon(node.timers.run)
-                    loops.start_soon(node.offers.run)
-                    loops.start_soon(run_retention, opened.store, node.holdings)
-                    loops.start_soon(keep_settings, node.keeper, node.engine.forget, opened, config)
-                    with trio.move_on_after(FIRST_LEASES_SECONDS):
-                        await loops.start(node.keeper.run)
-                    async with open_service_nursery() as doors:
-                        stop_rest = trio.Event()
-                        await loops.start(node.sessions.run)
-                        loops.start_soon(node.rpc.serve, rpc_listeners)
-                        doors.start_soon(node.rest.serve, rest_listeners, stop_rest, config.drain_seconds)
-                        task_status.started(addresses)
-                        await shutdown.wait()
-                        log.info("stopping: calls under way have %g s", config.drain_seconds)
-                        await node.cluster.hand_over()
-                        node.dispatcher.close()
-                        stop_rest.set()
-                        with trio.move_on_after(config.drain_seconds):
-                            await node.rpc.drain()
-                    loops.cancel_scope.cancel()
-                await membership.leave()
-            belonging.cancel_scope.cancel()
+        async with (
+            open_registry(config, opened, profile, addresses.gossip) as registry,
+            open_membership(config, sockets, gossip_address, registry, profile, opened) as (membership, driver),
+        ):
+            node = _wire(config, opened.store, opened.redis, javascript, membership, driver, rpc_tls)
+            await _serve(config, node, opened, ports, shutdown, partial(task_status.started, addresses))
+            await membership.leave()
     log.info("stopped")
+
+
+async def _serve(
+    config: Config,
+    node: _Node,
+    opened: Opened,
+    ports: _Ports,
+    shutdown: trio.Event,
+    started: Callable[[], None],
+) -> None:
+    """Run the loops and the servers until `shutdown`, then drain."""
+    async with open_service_nursery() as loops:
+        loops.start_soon(node.cluster.run)
+        loops.start_soon(node.timers.run)
+        loops.start_soon(node.offers.run)
+        loops.start_soon(run_retention, opened.store, node.holdings)
+        loops.start_soon(keep_settings, node.keeper, node.engine.forget, opened, config)
+        with trio.move_on_after(FIRST_LEASES_SECONDS):
+            await loops.start(node.keeper.run)
+        async with open_service_nursery() as clients:
+            stop_rest = trio.Event()
+            await loops.start(node.sessions.run)
+            loops.start_soon(node.rpc.serve, ports.grpc_listeners)
+            clients.start_soon(node.rest.serve, ports.http_listeners, stop_rest, config.drain_seconds)
+            started()
+            await shutdown.wait()
+            log.info("stopping: calls under way have %g s", config.drain_seconds)
+            await node.cluster.hand_over()
+            node.dispatcher.close()
+            stop_rest.set()
+            with trio.move_on_after(config.drain_seconds):
+                await node.rpc.drain()
+        loops.cancel_scope.cancel()
 
 
 @attrs.frozen
 class _Node:
-    """The parts that have tasks of their own, or are told of the stop."""
+    """The parts that have tasks of their own, or take part in the stop."""
 
     cluster: Cluster
     engine: engine.Engine
@@ -159,10 +162,12 @@ def _wire(
     driver: Driver,
     rpc_tls: ssl.SSLContext | None,
 ) -> _Node:
-    """Ports to adapters. Nothing runs yet."""
+    """Connect the ports to their adapters. Nothing runs yet."""
     metrics = Metrics()
+
+    # The partitions of this node.
     holdings = Holdings()
-    keeper = LeaseKeeper(store, config.node_name, holdings, LEASE_TIMES[config.gossip_profile])
+    keeper = LeaseKeeper(store, config.node_name, holdings, LEASE_TIMINGS[config.gossip_profile])
     cluster = Cluster(
         node=config.node_name,
         partitions=config.partitions,
@@ -173,6 +178,9 @@ def _wire(
         holdings=holdings,
         store=store,
     )
+    membership.on_message = cluster.receive
+
+    # The engine.
     place = partial(partition_of, partitions=config.partitions)
     core = engine.open(
         store,
@@ -187,18 +195,23 @@ def _wire(
     )
     orchestrator, dispatcher = core.orchestrator, core.dispatcher
     holdings.watch(dispatcher.own)
+    queries = Queries(store, core.catalog, place, config.partitions)
+
+    # Workers that hold attempts, and the timers of those that are lost.
     leases = AttemptLeases(store, place)
     sessions = WorkSessions(orchestrator, dispatcher, leases, config.worker_lease_seconds)
     lost = LostAttempts(orchestrator, store, sessions, round(config.worker_lease_seconds * 1000))
     timers = TimerLoop(store, holdings, lost.fire, dispatcher.ready, metrics.timer_fired, config.batch_size)
-    membership.on_message = cluster.wake_up
+
+    # Wake-ups, from this node and others, and offers of work.
+    offers = Offers(dispatcher, cluster)
     cluster.on_enqueued = dispatcher.ready
     cluster.on_timer_set = timers.hint
-    offers = Offers(dispatcher, cluster)
-    cluster.on_offer = offers.hear
-    queries = Queries(store, core.catalog, place, config.partitions)
+    cluster.on_offer = offers.receive
+
+    # The servers for workers and clients.
     service = ActionService(orchestrator, core.catalog, dispatcher, sessions, cluster, leases)
-    rpc = RpcServer([service, HealthService(cluster)], share_of_door(CONNECTIONS_MAX), rpc_tls)
+    rpc = RpcServer([service, HealthService(cluster)], share_of_listener(CONNECTIONS_MAX), rpc_tls)
     services = Services(core.starts, orchestrator, queries, core.catalog, cluster, metrics)
     rest = RestServer(
         create_app(services, config.body_limit_bytes),
@@ -207,45 +220,29 @@ def _wire(
         config.body_limit_bytes,
         config.http_requests_per_second,
     )
-    metrics.gauge("orchy_partitions_held", "Partitions of this node", lambda: len(holdings.leases))
-    metrics.gauge("orchy_polls_waiting", "Polls that wait for work", lambda: dispatcher.waiting)
-    metrics.gauge(
-        "orchy_work_waiting",
-        "Pairs of a partition of this node and an action that have work, as far as it knows",
-        lambda: sum(map(len, dispatcher.unclaimed().values())),
-    )
-    metrics.gauge("orchy_worker_streams", "Workers that have a stream", lambda: sessions.open)
-    metrics.gauge("orchy_http_connections", "Open connections to REST", lambda: rest.connections)
-    metrics.gauge("orchy_attempts_leased", "Attempts on streams that workers hold", lambda: sessions.leased)
-    metrics.counter(
-        "orchy_actions_handed_out",
-        "Attempts handed out, to polls and on streams",
-        lambda: dispatcher.handed_out + sessions.handed_out_total,
-    )
-    metrics.counter("orchy_workers_lost", "Attempts that ended as their workers were lost", lambda: lost.lost)
-    metrics.counter(
-        "orchy_attempts_never_received",
-        "Attempts that had not reached their workers and were handed out again",
-        lambda: lost.never_received,
-    )
-    metrics.gauge("orchy_worker_connections", "Open connections of workers", lambda: rpc.connections)
-    metrics.gauge(
-        "orchy_members_live", "Live members of the cluster, as this node sees it", lambda: driver.machine.live
-    )
-    metrics.gauge(
-        "orchy_gossip_health_score", "0: healthy; 7: this node is too slow", lambda: driver.machine.health_score
-    )
-    for name, help, read in gossip_counts(driver):
-        metrics.counter(name, help, read)
-    metrics.counter("orchy_wakeups_dropped", "Wake-ups that were none", lambda: cluster.wakeups_dropped)
-    metrics.counters(
-        "orchy_unexpected_errors", "Errors that nobody foresaw, by whose border they stopped at", "where", counts
-    )
-    metrics.counter("orchy_redis_commands", "Commands sent to Redis", lambda: redis.commands_total)
-    metrics.counter("orchy_store_losses", "How often the store had lost what it had", lambda: keeper.losses)
-    metrics.counter("orchy_store_clock_jumps", "Jumps of the store's clock", lambda: timers.clock_watch.jumps)
-    metrics.counter("orchy_redis_reconnects", "Connections to Redis made again", lambda: redis.reconnects_total)
+
+    add_cluster_metrics(metrics, holdings, keeper, timers, cluster, redis)
+    add_work_metrics(metrics, dispatcher, sessions, lost, rpc, rest)
+    add_gossip_metrics(metrics, driver)
     return _Node(cluster, core, keeper, timers, holdings, dispatcher, offers, sessions, rpc, rest)
+
+
+@attrs.frozen
+class _Ports:
+    """The listeners for clients, and the ports that they really have."""
+
+    grpc_listeners: Sequence[trio.SocketListener]
+    grpc: int
+    http_listeners: Sequence[trio.SocketListener]
+    http: int
+
+
+async def _open_ports(config: Config) -> _Ports:
+    """Listen for clients, and accept nobody yet. Raises StartupError."""
+    host = config.bind_addr.host
+    grpc_listeners, grpc = await open_listeners(host, config.grpc_port, "--grpc-port")
+    http_listeners, http = await open_listeners(host, config.http_port, "--http-port")
+    return _Ports(grpc_listeners, grpc, http_listeners, http)
 
 
 def _engine_settings(config: Config) -> engine.EngineSettings:
@@ -263,51 +260,9 @@ def _engine_settings(config: Config) -> engine.EngineSettings:
 
 
 def _http_hosts(config: Config) -> list[str]:
-    """What this node may be called: by its operator's word, and by its own addresses."""
+    """The names of this node: those that its operator gave, and its own addresses."""
     own = [config.bind_addr.host] + ([config.advertise_addr.host] if config.advertise_addr else [])
     return [*config.http_host, *(host for host in own if host not in ("0.0.0.0", "::"))]
-
-
-@asynccontextmanager
-async def _open_sockets(config: Config) -> AsyncIterator[tuple[Sockets, SwimAddress]]:
-    """The gossip's sockets, and the address that others are told. Nobody is answered yet. Raises StartupError."""
-    sockets = await open_sockets(config.bind_addr.host, config.bind_addr.port)
-    try:
-        advertised = config.advertise_addr or HostPort(*sockets.address)
-        yield sockets, await resolve(advertised.host, advertised.port or sockets.address[1])
-    finally:
-        with trio.CancelScope(shield=True):
-            await sockets.aclose()
-
-
-@asynccontextmanager
-async def _open_gossip(
-    config: Config, sockets: Sockets, address: SwimAddress, registry: Registry, profile: Profile, opened: Opened
-) -> AsyncIterator[tuple[GossipMembership, Driver]]:
-    """This node as a member, or on its way to be one. Raises StartupError, also later: see GossipMembership.fail."""
-    label = label_of(config, opened.identity)
-    membership = GossipMembership(config.node_name, label, registry, profile)
-    machine = Swim(
-        name=config.node_name,
-        address=address,
-        now=boottime(),
-        envelope=Envelope(label, config.gossip_key),
-        meta=profile.pack(),
-        parameters=PROFILES[config.gossip_profile],
-        epoch=time.time() - boottime(),
-        vouched=membership.vouched,
-        yields=False,  # the name is this node's: the store says so
-        introducer=Introducer(door_of(config), name_store(opened.addresses)),
-    )
-    driver = Driver(machine, sockets, membership.on_event)
-    membership.attach(driver)
-    async with open_service_nursery() as nursery:
-        await nursery.start(driver.run)
-        nursery.start_soon(membership.fail)
-        membership.join([(seed.host, seed.port) for seed in config.cluster_address])
-        await membership.announced()
-        yield membership, driver
-        nursery.cancel_scope.cancel()
 
 
 def _open_javascript(config: Config) -> AbstractAsyncContextManager[Pool]:

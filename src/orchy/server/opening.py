@@ -1,4 +1,4 @@
-"""The store that a node is told of, or learns of: opened, checked, and agreed on for as long as the node lives."""
+"""Opens the store of a node: finds out where it is, checks it, and keeps an eye on its settings."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ from orchy.store.redis.place import place_of
 from orchy.store.redis.settings import UnixAddress
 from orchy.swim.envelope import Envelope
 
-#: Raised with each change of what the store holds that an older version can't read.
+#: Raised with each change of the stored format that an older version can't read.
 FORMAT_VERSION = 1
 IDENTITY_BYTES = 8
-#: How often the settings are looked after.
+#: How often the settings are checked.
 SETTINGS_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
 
 def label_of(config: Config, identity: str) -> str:
+    """The gossip's label of this node's cluster; `identity` is empty as long as the store is not known."""
     return cluster_label(config.namespace, config.partitions, FORMAT_VERSION, identity)
 
 
-def door_of(config: Config) -> Envelope:
-    """What those seal with who have no store yet."""
+def storeless_envelope(config: Config) -> Envelope:
+    """How nodes that have no store yet seal their packets."""
     return Envelope(label_of(config, ""), config.gossip_key)
 
 
 @attrs.frozen
 class Opened:
-    """A store that was opened, checked, and is for this node. `place`: of its data, if that is known."""
+    """A store that was opened and checked, and fits this node. `place`: where its data is, if that is known."""
 
     redis: Redis
     store: RedisStore
@@ -56,7 +57,7 @@ class Opened:
 
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncIterator[Opened]:
-    """The store that the configuration asks for, or that the cluster has, checked. Raises StartupError."""
+    """The store that the configuration names, or that the cluster has, after all checks. Raises StartupError."""
     async with _open_addresses(config) as (addresses, place):
         settings = RedisSettings(
             addresses,
@@ -82,13 +83,13 @@ async def open_store(config: Config) -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def _open_addresses(config: Config) -> AsyncIterator[tuple[tuple[Address, ...], str]]:
-    """Where the store is, and the place of its data if that is known."""
+    """The addresses of the store, and the place of its data if that is known."""
     if config.redis_addr:
         yield tuple(TcpAddress(address.host, address.port) for address in config.redis_addr), ""
         return
     mine = config.advertise_addr or config.bind_addr
     has_password = config.redis_password is not None
-    learned = await learn_store(door_of(config), config.cluster_address, mine, has_password)
+    learned = await learn_store(storeless_envelope(config), config.cluster_address, mine, has_password)
     if learned is not None:
         if (config.data_dir / "appendonlydir").exists() and not isinstance(learned[0], UnixAddress):
             log.warning("the store in the data directory %s is not used: the cluster has another", config.data_dir)
@@ -99,7 +100,7 @@ async def _open_addresses(config: Config) -> AsyncIterator[tuple[tuple[Address, 
 
 
 async def _agree_on_settings(store: RedisStore, config: Config, place: str) -> str:
-    """The namespace must have been made for what this node is; answers its identity. Raises ConfigurationError."""
+    """Check that the namespace's settings fit this node, and return its identity. Raises ConfigurationError."""
     wanted = NamespaceSettings(config.partitions, FORMAT_VERSION, secrets.token_hex(IDENTITY_BYTES))
     settings = await store.settings(wanted, place)
     if settings.renewed:
@@ -123,16 +124,16 @@ async def _agree_on_settings(store: RedisStore, config: Config, place: str) -> s
 
 
 async def keep_settings(keeper: LeaseKeeper, forget: Callable[[], None], opened: Opened, config: Config) -> NoReturn:
-    """Write the settings again where the store has lost them, so that other nodes still find the cluster's identity.
+    """Write the settings again if the store has lost them, so that other nodes still find the cluster's identity.
 
-    Whenever the store turns out to have lost what it had, what was read before is forgotten.
+    `forget` is called after each loss of the store's data: what this node has cached may be wrong.
     """
     settings = NamespaceSettings(config.partitions, FORMAT_VERSION, opened.identity)
-    said, losses = False, 0
+    logged, losses = False, 0
     while True:
         with trio.move_on_after(SETTINGS_SECONDS):
             if keeper.losses == losses:
-                await keeper.went_back()
+                await keeper.wait_for_loss()
         if keeper.losses > losses:
             losses = keeper.losses
             forget()
@@ -141,6 +142,6 @@ async def keep_settings(keeper: LeaseKeeper, forget: Callable[[], None], opened:
         except StoreError as error:
             log.debug("can't look after the settings: %s", error)
             continue
-        if not said and (found.partitions, found.identity) != (settings.partitions, settings.identity):
-            said = True
+        if not logged and (found.partitions, found.identity) != (settings.partitions, settings.identity):
+            logged = True
             log.error("the store was replaced by another one: its settings are not those that this node started with")

@@ -1,1 +1,1 @@
-"""What a node tells its operators: log lines, metrics, and the exceptions that it did not expect."""
+"""What a node reports to its operators: log lines, metrics, and unexpected exceptions."""

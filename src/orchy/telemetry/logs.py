@@ -1,4 +1,4 @@
-"""Log lines: text to be read at a glance, or one JSON object a line."""
+"""Log lines: text for people, or one JSON object a line for machines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-#: Of each kind of line: how many may come at once, and how often one may come after these.
-LINES_BURST = 100
-LINE_SECONDS = 1.0
-#: Kinds that are told apart: there are not so many calls that log.
-LINE_KINDS_MAX = 1_000
+import attrs
+
+from orchy.runtime.token_bucket import TokenBucket
+
+
+@attrs.frozen
+class LogLimits:
+    """How many lines of one kind may be written."""
+
+    #: At once.
+    lines_burst: int = 100
+    #: On average.
+    lines_per_second: float = 1.0
+    #: Kinds that are told apart; all others share one limit. The code has fewer calls that log.
+    kinds_max: int = 1_000
 
 
 class TextFormat(logging.Formatter):
@@ -43,62 +53,50 @@ class JsonFormat(logging.Formatter):
 
 
 class LineLimit(logging.Filter):
-    """Lines that say the same of different things (one call in the code, whatever is put into its text) have a bound:
-    `burst` at once, and one each `seconds` then. The next line that is let through says how many were not. What is
-    logged at level debug was asked for, and is let through.
+    """Limits the rate of each kind of line, so that nobody can fill a disk by repeating what is worth a line.
 
-    So nobody fills a disk by doing again and again what is worth a line. Used by one thread at a time, as a handler's
-    filter is.
+    Lines are of one kind if one call in the code logs them, whatever is put into their text. The next line of a kind
+    that passes says how many did not. Lines at level debug always pass: somebody asked for them. As a handler's
+    filter it is used by one thread at a time.
     """
 
-    def __init__(
-        self, burst: int = LINES_BURST, seconds: float = LINE_SECONDS, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, limits: LogLimits = LogLimits(), clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._burst = burst
-        self._seconds = seconds
+        self._limits = limits
         self._clock = clock
-        self._budgets: dict[tuple[str, str, int], _Budget] = {}
+        self._kinds: dict[tuple[str, str, int], _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is written; it may get an addition."""
+        """Whether a line is written; may add to its text."""
         if record.levelno <= logging.DEBUG:
             return True
         key = (record.name, record.pathname, record.lineno)
-        budget = self._budgets.get(key)
-        if budget is None:
-            if len(self._budgets) >= LINE_KINDS_MAX:
+        kind = self._kinds.get(key)
+        if kind is None:
+            if len(self._kinds) >= self._limits.kinds_max:
                 key = ("", "", 0)
-            budget = self._budgets.setdefault(key, _Budget(self._burst, self._clock()))
-        if not budget.take(self._burst, self._seconds, self._clock()):
+            bucket = TokenBucket(self._limits.lines_burst, self._limits.lines_per_second)
+            kind = self._kinds.setdefault(key, _Kind(bucket))
+        if not kind.bucket.take(self._clock()):
+            kind.suppressed += 1
             return False
-        if budget.suppressed:
-            record.msg = f"{record.getMessage()} ({budget.suppressed} more lines like this one were not logged)"
+        if kind.suppressed:
+            record.msg = f"{record.getMessage()} ({kind.suppressed} more lines like this one were not logged)"
             record.args = ()
-            budget.suppressed = 0
+            kind.suppressed = 0
         return True
 
 
-class _Budget:
-    """Of one kind of line: how many are left, when that was true, how many found none."""
+@attrs.define
+class _Kind:
+    """A kind of line, and how many of it were not logged since the last one that was."""
 
-    def __init__(self, left: float, at: float) -> None:
-        self.left = left
-        self.at = at
-        self.suppressed = 0
-
-    def take(self, burst: int, seconds: float, now: float) -> bool:
-        self.left = min(burst, self.left + (now - self.at) / seconds)
-        self.at = now
-        if self.left < 1:
-            self.suppressed += 1
-            return False
-        self.left -= 1
-        return True
+    bucket: TokenBucket
+    suppressed: int = 0
 
 
 def set_up(level: str, format: str) -> None:
-    """Send what is logged to standard error."""
+    """Log to standard error from now on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormat() if format == "json" else TextFormat())
     handler.addFilter(LineLimit())

@@ -1,6 +1,6 @@
-"""What is counted, for `/metrics`. Other parts count through small ports and know nothing of Prometheus.
+"""The metrics of a node, for `/metrics`. Other parts count through small ports and know nothing of Prometheus.
 
-Why it is fast: what each step counts is a plain number here, shown when somebody asks; the library's counters take a
+Why it is fast: what each step counts is a plain number here, read when `/metrics` is; the library's counters take a
 lock each time.
 """
 
@@ -12,17 +12,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-#: What a request's method may be called; every other one, which a client may make up, is OTHER_METHOD.
+#: The methods that are counted by name; clients may invent others, which are counted as OTHER_METHOD.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 OTHER_METHOD = "other"
-#: Values that a label takes at most; what comes then is OTHER_LABEL. None that is known today has so many.
+#: The most values of a label; further ones are counted as OTHER_LABEL. No label has so many today.
 LABELS_MAX = 100
 OTHER_LABEL = "other"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Metrics:
-    """The metrics of one node, in a registry of their own."""
+    """The metrics of one node, in a Prometheus registry of their own."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -56,11 +56,11 @@ class Metrics:
         self._started += 1
 
     def flow_ended(self, state: str) -> None:
-        """A flow is over."""
+        """A flow ended on this node."""
         _count(self._ended, state)
 
     def result_taken(self, verdict: str) -> None:
-        """A worker's result was answered."""
+        """A worker's result was handled."""
         _count(self._results, verdict)
 
     def timer_fired(self, late_ms: int) -> None:
@@ -69,50 +69,50 @@ class Metrics:
         self._lateness.observe(late_ms / 1000)
 
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A REST request was answered. A `route` is one of ours, never a path as it was asked for."""
+        """A REST request was answered. `route` is the pattern of a route, never a client's path."""
         method = method if method in METHODS else OTHER_METHOD
         self._requests.labels(method, route, str(status)).observe(seconds)
 
     def request_refused(self, reason: str) -> None:
-        """A REST request was refused before any route saw it."""
+        """A REST request was refused before it reached a route."""
         _count(self._refused, reason)
 
     def connection_failed(self) -> None:
-        """A REST connection ended by an exception that nobody foresaw."""
+        """A REST connection ended by an unexpected exception."""
         self._failed.inc()
 
     def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
-        """Show what `read` says whenever somebody asks."""
+        """Add a gauge whose value `read` returns."""
         Gauge(name, help, registry=self._registry).set_function(read)
 
     def counter(self, name: str, help: str, read: Callable[[], float]) -> None:
-        """Show a count that is kept elsewhere."""
+        """Add a count that is kept elsewhere."""
 
-        class Kept(Collector):
+        class Count(Collector):
             def collect(self) -> list[CounterMetricFamily]:
                 return [CounterMetricFamily(name, help, value=read())]
 
-        self._registry.register(Kept())
+        self._registry.register(Count())
 
     def counters(self, name: str, help: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        """Show counts that are kept elsewhere, one for each value of a label."""
+        """Add counts that are kept elsewhere, one for each value of a label."""
 
-        class Kept(Collector):
+        class Counts(Collector):
             def collect(self) -> list[CounterMetricFamily]:
                 family = CounterMetricFamily(name, help, labels=[label])
                 for value, count in read().items():
                     family.add_metric([value], count)
                 return [family]
 
-        self._registry.register(Kept())
+        self._registry.register(Counts())
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """All metrics, in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 def _count(counts: dict[str, int], label: str) -> None:
-    """One more under a label, or under OTHER_LABEL where there are too many already."""
+    """Add one under a label, or under OTHER_LABEL if there are too many labels."""
     if label not in counts and len(counts) >= LABELS_MAX:
         label = OTHER_LABEL
     counts[label] = counts.get(label, 0) + 1

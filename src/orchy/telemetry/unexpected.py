@@ -1,7 +1,7 @@
-"""Exceptions that nobody foresaw: each is said once with what it was about, counted, and goes no further.
+"""Unexpected exceptions: each is logged once with what it was about, counted, and stopped.
 
-Where one is caught stands in `Where`: at the border of one flow, one timer, or one round of a loop that has to go on.
-What is raised on purpose, from `orchy.errors`, is no such exception where a loop handles it before.
+They are caught at the boundaries listed in `Where`: of one flow, one timer, or one round of a loop that must go on.
+Exceptions raised on purpose, those of `orchy.errors`, are handled by those loops before they get here.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 
-#: For how many (place, subject, kind of exception) it is known that they were said.
-SAID_MAX = 1_000
+#: How many (boundary, subject, type of exception) are remembered as logged.
+REMEMBERED_MAX = 1_000
 
 log = logging.getLogger(__name__)
 
 
 class Where(StrEnum):
-    """Whose border it was; labels of the metric, so there are few."""
+    """The boundary at which an exception was caught. Labels of a metric, so there are few."""
 
     FLOW = "flow"
     START = "start"
@@ -36,22 +36,21 @@ class Where(StrEnum):
 
 
 _counts: Counter[Where] = Counter()
-_said: OrderedDict[tuple[Where, str, type[BaseException]], None] = OrderedDict()
+_logged: OrderedDict[tuple[Where, str, type[BaseException]], None] = OrderedDict()
 
-
-#: Who else wants to know of each: a simulation, in which there may be none.
+#: Called with each of them: by the simulation, in which there must be none.
 watchers: list[Callable[[BaseException], None]] = []
 
 
 def note(where: Where, about: object, error: BaseException) -> None:
-    """Say it, with its traceback the first time, and count it."""
+    """Count an exception and log it, with its traceback the first time."""
     _counts[where] += 1
     key = (where, str(about)[:200], type(error))
-    is_new = key not in _said
-    _said[key] = None
-    _said.move_to_end(key)
-    if len(_said) > SAID_MAX:
-        _said.popitem(last=False)
+    is_new = key not in _logged
+    _logged[key] = None
+    _logged.move_to_end(key)
+    if len(_logged) > REMEMBERED_MAX:
+        _logged.popitem(last=False)
     if is_new:
         log.error("an error that nobody foresaw (%s): %s", where, about, exc_info=error)
     else:
@@ -62,7 +61,7 @@ def note(where: Where, about: object, error: BaseException) -> None:
 
 @contextmanager
 def survive(where: Where, about: object) -> Iterator[None]:
-    """Let an exception of the body end the body and nothing else."""
+    """An exception in the body ends the body and nothing else."""
     try:
         yield
     except Exception as error:
@@ -70,5 +69,5 @@ def survive(where: Where, about: object) -> Iterator[None]:
 
 
 def counts() -> Mapping[str, int]:
-    """How many there were in this process, of each place."""
+    """How many there were in this process, by boundary."""
     return {where: _counts[where] for where in Where}

@@ -12,7 +12,7 @@ from orchy.rest.http.connection import Application, Connection, Door, Observer
 from orchy.rest.http.refusal import Refusal
 from orchy.rest.http.room import Bucket, Room
 from orchy.rest.middleware.guard import Guard
-from orchy.runtime.open_files import share_of_door
+from orchy.runtime.open_files import share_of_listener
 from orchy.runtime.sockets import PromptStream
 
 #: Fewer if fewer files may be open: see openfiles.
@@ -39,7 +39,7 @@ class RestServer:
         requests_per_second: int = REQUESTS_PER_SECOND,
         bytes_max: int = BYTES_MAX,
     ) -> None:
-        self._room = Room(partial(share_of_door, CONNECTIONS_MAX), max(bytes_max, BODIES_MIN * body_bytes_max))
+        self._room = Room(partial(share_of_listener, CONNECTIONS_MAX), max(bytes_max, BODIES_MIN * body_bytes_max))
         self._observer = observer
         self._door = Door(application, guard, self._room, Bucket(requests_per_second), observer, body_bytes_max)
         self._open: set[Connection] = set()

@@ -217,7 +217,7 @@ class Session:
 
     def _take_credits(self, changes: Any, nursery: trio.Nursery) -> None:
         # All that is, or may still come, on its way to the worker.
-        given = sum(max(0, demand.given) for demand in self._demands.values())
+        given = sum(max(0, demand.granted) for demand in self._demands.values())
         given += len(self._undelivered) + len(self._on_its_way)
         for credit in changes:
             name, count = credit.actionName, credit.count
@@ -227,7 +227,7 @@ class Session:
                 raise InvalidInput(
                     f"a stream can have credit for {CREDIT_MAX} attempts, those included that are unread"
                 )
-            if count < 0 and demand.given + count < -CREDIT_MAX:
+            if count < 0 and demand.granted + count < -CREDIT_MAX:
                 raise InvalidInput(f"credit of {name} was taken back that was never given")
             demand.add(count)
 
@@ -238,7 +238,7 @@ class Session:
             raise InvalidInput(f"a stream is for at most {ACTIONS_MAX} actions")
         demand = self._demands[name] = Demand(name, self.worker, partial(self._deliver, name), self.lease.lease_ms)
         if self._undelivered_bytes > UNDELIVERED_BYTES_MAX:
-            demand.hold()
+            demand.pause()
         nursery.start_soon(self._hand_out, demand, nursery)
         return demand
 
@@ -265,7 +265,7 @@ class Session:
         """Wait for what is on its way; after that there is no more."""
         with trio.move_on_after(SETTLE_SECONDS):
             for demand in self._demands.values():
-                await demand.settled()
+                await demand.wait_settled()
         self._farewell = True
         self._tell()
 
@@ -338,7 +338,7 @@ class Session:
         before_bytes, self._undelivered_bytes = self._undelivered_bytes, self._undelivered_bytes - size_bytes
         if self._undelivered_bytes <= UNDELIVERED_BYTES_MAX < before_bytes:
             for demand in self._demands.values():
-                demand.go_on()
+                demand.resume()
         return bodies
 
     def _deliver(self, action_name: str, claimed: Claimed) -> None:
@@ -349,7 +349,7 @@ class Session:
         self.lease.take(claimed.receipts)
         if self._undelivered_bytes > UNDELIVERED_BYTES_MAX:
             for demand in self._demands.values():
-                demand.hold()
+                demand.pause()
         if self._ending:
             self._give_back_soon()
         self._tell()

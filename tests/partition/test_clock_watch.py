@@ -1,4 +1,4 @@
-"""The store's clock: a jump is seen, a slow answer, a drift or a first look is none."""
+"""Jumps of the store's clock are noticed; slow answers, drift and the first scan are not taken for jumps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchy.partition.clock import JUMP_MIN_MS, ClockWatch
 START_MS = 1_790_000_000_000
 
 
-def test_a_jump_forward_and_one_back_are_told_with_their_length():
+def test_jumps_forward_and_back_are_reported_with_their_length():
     watch = ClockWatch()
     assert watch.note(START_MS, 0, 1) is None
     assert watch.note(START_MS + 1_000, 1_000, 1_001) is None
@@ -20,17 +20,17 @@ def test_a_jump_forward_and_one_back_are_told_with_their_length():
     assert watch.jumps == 2
 
 
-def test_an_answer_that_takes_long_is_no_jump():
+def test_a_slow_answer_is_no_jump():
     watch = ClockWatch()
     watch.note(START_MS, 0, 1)
-    assert watch.note(START_MS + 1_000, 1_000, 9_000) is None  # made at once, read late
-    assert watch.note(START_MS + 17_999, 10_000, 18_000) is None  # made late
+    assert watch.note(START_MS + 1_000, 1_000, 9_000) is None  # answered at once, read late
+    assert watch.note(START_MS + 17_999, 10_000, 18_000) is None  # answered late
     assert watch.note(START_MS + 19_000, 19_000, 19_001) is None
     assert watch.jumps == 0
 
 
 @given(st.lists(st.tuples(st.integers(1, 5_000), st.integers(0, 3_000), st.integers(0, 3_000)), max_size=30))
-def test_a_clock_that_runs_evenly_never_jumps(steps):
+def test_an_even_clock_never_jumps(steps):
     watch, now = ClockWatch(), 0
     for pause, before, after in steps:
         asked = now + pause
@@ -40,7 +40,7 @@ def test_a_clock_that_runs_evenly_never_jumps(steps):
 
 
 @given(st.integers(0, 300), st.integers(int(JUMP_MIN_MS) + 1_000, 10**9), st.sampled_from([1, -1]))
-def test_a_jump_that_is_longer_than_the_answers_take_is_always_seen(takes, jump, sign):
+def test_a_jump_longer_than_the_answers_take_is_always_noticed(takes, jump, sign):
     watch = ClockWatch()
     watch.note(START_MS, 0, takes)
     told = watch.note(START_MS + 1_000 + sign * jump, 1_000, 1_000 + takes)

@@ -1,4 +1,4 @@
-"""A node's place in its cluster: what it is to hold, when it is ready, whom it wakes."""
+"""A node's part in its cluster: which partitions it holds, when it is ready, which nodes it wakes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Members:
     async def changed(self):
         await self.change.wait()
 
-    def say_ready(self, ready):
+    def announce_ready(self, ready):
         pass
 
     def send(self, node, message):
@@ -42,29 +42,25 @@ class Members:
 
 
 class Alone:
-    """The membership of a node that knows nobody."""
+    """The membership of a node without others."""
 
     def __init__(self, node: str, gossip_address: str, http_address: str, grpc_address: str) -> None:
         self._member = Member(node, "alive", 1, gossip_address, http_address, grpc_address, ready=False)
         self._change = trio.Event()
 
     def members(self) -> Sequence[Member]:
-        """Just this node."""
         return [self._member]
 
     async def changed(self) -> None:
-        """When it became ready or stopped to be."""
         await self._change.wait()
 
-    def say_ready(self, ready: bool) -> None:
-        """Keep it; nobody else has to be told."""
+    def announce_ready(self, ready: bool) -> None:
         if ready is not self._member.ready:
             self._member = attrs.evolve(self._member, ready=ready)
             self._change.set()
             self._change = trio.Event()
 
     def send(self, node: str, message: bytes) -> None:
-        """There is nobody else."""
         raise AssertionError(f"a node on its own has nothing to say to {node}")
 
 
@@ -97,7 +93,7 @@ async def test_a_node_on_its_own_holds_everything(autojump_clock, store, nursery
     assert cluster.servers() == [("one", "r:3")]
     await cluster.hand_over()
     assert not cluster.ready
-    assert len(holdings.leases) == 8  # there is nobody to take them
+    assert len(holdings.leases) == 8  # no other node can take them
 
 
 async def test_partitions_follow_the_members(autojump_clock, store, nursery):
@@ -123,7 +119,7 @@ async def test_partitions_follow_the_members(autojump_clock, store, nursery):
     assert len(holdings.leases) == 8
 
 
-async def test_a_partition_of_another_node_is_woken_there(autojump_clock, store, nursery):
+async def test_work_in_a_partition_of_another_node_wakes_that_node(autojump_clock, store, nursery):
     members = Members("one", "two")
     cluster, keeper, holdings = make(store, members)
     heard = []
@@ -140,11 +136,11 @@ async def test_a_partition_of_another_node_is_woken_there(autojump_clock, store,
     cluster.enqueued(theirs, ["a"])
     cluster.timer_set(theirs, 5)
     assert members.sent == [("two", [theirs, ["a"], None]), ("two", [theirs, [], 5])]
-    cluster.enqueued(theirs, ["x" * 2_000])  # more than a datagram holds: the next look finds it
+    cluster.enqueued(theirs, ["x" * 2_000])  # too long for a datagram: the next scan finds it
     assert len(members.sent) == 2
     heard.clear()
-    cluster.wake_up(msgpack.packb([mine, ["b"], 7]))
-    cluster.wake_up(msgpack.packb([theirs, ["b"], 7]))
+    cluster.receive(msgpack.packb([mine, ["b"], 7]))
+    cluster.receive(msgpack.packb([theirs, ["b"], 7]))
     assert heard == [(mine, ["b"]), (mine, 7)]
 
 
@@ -175,7 +171,7 @@ async def test_a_partition_of_another_node_is_woken_there(autojump_clock, store,
         ),
     ],
 )
-async def test_noise_wakes_nobody(autojump_clock, store, nursery, noise):
+async def test_malformed_messages_are_dropped(autojump_clock, store, nursery, noise):
     cluster, keeper, _ = make(store, Alone("one", "g", "h", "r"))
     heard = []
     cluster.on_enqueued = lambda *what: heard.append(what)
@@ -183,12 +179,12 @@ async def test_noise_wakes_nobody(autojump_clock, store, nursery, noise):
     nursery.start_soon(cluster.run)
     nursery.start_soon(keeper.run)
     await trio.sleep(3)
-    cluster.wake_up(noise)
+    cluster.receive(noise)
     assert heard == []
     assert cluster.wakeups_dropped == 1
 
 
-async def test_who_is_not_registered_owns_nothing_and_is_told_to_nobody(autojump_clock, store, nursery):
+async def test_an_unregistered_node_owns_nothing_and_is_not_shown_to_workers(autojump_clock, store, nursery):
     members = Members("one", "two", "three")
     members.list[2] = attrs.evolve(members.list[2], registered=False)
     cluster, keeper, holdings = make(store, members)
@@ -204,7 +200,7 @@ async def test_who_is_not_registered_owns_nothing_and_is_told_to_nobody(autojump
     assert [name for name, _ in cluster.servers()] == ["one", "two", "three"]
 
 
-async def test_a_node_without_a_partition_works_all_the_same(autojump_clock, store, nursery):
+async def test_a_node_without_partitions_is_ready_all_the_same(autojump_clock, store, nursery):
     names = [f"node-{number}" for number in range(9)]  # of 8 partitions
     owned = owners(names, 8)
     spare = next(name for name in names if name not in owned)
@@ -216,8 +212,8 @@ async def test_a_node_without_a_partition_works_all_the_same(autojump_clock, sto
     assert cluster.ready
 
 
-async def test_a_partition_that_its_owner_does_not_serve_is_adopted_for_a_while(autojump_clock, store, nursery):
-    cluster, keeper, holdings = make(store, Members("one", "two"))  # two gossips, and does nothing else
+async def test_a_partition_that_its_owner_does_not_take_is_adopted_for_a_while(autojump_clock, store, nursery):
+    cluster, keeper, holdings = make(store, Members("one", "two"))  # node two is alive, and does nothing else
     nursery.start_soon(cluster.run)
     nursery.start_soon(keeper.run)
     await trio.sleep(3)
@@ -225,12 +221,12 @@ async def test_a_partition_that_its_owner_does_not_serve_is_adopted_for_a_while(
     await trio.sleep(17)
     assert len(holdings.leases) == 8
     await trio.sleep(30)
-    assert len(holdings.leases) < 8  # two has its chance
+    assert len(holdings.leases) < 8  # node two gets another chance
     await trio.sleep(20)
     assert len(holdings.leases) == 8
 
 
-async def test_a_node_that_stops_gives_its_partitions_to_the_others(autojump_clock, store, nursery):
+async def test_a_node_that_stops_hands_its_partitions_over(autojump_clock, store, nursery):
     members = Members("one", "two")
     cluster, keeper, holdings = make(store, members)
     nursery.start_soon(cluster.run)
@@ -243,7 +239,7 @@ async def test_a_node_that_stops_gives_its_partitions_to_the_others(autojump_clo
     assert members.sent == [("two", [-1, [], None])]
 
 
-async def test_what_somebody_else_took_faster_is_not_wanted_any_more(autojump_clock, store, nursery):
+async def test_a_partition_that_another_node_took_faster_is_not_adopted(autojump_clock, store, nursery):
     cluster, keeper, holdings = make(store, Members("one", "two"))
     nursery.start_soon(cluster.run)
     nursery.start_soon(keeper.run)
@@ -251,7 +247,7 @@ async def test_what_somebody_else_took_faster_is_not_wanted_any_more(autojump_cl
     mine = dict.fromkeys(holdings.leases, "one")
     assert len(await store.acquire(sorted(set(range(8)) - mine.keys()), "two", 60_000)) == 4
     while keeper.wanted == mine.keys():
-        cluster._consider(mine)  # what was seen a moment before two took them
+        cluster._consider(mine)  # as seen a moment before node two took them
     assert keeper.wanted == set(range(8))
     await trio.sleep(10)
     assert keeper.wanted == mine.keys()
@@ -259,7 +255,7 @@ async def test_what_somebody_else_took_faster_is_not_wanted_any_more(autojump_cl
 
 
 async def test_partitions_of_a_node_that_is_gone_are_taken_at_once(autojump_clock, store, nursery):
-    """Its lease lasts an hour, and nobody waits for it, nor for others that might follow."""
+    """Its lease of an hour need not expire first, and there is no debounce."""
     members = Members("one", "two")
     cluster, keeper, holdings = make(store, members)
     nursery.start_soon(cluster.run)
@@ -284,12 +280,12 @@ async def test_a_node_that_is_dead_without_evidence_keeps_its_lease_until_it_run
     members.set([one, attrs.evolve(two, state="dead")])
     await trio.sleep(10)
     assert len(holdings.leases) == 4
-    members.set([one, attrs.evolve(two, state="dead", gone=True)])  # the evidence may come after the death
+    members.set([one, attrs.evolve(two, state="dead", gone=True)])  # evidence may come after the death
     await trio.sleep(0.1)
     assert len(holdings.leases) == 8
 
 
-async def test_a_node_that_came_back_is_not_taken_for_gone(autojump_clock, store, nursery):
+async def test_a_node_that_has_come_back_is_not_taken_for_gone(autojump_clock, store, nursery):
     members = Members("one", "two")
     cluster, keeper, holdings = make(store, members)
     nursery.start_soon(cluster.run)
@@ -302,6 +298,6 @@ async def test_a_node_that_came_back_is_not_taken_for_gone(autojump_clock, store
     members.set([one, attrs.evolve(two, incarnation=2, ready=False)])  # started again, not ready yet
     await trio.sleep(0.1)
     await store.release([lease for lease in holdings.leases.values() if lease.partition in theirs], "one")
-    assert len(await store.acquire(theirs, "two", 3_600_000)) == 4  # early, as it may be
+    assert len(await store.acquire(theirs, "two", 3_600_000)) == 4  # before the debounce is over
     await trio.sleep(20)
     assert sorted(set(range(8)) - holdings.leases.keys()) == theirs

@@ -1,4 +1,4 @@
-"""Tasks that share a call, and results in order."""
+"""Batches of calls, and concurrent calls whose results keep their order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchy.runtime.batcher import Batcher
 from orchy.runtime.gather import gather
 
 
-async def test_what_is_wanted_in_one_turn_is_one_call(autojump_clock):
+async def test_requests_of_one_turn_share_a_call(autojump_clock):
     calls: list[list[int]] = []
 
     async def double(items):
@@ -17,10 +17,10 @@ async def test_what_is_wanted_in_one_turn_is_one_call(autojump_clock):
         await trio.sleep(1)
         return [2 * item for item in items]
 
-    together, got = Batcher(double), {}
+    batcher, got = Batcher(double), {}
 
     async def want(item):
-        got[item] = await together.do(item)
+        got[item] = await batcher.do(item)
 
     async with trio.open_nursery() as nursery:
         for item in range(5):
@@ -31,16 +31,16 @@ async def test_what_is_wanted_in_one_turn_is_one_call(autojump_clock):
     assert got == {item: 2 * item for item in range(6)}
 
 
-async def test_an_error_is_its_own_items(autojump_clock):
+async def test_an_error_is_raised_for_its_item_only(autojump_clock):
     async def check(items):
         await trio.lowlevel.checkpoint()
         return [ValueError(item) if item % 2 else item for item in items]
 
-    together, failed, good = Batcher(check), [], []
+    batcher, failed, good = Batcher(check), [], []
 
     async def want(item):
         try:
-            good.append(await together.do(item))
+            good.append(await batcher.do(item))
         except ValueError as error:
             failed.append(error.args[0])
 
@@ -50,17 +50,17 @@ async def test_an_error_is_its_own_items(autojump_clock):
     assert (sorted(good), sorted(failed)) == ([0, 2], [1, 3])
 
 
-async def test_when_the_call_fails_all_are_told(autojump_clock):
+async def test_when_the_call_fails_all_requests_fail(autojump_clock):
     async def fail(items):
         await trio.lowlevel.checkpoint()
         raise RuntimeError("broken")
 
-    together, told = Batcher(fail), 0
+    batcher, told = Batcher(fail), 0
 
     async def want(item):
         nonlocal told
         with pytest.raises(RuntimeError, match="broken"):
-            await together.do(item)
+            await batcher.do(item)
         told += 1
 
     async with trio.open_nursery() as nursery:
@@ -69,16 +69,16 @@ async def test_when_the_call_fails_all_are_told(autojump_clock):
     assert told == 3
 
 
-async def test_one_that_leaves_takes_nobody_along(autojump_clock):
+async def test_a_cancelled_request_does_not_cancel_the_others(autojump_clock):
     async def slowly(items):
         await trio.sleep(1)
         return list(items)
 
-    together, got = Batcher(slowly), []
+    batcher, got = Batcher(slowly), []
 
     async def want(item, scope):
         with scope:
-            got.append(await together.do(item))
+            got.append(await batcher.do(item))
 
     scopes = [trio.CancelScope() for _ in range(3)]
     async with trio.open_nursery() as nursery:
@@ -90,7 +90,7 @@ async def test_one_that_leaves_takes_nobody_along(autojump_clock):
     assert 2 in got
 
 
-async def test_results_stand_in_the_order_of_the_items_whatever_ends_first(autojump_clock):
+async def test_results_keep_the_order_of_the_items(autojump_clock):
     async def wait(seconds):
         await trio.sleep(seconds)
         return seconds

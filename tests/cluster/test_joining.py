@@ -1,4 +1,4 @@
-"""Where the store is: asked of the nodes that the operator named, and of nobody else."""
+"""A new node learns where the store is from the nodes that the operator named, and from no others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import trio
 from orchy.addresses import HostPort
 from orchy.cluster import joining
 from orchy.cluster.joining import Answer, accept, learn_store
+from orchy.cluster.timing import JoinTiming
 from orchy.errors import ConfigurationError, StartupError
 from orchy.store.redis import TcpAddress
 from orchy.store.redis.settings import UnixAddress
@@ -18,14 +19,14 @@ from orchy.swim.envelope import Envelope, Unopened
 from orchy.swim.frames import Budget, read_frame, write_frame
 from orchy.swim.messages import AskStore, Refused, StoreAt
 
-DOOR = Envelope("orchy/64/1/")
+BARE = Envelope("orchy/64/1/")
 KEYED = Envelope("orchy/64/1/", [b"k" * 16])
 MINE = HostPort("127.0.0.1", 1)
 STORE = (TcpAddress("10.0.0.1", 6379),)
 
 
-def says(store, envelope=DOOR, offset=0):
-    """A node that answers the question for the store so."""
+def says(store, envelope=BARE, offset=0):
+    """A node that gives this answer to the question for the store."""
 
     async def serve(stream):
         async with stream:
@@ -58,42 +59,42 @@ def node(nursery):
     return start
 
 
-async def test_the_node_that_was_named_says_where_the_store_is(node):
+async def test_a_seed_says_where_the_store_is(node):
     seed = await node(says("redis:10.0.0.1:6379"))
-    assert await learn_store(DOOR, [seed], MINE, True) == STORE
+    assert await learn_store(BARE, [seed], MINE, True) == STORE
     keyed = await node(says("redis:10.0.0.1:6379", KEYED))
     assert await learn_store(KEYED, [keyed], MINE, True) == STORE
 
 
-async def test_those_that_do_not_answer_are_asked_again_beside_those_that_do(node):
+async def test_seeds_that_do_not_answer_do_not_hold_up_those_that_do(node):
     dead = HostPort("127.0.0.1", 1)
     seeds = [dead, await node(silent), await node(hangs_up), await node(says("redis:10.0.0.1:6379"))]
     with trio.fail_after(10):
-        assert await learn_store(DOOR, seeds, HostPort("127.0.0.1", 2), False) == STORE
+        assert await learn_store(BARE, seeds, HostPort("127.0.0.1", 2), False) == STORE
 
 
-async def test_the_first_node_has_a_store_of_its_own(node, monkeypatch):
-    monkeypatch.setattr(joining, "FIRST_NODE_SECONDS", 0.1)
-    assert await learn_store(DOOR, [], MINE, False) is None
-    assert await learn_store(DOOR, [MINE], MINE, False) is None
-    assert await learn_store(DOOR, [MINE, await node(hangs_up)], MINE, False) is None
+async def test_the_first_node_has_a_store_of_its_own(node):
+    timing = JoinTiming(first_node_seconds=0.1)
+    assert await learn_store(BARE, [], MINE, False) is None
+    assert await learn_store(BARE, [MINE], MINE, False) is None
+    assert await learn_store(BARE, [MINE, await node(hangs_up)], MINE, False, timing) is None
 
 
-async def test_a_password_is_not_sent_where_nobody_proved_anything(node, monkeypatch):
+async def test_a_password_is_not_sent_to_an_unproven_place(node, monkeypatch):
     seed = await node(says("redis:10.0.0.1:6379"))
     monkeypatch.setattr(joining, "is_local", lambda stream: False)  # as over a network
     with pytest.raises(StartupError, match=r"a password is not sent .* --redis-addr, or the cluster's --gossip-key"):
-        await learn_store(DOOR, [seed], MINE, True)
-    assert await learn_store(DOOR, [seed], MINE, False) == STORE
+        await learn_store(BARE, [seed], MINE, True)
+    assert await learn_store(BARE, [seed], MINE, False) == STORE
     keyed = await node(says("redis:10.0.0.1:6379", KEYED))
     assert await learn_store(KEYED, [keyed], MINE, True) == STORE
 
 
-@pytest.mark.parametrize("serve", [says("redis:6.6.6.6:6", offset=1), says("redis:6.6.6.6:6", DOOR, offset=2**63)])
-async def test_an_answer_to_another_question_is_none(node, serve):
+@pytest.mark.parametrize("serve", [says("redis:6.6.6.6:6", offset=1), says("redis:6.6.6.6:6", BARE, offset=2**63)])
+async def test_an_answer_to_another_question_is_ignored(node, serve):
     seed = await node(serve)
     with trio.move_on_after(1) as waits:
-        await learn_store(DOOR, [seed], MINE, False)
+        await learn_store(BARE, [seed], MINE, False)
     assert waits.cancelled_caught
 
 
@@ -109,19 +110,19 @@ async def test_an_answer_to_another_question_is_none(node, serve):
         (Envelope("x"), StartupError, "something else than a node"),
     ],
 )
-async def test_another_cluster_is_told_from_ours(node, envelope, error, words):
+async def test_seeds_of_another_cluster_are_refused_with_the_reason(node, envelope, error, words):
     with pytest.raises(error, match=words) as caught:
-        await learn_store(DOOR, [await node(says("redis:h:1", envelope))], MINE, False)
+        await learn_store(BARE, [await node(says("redis:h:1", envelope))], MINE, False)
     assert str(caught.value).isprintable()
 
 
-def test_a_store_that_can_not_be_reached_from_here():
+def test_stores_that_can_not_be_reached_are_refused():
     for store in ("unix:/nowhere/redis.sock", "redis:", "redis:x", "what:ever", "redis:h:99999"):
         with pytest.raises(StartupError):
             accept(Answer("seed:1", store, True), False)
 
 
-def test_a_socket_of_this_host_is_used_on_the_word_of_this_host_only(tmp_path):
+def test_a_unix_socket_is_used_only_if_this_host_names_it(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "redis.sock"))
         store = f"unix:{tmp_path}/redis.sock"

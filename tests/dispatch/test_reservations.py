@@ -1,4 +1,4 @@
-"""Work that a commit hands out itself, to a worker that waits on this node: it reaches it, or others get it."""
+"""Attempts that a commit hands out itself, to a stream of its node: the stream gets them, or others do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 30
 
 @attrs.define
 class Waiting:
-    """A worker that waits for attempts of one action, and what it got."""
+    """A worker that waits for attempts of one action, and what it has received."""
 
     demand: Demand
     got: list = attrs.field(factory=list)
@@ -34,7 +34,7 @@ class Waiting:
 
 @pytest.fixture
 def wait_for_work(nursery, autojump_clock):
-    """Let a worker wait on a node."""
+    """Makes a worker wait on a node."""
 
     async def wait(engine, name, credit):
         waiting = Waiting(None)
@@ -49,13 +49,13 @@ def wait_for_work(nursery, autojump_clock):
 
 @pytest.fixture
 async def known(engine):
-    """The actions, known with a timeout and a second try."""
+    """The actions are registered, with a timeout and a second try."""
     for name in ("a", "b"):
         await engine.catalog.save_action(ActionDefinition(name, retry_count=2, timeout_seconds=TIMEOUT_SECONDS))
 
 
 class Broken:
-    """A store of which one method is something else."""
+    """A store with some methods replaced."""
 
     def __init__(self, store, **methods):
         self._store = store
@@ -87,7 +87,7 @@ async def test_what_a_commit_hands_out_times_out(autojump_clock, engine, user, w
     assert [action["attempt"] for action in worker.got] == [1]
 
 
-async def test_many_starts_are_handed_out_as_far_as_there_is_credit(autojump_clock, engine, user, wait_for_work):
+async def test_many_starts_are_handed_out_up_to_the_credit(autojump_clock, engine, user, wait_for_work):
     await engine.save(user(1, "a"))
     worker = await wait_for_work(engine, "a", 3)
     flow_ids = [begun.flow_id for begun in await engine.starts.start_many([StartRequest("w", {})] * 5)]
@@ -95,7 +95,7 @@ async def test_many_starts_are_handed_out_as_far_as_there_is_credit(autojump_clo
     assert sorted(action["flow_id"] for action in await engine.poll("a")) == sorted(flow_ids[3:])
 
 
-async def test_what_follows_on_many_results_is_handed_out(autojump_clock, engine, user, wait_for_work):
+async def test_what_follows_many_results_is_handed_out(autojump_clock, engine, user, wait_for_work):
     await engine.save(user(1, "a", [2, 3]), user(2, "b"), user(3, "b"))
     flow_ids = [await engine.execute("w", {}) for _ in range(3)]
     actions = await engine.poll("a")
@@ -117,7 +117,7 @@ async def test_a_commit_that_came_too_late_hands_out_once(
     await engine.finish((await engine.poll("a"))[0])
     first, second = sorted(await engine.poll("a"), key=lambda action: action["action_id"])
     other = engines(store, "other")
-    await other.finish(second)  # so that this node's flow is old
+    await other.finish(second)  # so that this node's copy of the flow is old
     worker = await wait_for_work(engine, "b", 2)
     result = Result(flow_id, first["action_id"], 1, {})
     if together:
@@ -176,7 +176,7 @@ async def test_a_commit_that_fails_frees_the_place(autojump_clock, engines, stor
     assert (worker.demand.credit, worker.demand.reserved) == (2, 0)
 
 
-async def test_a_caller_that_leaves_takes_nothing_along(autojump_clock, engines, store, user, wait_for_work):
+async def test_a_cancelled_caller_loses_nothing(autojump_clock, engines, store, user, wait_for_work):
     async def slow(made):
         committed = await store.commit(made)
         await trio.sleep(1)
@@ -191,7 +191,9 @@ async def test_a_caller_that_leaves_takes_nothing_along(autojump_clock, engines,
 
 
 @pytest.mark.parametrize("together", [False, True])
-async def test_a_pause_in_the_same_commit_holds_what_it_makes(autojump_clock, engine, user, wait_for_work, together):
+async def test_a_pause_in_the_same_commit_holds_what_the_commit_creates(
+    autojump_clock, engine, user, wait_for_work, together
+):
     await engine.save(user(1, "a", [2]), user(2, "b"))
     flow_id = await engine.execute("w", {})
     await engine.poll("a")
@@ -211,7 +213,7 @@ async def test_a_pause_in_the_same_commit_holds_what_it_makes(autojump_clock, en
     assert [action["action_id"] for action in worker.got] == [2]
 
 
-async def test_a_flow_that_is_paused_or_cancelled_after_the_hand_out_takes_its_result_as_ever(
+async def test_results_after_a_pause_or_cancellation_count_as_if_they_had_been_queued(
     autojump_clock, engine, user, wait_for_work
 ):
     await engine.save(user(1, "a", [2]), user(2, "a"))
@@ -230,7 +232,7 @@ async def test_a_flow_that_is_paused_or_cancelled_after_the_hand_out_takes_its_r
 # Extensions.
 
 
-async def test_an_extended_attempt_has_its_whole_time_again(autojump_clock, engine, user, wait_for_work, known):
+async def test_an_extended_attempt_gets_its_whole_timeout_again(autojump_clock, engine, user, wait_for_work, known):
     await engine.save(user(1, "a"))
     worker = await wait_for_work(engine, "a", 1)
     flow_id = await engine.execute("w", {})
@@ -244,10 +246,10 @@ async def test_an_extended_attempt_has_its_whole_time_again(autojump_clock, engi
     assert await engine.finish(worker.got[0]) is Verdict.LATE
 
 
-async def test_only_what_is_with_a_worker_is_extended(autojump_clock, engine, user, known):
+async def test_only_attempts_that_a_worker_has_are_extended(autojump_clock, engine, user, known):
     await engine.save(user(1, "a"))
-    flow_id = await engine.execute("w", {})
-    assert not await engine.orchestrator.extend(flow_id, 1, 1)  # nobody has it
+    flow_id = await engine.orchestrator.execute("w", {})
+    assert not await engine.orchestrator.extend(flow_id, 1, 1)  # no worker has it
     (action,) = await engine.poll("a")
     assert await engine.orchestrator.extend(flow_id, 1, 1)
     for flow, action_id, attempt in [("nope", 1, 1), (flow_id, 2, 1), (flow_id, 1, 2), (flow_id, 1, 0)]:
@@ -256,7 +258,7 @@ async def test_only_what_is_with_a_worker_is_extended(autojump_clock, engine, us
     assert not await engine.orchestrator.extend(flow_id, 1, 1)
 
 
-async def test_a_node_that_saw_a_flow_long_ago_extends_it_all_the_same(
+async def test_a_node_with_an_old_copy_of_the_flow_extends_its_attempt(
     autojump_clock, engine, engines, store, user, known
 ):
     await engine.save(user(1, "a", [2]), user(2, "b"))

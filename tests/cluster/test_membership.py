@@ -1,4 +1,4 @@
-"""What a node makes of what others say about themselves, and of clusters that do not take it."""
+"""How a node reads what others say about themselves, and the refusals of other clusters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MINE = cluster_label("orchy", 64, 1, "a1")
 
 
 @given(ANYTHING | st.lists(ANYTHING, min_size=4, max_size=5))
-def test_whatever_somebody_says_of_itself_can_be_shown(value):
+def test_any_profile_can_be_read(value):
     profile = unpack_profile(msgpack.packb(value))
     assert type(profile.ready) is bool
     for text in (profile.grpc_address, profile.http_address, profile.instance):
@@ -32,11 +32,11 @@ def test_whatever_somebody_says_of_itself_can_be_shown(value):
 
 
 @given(st.binary(max_size=60))
-def test_noise_says_nothing(noise):
+def test_noise_makes_an_empty_profile(noise):
     assert isinstance(unpack_profile(noise), Profile)
 
 
-def test_what_is_packed_is_unpacked():
+def test_a_packed_profile_is_unpacked():
     profile = Profile(True, "h:1", "[::1]:2", "i")
     assert unpack_profile(profile.pack()) == profile
     assert unpack_profile(msgpack.packb([*msgpack.unpackb(profile.pack()), "of a later version"])) == profile
@@ -56,7 +56,7 @@ def test_what_is_packed_is_unpacked():
         ("", False, StartupError, "something else than a node"),
     ],
 )
-def test_why_a_cluster_does_not_take_this_node(theirs, opened, error, words):
+def test_a_refusal_gives_its_reason(theirs, opened, error, words):
     said = refusal("10.0.0.1:8400", MINE, theirs, opened)
     assert type(said) is error
     assert words in str(said)
@@ -64,7 +64,7 @@ def test_why_a_cluster_does_not_take_this_node(theirs, opened, error, words):
     assert "a1" not in str(said)
 
 
-async def test_only_the_process_itself_is_vouched_for(autojump_clock, nursery):
+async def test_only_the_registered_process_is_vouched_for(autojump_clock, nursery):
     store = MemoryStore(clock=trio.current_time)
     addresses = ("10.0.0.2:1", "10.0.0.2:2", "10.0.0.2:3")
     instance = new_instance(*addresses)

@@ -1,4 +1,4 @@
-"""Polls: answered at once, held, woken, passed on."""
+"""Polls and streams: which of them gets which work, and when the store is asked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchy.store.queues import Claimed, Receipt
 
 
 class Queues:
-    """A store that has only queues, and notes each claim."""
+    """A store that has only queues, and records each claim."""
 
     def __init__(self):
         self.work = {}
@@ -62,7 +62,7 @@ async def test_no_work_known_means_no_call(autojump_clock, dispatcher, queues):
     assert queues.claims == []
 
 
-async def test_known_work_is_claimed_where_it_is(autojump_clock, dispatcher, queues):
+async def test_known_work_is_claimed_from_its_partition(autojump_clock, dispatcher, queues):
     queues.put(3, b"x", b"y")
     dispatcher.ready(3, ["a"])
     assert await dispatcher.poll("a", 1, 0, "w") == [b"x"]
@@ -89,7 +89,7 @@ async def test_a_waiting_poll_is_woken_by_work(autojump_clock, dispatcher, queue
     assert dispatcher.waiting == 0
 
 
-async def test_each_piece_of_work_finds_one_of_many_waiting_polls(autojump_clock, dispatcher, queues):
+async def test_each_attempt_wakes_one_of_many_waiting_polls(autojump_clock, dispatcher, queues):
     answers = []
 
     async def wait(number):
@@ -103,10 +103,10 @@ async def test_each_piece_of_work_finds_one_of_many_waiting_polls(autojump_clock
             queues.put(number, b"%d" % number)
             dispatcher.ready(number, ["a"])
     assert sorted(b for answer in answers for b in answer) == [b"%d" % n for n in range(5)]
-    assert len(queues.claims) < 15  # not each of the 20 asks for each
+    assert len(queues.claims) < 15  # the 20 polls do not all claim each time
 
 
-async def test_a_poll_that_is_woken_and_gone_passes_the_work_on(autojump_clock, dispatcher, queues):
+async def test_a_poll_cancelled_as_it_is_woken_passes_the_wake_up_on(autojump_clock, dispatcher, queues):
     got = []
 
     async def wait():
@@ -125,7 +125,7 @@ async def test_a_poll_that_is_woken_and_gone_passes_the_work_on(autojump_clock, 
     assert got == [b"x"]
 
 
-async def test_work_that_is_told_of_while_a_claim_finds_nothing_is_not_forgotten(autojump_clock, dispatcher, queues):
+async def test_work_reported_during_an_empty_claim_is_not_forgotten(autojump_clock, dispatcher, queues):
     queues.delay = 1.0
     dispatcher.ready(1, ["a"])
     got = []
@@ -135,20 +135,20 @@ async def test_work_that_is_told_of_while_a_claim_finds_nothing_is_not_forgotten
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(early)
-        await trio.sleep(0.5)  # the claim has found nothing, and its answer is on its way
+        await trio.sleep(0.5)  # the claim has found nothing, its answer is not here yet
         queues.put(1, b"x")
         dispatcher.ready(1, ["a"])
     assert got == [b"x"]
 
 
-async def test_a_time_out_does_not_cut_off_a_claim(autojump_clock, dispatcher, queues):
+async def test_a_timeout_does_not_interrupt_a_claim(autojump_clock, dispatcher, queues):
     queues.delay = 5.0
     queues.put(1, b"x")
     dispatcher.ready(1, ["a"])
     assert await dispatcher.poll("a", 1, 1, "w") == [b"x"]
 
 
-async def test_what_a_client_that_left_had_claimed_goes_to_the_next_one(autojump_clock, dispatcher, queues):
+async def test_what_a_cancelled_poll_claimed_goes_to_the_next_one(autojump_clock, dispatcher, queues):
     queues.delay = 1.0
     queues.put(1, b"x", b"y", b"z")
     dispatcher.ready(1, ["a"])
@@ -158,7 +158,7 @@ async def test_what_a_client_that_left_had_claimed_goes_to_the_next_one(autojump
     assert await dispatcher.poll("a", 10, 0, "v") == [b"x", b"y", b"z"]
 
 
-async def test_what_can_not_be_given_back_is_left_to_its_time_out(autojump_clock, dispatcher, queues, caplog):
+async def test_what_can_not_be_given_back_is_left_to_its_timeout(autojump_clock, dispatcher, queues, caplog):
     queues.delay, queues.broken = 1.0, True
     queues.put(1, b"x", b"y")
     dispatcher.ready(1, ["a"])
@@ -186,7 +186,7 @@ async def test_a_closed_dispatcher_answers_at_once(autojump_clock, dispatcher):
     assert await dispatcher.poll("a", 1, 60, "w") == []
 
 
-async def test_many_partitions_have_their_turn(autojump_clock, dispatcher, queues):
+async def test_many_partitions_take_turns(autojump_clock, dispatcher, queues):
     for partition in range(100):
         queues.put(partition, *[b"%d" % partition] * 3)
         dispatcher.ready(partition, ["a"])
@@ -196,7 +196,7 @@ async def test_many_partitions_have_their_turn(autojump_clock, dispatcher, queue
     assert len(got) == 300
 
 
-# Streams: what a worker can hold is a demand, which claims fill, and commits that make work.
+# Streams: a demand is filled by claims, and by commits that create work.
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def demand():
     return Demand("a", "w", lambda claimed: delivered.extend(claimed.bodies)), delivered
 
 
-async def test_a_demand_gets_what_is_there_and_what_appears(autojump_clock, dispatcher, queues, demand):
+async def test_a_demand_gets_work_that_exists_and_work_that_appears(autojump_clock, dispatcher, queues, demand):
     demand, delivered = demand
     queues.put(1, b"x")
     dispatcher.ready(1, ["a"])
@@ -246,7 +246,7 @@ async def test_a_commit_hands_out_to_demands_in_turn(autojump_clock, dispatcher,
     assert dispatcher.reserve("a") is takers[0]
 
 
-async def test_what_is_in_a_queue_goes_first(autojump_clock, dispatcher, queues, demand, nursery):
+async def test_queued_work_goes_first(autojump_clock, dispatcher, queues, demand, nursery):
     demand, delivered = demand
     queues.delay = 1.0
     queues.put(1, b"x")
@@ -254,13 +254,13 @@ async def test_what_is_in_a_queue_goes_first(autojump_clock, dispatcher, queues,
     demand.add(5)
     nursery.start_soon(dispatcher.hand_out, demand)
     await trio.sleep(0.5)
-    assert dispatcher.reserve("a") is None  # its claim is under way
+    assert dispatcher.reserve("a") is None  # the claim is under way
     await trio.sleep(1)
     assert delivered == [b"x"]
     assert dispatcher.reserve("a") is demand
 
 
-async def test_a_demand_that_was_filled_meanwhile_passes_the_wake_up_on(autojump_clock, dispatcher, queues, demand):
+async def test_a_demand_filled_by_a_commit_passes_its_wake_up_on(autojump_clock, dispatcher, queues, demand):
     demand, delivered = demand
     got = []
 
@@ -284,7 +284,7 @@ async def test_a_demand_that_was_filled_meanwhile_passes_the_wake_up_on(autojump
         nursery.cancel_scope.cancel()
 
 
-async def test_a_claim_that_fails_is_made_again(autojump_clock, dispatcher, queues, demand, nursery, caplog):
+async def test_a_failed_claim_is_repeated(autojump_clock, dispatcher, queues, demand, nursery, caplog):
     demand, delivered = demand
     claim = queues.claim
     queues.put(1, b"x")
@@ -304,7 +304,7 @@ async def test_a_claim_that_fails_is_made_again(autojump_clock, dispatcher, queu
     assert delivered == [b"x"]
 
 
-async def test_a_worker_that_leaves_loses_no_claim(autojump_clock, dispatcher, queues, demand):
+async def test_a_claim_under_way_is_delivered_although_its_worker_leaves(autojump_clock, dispatcher, queues, demand):
     demand, delivered = demand
     queues.delay = 1.0
     queues.put(1, b"x")
@@ -328,13 +328,13 @@ async def test_a_closed_dispatcher_ends_demands(autojump_clock, dispatcher, dema
     await dispatcher.hand_out(demand)
 
 
-async def test_credit_is_a_sum_also_of_what_was_taken_back_on_its_way(autojump_clock, dispatcher, demand, nursery):
+async def test_credit_may_become_negative_when_places_in_use_are_withdrawn(autojump_clock, dispatcher, demand, nursery):
     demand, delivered = demand
     nursery.start_soon(dispatcher.hand_out, demand)
     demand.add(2)
     await trio.sleep(1)
     takers = [dispatcher.reserve("a") for _ in range(2)]
-    demand.add(-2)  # too late: both are on their way
+    demand.add(-2)  # too late: both places are reserved
     for taker in takers:
         taker.take(b"x", Receipt(1, b""))
     assert delivered == [b"x", b"x"]
@@ -344,47 +344,47 @@ async def test_credit_is_a_sum_also_of_what_was_taken_back_on_its_way(autojump_c
     assert dispatcher.reserve("a") is demand
 
 
-async def test_a_demand_on_hold_gets_nothing_and_keeps_its_credit(autojump_clock, dispatcher, queues, demand, nursery):
+async def test_a_paused_demand_gets_nothing_and_keeps_its_credit(autojump_clock, dispatcher, queues, demand, nursery):
     demand, delivered = demand
     demand.add(2)
     nursery.start_soon(dispatcher.hand_out, demand)
     await trio.sleep(1)
     taker = dispatcher.reserve("a")
-    demand.hold()
-    demand.hold()
+    demand.pause()
+    demand.pause()
     taker.release()
     demand.add(3)
-    assert demand.given == 5
+    assert demand.granted == 5
     assert dispatcher.reserve("a") is None
     queues.put(1, *[b"x"] * 9)
     dispatcher.ready(1, ["a"])
     await trio.sleep(1)
     assert delivered == []
-    demand.go_on()
+    demand.resume()
     await trio.sleep(1)
     assert delivered == [b"x"] * 5
 
 
-async def test_a_demand_that_is_closed_stays_so(autojump_clock, dispatcher, demand):
+async def test_a_closed_demand_stays_closed(autojump_clock, dispatcher, demand):
     demand, _ = demand
     demand.add(2)
-    demand.hold()
+    demand.pause()
     demand.close()
-    demand.go_on()
+    demand.resume()
     demand.add(5)
-    assert (demand.credit, demand.given) == (0, 0)
-    assert not await demand.wanted()
+    assert (demand.credit, demand.granted) == (0, 0)
+    assert not await demand.wait_for_credit()
 
 
-async def test_a_demand_is_settled_when_nothing_is_on_its_way(autojump_clock, demand, nursery):
+async def test_a_demand_is_settled_when_no_place_is_reserved(autojump_clock, demand, nursery):
     demand, _ = demand
     demand.add(2)
-    await demand.settled()
+    await demand.wait_settled()
     demand.reserve(2)
     settled = trio.Event()
 
     async def wait():
-        await demand.settled()
+        await demand.wait_settled()
         settled.set()
 
     nursery.start_soon(wait)
@@ -396,7 +396,7 @@ async def test_a_demand_is_settled_when_nothing_is_on_its_way(autojump_clock, de
     assert settled.is_set()
 
 
-async def test_much_goes_back_in_parts_and_in_order(autojump_clock, dispatcher, queues):
+async def test_many_attempts_are_given_back_in_batches_and_in_order(autojump_clock, dispatcher, queues):
     bodies = [b"%d" % number for number in range(250)]
     await dispatcher.give_back("a", Claimed(bodies, (), [Receipt(1, b"")] * 250))
     assert max(queues.given_back) <= 100
@@ -406,7 +406,7 @@ async def test_much_goes_back_in_parts_and_in_order(autojump_clock, dispatcher, 
     assert got == bodies
 
 
-async def test_what_the_store_does_not_take_back_in_time_is_told(autojump_clock, dispatcher, queues, caplog):
+async def test_what_the_store_does_not_take_back_in_time_is_logged(autojump_clock, dispatcher, queues, caplog):
     async def hang(claimed):
         await trio.sleep_forever()
 

@@ -1,4 +1,4 @@
-"""What is counted has a bound, whatever it is counted for."""
+"""Labels of metrics are bounded, whatever clients send."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def lines_of(metrics: Metrics, name: str) -> list[str]:
     return [line for line in metrics.text().decode().splitlines() if line.startswith(name)]
 
 
-def test_methods_that_clients_make_up_are_one():
+def test_invented_methods_share_a_label():
     metrics = Metrics()
     for number in range(1_000):
         metrics.requested(f"ODD{number}", "none", 404, 0.01)
@@ -21,14 +21,14 @@ def test_methods_that_clients_make_up_are_one():
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_methods_that_are_known_are_themselves(method):
+def test_known_methods_have_labels_of_their_own(method):
     metrics = Metrics()
     metrics.requested(method, "/flow", 200, 0.01)
     assert f'method="{method}"' in lines_of(metrics, "orchy_http_request_seconds_count")[0]
 
 
 @pytest.mark.parametrize(("count", "name"), [("flow_ended", "orchy_flows_ended"), ("result_taken", "orchy_results")])
-def test_labels_have_a_bound(count, name):
+def test_the_number_of_labels_is_bounded(count, name):
     metrics = Metrics()
     for number in range(5 * LABELS_MAX):
         getattr(metrics, count)(f"label{number}")

@@ -1,4 +1,4 @@
-"""Leases and timers: what the loops of an owner do, in virtual time."""
+"""The loops of an owner, which keep its leases and fire its timers, in virtual time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from msgspec.structs import replace
 from orchy.errors import StoreUnavailable
 from orchy.flow.events import TimerKind
 from orchy.partition.holdings import Holdings
-from orchy.partition.leases import LEASE_TIMES, LeaseKeeper
-from orchy.partition.timers import SCAN_SECONDS, TimerLoop
+from orchy.partition.leases import LeaseKeeper
+from orchy.partition.limits import LEASE_TIMINGS, TIMER_TIMING, TimerLimits
+from orchy.partition.timers import TimerLoop
 from orchy.store.leases import Lease
 from orchy.store.timers import DueTimer, PartitionScan, TimerKey
 
 
-async def test_leases_are_taken_kept_and_given_up(autojump_clock, store):
+async def test_leases_are_taken_renewed_and_released(autojump_clock, store):
     holdings = Holdings()
     keeper = LeaseKeeper(store, "one", holdings)
     keeper.want([0, 1, 2])
@@ -23,7 +24,7 @@ async def test_leases_are_taken_kept_and_given_up(autojump_clock, store):
         await nursery.start(keeper.run)
         assert sorted(holdings.leases) == [0, 1, 2]
         assert keeper.complete
-        await trio.sleep(5 * LEASE_TIMES["default"].lease_ms / 1000)
+        await trio.sleep(5 * LEASE_TIMINGS["default"].lease_ms / 1000)
         owners = await store.owners([0, 1, 2])
         assert {owner.node for owner in owners} == {"one"}
         assert all(owner.remaining_ms > 0 and owner.epoch == 1 for owner in owners)
@@ -35,7 +36,7 @@ async def test_leases_are_taken_kept_and_given_up(autojump_clock, store):
     assert [lease.epoch for lease in await store.acquire([2], "two", 1000)] == [2]
 
 
-async def test_a_lease_that_somebody_else_holds_is_taken_when_it_runs_out(autojump_clock, store):
+async def test_a_lease_that_another_node_holds_is_taken_when_it_expires(autojump_clock, store):
     await store.acquire([0], "other", 3_000)
     holdings = Holdings()
     keeper = LeaseKeeper(store, "one", holdings)
@@ -66,9 +67,9 @@ async def test_a_lost_lease_is_noticed(autojump_clock, store):
         nursery.cancel_scope.cancel()
 
 
-async def test_leases_are_given_up_although_the_stop_comes_while_they_are_being_given_up(autojump_clock, store):
+async def test_leases_are_released_although_the_stop_interrupts_their_release(autojump_clock, store):
     class Slow:
-        """The store, an answer's time away."""
+        """The store, with latency."""
 
         def __getattr__(self, verb):
             async def call(*args):
@@ -87,8 +88,8 @@ async def test_leases_are_given_up_although_the_stop_comes_while_they_are_being_
     assert len(await store.acquire([0, 1], "two", 1000)) == 2
 
 
-class Looks:
-    """A store that answers looks from a script, and notes when they came."""
+class Scans:
+    """A store that answers scans from a script, and records when they came."""
 
     def __init__(self):
         self.came = []
@@ -117,16 +118,16 @@ def start_loop(nursery, scans, partitions=(0, 1)):
     return loop, holdings, fired, ready
 
 
-async def test_an_idle_owner_looks_once_a_second_at_all_partitions_at_once(autojump_clock, nursery):
-    scans = Looks()
+async def test_an_idle_owner_scans_all_partitions_in_one_call_a_second(autojump_clock, nursery):
+    scans = Scans()
     start_loop(nursery, scans)
     await trio.sleep(10.5)
     assert len(scans.came) == 11
     assert all(partitions == [0, 1] for _, partitions in scans.came)
 
 
-async def test_a_timer_that_is_known_is_looked_for_when_it_is_due(autojump_clock, nursery):
-    scans = Looks()
+async def test_a_known_timer_is_scanned_for_when_it_is_due(autojump_clock, nursery):
+    scans = Scans()
     began = trio.current_time()
     loop, _, fired, _ = start_loop(nursery, scans)
     await trio.sleep(0.1)
@@ -140,8 +141,8 @@ async def test_a_timer_that_is_known_is_looked_for_when_it_is_due(autojump_clock
     assert [partitions for _, partitions in scans.came] == [[0, 1], [1]]
 
 
-async def test_what_the_look_says_of_the_next_timer_is_heeded(autojump_clock, nursery):
-    scans = Looks()
+async def test_a_scan_announces_the_next_timer(autojump_clock, nursery):
+    scans = Scans()
     began = trio.current_time()
     scans.answers[0] = PartitionScan(0, (), 400, ())
     start_loop(nursery, scans)
@@ -149,33 +150,33 @@ async def test_what_the_look_says_of_the_next_timer_is_heeded(autojump_clock, nu
     assert [(round(at - began, 2), p) for at, p in scans.came] == [(0, [0, 1]), (0.4, [0])]
 
 
-async def test_work_that_is_found_is_told(autojump_clock, nursery):
-    scans = Looks()
+async def test_work_found_by_a_scan_is_reported(autojump_clock, nursery):
+    scans = Scans()
     scans.answers[1] = PartitionScan(1, (), None, ["a", "b"])
     *_, ready = start_loop(nursery, scans)
     await trio.sleep(0.1)
     assert ready == [(1, ["a", "b"])]
 
 
-async def test_a_lost_partition_is_let_go(autojump_clock, nursery):
-    scans = Looks()
+async def test_a_lost_partition_is_dropped(autojump_clock, nursery):
+    scans = Scans()
     scans.answers[1] = PartitionScan(1, (), None, (), lease_lost=True)
     _, holdings, *_ = start_loop(nursery, scans)
     await trio.sleep(0.1)
     assert sorted(holdings.leases) == [0]
 
 
-async def test_a_partition_that_is_given_up_during_a_look_does_not_keep_the_loop_awake(autojump_clock, nursery):
+async def test_a_partition_released_during_a_scan_does_not_keep_the_loop_awake(autojump_clock, nursery):
     holdings = Holdings()
 
-    class GivenUp(Looks):
+    class GivenUp(Scans):
         async def scan(self, leases, limit, lease_ms):
             answers = await super().scan(leases, limit, lease_ms)
             holdings.remove([1])
             return answers
 
     scans = GivenUp()
-    scans.answers[1] = PartitionScan(1, (), -5, ())  # more is due in it
+    scans.answers[1] = PartitionScan(1, (), -5, ())  # more timers are due in it
     holdings.add([Lease(0, 1), Lease(1, 1)])
 
     async def fire(due):
@@ -189,8 +190,8 @@ async def test_a_partition_that_is_given_up_during_a_look_does_not_keep_the_loop
     nursery.cancel_scope.cancel()
 
 
-async def test_a_timer_is_being_handled_until_it_is_handled_or_can_not_be(autojump_clock, nursery):
-    scans, holdings = Looks(), Holdings()
+async def test_timers_count_as_firing_until_they_are_handled_or_fail(autojump_clock, nursery):
+    scans, holdings = Scans(), Holdings()
     holdings.add([Lease(0, 1)])
 
     async def fire(due):
@@ -208,8 +209,26 @@ async def test_a_timer_is_being_handled_until_it_is_handled_or_can_not_be(autoju
     assert loop.firing == 0
 
 
-async def test_a_partition_that_is_taken_is_looked_at_at_once(autojump_clock, nursery):
-    scans = Looks()
+async def test_no_more_timers_than_the_limit_are_handled_at_once(autojump_clock, nursery):
+    scans, holdings, handled = Scans(), Holdings(), []
+    holdings.add([Lease(0, 1)])
+
+    async def fire(due):
+        await trio.sleep(1)
+        handled.append(trio.current_time())
+
+    limits = TimerLimits(firing_max=2)
+    loop = TimerLoop(scans, holdings, fire, lambda p, names: None, lambda late_ms: None, limits=limits)
+    keys = [TimerKey(TimerKind.DELAY, number, 1, "f") for number in range(5)]
+    scans.answers[0] = PartitionScan(0, [DueTimer(0, key, 0) for key in keys], None, ())
+    began = trio.current_time()
+    nursery.start_soon(loop.run)
+    await trio.sleep(5)
+    assert [round(at - began) for at in handled] == [1, 1, 2, 2, 3]
+
+
+async def test_a_new_partition_is_scanned_at_once(autojump_clock, nursery):
+    scans = Scans()
     _, holdings, *_ = start_loop(nursery, scans)
     await trio.sleep(0.1)
     holdings.add([Lease(5, 1)])
@@ -217,20 +236,20 @@ async def test_a_partition_that_is_taken_is_looked_at_at_once(autojump_clock, nu
     assert scans.came[-1][1] == [5]
 
 
-async def test_a_store_that_is_down_is_asked_again_and_not_hammered(autojump_clock, nursery):
-    scans = Looks()
+async def test_a_store_that_is_down_is_asked_again_but_not_hammered(autojump_clock, nursery):
+    scans = Scans()
     scans.fail = True
     start_loop(nursery, scans)
     await trio.sleep(5)
     assert 3 <= len(scans.came) <= 12
     scans.fail = False
     before = len(scans.came)
-    await trio.sleep(2 * SCAN_SECONDS)
+    await trio.sleep(2 * TIMER_TIMING.scan_seconds)
     assert len(scans.came) > before
 
 
-async def test_a_jump_of_the_stores_clock_is_told(autojump_clock, nursery, caplog):
-    class Jumping(Looks):
+async def test_a_jump_of_the_stores_clock_is_logged(autojump_clock, nursery, caplog):
+    class Jumping(Scans):
         async def scan(self, leases, limit, lease_ms):
             answers = await super().scan(leases, limit, lease_ms)
             shown_ms = round(trio.current_time() * 1000) + (25_000 if trio.current_time() > began + 3 else 0)
@@ -251,7 +270,7 @@ async def test_a_jump_of_the_stores_clock_is_told(autojump_clock, nursery, caplo
     assert "the store's clock has jumped forward by 2" in caplog.text
 
 
-async def test_a_store_that_lost_its_data_is_told_as_that_and_the_leases_are_taken_again(autojump_clock, store, caplog):
+async def test_a_loss_of_the_stores_data_is_logged_and_the_leases_are_taken_again(autojump_clock, store, caplog):
     holdings = Holdings()
     keeper = LeaseKeeper(store, "one", holdings)
     keeper.want([0, 1])
@@ -259,7 +278,7 @@ async def test_a_store_that_lost_its_data_is_told_as_that_and_the_leases_are_tak
         await nursery.start(keeper.run)
         with trio.fail_after(20):
             nursery.start_soon(lose_all_after, store, 5)
-            await keeper.went_back()
+            await keeper.wait_for_loss()
         await trio.sleep(5)
         assert sorted(holdings.leases) == [0, 1]
         assert keeper.losses == 1
@@ -273,8 +292,8 @@ async def lose_all_after(store, seconds):
     store._partitions.clear()
 
 
-async def test_an_epoch_that_does_not_rise_says_that_the_store_lost_data(autojump_clock, store, caplog):
-    """As when the look, which comes each second, lets the partitions go before they are renewed."""
+async def test_an_epoch_that_does_not_rise_means_that_the_store_lost_data(autojump_clock, store, caplog):
+    """As when a scan drops the partitions before they are renewed."""
     holdings = Holdings()
     keeper = LeaseKeeper(store, "one", holdings)
     keeper.want([0, 1])
@@ -290,8 +309,8 @@ async def test_an_epoch_that_does_not_rise_says_that_the_store_lost_data(autojum
         nursery.cancel_scope.cancel()
 
 
-async def test_a_node_that_is_gone_is_named_for_as_long_as_its_lease_may_last(autojump_clock, store, nursery):
-    """After that, whoever holds a lease under its name has come back."""
+async def test_a_gone_nodes_leases_are_taken_only_for_as_long_as_they_may_last(autojump_clock, store, nursery):
+    """After that, a lease under its name belongs to a node that has come back."""
     holdings = Holdings()
     keeper = LeaseKeeper(store, "one", holdings)
     nursery.start_soon(keeper.run)
@@ -305,7 +324,7 @@ async def test_a_node_that_is_gone_is_named_for_as_long_as_its_lease_may_last(au
     assert set(holdings.leases) == {0}
 
 
-async def test_what_is_missing_is_asked_for_soon_and_then_more_seldom(autojump_clock, store, nursery):
+async def test_missing_leases_are_asked_for_soon_and_then_less_often(autojump_clock, store, nursery):
     holdings = Holdings()
     keeper = LeaseKeeper(store, "one", holdings)
     (lease,) = await store.acquire([0], "two", 3_600_000)
