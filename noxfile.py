@@ -126,6 +126,6 @@ def attacks(session: nox.Session) -> None:
 
 @nox.session
 def clients(session: nox.Session) -> None:
-    """Workers in Go and Java, generated from proto/, against a real server; needs their toolchains. `-- go`."""
+    """Workers in Go and Java, generated from proto/, against real servers; needs their toolchains. `-- go-stream`."""
     _install(session, "test", "proto")
     session.run("python", "-m", "tests.clients.run", *session.posargs)
