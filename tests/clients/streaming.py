@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 
+from tests.certificates import make_certificate
 from tests.conftest import OrchyServer, run_server
 
 LEASE_SECONDS = 5
@@ -110,11 +111,11 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 
 @contextmanager
-def open_cluster(folder: Path) -> Iterator[Cluster]:
+def open_cluster(folder: Path, lease_seconds: float = LEASE_SECONDS) -> Iterator[Cluster]:
     """Three nodes, and the Valkey behind them."""
     with run_server(folder, cluster=False) as port:
         flags = ["--redis-addr", f"127.0.0.1:{port}", "--partitions", "16", "--gossip-profile", "fast"]
-        flags += ["--worker-lease-seconds", str(LEASE_SECONDS)]
+        flags += ["--worker-lease-seconds", str(lease_seconds)]
         nodes: list[OrchyServer] = []
         try:
             for number in range(3):
@@ -166,6 +167,26 @@ def work(command: list[str], folder: Path) -> None:
         _kill(cluster, worker)
         _stop_a_node(cluster, worker)
         _stop_the_worker(cluster, worker)
+    _tls(command, folder)
+
+
+def _tls(command: list[str], folder: Path) -> None:
+    """It speaks TLS; without, it can't work, and says so."""
+    certificate, key = make_certificate(folder)
+    flags = ["--data-dir", str(folder / "tls"), "--grpc-tls-cert", str(certificate), "--grpc-tls-key", str(key)]
+    server = OrchyServer(flags, folder / "tls.log").start()
+    try:
+        cluster = Cluster([server])
+        server.post("/workflow", WORKFLOWS[0])
+        with open_worker([*command, server.grpc], folder / "plain.log") as plain:
+            # Of the server's GOAWAY, which says it in words, Go's gRPC shows the name.
+            until(lambda: re.search("TLS|GoAway", plain.log_path.read_text()), "a sentence on TLS")
+            assert not plain.connections()
+        (flow_id,) = cluster.start("sums", [{"n": 1}])
+        with open_worker([*command, "-ca", str(certificate), server.grpc], folder / "secure.log"):
+            cluster.end_of(flow_id)
+    finally:
+        server.kill()
 
 
 def _values(cluster: Cluster) -> None:

@@ -1,9 +1,10 @@
-// A worker on a stream that knows of Orchy only what docs/protocol.md says: `worker ADDRESS...`.
+// A worker on a stream that knows of Orchy only what docs/protocol.md says: `worker [-ca FILE] ADDRESS...`.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log"
 	"math"
@@ -11,6 +12,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"google.golang.org/grpc/credentials"
 
 	"orchy.test/client/api"
 )
@@ -34,7 +37,16 @@ func slow(ctx context.Context, job *Job) (map[string]any, error) {
 }
 
 func main() {
-	worker := NewWorker(fmt.Sprintf("go-%d", os.Getpid()), 30*time.Second, os.Args[1:]...)
+	authority := flag.String("ca", "", "speak TLS, to servers whose certificates are of this authority")
+	flag.Parse()
+	worker := NewWorker(fmt.Sprintf("go-%d", os.Getpid()), 30*time.Second, flag.Args()...)
+	if *authority != "" {
+		trusting, err := credentials.NewClientTLSFromFile(*authority, "")
+		if err != nil {
+			log.Fatal(err)
+		}
+		worker.credentials = trusting
+	}
 	define := func(name string, hands int, timeoutSeconds int32, function Function) {
 		definition := &api.ActionDefinition{Name: name, RetryCount: 3, RetryPolicy: "FIXED", TimeoutSeconds: timeoutSeconds}
 		worker.Action(definition, hands, function)
@@ -45,6 +57,11 @@ func main() {
 		return map[string]any{"n": n + 1}, nil
 	})
 	define("slow", 2, 8, slow)
+	define("steady", 2, 600, func(_ context.Context, job *Job) (map[string]any, error) {
+		seconds, _ := job.Data["seconds"].(float64)
+		time.Sleep(time.Duration(seconds * float64(time.Second)))
+		return map[string]any{"attempt": job.Action.RetryCount}, nil
+	})
 	define("echo", 1, 60, func(_ context.Context, job *Job) (map[string]any, error) { return job.Data, nil })
 	define("fail", 1, 60, func(context.Context, *Job) (map[string]any, error) { return nil, errors.New("no such user") })
 	define("nan", 1, 60, func(context.Context, *Job) (map[string]any, error) {

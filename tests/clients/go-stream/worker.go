@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -72,6 +73,8 @@ type Worker struct {
 	began   time.Time
 	actions map[string]*action
 	grace   time.Duration
+	// Without TLS, if nobody says otherwise.
+	credentials credentials.TransportCredentials
 
 	mu         sync.Mutex
 	held       map[key]*attempt
@@ -89,7 +92,7 @@ func NewWorker(id string, grace time.Duration, seeds ...string) *Worker {
 	return &Worker{
 		id: id, seeds: seeds, grace: grace, began: time.Now(), actions: map[string]*action{},
 		held: map[key]*attempt{}, extensions: map[key]bool{}, lostCame: make(chan struct{}, 1),
-		clients: map[string]api.ActionServiceClient{},
+		clients: map[string]api.ActionServiceClient{}, credentials: insecure.NewCredentials(),
 	}
 }
 
@@ -106,10 +109,10 @@ func (w *Worker) client(address string) (api.ActionServiceClient, error) {
 		return client, nil
 	}
 	connection, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(w.credentials),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
-			Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true,
+			Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true,
 		}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: pauseMin, Multiplier: 2, Jitter: 0.5, MaxDelay: pauseMax},
