@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log"
 	"math/rand/v2"
 	"time"
@@ -109,8 +110,22 @@ func (w *Worker) offer(ctx context.Context, client api.ActionServiceClient, batc
 		results.Results = append(results.Results, held.result)
 	}
 	answer, err := client.PushAll(ctx, results)
+	if status.Code(err) == codes.Unimplemented { // an older server
+		for len(batch) > 0 && w.offer(ctx, client, batch[:1]) == nil {
+			batch = batch[1:]
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, held := range batch {
+			w.pushLater(held)
+		}
+		return nil
+	}
 	if err != nil {
 		return err
+	}
+	if len(answer.Outcomes) != len(batch) {
+		return fmt.Errorf("%d outcomes for %d results", len(answer.Outcomes), len(batch))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -294,6 +294,10 @@ func (s *session) take(message *api.ServerMessage) {
 			s.answers[taken.Number] = sent{at: left.at, extended: left.extended}
 		}
 		for i, held := range left.results {
+			if len(taken.Outcomes) != len(left.results) {
+				w.pushLater(held)
+				continue
+			}
 			outcome := taken.Outcomes[i]
 			w.settle(held, codes.Code(outcome.Code), outcome.Message, outcome.Status)
 		}
@@ -306,7 +310,7 @@ func (s *session) take(message *api.ServerMessage) {
 			s.answers[extended.Number] = sent{at: left.at, results: left.results}
 		}
 		for i, id := range left.extended {
-			if held := w.held[id]; held != nil && !extended.Extended[i] {
+			if held := w.held[id]; held != nil && i < len(extended.Extended) && !extended.Extended[i] {
 				held.cancel()
 			}
 		}
