@@ -60,9 +60,10 @@ def proto(session: nox.Session) -> None:
 
 @nox.session
 def diagrams(session: nox.Session) -> None:
-    """Draw the diagrams of docs/architecture.md again from the transition tables."""
+    """Draw docs/architecture.md again from the transition tables, and docs/worker-api.md from docstrings."""
     _install(session)
     session.run("python", "docs/draw_diagrams.py")
+    session.run("python", "docs/write_worker_api.py")
 
 
 @nox.session
@@ -126,6 +127,6 @@ def attacks(session: nox.Session) -> None:
 
 @nox.session
 def clients(session: nox.Session) -> None:
-    """Workers in Go and Java, generated from proto/, against a real server; needs their toolchains. `-- go`."""
+    """Workers in Go and Java, generated from proto/, against real servers; needs their toolchains. `-- go-stream`."""
     _install(session, "test", "proto")
     session.run("python", "-m", "tests.clients.run", *session.posargs)

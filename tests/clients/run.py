@@ -1,6 +1,7 @@
-"""Workers in other languages against a real server: `python -m tests.clients.run go java`.
+"""Workers in other languages against real servers: `python -m tests.clients.run go go-stream java`.
 
-Each is generated from `proto/`, built, and works off one flow; needs its toolchain and its package registry.
+Each is generated from `proto/`, built, and tried; needs its toolchain and its package registry. Without names all are
+tried whose toolchains are here; the others are skipped with a sentence.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
+from tests.clients import streaming
 from tests.conftest import OrchyServer
 
 HERE = Path(__file__).parent
 PROTO = HERE.parents[1] / "proto"
+#: Toolchains, and where to get them.
+PACKAGES = {"go": "golang-go", "mvn": "maven"}
 BUILD_SECONDS = 600
 RUN_SECONDS = 120
 WORKFLOW = {
@@ -67,9 +71,6 @@ def build_java(folder: Path) -> list[str]:
     return ["java", "-jar", str(folder / "target" / "worker.jar")]
 
 
-BUILDS: dict[str, tuple[str, Callable[[Path], list[str]]]] = {"go": ("go", build_go), "java": ("mvn", build_java)}
-
-
 def work(command: list[str], folder: Path) -> None:
     """A server, a flow, the worker; the flow must be at its end."""
     server = OrchyServer(["--data-dir", str(folder / "data")], folder / "server.log").start()
@@ -84,18 +85,32 @@ def work(command: list[str], folder: Path) -> None:
         server.stop()
 
 
-def main(languages: list[str]) -> int:
-    """0 when the workers of all languages whose toolchains are here have done their work."""
-    for language in languages or list(BUILDS):
-        tool, build = BUILDS[language]
+#: By the name of a folder: its toolchain, how it is built, and what it is tried with.
+CLIENTS: dict[str, tuple[str, Callable[[Path], list[str]], Callable[[list[str], Path], None]]] = {
+    "go": ("go", build_go, work),
+    "go-stream": ("go", build_go, streaming.work),
+    "java": ("mvn", build_java, work),
+}
+
+
+def main(names: list[str]) -> int:
+    """0 when all that could be tried have done their work; 1 when one was named whose toolchain is not here."""
+    unknown = set(names) - CLIENTS.keys()
+    if unknown:
+        print(f"there is no client {', '.join(sorted(unknown))}; there are {', '.join(CLIENTS)}")
+        return 2
+    for name in names or CLIENTS:
+        tool, build, attempt = CLIENTS[name]
         if shutil.which(tool) is None:
-            print(f"{language}: there is no {tool} here")
-            return 1
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / language
-            shutil.copytree(HERE / language, folder)
-            work(build(folder), folder)
-        print(f"{language}: a flow was worked off")
+            print(f"{name}: skipped, there is no {tool} here (with Debian: apt install {PACKAGES[tool]})")
+            if names:
+                return 1
+            continue
+        with tempfile.TemporaryDirectory() as root:
+            folder = Path(root) / name
+            shutil.copytree(HERE / name, folder)
+            attempt(build(folder), folder)
+        print(f"{name}: did its work")
     return 0
 
 

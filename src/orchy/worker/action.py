@@ -36,9 +36,17 @@ def _nobody() -> None:
 
 @attrs.frozen
 class ActionContext:
-    """What a function may want to know beside its data: it is the second argument of one that takes two.
+    """What a function may want to know beside its data: the second argument of one that takes two.
 
-    `attempt` counts from 1. `timeout_seconds` is how long the attempt may take, from when it was handed out.
+    `flow_id` and `action_id` together are the same for all attempts of one action in one flow: a good key for whatever
+    must not happen twice.
+
+    * `workflow`: the name of the workflow.
+    * `flow_id`: the id of the flow.
+    * `action_id`: the number of the action in the workflow.
+    * `action_name`: the name of the action.
+    * `attempt`: the number of this attempt, from 1.
+    * `timeout_seconds`: how long this attempt may take from when it was handed out, in whole seconds, rounded up.
     """
 
     workflow: str
@@ -51,20 +59,32 @@ class ActionContext:
     _over: trio.Event = attrs.field(factory=trio.Event, repr=False, eq=False)
 
     def extend(self) -> None:
-        """Say that this attempt is still being worked on: its time begins anew. From any thread; does not wait.
+        """Say that this attempt is still being worked on: it has its whole `timeout_seconds` again, from now.
 
-        Servers hear of it where all of them have streams for workers; elsewhere it does nothing.
+        It may be called from any thread, as often as you like, and does not wait: what the server answers shows in
+        `over`, a moment later. It needs servers that have streams for workers; with others it does nothing.
         """
         self._ask()
 
     @property
     def over(self) -> bool:
-        """Whether a server has answered `extend` with: too late. A result of this attempt will not count."""
+        """True when a server has answered `extend` by: too late. The result of this attempt will not count: give up.
+
+        It stays False if `extend` was not called, and while no server can be reached.
+        """
         return self._over.is_set()
 
 
 class ActionFailed(Exception):
-    """Raised by a function, it fails the attempt with just this text."""
+    """Raise it in a function to fail the attempt, with just its text as the reason.
+
+    Any other exception fails the attempt too, with its type before its text, and is logged with its traceback.
+
+        def charge(data: dict) -> dict:
+            if data["amount"] <= 0:
+                raise ActionFailed("the amount must be more than 0")
+            return {"charged": data["amount"]}
+    """
 
 
 @attrs.frozen

@@ -34,12 +34,21 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Worker:
-    """Runs user actions for the servers of a cluster.
+    """Runs functions as user actions of workflows, for all servers of a cluster.
 
-    `servers` are one or more "host:port" of the worker API: from them the worker learns the others. `worker_id` is
-    what the histories call this worker (default: host name and process id). `grace_seconds` is how long a stop waits
-    for functions that run. `tls`: the servers speak TLS, with certificates that this host trusts, or that a context of
-    your own does.
+    Make one, register functions with `action`, and call `run`. A worker connects to each server, again and again where
+    that fails, so it may be started before its servers are.
+
+    * `servers`: one or more addresses of the worker API, as "host:port" (the servers' `--grpc-port`, 8099 by default).
+      The other servers of the cluster are learned from these.
+    * `worker_id`: what the histories of flows call this process. No two workers may have the same. None: the host name
+      and the process id.
+    * `grace_seconds`: how many seconds a stop waits for functions that run. What has not ended by then is given up: its
+      attempts end by their leases or timeouts.
+    * `tls`: True: connect by TLS, to servers whose certificates this host trusts. An `ssl.SSLContext`: connect by TLS,
+      and trust what it trusts. False: connect without TLS.
+
+    Raises ValueError if there is no address, or one that is not "host:port".
     """
 
     def __init__(
@@ -74,13 +83,30 @@ class Worker:
         batch_size: int = 10,
         threads: int = 4,
     ) -> Callable[[_F], _F]:
-        """Make a function (dict -> dict, sync or async) the user action `name`.
+        """A decorator that makes a function a user action. The function stays as it is, and can be called as before.
 
-        `retry_count` is how often it may run in all; `retry_policy` FIXED or BACKOFF says how `retry_after_seconds`
-        grows; `timeout_seconds` is how long one run may take (0: the server's default); all times are sent in whole
-        seconds, rounded up. `threads` is how many run at the same time (of an async function, tasks); `batch_size` how
-        many one poll takes at most; `poll_interval_seconds` how often a server is asked that can't hold a poll, or
-        that has no thread waiting for it. Raises ValueError or TypeError for what can't be.
+        The function takes the action's parameters as a dict and returns its output as a dict of JSON values, or None
+        for an empty one; it may take an `ActionContext` as a second argument. A plain function runs in a thread, an
+        async one as a Trio task. An exception fails the attempt and becomes its reason; `ActionFailed` gives the reason
+        in your own words. An action may run more than once for one flow, so let the function be repeatable.
+
+        Retries and timeout are kept by the servers. Of two workers that say different things of an action, the last one
+        to connect counts. Times are sent in whole seconds, rounded up.
+
+        * `name`: the action's name in workflows, 1 to 256 printable characters.
+        * `retry_count`: how many times the action may run in all, at most 10,000. 0 and 1: once.
+        * `retry_policy`: the pause before the next attempt. "FIXED": `retry_after_seconds`. "BACKOFF":
+          `retry_after_seconds` x (attempt + 1).
+        * `retry_after_seconds`: that pause, in seconds, up to a year.
+        * `timeout_seconds`: how many seconds one attempt may take from when it was handed out, up to a year. 0: the
+          servers' default (`--default-timeout-seconds`, 3,600).
+        * `poll_interval_seconds`: how often to ask a server that can't hold a poll, or one for which no thread is free.
+          With streams: how often each server has its turn where there are fewer threads than servers.
+        * `batch_size`: how many attempts one poll takes at most. Streams do not need it.
+        * `threads`: how many attempts of this action run at the same time: threads, or tasks of an async function.
+
+        Raises ValueError for a setting that can't be, or a name that has a function already; TypeError for something
+        that is no function, or can't be called with one or two arguments.
         """
         if not isinstance(name, str):
             raise TypeError(_no_name(name))
@@ -104,11 +130,16 @@ class Worker:
         return keep
 
     def run(self) -> None:
-        """Work until SIGTERM, SIGINT or `stop`; then finish what is held, and return. A second signal ends at once.
+        """Work until SIGTERM, SIGINT or `stop`; then finish what is held, and return.
 
-        In another thread than the main one only `stop` ends it: Python gives signals to the main thread. What the
-        worker logs (to which servers it is connected, and why not) goes to the standard error where logging was not
-        set up.
+        A stop takes no more work, waits up to `grace_seconds` for functions that run, and brings their results to a
+        server. A second signal ends the worker at once. In another thread than the main one only `stop` ends it, for
+        Python gives signals to the main thread.
+
+        The worker logs (`orchy.worker`, from level info on) to which servers it is connected, and why not. Where the
+        program has not set up logging, that goes to the standard error.
+
+        Raises ValueError if no action was registered.
         """
         self._check()
         show_log()
@@ -116,7 +147,10 @@ class Worker:
         trio.run(self._run_until_signal if in_main_thread else self.run_async)
 
     def stop(self) -> None:
-        """Let a running worker finish what it holds and return; from any thread. Nothing if it does not run."""
+        """Have `run` or `run_async` finish what is held, and return. It does not wait for that.
+
+        It may be called from any thread, and more than once. It does nothing if the worker does not run.
+        """
         if self._running:
             token, stop = self._running
             with suppress(trio.RunFinishedError):  # it may have ended just now
@@ -131,7 +165,14 @@ class Worker:
                 nursery.cancel_scope.cancel()
 
     async def run_async(self, stop: trio.Event | None = None) -> None:
-        """For those on Trio: work until `stop` is set (or `Worker.stop`), then finish what is held. Cancelled: ends."""
+        """As `run`, as a task of a program on Trio, and without signals.
+
+        A cancelled worker ends at once, without what it holds.
+
+        * `stop`: an event that, when it is set, does what the method `stop` does. None: only the method does.
+
+        Raises ValueError if no action was registered.
+        """
         self._check()
         stop = trio.Event() if stop is None else stop
         servers = Servers(self._seeds, self._register_all, self._tls, f" for {_shown(self._actions)}")
