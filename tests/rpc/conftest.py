@@ -25,7 +25,7 @@ from orchy.rpc.api.servicer import ActionService, HealthService
 from orchy.rpc.api.sessions import WorkSessions
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
 from orchy.rpc.grpc.framing import frame
 from orchy.rpc.grpc.server import RpcServer, open_listeners
@@ -256,9 +256,9 @@ async def in_memory(behind: Behind) -> AsyncIterator[Callable[..., tuple[Connect
     methods = methods_of(services_of(behind))
     async with trio.open_nursery() as nursery:
 
-        def connect(allowance: Allowance | None = None) -> tuple[Connection, RawClient]:
+        def connect(quota: BufferQuota | None = None) -> tuple[Connection, RawClient]:
             ours, theirs = trio.testing.memory_stream_pair()
-            connection = Connection(theirs, methods, allowance or Allowance())
+            connection = Connection(theirs, methods, quota or BufferQuota())
 
             async def serve() -> None:
                 await connection.serve()
@@ -326,9 +326,9 @@ async def connect(handlers: Handlers, raw: type[RawClient]) -> AsyncIterator[Cal
     """A connection to the handlers, greeted, and its client."""
     async with trio.open_nursery() as nursery:
 
-        async def connect(allowance: Allowance | None = None) -> Any:
+        async def connect(quota: BufferQuota | None = None) -> Any:
             ours, theirs = trio.testing.memory_stream_pair()
-            connection = Connection(theirs, handlers.methods(), allowance or Allowance())
+            connection = Connection(theirs, handlers.methods(), quota or BufferQuota())
 
             async def serve() -> None:
                 await connection.serve()

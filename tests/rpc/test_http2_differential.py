@@ -74,13 +74,13 @@ def carry(sender: Http2, receiver: Http2, pieces: int, collected: Collected, bac
 def send_body(sender: Http2, stream: int, data: bytes, flow: Any) -> None:
     """As the windows allow."""
     while data:
-        room = sender.room(stream)
-        if room <= 0:
+        sendable_bytes = sender.sendable_bytes(stream)
+        if sendable_bytes <= 0:
             flow()
-            assert sender.room(stream) > 0, "the windows are given back"
+            assert sender.sendable_bytes(stream) > 0, "the windows are given back"
             continue
-        sender.send_data(stream, data[:room])
-        data = data[room:]
+        sender.send_data(stream, data[:sendable_bytes])
+        data = data[sendable_bytes:]
 
 
 @QUIET
@@ -150,13 +150,13 @@ def test_h2_as_a_client_and_our_server_understand_each_other(messages, pieces):
         )
         for size in sizes:
             while size:
-                room = min(theirs.local_flow_control_window(stream), 16_384, size)
-                if not room:
+                sendable_bytes = min(theirs.local_flow_control_window(stream), 16_384, size)
+                if not sendable_bytes:
                     flow()
                     assert theirs.local_flow_control_window(stream)
                     continue
-                theirs.send_data(stream, bytes(room), pad_length=None if room > 16_000 else number)
-                size -= room
+                theirs.send_data(stream, bytes(sendable_bytes), pad_length=None if sendable_bytes > 16_000 else number)
+                size -= sendable_bytes
                 flow()
         if tail is None:
             theirs.end_stream(stream)
@@ -212,9 +212,9 @@ def test_our_client_and_h2_as_a_server_understand_each_other(messages):
         theirs.send_headers(stream, [(":status", "200"), *head.items()])
         for size in sizes:
             while size:
-                room = min(theirs.local_flow_control_window(stream), 16_384, size)
-                theirs.send_data(stream, bytes(room))
-                size -= room
+                sendable_bytes = min(theirs.local_flow_control_window(stream), 16_384, size)
+                theirs.send_data(stream, bytes(sendable_bytes))
+                size -= sendable_bytes
                 flow()
         theirs.send_headers(stream, list((tail or {"grpc-status": "0"}).items()), end_stream=True)
         flow()

@@ -14,7 +14,7 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc import channel as limits
 from orchy.rpc.grpc.channel import Channel, ConnectionLost
 from orchy.rpc.grpc.framing import Code, Status, frame
-from orchy.rpc.grpc.outbox import SEND_SECONDS
+from orchy.rpc.grpc.write_buffer import SEND_SECONDS
 from orchy.rpc.http2.events import DataReceived, HeadersReceived, Role, StreamReset
 from orchy.rpc.http2.frames import ErrorCode
 from orchy.rpc.http2.machine import Http2

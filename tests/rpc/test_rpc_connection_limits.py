@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc import call
 from orchy.rpc.grpc import connection as limits
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
 from orchy.rpc.grpc.framing import Code
-from orchy.rpc.http2 import patience
+from orchy.rpc.http2 import flood
 
 POLL = pb.ActionPollRequest(actionType="act", batchSize=10, waitMillis=60_000)
 
@@ -33,10 +33,10 @@ async def test_a_client_that_says_nothing_is_let_go(in_memory, autojump_clock):
 async def test_a_client_that_never_gets_through_its_greeting_is_let_go(in_memory, autojump_clock):
     _, client = in_memory()
     client.http.initiate_connection()
-    greeting = client.http.data_to_send()
+    initial_frames = client.http.data_to_send()
     began = trio.current_time()
     with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
-        for byte in greeting:
+        for byte in initial_frames:
             await client.stream.send_all(bytes([byte]))
             await trio.sleep(1)
     assert trio.current_time() - began <= limits.HANDSHAKE_SECONDS + 2
@@ -106,7 +106,7 @@ async def test_streams_that_are_opened_to_be_reset_end_the_connection(in_memory,
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         with pytest.raises((trio.BrokenResourceError, h2.exceptions.ProtocolError)):
-            for _ in range(patience.RESETS_MAX + 100):
+            for _ in range(flood.RESETS_MAX + 100):
                 client.http.reset_stream(client.request(POLL))
                 await client.flush()
                 await trio.lowlevel.checkpoint()
@@ -119,7 +119,7 @@ async def test_a_client_whose_every_poll_runs_into_its_deadline_may_go_on(in_mem
     behind.hold = True
     _, client = in_memory()
     await client.greet()
-    for _ in range(patience.RESETS_MAX + 500):
+    for _ in range(flood.RESETS_MAX + 500):
         client.http.reset_stream(client.request(POLL))
         await client.flush()
         await trio.sleep(0.1)
@@ -139,23 +139,23 @@ async def test_a_message_is_refused_as_soon_as_it_says_how_long_it_is(in_memory,
 
 
 async def test_a_request_that_never_ends_is_refused_and_its_bytes_forgotten(in_memory, autojump_clock):
-    allowance = Allowance()
-    _, client = in_memory(allowance)
+    quota = BufferQuota()
+    _, client = in_memory(quota)
     await client.greet()
     stream_id = client.open()
     client.http.send_data(stream_id, b"\0" + (1000).to_bytes(4, "big") + b"x" * 500)
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
-    assert allowance.bytes_used == 505
+    assert quota.bytes_used == 505
     assert await client.status(stream_id, 1000) == str(int(Code.DEADLINE_EXCEEDED))
     assert trio.current_time() <= limits.REQUEST_SECONDS + 2 * limits.PING_AFTER_SECONDS
-    assert allowance.bytes_used == 0
+    assert quota.bytes_used == 0
 
 
 async def test_requests_under_way_share_an_allowance(in_memory, autojump_clock):
-    allowance = Allowance(bytes_max=10_000)
-    _, first = in_memory(allowance)
-    _, second = in_memory(allowance)
+    quota = BufferQuota(bytes_max=10_000)
+    _, first = in_memory(quota)
+    _, second = in_memory(quota)
     for client in (first, second):
         await client.greet()
     first.http.send_data(first.open(), b"\0" + (20_000).to_bytes(4, "big") + b"x" * 9_000)
@@ -166,18 +166,18 @@ async def test_requests_under_way_share_an_allowance(in_memory, autojump_clock):
     assert await second.status(stream_id) == str(int(Code.UNAVAILABLE))
     await first.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
-    assert allowance.bytes_used == 0
+    assert quota.bytes_used == 0
     stream_id = second.request(pb.ActionResult(flowId="f", error="x" * 5_000), "/ActionService/Push")
     await second.flush()
     assert await second.status(stream_id) == "0"
-    assert allowance.bytes_used == 0
+    assert quota.bytes_used == 0
 
 
 async def test_a_client_that_takes_its_share_leaves_the_others_theirs(in_memory, autojump_clock, monkeypatch):
     monkeypatch.setattr(limits, "REQUESTS_BYTES_MAX", 10_000)
-    allowance = Allowance(bytes_max=20_000)
-    _, greedy = in_memory(allowance)
-    _, modest = in_memory(allowance)
+    quota = BufferQuota(bytes_max=20_000)
+    _, greedy = in_memory(quota)
+    _, modest = in_memory(quota)
     for client in (greedy, modest):
         await client.greet()
     streams = []
@@ -186,7 +186,7 @@ async def test_a_client_that_takes_its_share_leaves_the_others_theirs(in_memory,
         greedy.http.send_data(streams[-1], b"\0" + (9_000).to_bytes(4, "big") + b"x" * 6_000)
     await greedy.flush()
     assert await greedy.status(streams[-1]) == str(int(Code.UNAVAILABLE))
-    assert allowance.bytes_used <= 10_000
+    assert quota.bytes_used <= 10_000
     stream_id = modest.request(pb.ActionResult(flowId="f", error="x" * 5_000), "/ActionService/Push")
     await modest.flush()
     assert await modest.status(stream_id) == "0"
@@ -227,7 +227,7 @@ async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connectio
         async def aclose(self) -> None:
             await held.aclose()
 
-    connection = Connection(Blocked(), {}, Allowance())
+    connection = Connection(Blocked(), {}, BufferQuota())
     http = h2.connection.H2Connection()
     http.initiate_connection()
     ended = trio.Event()
@@ -244,7 +244,7 @@ async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connectio
         while not ended.is_set():
             await sent.send_all(pings)
             await trio.sleep(1)
-            assert len(connection._outbox) <= limits.UNSENT_BYTES_MAX + limits.RECEIVE_BYTES
+            assert len(connection._write_buffer) <= limits.UNSENT_BYTES_MAX + limits.RECEIVE_BYTES
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
@@ -298,7 +298,7 @@ async def test_after_a_goodbye_calls_under_way_are_answered_and_new_ones_are_not
     quiet = trio.Event()
 
     async def wait_quiet() -> None:
-        await connection.quiet()
+        await connection.wait_drained()
         quiet.set()
 
     async with trio.open_nursery() as nursery:
@@ -328,11 +328,11 @@ async def test_whatever_a_client_sends_its_connection_ends_and_raises_nothing(da
         at = data.draw(st.integers(0, len(good) - 1))
         good[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
     ours, theirs = trio.testing.memory_stream_pair()
-    connection = Connection(theirs, {}, Allowance())
+    connection = Connection(theirs, {}, BufferQuota())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.serve)
         await ours.send_all(bytes(good))
         await ours.send_eof()
         with trio.fail_after(30):
-            await connection._quiet.wait()
+            await connection._drained.wait()
     assert not connection._calls

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from orchy.rpc.grpc import connection as limits
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
 from tests.rpc.wire import frames_of
 
@@ -34,7 +34,7 @@ class Peer:
 
     def __init__(self, nursery):
         self.stream, theirs = trio.testing.memory_stream_pair()
-        self.connection = Connection(theirs, {}, Allowance())
+        self.connection = Connection(theirs, {}, BufferQuota())
         self.got = bytearray()
         self.most_unsent = 0
         nursery.start_soon(self._serve)
@@ -57,7 +57,7 @@ class Peer:
             for _ in range(times):
                 await self.stream.send_all(data)
                 await trio.lowlevel.checkpoint()
-                self.most_unsent = max(self.most_unsent, len(self.connection._outbox))
+                self.most_unsent = max(self.most_unsent, len(self.connection._write_buffer))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
@@ -149,7 +149,7 @@ async def test_a_flood_ends_its_connection(autojump_clock, flood):
     kind, *_, payload = frames_of(bytes(peer.got))[-1]
     assert (kind, int.from_bytes(payload[4:8], "big")) == (GOAWAY, code)
     assert not peer.connection._calls
-    assert len(peer.connection._outbox) < 100_000
+    assert len(peer.connection._write_buffer) < 100_000
 
 
 async def test_pings_whose_answers_nobody_reads_stop_the_reading(autojump_clock):
@@ -184,4 +184,4 @@ async def test_random_frames_after_a_good_beginning(autojump_clock, seed):
             await peer.over.wait()
         nursery.cancel_scope.cancel()
     assert not peer.connection._calls
-    assert peer.connection._allowance.bytes_used == 0
+    assert peer.connection._quota.bytes_used == 0

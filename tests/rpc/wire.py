@@ -83,7 +83,7 @@ class Peer:
             stream_window_bytes=STREAM_WINDOW_BYTES,
             window_bytes=WINDOW_BYTES,
         )
-        self.greeting = self.http.data_to_send()
+        self.initial_frames = self.http.data_to_send()
 
     def say(self, *frames: bytes) -> list[Event]:
         return self.http.receive(b"".join(frames))

@@ -29,8 +29,8 @@ from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
 from orchy.flow.recent import RecentEvents
 from orchy.partition.timers import TimerLoop
+from orchy.rpc.api.session import Session
 from orchy.rpc.api.sessions import WorkSessions
-from orchy.rpc.api.work import Session
 from orchy.store.flows import Committed
 from orchy.store.memory.store import MemoryStore
 from orchy.store.queues import Receipt

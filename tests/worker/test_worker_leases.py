@@ -8,15 +8,15 @@ import pytest
 import trio
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.worker import Worker, servers, stream, streams
-from orchy.worker.leases import Held
+from orchy.worker import Worker, server_pool, stream, streams
+from orchy.worker.held import HeldAttempts
 
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch):
-    monkeypatch.setattr(servers, "REFRESH_SECONDS", 0.05)
-    monkeypatch.setattr(servers, "REFRESH_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(servers, "BACKOFF_MAX_SECONDS", 0.1)
+    monkeypatch.setattr(server_pool, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(server_pool, "REFRESH_MIN_SECONDS", 0.01)
+    monkeypatch.setattr(server_pool, "BACKOFF_MAX_SECONDS", 0.1)
     monkeypatch.setattr(streams, "AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(stream, "LOOK_SECONDS", 0.02)
 
@@ -144,7 +144,7 @@ async def test_many_are_said_in_messages_of_a_thousand(start_server, run_worker,
 
 
 async def test_each_attempt_has_one_home(autojump_clock):
-    held = Held()
+    held = HeldAttempts()
     held.came(("f", 1, 1), "a")
     held.came(("g", 1, 1), "b")
     assert held.rehome("c") == []

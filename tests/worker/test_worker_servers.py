@@ -11,14 +11,14 @@ import trio
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import ConnectionLost, open_channel
 from orchy.rpc.grpc.framing import Code, Status
-from orchy.worker import Worker, results, servers
+from orchy.worker import Worker, results, server_pool
 
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch):
-    monkeypatch.setattr(servers, "REFRESH_SECONDS", 0.05)
-    monkeypatch.setattr(servers, "REFRESH_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(servers, "BACKOFF_MAX_SECONDS", 0.1)
+    monkeypatch.setattr(server_pool, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(server_pool, "REFRESH_MIN_SECONDS", 0.01)
+    monkeypatch.setattr(server_pool, "BACKOFF_MAX_SECONDS", 0.1)
 
 
 def idle_worker(*addresses: str) -> Worker:

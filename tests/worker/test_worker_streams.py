@@ -10,15 +10,15 @@ import trio.testing
 
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.framing import Code
-from orchy.worker import Worker, servers, stream, streams
+from orchy.worker import Worker, server_pool, stream, streams
 from orchy.worker.results import BYTES_PER_CALL
 
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch):
-    monkeypatch.setattr(servers, "REFRESH_SECONDS", 0.05)
-    monkeypatch.setattr(servers, "REFRESH_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(servers, "BACKOFF_MAX_SECONDS", 0.1)
+    monkeypatch.setattr(server_pool, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(server_pool, "REFRESH_MIN_SECONDS", 0.01)
+    monkeypatch.setattr(server_pool, "BACKOFF_MAX_SECONDS", 0.1)
     monkeypatch.setattr(streams, "AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(stream, "LOOK_SECONDS", 0.02)
 

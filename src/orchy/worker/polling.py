@@ -20,9 +20,9 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import Channel, ConnectionLost
 from orchy.rpc.grpc.framing import Status
 from orchy.worker.action import Extend, RegisteredAction
-from orchy.worker.notices import Notice
-from orchy.worker.results import UNPUSHED_MIN, Results
-from orchy.worker.servers import Servers
+from orchy.worker.logs import DedupLog
+from orchy.worker.results import UNPUSHED_MIN, ResultPusher
+from orchy.worker.server_pool import ServerPool
 
 WAIT_SECONDS = 10.0
 WAIT_MIN_SECONDS = 0.05
@@ -54,8 +54,8 @@ class ActionPolls:
         self,
         action: RegisteredAction,
         slots: trio.Semaphore,
-        servers: Servers,
-        results: Results,
+        servers: ServerPool,
+        results: ResultPusher,
         work: trio.Nursery,
         worker_id: str,
         extend: Extend,
@@ -97,7 +97,7 @@ class ActionPolls:
     async def _poll_one(self, channel: Channel) -> None:
         """Poll one server while it is one to poll."""
         name, interval_seconds = self._action.definition.name, self._action.poll_interval_seconds
-        notice = Notice()
+        dedup_log = DedupLog()
         more = True
         try:
             while not self._stopping and channel in self._servers.channels():
@@ -107,14 +107,14 @@ class ActionPolls:
                     else:
                         async with self._turns:
                             answer = await self._poll(channel, wait=True)
-                        notice.clear(f"polls for {name} are answered again")
+                        dedup_log.recovered(f"polls for {name} are answered again")
                     more = answer.got >= answer.asked
                     if answer.is_early:
                         await trio.sleep(interval_seconds)
                 except (Status, trio.TooSlowError) as error:
                     more = False
                     reason = error.message if isinstance(error, Status) else "it was not answered"
-                    notice.warn(f"a poll for {name} failed: {reason}")
+                    dedup_log.warn(f"a poll for {name} failed: {reason}")
                     await trio.sleep(interval_seconds)
         except ConnectionLost as error:
             log.debug("a poll ended: %s", error)  # a new connection gets a poller of its own

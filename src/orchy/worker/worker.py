@@ -20,10 +20,10 @@ import trio
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import Channel
 from orchy.worker.action import RegisteredAction, register
-from orchy.worker.intake import Intake
-from orchy.worker.notices import show_log
-from orchy.worker.results import Results
-from orchy.worker.servers import Servers
+from orchy.worker.fetcher import Fetcher
+from orchy.worker.logs import set_up_logging
+from orchy.worker.results import ResultPusher
+from orchy.worker.server_pool import ServerPool
 
 GRACE_SECONDS = 30.0
 #: In a log line.
@@ -83,7 +83,7 @@ class Worker:
         that has no thread waiting for it. Raises ValueError or TypeError for what can't be.
         """
         if not isinstance(name, str):
-            raise TypeError(_no_name(name))
+            raise TypeError(_describe_bad_name(name))
 
         def keep(function: _F) -> _F:
             if name in self._actions:
@@ -111,7 +111,7 @@ class Worker:
         set up.
         """
         self._check()
-        show_log()
+        set_up_logging()
         in_main_thread = threading.current_thread() is threading.main_thread()
         trio.run(self._run_until_signal if in_main_thread else self.run_async)
 
@@ -134,15 +134,15 @@ class Worker:
         """For those on Trio: work until `stop` is set (or `Worker.stop`), then finish what is held. Cancelled: ends."""
         self._check()
         stop = trio.Event() if stop is None else stop
-        servers = Servers(self._seeds, self._register_all, self._tls, f" for {_shown(self._actions)}")
-        results = Results(servers)
+        servers = ServerPool(self._seeds, self._register_all, self._tls, f" for {_summarize(self._actions)}")
+        results = ResultPusher(servers)
         self._running = (trio.lowlevel.current_trio_token(), stop)
         try:
             async with trio.open_nursery() as connections:
                 connections.start_soon(servers.run)
                 connections.start_soon(results.run)
                 async with trio.open_nursery() as work:
-                    await Intake(self._actions, servers, results, work, self._id).run(stop)
+                    await Fetcher(self._actions, servers, results, work, self._id).run(stop)
                     log.info("stopping: finishing what is held")
                     work.cancel_scope.deadline = trio.current_time() + self._grace_seconds
                 if work.cancel_scope.cancelled_caught:
@@ -161,14 +161,14 @@ class Worker:
             await channel.call("ActionService/SaveActionDefinition", action.message(), pb.ActionDefinitionSaveResponse)
 
 
-def _shown(actions: Collection[str]) -> str:
+def _summarize(actions: Collection[str]) -> str:
     """Names for a log line, not too many."""
     left_out = len(actions) - ACTIONS_SHOWN_MAX
     names = ", ".join(sorted(actions)[:ACTIONS_SHOWN_MAX])
     return f"the action{'s' * (len(actions) > 1)} {names}{f' and {left_out} more' if left_out > 0 else ''}"
 
 
-def _no_name(given: object) -> str:
+def _describe_bad_name(given: object) -> str:
     """What is wrong with something that stands where an action's name should be."""
     if not callable(given):
         return f"the name of an action is a text, not {type(given).__name__}"

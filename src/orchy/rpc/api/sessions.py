@@ -13,7 +13,7 @@ from orchy.dispatch.dispatcher import Dispatcher
 from orchy.engine.lost_attempts import Holding, Silence
 from orchy.engine.orchestrator import Orchestrator
 from orchy.errors import OrchyError
-from orchy.rpc.api.work import Session
+from orchy.rpc.api.session import Session
 from orchy.rpc.grpc.framing import Code, Status
 from orchy.runtime.gather import gather
 from orchy.telemetry.unexpected import Where, note, survive

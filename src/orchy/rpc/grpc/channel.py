@@ -16,10 +16,9 @@ import attrs
 import trio
 from google.protobuf.message import DecodeError
 
-from orchy.rpc.grpc import tls
+from orchy.rpc.grpc import sniffing, tls
 from orchy.rpc.grpc.framing import PREFIX_BYTES, Code, Status, decode_message, frame, unframe
-from orchy.rpc.grpc.outbox import Outbox
-from orchy.rpc.http2 import strangers
+from orchy.rpc.grpc.write_buffer import WriteBuffer
 from orchy.rpc.http2.events import (
     DataReceived,
     Event,
@@ -61,7 +60,7 @@ class _Call:
 
     done: bool = False
     changed: trio.Event = attrs.field(factory=trio.Event)
-    window: trio.Event | None = None
+    window_opened: trio.Event | None = None
     body: bytearray = attrs.field(factory=bytearray)
     status: Status | None = None
     lost: bool = False
@@ -71,8 +70,8 @@ class _Call:
             self.done = True
             self.status = status
             self.changed.set()
-            if self.window is not None:
-                self.window.set()
+            if self.window_opened is not None:
+                self.window_opened.set()
 
 
 class Channel:
@@ -80,7 +79,7 @@ class Channel:
 
     def __init__(self, stream: trio.abc.Stream, authority: str, scheme: str = "http") -> None:
         self._stream = stream
-        self._outbox = Outbox(stream)
+        self._write_buffer = WriteBuffer(stream)
         self._heard_at = trio.current_time()
         self._pinged = False
         self._scheme = scheme
@@ -92,7 +91,7 @@ class Channel:
         self._ending = trio.Event()
         self._closed = trio.Event()
         self._call_ended = trio.Event()
-        self._fate = _GONE
+        self._end_reason = _GONE
 
     @property
     def open(self) -> bool:
@@ -113,18 +112,18 @@ class Channel:
         """Call "Service/Method". Raises Status, or ConnectionLost. Cancelled, it tells the server."""
         async with self._turns:
             await self._wait_for_turn()
-            with self._opened(method) as (stream_id, call):
+            with self._open_call(method) as (stream_id, call):
                 await self._send(stream_id, call, frame(request.SerializeToString()), end=True)
                 while not call.done:
                     await call.changed.wait()
-        self._raise_if_bad(call)
+        self._raise_failure(call)
         return _parse(reply_type, call.body)
 
     @asynccontextmanager
     async def stream(self, method: str, reply_type: Any) -> AsyncIterator[MessageStream]:
         """Call a "Service/Method" of streams while the block runs. Left early, it tells the server."""
         await self._wait_for_turn()
-        with self._opened(method) as (stream_id, call):
+        with self._open_call(method) as (stream_id, call):
             yield MessageStream(self, stream_id, call, reply_type)
 
     async def _wait_for_turn(self) -> None:
@@ -133,10 +132,10 @@ class Channel:
             await self._call_ended.wait()
 
     @contextmanager
-    def _opened(self, method: str) -> Iterator[tuple[int, _Call]]:
+    def _open_call(self, method: str) -> Iterator[tuple[int, _Call]]:
         """A stream with its headers sent; reset if it is left before it is done."""
         if not self.open:
-            raise ConnectionLost(f"{self._authority} {self._fate}")
+            raise ConnectionLost(f"{self._authority} {self._end_reason}")
         try:
             stream_id = self._http.open_stream(self._block(method))
         except ProtocolError as error:
@@ -149,9 +148,9 @@ class Channel:
             del self._calls[stream_id]
             if not call.done or self._http.is_open(stream_id):
                 self._reset(stream_id)
-            self._tell_ended()
+            self._notify_call_ended()
 
-    def _tell_ended(self) -> None:
+    def _notify_call_ended(self) -> None:
         self._call_ended.set()
         self._call_ended = trio.Event()
 
@@ -164,23 +163,23 @@ class Channel:
             block = self._blocks[method] = encode_block(headers)
         return block
 
-    def _raise_if_bad(self, call: _Call) -> None:
+    def _raise_failure(self, call: _Call) -> None:
         if call.lost:
             lost = f"the connection to {self._authority} was lost"
-            raise ConnectionLost(lost if self._fate == _GONE else f"{self._authority} {self._fate}")
+            raise ConnectionLost(lost if self._end_reason == _GONE else f"{self._authority} {self._end_reason}")
         if call.status is not None:
             raise call.status
 
     async def _send(self, stream_id: int, call: _Call, data: bytes, *, end: bool = False) -> None:
         sent_bytes = 0
         while sent_bytes < len(data) and not call.done:
-            room = self._http.room(stream_id)
-            if room <= 0:
-                call.window = trio.Event()
+            sendable_bytes = self._http.sendable_bytes(stream_id)
+            if sendable_bytes <= 0:
+                call.window_opened = trio.Event()
                 self._flush()
-                await call.window.wait()
+                await call.window_opened.wait()
                 continue
-            part = data[sent_bytes : sent_bytes + room]
+            part = data[sent_bytes : sent_bytes + sendable_bytes]
             sent_bytes += len(part)
             self._http.send_data(stream_id, part, end_stream=end and sent_bytes == len(data))
         self._flush()
@@ -194,7 +193,7 @@ class Channel:
         self._flush()
 
     def _flush(self) -> None:
-        self._outbox.put(self._http.data_to_send(), len(self._calls))
+        self._write_buffer.write(self._http.data_to_send(), len(self._calls))
 
     async def run(self) -> None:
         """Carry the calls until the connection is lost or this is cancelled."""
@@ -221,19 +220,19 @@ class Channel:
                 self._heard_at = trio.current_time()
                 self._pinged = False
                 if first is not None:
-                    first += data[: strangers.FIRST_BYTES_MAX]
+                    first += data[: sniffing.SNIFFED_BYTES_MAX]
                 for event in self._http.receive(data):
                     self._take(event)
                     first = None
-                self._http.forgive()  # the server is trusted to mean well
+                self._http.reset_flood_counts()  # the server is trusted to mean well
                 self._flush()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except ProtocolError:  # whoever that is, it is no gRPC server
             if first:
-                first += await strangers.read_for(WORDS_SECONDS, self._stream)
+                first += await sniffing.read_for(WORDS_SECONDS, self._stream)
         if first is not None:
-            self._fate = strangers.server_of(first)
+            self._end_reason = sniffing.describe_server(first)
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Ask a server that says nothing whether it is there; end the connection when it does not answer."""
@@ -271,10 +270,10 @@ class Channel:
                 if call := self._calls.get(stream_id):
                     call.end(_status_of({}))
             case WindowOpened() | SettingsReceived():
-                self._tell_ended()  # there may be more turns
+                self._notify_call_ended()  # there may be more turns
                 for call in self._calls.values():
-                    if call.window is not None:
-                        call.window.set()
+                    if call.window_opened is not None:
+                        call.window_opened.set()
             case GoingAway(last_stream_id):
                 self._ending.set()
                 for stream_id, call in self._calls.items():
@@ -283,7 +282,7 @@ class Channel:
                         call.end()
 
     async def _write_all(self, scope: trio.CancelScope) -> None:
-        await self._outbox.run()
+        await self._write_buffer.run()
         scope.cancel()
 
 
@@ -313,18 +312,18 @@ class MessageStream:
         while True:
             if self._replies:
                 return self._replies.popleft()
-            self._cut_replies()
+            self._split_replies()
             if self._replies:
                 continue
             if self._call.done:
-                self._channel._raise_if_bad(self._call)
+                self._channel._raise_failure(self._call)
                 if self._call.body:
                     raise Status(Code.INTERNAL, "the server's last answer was cut off")
                 raise StopAsyncIteration
             self._call.changed = trio.Event()
             await self._call.changed.wait()
 
-    def _cut_replies(self) -> None:
+    def _split_replies(self) -> None:
         body = self._call.body
         at = 0
         while len(body) - at >= PREFIX_BYTES:
@@ -345,7 +344,7 @@ def _parse(reply_type: Any, framed: bytearray) -> Any:
 
 def _not_grpc(fields: Mapping[str, str]) -> Status:
     """Of an answer that is some other HTTP/2 server's."""
-    return Status(Code.UNAVAILABLE, f"it {strangers.answered_in_http2(fields.get(':status', ''))}")
+    return Status(Code.UNAVAILABLE, f"it {sniffing.describe_http2_server(fields.get(':status', ''))}")
 
 
 def _status_of(fields: Mapping[str, str]) -> Status | None:
@@ -392,11 +391,11 @@ async def _shake_hands(socket: trio.abc.Stream, context: ssl.SSLContext, host: s
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         reason = error.__cause__ or "it does not answer"
         if isinstance(reason, ssl.SSLError) and reason.reason in _NOT_TLS:
-            raise ConnectionLost(f"{address} {strangers.SPEAKS_NO_TLS}") from None
-        hint = "" if isinstance(reason, ssl.SSLCertVerificationError) else f"; {strangers.WORKERS_PORT}"
+            raise ConnectionLost(f"{address} {sniffing.SPEAKS_NO_TLS}") from None
+        hint = "" if isinstance(reason, ssl.SSLCertVerificationError) else f"; {sniffing.WORKERS_PORT}"
         raise ConnectionLost(f"there is no TLS with {address}: {reason}{hint}") from None
     if stream is None:
-        raise ConnectionLost(f"{address} {strangers.SPEAKS_NO_HTTP2}")
+        raise ConnectionLost(f"{address} {sniffing.SPEAKS_NO_HTTP2}")
     return stream
 
 

@@ -11,10 +11,10 @@ from purerpc import Servicer
 
 from orchy.errors import StartupError
 from orchy.rpc.grpc import tls
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
 from orchy.rpc.grpc.services import methods_of
-from orchy.rpc.http2.strangers import FIRST_BYTES_MAX, Stranger, answer_of_tls_port, client_of, turn_away
+from orchy.rpc.grpc.sniffing import SNIFFED_BYTES_MAX, SniffedProtocol, reject, reply_on_tls_port, sniff_client
 from orchy.runtime.sockets import PromptStream
 
 CONNECTIONS_MAX = 20_000
@@ -42,7 +42,7 @@ class RpcServer:
         self._connections_max = connections_max
         self._context = context
         self._handshakes = 0
-        self._allowance = Allowance()
+        self._quota = BufferQuota()
         self._full = False
         self._accepting = trio.CancelScope()
 
@@ -76,7 +76,7 @@ class RpcServer:
             stream: trio.abc.Stream = accepted
             try:
                 stream = prompt = PromptStream(accepted)
-                await self._attend(prompt)
+                await self._serve_stream(prompt)
             finally:
                 await trio.aclose_forcefully(stream)
         except* OSError as group:
@@ -84,21 +84,21 @@ class RpcServer:
         except* Exception:
             log.exception("an error on a worker's connection that nobody foresaw")
 
-    async def _attend(self, stream: PromptStream) -> None:
+    async def _serve_stream(self, stream: PromptStream) -> None:
         if self._accepting.cancel_called or self._is_full():
             return
         carrier = stream if self._context is None else await self._shake_hands(stream, self._context)
         if carrier is None or self._accepting.cancel_called:
             return
         who = stream.peer
-        connection = Connection(carrier, self._methods, self._allowance)
+        connection = Connection(carrier, self._methods, self._quota)
         self._connections.add(connection)
         try:
             await connection.serve()
         finally:
             self._connections.discard(connection)
-            if connection.stranger is not None:
-                _tell_of_stranger(connection.stranger, who, self._context is not None)
+            if connection.foreign_protocol is not None:
+                _log_foreign_protocol(connection.foreign_protocol, who, self._context is not None)
 
     async def _shake_hands(self, stream: PromptStream, context: ssl.SSLContext) -> trio.abc.Stream | None:
         """The stream inside TLS; None for whoever does not get that far, in time."""
@@ -107,12 +107,12 @@ class RpcServer:
         self._handshakes += 1
         try:
             with trio.move_on_after(HANDSHAKE_SECONDS):
-                first = await stream.peek(FIRST_BYTES_MAX)
-                stranger = client_of(first)
-                if not first or stranger is Stranger.TLS:
+                first = await stream.peek(SNIFFED_BYTES_MAX)
+                foreign_protocol = sniff_client(first)
+                if not first or foreign_protocol is SniffedProtocol.TLS:
                     return await tls.accept(stream, context)
-                _tell_of_stranger(stranger, stream.peer, True)
-                await turn_away(stream, answer_of_tls_port(stranger))
+                _log_foreign_protocol(foreign_protocol, stream.peer, True)
+                await reject(stream, reply_on_tls_port(foreign_protocol))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("a worker's TLS handshake failed: %s", error.__cause__ or error)
         finally:
@@ -126,28 +126,28 @@ class RpcServer:
         return self._full
 
 
-def _tell_of_stranger(stranger: Stranger, who: str, has_tls: bool) -> None:
+def _log_foreign_protocol(foreign_protocol: SniffedProtocol, who: str, has_tls: bool) -> None:
     """One line, of which a log takes only so many (`logs`)."""
-    if has_tls and stranger is not Stranger.TLS:
+    if has_tls and foreign_protocol is not SniffedProtocol.TLS:
         log.warning(
             "%s speaks %s without TLS to the port for workers, which has TLS: a worker gives tls=True there;"
             " REST is at --http-port",
             who,
-            stranger,
+            foreign_protocol,
         )
-    elif stranger is Stranger.TLS:
+    elif foreign_protocol is SniffedProtocol.TLS:
         log.warning(
             "%s speaks TLS to the port for workers, which has none: a worker leaves tls out there, or this node is"
             " started with --grpc-tls-cert and --grpc-tls-key",
             who,
         )
     else:
-        log.info("%s speaks %s to the port for workers, not gRPC: REST is at --http-port", who, stranger)
+        log.info("%s speaks %s to the port for workers, not gRPC: REST is at --http-port", who, foreign_protocol)
 
 
 async def _drain_one(connection: Connection) -> None:
     connection.drain()
-    await connection.quiet()
+    await connection.wait_drained()
     connection.close()
 
 

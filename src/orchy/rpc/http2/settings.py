@@ -22,7 +22,7 @@ from orchy.rpc.http2.frames import (
 from orchy.rpc.http2.headers import HEADER_BYTES_MAX
 
 
-def greeting(*, is_server: bool, streams_max: int, stream_window_bytes: int, window_bytes: int) -> bytes:
+def initial_frames(*, is_server: bool, streams_max: int, stream_window_bytes: int, window_bytes: int) -> bytes:
     """What is sent first: the preface (of a client), our settings, and the window of all streams."""
     settings = {
         Setting.INITIAL_WINDOW_SIZE: stream_window_bytes,

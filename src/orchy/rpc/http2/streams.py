@@ -16,14 +16,14 @@ class Stream:
 
     send_window: int
     receive_window: int
-    headed: bool = False  # its first headers have come
+    headers_received: bool = False  # its first headers have come
     remote_ended: bool = False
     local_ended: bool = False
     bytes_expected: int | None = None  # what `content-length` promised and has not come
     held: bool = False  # its receive window is not given back
 
 
-class ResetStreams:
+class RecentlyReset:
     """Those that were reset here last: what still comes on them is ignored (RFC 9113, section 5.1)."""
 
     def __init__(self) -> None:

@@ -23,36 +23,36 @@ DATA_BYTES_MIN: Final = 9
 
 
 @attrs.define(eq=False)
-class Patience:
+class FloodGuard:
     """What is left of it with one peer."""
 
     resets: int = 0
     idle_frames: int = 0
-    windows_due: int = 0
+    window_updates_due: int = 0
 
-    def note_settings(self, settings: int, streams: int) -> None:
+    def count_settings(self, settings: int, streams: int) -> None:
         """Settings change the window of each stream that is open. Raises ProtocolError."""
         self.idle_frames += (settings + streams) // CHANGES_PER_IDLE_FRAME
-        self.note_idle()
+        self.count_idle_frame()
 
-    def note_data_sent(self, frames: int = 1) -> None:
+    def count_data_sent(self, frames: int = 1) -> None:
         """The peer got DATA, for which it opens windows."""
-        self.windows_due += frames * WINDOWS_PER_DATA_FRAME
+        self.window_updates_due += frames * WINDOWS_PER_DATA_FRAME
 
-    def note_window(self) -> None:
+    def count_window_update(self) -> None:
         """A window was opened: idle unless the peer got data for it. Raises ProtocolError."""
-        if self.windows_due > 0:
-            self.windows_due -= 1
+        if self.window_updates_due > 0:
+            self.window_updates_due -= 1
         else:
-            self.note_idle()
+            self.count_idle_frame()
 
-    def note_idle(self) -> None:
+    def count_idle_frame(self) -> None:
         """A frame that asks for nothing. Raises ProtocolError."""
         self.idle_frames += 1
         if self.idle_frames > IDLE_FRAMES_MAX:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
-    def note_reset(self) -> None:
+    def count_reset(self) -> None:
         """A stream that was given up, by whichever side. Raises ProtocolError."""
         self.resets += 1
         if self.resets > RESETS_MAX:
@@ -61,4 +61,4 @@ class Patience:
     def renew(self) -> None:
         """Count from nothing again."""
         self.resets = self.idle_frames = 0
-        self.windows_due = min(self.windows_due, IDLE_FRAMES_MAX)
+        self.window_updates_due = min(self.window_updates_due, IDLE_FRAMES_MAX)

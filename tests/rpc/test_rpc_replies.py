@@ -59,7 +59,7 @@ async def test_what_waits_to_be_written_is_bounded_also_when_the_windows_are_not
         client.request(pb.ActionPollRequest(), "/a")
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
-    assert 100_000 < len(connection._outbox) + len(connection._http._out) <= 200_000 + 4 * limits.SEND_BYTES
+    assert 100_000 < len(connection._write_buffer) + len(connection._http._out) <= 200_000 + 4 * limits.SEND_BYTES
 
 
 async def test_windows_that_open_together_wake_the_calls_once(connect, handlers, autojump_clock, monkeypatch):
@@ -71,14 +71,14 @@ async def test_windows_that_open_together_wake_the_calls_once(connect, handlers,
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
     looks = 0
-    real = connection._open_windows
+    real = connection._wake_senders
 
     def count(calls: Any) -> None:
         nonlocal looks
         looks += 1
         real(calls)
 
-    monkeypatch.setattr(connection, "_open_windows", count)
+    monkeypatch.setattr(connection, "_wake_senders", count)
     for _ in range(500):
         client.http.increment_flow_control_window(1)
     await client.flush()
@@ -152,4 +152,4 @@ async def test_a_drain_lets_a_stream_finish_what_came_and_takes_no_more_of_it(co
     handlers.may_read.set()
     assert await client.status(stream_id) == "0"
     assert handlers.read == ["0", "1", "2"]
-    await connection.quiet()
+    await connection.wait_drained()
