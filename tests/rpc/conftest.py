@@ -28,6 +28,7 @@ from orchy.rpc.generated import health_pb2
 from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
 from orchy.rpc.grpc.framing import frame
+from orchy.rpc.grpc.limits import CONNECTION_LIMITS, ConnectionLimits
 from orchy.rpc.grpc.server import RpcServer, open_listeners
 from orchy.rpc.grpc.services import methods_of
 from orchy.runtime.gather import gather
@@ -256,9 +257,11 @@ async def in_memory(behind: Behind) -> AsyncIterator[Callable[..., tuple[Connect
     methods = methods_of(services_of(behind))
     async with trio.open_nursery() as nursery:
 
-        def connect(quota: BufferQuota | None = None) -> tuple[Connection, RawClient]:
+        def connect(
+            quota: BufferQuota | None = None, limits: ConnectionLimits = CONNECTION_LIMITS
+        ) -> tuple[Connection, RawClient]:
             ours, theirs = trio.testing.memory_stream_pair()
-            connection = Connection(theirs, methods, quota or BufferQuota())
+            connection = Connection(theirs, methods, quota or BufferQuota(), limits)
 
             async def serve() -> None:
                 await connection.serve()
@@ -326,9 +329,9 @@ async def connect(handlers: Handlers, raw: type[RawClient]) -> AsyncIterator[Cal
     """A connection to the handlers, greeted, and its client."""
     async with trio.open_nursery() as nursery:
 
-        async def connect(quota: BufferQuota | None = None) -> Any:
+        async def connect(quota: BufferQuota | None = None, limits: ConnectionLimits = CONNECTION_LIMITS) -> Any:
             ours, theirs = trio.testing.memory_stream_pair()
-            connection = Connection(theirs, handlers.methods(), quota or BufferQuota())
+            connection = Connection(theirs, handlers.methods(), quota or BufferQuota(), limits)
 
             async def serve() -> None:
                 await connection.serve()

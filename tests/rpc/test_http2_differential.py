@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orchy.rpc.http2.events import DataReceived, Event, HeadersReceived, Role, StreamReset
 from orchy.rpc.http2.frames import ErrorCode
 from orchy.rpc.http2.headers import encode_block
+from orchy.rpc.http2.limits import Http2Limits
 from orchy.rpc.http2.machine import Http2
 
 WINDOW_BYTES = 70_000
@@ -32,7 +33,7 @@ def exchanges(draw: Any) -> list[tuple[dict[str, str], list[int], dict[str, str]
 
 
 def machine(role: Role) -> Http2:
-    return Http2(role, streams_max=100, stream_window_bytes=WINDOW_BYTES, window_bytes=2 * WINDOW_BYTES)
+    return Http2(role, Http2Limits(100, WINDOW_BYTES, 2 * WINDOW_BYTES))
 
 
 class Collected:

@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from orchy.rpc.http2 import flood, reader
+from orchy.rpc.http2 import reader
 from orchy.rpc.http2.events import DataReceived, HeadersReceived, SettingsReceived, StreamReset
 from orchy.rpc.http2.frames import ProtocolError
+from orchy.rpc.http2.limits import FloodLimits
 from tests.rpc import wire
 from tests.rpc.wire import (
     ACK,
@@ -40,6 +41,7 @@ from tests.rpc.wire import (
     frame,
     goaway,
     headers,
+    limited,
     reset,
     server,
     settings,
@@ -352,9 +354,8 @@ BUSY = {
 
 
 @pytest.mark.parametrize("case", BUSY)
-def test_10_5_a_peer_that_is_busy_without_asking_for_anything_is_let_go(case, monkeypatch):
-    monkeypatch.setattr(flood, "IDLE_FRAMES_MAX", 50)
-    peer = server()
+def test_10_5_a_peer_that_is_busy_without_asking_for_anything_is_let_go(case):
+    peer = server(limited(idle_frames_max=50))
     peer.say(headers(1), headers(3))
     peer.http.reset(3, 0)
     for _ in range(3):
@@ -363,29 +364,25 @@ def test_10_5_a_peer_that_is_busy_without_asking_for_anything_is_let_go(case, mo
     assert peer.fate(BUSY[case]) == (CONNECTION, ENHANCE_YOUR_CALM)
 
 
-def test_10_5_bodies_and_their_ends_ask_for_something(monkeypatch):
-    monkeypatch.setattr(flood, "IDLE_FRAMES_MAX", 5)
-    peer = server()
+def test_10_5_bodies_and_their_ends_ask_for_something():
+    peer = server(limited(idle_frames_max=5))
     for stream in range(1, 20, 2):
         assert peer.fate(headers(stream), *[data(stream, b"x" * 9)] * 3, data(stream, end=True)) is None
         peer.http.reset(stream, 0)
         peer.sent()
 
 
-def test_10_5_settings_count_for_as_much_as_the_streams_whose_windows_they_change(monkeypatch):
-    monkeypatch.setattr(flood, "IDLE_FRAMES_MAX", 50)
-    monkeypatch.setattr(flood, "CHANGES_PER_IDLE_FRAME", 1)
-    peer = server()
+def test_10_5_settings_count_for_as_much_as_the_streams_whose_windows_they_change():
+    peer = server(limited(idle_frames_max=50, changes_per_idle_frame=1))
     peer.say(headers(1), headers(3), headers(5))
     assert peer.fate(*[settings((wire.INITIAL_WINDOW_SIZE, n)) for n in range(9)]) is None
     assert peer.fate(settings()) == (CONNECTION, ENHANCE_YOUR_CALM)
 
 
-def test_10_5_windows_are_opened_for_data_that_was_sent(monkeypatch):
-    monkeypatch.setattr(flood, "IDLE_FRAMES_MAX", 5)
-    peer = server()
+def test_10_5_windows_are_opened_for_data_that_was_sent():
+    peer = server(limited(idle_frames_max=5))
     peer.say(headers(1))
-    per_frame = flood.WINDOWS_PER_DATA_FRAME
+    per_frame = FloodLimits().window_updates_per_data_frame
     peer.http.reset_flood_counts()
     for _ in range(20):
         peer.http.send_data(1, b"x" * 100)
@@ -394,9 +391,8 @@ def test_10_5_windows_are_opened_for_data_that_was_sent(monkeypatch):
     assert peer.fate(window_update(1, 1)) == (CONNECTION, ENHANCE_YOUR_CALM)
 
 
-def test_10_5_windows_that_were_not_opened_are_not_saved_up_for_long(monkeypatch):
-    monkeypatch.setattr(flood, "IDLE_FRAMES_MAX", 5)
-    peer = server()
+def test_10_5_windows_that_were_not_opened_are_not_saved_up_for_long():
+    peer = server(limited(idle_frames_max=5))
     peer.say(headers(1))
     for _ in range(1_000):
         peer.http.send_data(1, b"x")
@@ -417,9 +413,8 @@ MADE_TO_RESET = {  # CVE-2025-8671
 
 
 @pytest.mark.parametrize("case", MADE_TO_RESET)
-def test_10_5_streams_that_come_to_nothing_end_the_connection_whoever_resets_them(case, monkeypatch):
-    monkeypatch.setattr(flood, "RESETS_MAX", 20)
-    peer = server()
+def test_10_5_streams_that_come_to_nothing_end_the_connection_whoever_resets_them(case):
+    peer = server(limited(resets_max=20))
     for number in range(20):
         peer.say(MADE_TO_RESET[case](2 * number + 1))
     peer.sent()

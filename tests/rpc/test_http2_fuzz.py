@@ -19,7 +19,6 @@ from orchy.rpc.http2 import headers as header_limits
 from orchy.rpc.http2 import reader
 from orchy.rpc.http2.events import DataReceived, Event, Role, StreamReset
 from orchy.rpc.http2.frames import HEAD, ErrorCode, ProtocolError
-from orchy.rpc.http2.streams import RESET_STREAMS_REMEMBERED
 from tests.rpc import wire
 from tests.rpc.wire import ACK, HEADERS, PREFACE, REQUEST, RESPONSE, SETTINGS, Peer, block, frame, settings
 
@@ -108,7 +107,7 @@ def check_bounds(peer: Peer) -> None:
     http = peer.http
     assert len(http._frames._buffer) < HEAD.size + 2**14 + HEAD.size
     assert http._frames._block is None or len(http._frames._block[2]) <= reader.BLOCK_BYTES_MAX
-    assert len(http._locally_reset._ids) <= RESET_STREAMS_REMEMBERED
+    assert len(http._locally_reset._ids) <= wire.LIMITS.reset_streams_remembered
     assert len(http._headers._cache) <= header_limits.CACHED_BLOCKS_MAX
     assert 0 <= http._receive_window <= wire.WINDOW_BYTES
     assert http._send_window < 2**31

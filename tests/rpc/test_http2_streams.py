@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
-from orchy.rpc.http2 import streams
 from orchy.rpc.http2.events import DataReceived, HeadersReceived, SettingsReceived, StreamReset, WindowOpened
 from orchy.rpc.http2.frames import ErrorCode
 from tests.rpc import wire
@@ -15,6 +15,7 @@ from tests.rpc.wire import (
     FLOW_CONTROL_ERROR,
     HEADERS,
     INITIAL_WINDOW_SIZE,
+    LIMITS,
     MAX_FRAME_SIZE,
     NO_ERROR,
     PROTOCOL_ERROR,
@@ -93,9 +94,8 @@ def test_5_1_what_is_still_on_its_way_to_a_stream_that_was_reset_here_is_ignored
     assert peer.sent() == []
 
 
-def test_5_1_only_so_many_streams_that_were_reset_here_are_remembered(monkeypatch):
-    monkeypatch.setattr(streams, "RESET_STREAMS_REMEMBERED", 2)
-    peer = server()
+def test_5_1_only_so_many_streams_that_were_reset_here_are_remembered():
+    peer = server(attrs.evolve(LIMITS, reset_streams_remembered=2))
     for stream in (1, 3, 5):
         peer.say(headers(stream))
         peer.http.reset(stream, ErrorCode.CANCEL)

@@ -8,10 +8,11 @@ import trio
 import trio.testing
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.grpc import call as call_limits
-from orchy.rpc.grpc import connection as limits
-from orchy.rpc.grpc.call import BufferQuota
+from orchy.rpc.grpc.call import MESSAGE_BYTES_MAX, UNREAD_BYTES_MAX, BufferQuota
+from orchy.rpc.grpc.connection import RECEIVE_BYTES
 from orchy.rpc.grpc.framing import Code, frame
+from orchy.rpc.grpc.limits import CONNECTION_TIMING as TIMING
+from orchy.rpc.grpc.limits import STREAM_WINDOW_BYTES
 from tests.rpc.handlers import headers_of, results, send_all
 
 # Headers.
@@ -127,7 +128,7 @@ async def test_what_is_no_deadline_is_refused(connect, autojump_clock, text):
         (b"\0\0\0\0\5abc", Code.INVALID_ARGUMENT),
         (frame(b"\xff\xff"), Code.INVALID_ARGUMENT),
         (b"\1" + frame(b"")[1:], Code.UNIMPLEMENTED),
-        (b"\0" + (call_limits.MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"), Code.RESOURCE_EXHAUSTED),
+        (b"\0" + (MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"), Code.RESOURCE_EXHAUSTED),
     ],
     ids=["half a prefix", "too short", "no message", "compressed", "too long"],
 )
@@ -177,8 +178,8 @@ async def test_a_stream_that_nobody_reads_is_held_by_its_window_and_then_read_in
         await trio.testing.wait_all_tasks_blocked()
         most = quota.bytes_used
         handlers.may_read.set()
-    assert most > call_limits.UNTAKEN_BYTES_MAX
-    assert most <= call_limits.UNTAKEN_BYTES_MAX + limits.WINDOW_BYTES + 2 * limits.RECEIVE_BYTES
+    assert most > UNREAD_BYTES_MAX
+    assert most <= UNREAD_BYTES_MAX + STREAM_WINDOW_BYTES + 2 * RECEIVE_BYTES
     assert await client.status(stream_id) == "0"
     assert handlers.read == [str(n) for n in range(600)]
     assert quota.bytes_used == 0
@@ -222,7 +223,7 @@ async def test_a_message_of_a_stream_may_not_take_for_ever(connect, handlers, au
     began = trio.current_time()
     assert await client.status(slow, 1_000) == str(int(Code.DEADLINE_EXCEEDED))
     assert (
-        limits.REQUEST_SECONDS < trio.current_time() - began <= limits.REQUEST_SECONDS + 2 * limits.PING_AFTER_SECONDS
+        TIMING.request_seconds < trio.current_time() - began <= TIMING.request_seconds + 2 * TIMING.ping_after_seconds
     )
     assert quota.bytes_used == 0
     client.http.end_stream(quiet)
@@ -242,7 +243,7 @@ async def test_a_message_that_waits_for_its_reader_may_take_as_long_as_he_does(c
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
-        await trio.sleep(10 * limits.REQUEST_SECONDS)
+        await trio.sleep(10 * TIMING.request_seconds)
         handlers.may_read.set()
     assert await client.status(stream_id) == "0"
     assert len(handlers.read) == 300

@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.grpc import call
-from orchy.rpc.grpc import connection as limits
-from orchy.rpc.grpc.call import BufferQuota
-from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.call import MESSAGE_BYTES_MAX, BufferQuota
+from orchy.rpc.grpc.connection import RECEIVE_BYTES, Connection
 from orchy.rpc.grpc.framing import Code
-from orchy.rpc.http2 import flood
+from orchy.rpc.grpc.limits import CONNECTION_TIMING as TIMING
+from orchy.rpc.grpc.limits import STREAMS_MAX, ConnectionLimits
+from orchy.rpc.grpc.write_buffer import SEND_SECONDS
+from orchy.rpc.http2.limits import FloodLimits
 
 POLL = pb.ActionPollRequest(actionType="act", batchSize=10, waitMillis=60_000)
 
@@ -27,7 +28,7 @@ async def test_a_client_that_says_nothing_is_let_go(in_memory, autojump_clock):
     began = trio.current_time()
     while await client.stream.receive_some(1000):
         pass
-    assert trio.current_time() - began == pytest.approx(limits.HANDSHAKE_SECONDS, abs=1)
+    assert trio.current_time() - began == pytest.approx(TIMING.handshake_seconds, abs=1)
 
 
 async def test_a_client_that_never_gets_through_its_greeting_is_let_go(in_memory, autojump_clock):
@@ -39,7 +40,7 @@ async def test_a_client_that_never_gets_through_its_greeting_is_let_go(in_memory
         for byte in initial_frames:
             await client.stream.send_all(bytes([byte]))
             await trio.sleep(1)
-    assert trio.current_time() - began <= limits.HANDSHAKE_SECONDS + 2
+    assert trio.current_time() - began <= TIMING.handshake_seconds + 2
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x02\x00" * 50, b"\0" * 100])
@@ -49,7 +50,7 @@ async def test_garbage_is_let_go_at_once(in_memory, autojump_clock, garbage):
     await client.stream.send_all(garbage)
     while await client.stream.receive_some(1000):
         pass
-    assert trio.current_time() - began <= limits.GOODBYE_SECONDS
+    assert trio.current_time() - began <= TIMING.last_write_seconds
 
 
 async def test_a_client_that_is_gone_without_a_word_is_noticed_by_a_ping(in_memory, behind, autojump_clock):
@@ -61,14 +62,14 @@ async def test_a_client_that_is_gone_without_a_word_is_noticed_by_a_ping(in_memo
     began = trio.current_time()
     while await client.stream.receive_some(1000):  # takes what comes and answers nothing
         pass
-    assert trio.current_time() - began == pytest.approx(limits.PING_AFTER_SECONDS + limits.PING_ANSWER_SECONDS, abs=1)
+    assert trio.current_time() - began == pytest.approx(TIMING.ping_after_seconds + TIMING.ping_answer_seconds, abs=1)
     assert (behind.held, behind.cancelled) == (0, 1)
 
 
 async def test_a_quiet_client_that_answers_pings_stays(in_memory, autojump_clock):
     _, client = in_memory()
     await client.greet()
-    with trio.move_on_after(10 * limits.PING_AFTER_SECONDS):
+    with trio.move_on_after(10 * TIMING.ping_after_seconds):
         await client.end()
         pytest.fail("the connection was ended")
     stream_id = client.request(POLL)
@@ -106,7 +107,7 @@ async def test_streams_that_are_opened_to_be_reset_end_the_connection(in_memory,
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         with pytest.raises((trio.BrokenResourceError, h2.exceptions.ProtocolError)):
-            for _ in range(flood.RESETS_MAX + 100):
+            for _ in range(FloodLimits().resets_max + 100):
                 client.http.reset_stream(client.request(POLL))
                 await client.flush()
                 await trio.lowlevel.checkpoint()
@@ -119,7 +120,7 @@ async def test_a_client_whose_every_poll_runs_into_its_deadline_may_go_on(in_mem
     behind.hold = True
     _, client = in_memory()
     await client.greet()
-    for _ in range(flood.RESETS_MAX + 500):
+    for _ in range(FloodLimits().resets_max + 500):
         client.http.reset_stream(client.request(POLL))
         await client.flush()
         await trio.sleep(0.1)
@@ -133,7 +134,7 @@ async def test_a_message_is_refused_as_soon_as_it_says_how_long_it_is(in_memory,
     _, client = in_memory()
     await client.greet()
     stream_id = client.open()
-    client.http.send_data(stream_id, b"\0" + (call.MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"))
+    client.http.send_data(stream_id, b"\0" + (MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"))
     await client.flush()
     assert await client.status(stream_id) == str(int(Code.RESOURCE_EXHAUSTED))
 
@@ -148,7 +149,7 @@ async def test_a_request_that_never_ends_is_refused_and_its_bytes_forgotten(in_m
     await trio.testing.wait_all_tasks_blocked()
     assert quota.bytes_used == 505
     assert await client.status(stream_id, 1000) == str(int(Code.DEADLINE_EXCEEDED))
-    assert trio.current_time() <= limits.REQUEST_SECONDS + 2 * limits.PING_AFTER_SECONDS
+    assert trio.current_time() <= TIMING.request_seconds + 2 * TIMING.ping_after_seconds
     assert quota.bytes_used == 0
 
 
@@ -173,11 +174,11 @@ async def test_requests_under_way_share_an_allowance(in_memory, autojump_clock):
     assert quota.bytes_used == 0
 
 
-async def test_a_client_that_takes_its_share_leaves_the_others_theirs(in_memory, autojump_clock, monkeypatch):
-    monkeypatch.setattr(limits, "REQUESTS_BYTES_MAX", 10_000)
+async def test_a_client_that_takes_its_share_leaves_the_others_theirs(in_memory, autojump_clock):
     quota = BufferQuota(bytes_max=20_000)
-    _, greedy = in_memory(quota)
-    _, modest = in_memory(quota)
+    limits = ConnectionLimits(requests_bytes_max=10_000)
+    _, greedy = in_memory(quota, limits)
+    _, modest = in_memory(quota, limits)
     for client in (greedy, modest):
         await client.greet()
     streams = []
@@ -198,18 +199,18 @@ async def test_a_stream_more_than_allowed_is_refused_and_the_others_go_on(in_mem
     await client.greet()
     await client.until(h2.events.RemoteSettingsChanged)
     client.http.remote_settings = Settings(client=False, initial_values={SettingCodes.MAX_CONCURRENT_STREAMS: 10**6})
-    streams = [client.request(POLL) for _ in range(limits.STREAMS_MAX + 1)]
+    streams = [client.request(POLL) for _ in range(STREAMS_MAX + 1)]
     await client.flush()
     refused = await client.until(h2.events.StreamReset)
     assert (refused.stream_id, refused.error_code) == (streams[-1], 7)
-    assert behind.held == limits.STREAMS_MAX
+    assert behind.held == STREAMS_MAX
     behind.let_go.set()
     assert await client.status(streams[-2]) == "0"
 
 
-async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connection(monkeypatch, autojump_clock):
+async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connection(autojump_clock):
     """A client that sends for ever and reads nothing: what waits for it is bounded."""
-    monkeypatch.setattr(limits, "UNSENT_BYTES_MAX", 100_000)
+    limits = ConnectionLimits(unsent_bytes_max=100_000)
     sent, held = trio.testing.memory_stream_one_way_pair()
 
     class Blocked(trio.abc.Stream):
@@ -227,7 +228,7 @@ async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connectio
         async def aclose(self) -> None:
             await held.aclose()
 
-    connection = Connection(Blocked(), {}, BufferQuota())
+    connection = Connection(Blocked(), {}, BufferQuota(), limits)
     http = h2.connection.H2Connection()
     http.initiate_connection()
     ended = trio.Event()
@@ -244,12 +245,12 @@ async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connectio
         while not ended.is_set():
             await sent.send_all(pings)
             await trio.sleep(1)
-            assert len(connection._write_buffer) <= limits.UNSENT_BYTES_MAX + limits.RECEIVE_BYTES
+            assert len(connection._write_buffer) <= limits.unsent_bytes_max + RECEIVE_BYTES
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
         nursery.start_soon(send)
-    assert trio.current_time() <= limits.SEND_SECONDS + 1
+    assert trio.current_time() <= SEND_SECONDS + 1
 
 
 async def test_a_large_answer_goes_out_as_fast_as_the_client_opens_its_window(in_memory, behind, autojump_clock):

@@ -13,7 +13,7 @@ from orchy.rpc.grpc.services import Method
 
 MESSAGE_BYTES_MAX = 10 * 2**20
 #: When so much of a stream waits to be taken, its window is held until half of it is.
-UNTAKEN_BYTES_MAX = 256 * 1024
+UNREAD_BYTES_MAX = 256 * 1024
 #: Messages that are taken without a pause for others.
 MESSAGES_IN_A_ROW = 32
 
@@ -93,7 +93,7 @@ class Call:
             self._tail_began_at = None
         elif self._tail_began_at is None or self._whole_bytes > before_bytes:
             self._tail_began_at = trio.current_time()
-        if not self._held and self._whole_bytes > UNTAKEN_BYTES_MAX:
+        if not self._held and self._whole_bytes > UNREAD_BYTES_MAX:
             self._held = True
             self.hold_window(True)
 
@@ -156,7 +156,7 @@ class Call:
         del self.body[:end]
         self._whole_bytes -= end
         self.quota.add(-end)
-        if self._held and self._whole_bytes <= UNTAKEN_BYTES_MAX // 2:
+        if self._held and self._whole_bytes <= UNREAD_BYTES_MAX // 2:
             self._held = False
             if self._tail_began_at is not None:
                 self._tail_began_at = trio.current_time()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -17,7 +17,9 @@ import trio
 from google.protobuf.message import DecodeError
 
 from orchy.rpc.grpc import sniffing, tls
-from orchy.rpc.grpc.framing import PREFIX_BYTES, Code, Status, decode_message, frame, unframe
+from orchy.rpc.grpc.framing import PREFIX_BYTES, Code, Status, decode_status, frame, not_grpc, unframe
+from orchy.rpc.grpc.keepalive import Keepalive
+from orchy.rpc.grpc.limits import CHANNEL_LIMITS, CHANNEL_TIMING, ChannelLimits, ChannelTiming
 from orchy.rpc.grpc.write_buffer import WriteBuffer
 from orchy.rpc.http2.events import (
     DataReceived,
@@ -35,16 +37,8 @@ from orchy.rpc.http2.machine import Http2
 from orchy.runtime.nurseries import open_service_nursery
 from orchy.runtime.sockets import PromptStream
 
+#: Of one read.
 RECEIVE_BYTES = 64 * 1024
-CONNECT_SECONDS = 5.0
-WINDOW_BYTES = 4 * 2**20
-REPLY_BYTES_MAX = 64 * 2**20
-#: Calls at the same time; the others wait for their turn.
-CALLS_MAX = 500
-#: How long the rest of the words of a server that speaks no gRPC are waited for.
-WORDS_SECONDS = 0.5
-PING_AFTER_SECONDS = 30.0
-PING_ANSWER_SECONDS = 10.0
 _GONE = "is gone"
 #: What OpenSSL calls an answer that is no TLS at all.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "PACKET_LENGTH_TOO_LONG"})
@@ -77,17 +71,25 @@ class _Call:
 class Channel:
     """Made by `open_channel`."""
 
-    def __init__(self, stream: trio.abc.Stream, authority: str, scheme: str = "http") -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        authority: str,
+        scheme: str = "http",
+        limits: ChannelLimits = CHANNEL_LIMITS,
+        timing: ChannelTiming = CHANNEL_TIMING,
+    ) -> None:
         self._stream = stream
         self._write_buffer = WriteBuffer(stream)
-        self._heard_at = trio.current_time()
-        self._pinged = False
+        self._limits = limits
+        self._timing = timing
+        self._keepalive = Keepalive(timing.ping_after_seconds, timing.ping_answer_seconds)
         self._scheme = scheme
         self._authority = authority
-        self._http = Http2(Role.CLIENT, streams_max=0, stream_window_bytes=WINDOW_BYTES, window_bytes=WINDOW_BYTES)
+        self._http = Http2(Role.CLIENT, limits.http2)
         self._blocks: dict[str, bytes] = {}
         self._calls: dict[int, _Call] = {}
-        self._turns = trio.CapacityLimiter(CALLS_MAX)
+        self._turns = trio.CapacityLimiter(limits.calls_max)
         self._ending = trio.Event()
         self._closed = trio.Event()
         self._call_ended = trio.Event()
@@ -217,8 +219,7 @@ class Channel:
         first: bytes | None = b""  # what a server said that has not shown yet that it speaks HTTP/2
         try:
             while data := await self._stream.receive_some(RECEIVE_BYTES):
-                self._heard_at = trio.current_time()
-                self._pinged = False
+                self._keepalive.heard()
                 if first is not None:
                     first += data[: sniffing.SNIFFED_BYTES_MAX]
                 for event in self._http.receive(data):
@@ -230,22 +231,18 @@ class Channel:
             pass
         except ProtocolError:  # whoever that is, it is no gRPC server
             if first:
-                first += await sniffing.read_for(WORDS_SECONDS, self._stream)
+                first += await sniffing.read_for(self._timing.sniff_seconds, self._stream)
         if first is not None:
             self._end_reason = sniffing.describe_server(first)
 
     async def _watch(self, scope: trio.CancelScope) -> None:
-        """Ask a server that says nothing whether it is there; end the connection when it does not answer."""
-        while not self._pinged:
-            quiet_until = self._heard_at + PING_AFTER_SECONDS
-            if trio.current_time() < quiet_until:
-                await trio.sleep_until(quiet_until)
-                continue
-            self._pinged = True
-            self._http.ping()
-            self._flush()
-            await trio.sleep(PING_ANSWER_SECONDS)
+        """End the connection when the server is gone without a word."""
+        await self._keepalive.watch(self._ping)
         scope.cancel()
+
+    def _ping(self) -> None:
+        self._http.ping()
+        self._flush()
 
     def _take(self, event: Event) -> None:
         match event:
@@ -254,21 +251,22 @@ class Channel:
                 if call and not call.done:
                     call.body += data
                     call.changed.set()
-                    if len(call.body) > REPLY_BYTES_MAX:
-                        call.end(Status(Code.RESOURCE_EXHAUSTED, f"the answer has more than {REPLY_BYTES_MAX} bytes"))
+                    if len(call.body) > self._limits.reply_bytes_max:
+                        too_long = f"the answer has more than {self._limits.reply_bytes_max} bytes"
+                        call.end(Status(Code.RESOURCE_EXHAUSTED, too_long))
                         self._reset(stream_id)
                     elif ended:
-                        call.end(_status_of({}))
+                        call.end(decode_status({}))
             case HeadersReceived(stream_id, headers, ended):
                 call = self._calls.get(stream_id)
                 if call and ended:
-                    call.end(_status_of(headers.fields))
+                    call.end(decode_status(headers.fields))
                 elif call and not headers.fields.get("content-type", "").startswith("application/grpc"):
-                    call.end(_not_grpc(headers.fields))
+                    call.end(not_grpc(headers.fields))
                     self._reset(stream_id)
             case StreamReset(stream_id):
                 if call := self._calls.get(stream_id):
-                    call.end(_status_of({}))
+                    call.end(decode_status({}))
             case WindowOpened() | SettingsReceived():
                 self._notify_call_ended()  # there may be more turns
                 for call in self._calls.values():
@@ -342,24 +340,6 @@ def _parse(reply_type: Any, framed: bytearray) -> Any:
         raise Status(Code.INTERNAL, "the server's answer can't be read") from None
 
 
-def _not_grpc(fields: Mapping[str, str]) -> Status:
-    """Of an answer that is some other HTTP/2 server's."""
-    return Status(Code.UNAVAILABLE, f"it {sniffing.describe_http2_server(fields.get(':status', ''))}")
-
-
-def _status_of(fields: Mapping[str, str]) -> Status | None:
-    """What the headers that ended a call say; None: all is well."""
-    code, message = fields.get("grpc-status"), fields.get("grpc-message", "")
-    if code is None:
-        if fields.get(":status", "200") != "200":
-            return _not_grpc(fields)
-        return Status(Code.UNAVAILABLE, "the server ended the call without a status")
-    number = int(code) if code.isascii() and code.isdigit() else int(Code.UNKNOWN)
-    if number == Code.OK:
-        return None
-    return Status(Code(number) if number in set(Code) else Code.UNKNOWN, decode_message(message))
-
-
 @asynccontextmanager
 async def open_channel(address: str, context: ssl.SSLContext | None = None) -> AsyncIterator[Channel]:
     """Connect to "host:port" while the block runs. Raises ConnectionLost when nobody is there.
@@ -369,7 +349,7 @@ async def open_channel(address: str, context: ssl.SSLContext | None = None) -> A
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:
-        with trio.fail_after(CONNECT_SECONDS):
+        with trio.fail_after(CHANNEL_TIMING.connect_seconds):
             socket = PromptStream(await trio.open_tcp_stream(host, int(port)))
     except (OSError, ValueError, OverflowError, trio.TooSlowError) as error:
         raise ConnectionLost(f"{address} can't be reached: {_reason(error)}") from None
@@ -386,7 +366,7 @@ async def open_channel(address: str, context: ssl.SSLContext | None = None) -> A
 
 async def _shake_hands(socket: trio.abc.Stream, context: ssl.SSLContext, host: str, address: str) -> trio.abc.Stream:
     try:
-        with trio.fail_after(CONNECT_SECONDS):
+        with trio.fail_after(CHANNEL_TIMING.connect_seconds):
             stream = await tls.connect(socket, context, host)
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         reason = error.__cause__ or "it does not answer"

@@ -23,6 +23,8 @@ import trio
 
 from orchy.rpc.grpc.call import BufferQuota, Call
 from orchy.rpc.grpc.framing import Code, Status, encode_message, frame, parse_timeout, unframe
+from orchy.rpc.grpc.keepalive import Keepalive
+from orchy.rpc.grpc.limits import CONNECTION_LIMITS, CONNECTION_TIMING, ConnectionLimits, ConnectionTiming
 from orchy.rpc.grpc.services import Method
 from orchy.rpc.grpc.sniffing import SniffedProtocol, reject, reply_on_plaintext_port, sniff_client
 from orchy.rpc.grpc.write_buffer import SEND_BYTES, SEND_SECONDS, WriteBuffer
@@ -39,25 +41,8 @@ from orchy.rpc.http2.frames import ErrorCode, NotHttp2, ProtocolError
 from orchy.rpc.http2.headers import encode_block
 from orchy.rpc.http2.machine import Http2
 
+#: Of one read.
 RECEIVE_BYTES = 64 * 1024
-STREAMS_MAX = 1_000
-#: Calls are also those whose streams were reset, until their handlers have ended.
-CALLS_MAX = 2 * STREAMS_MAX
-WINDOW_BYTES = 2**20
-#: How much of requests that were not taken yet is kept of one client, so that it leaves something for the others.
-REQUESTS_BYTES_MAX = 64 * 2**20
-#: Reading stops, and so do answers, while this much waits to be written.
-UNSENT_BYTES_MAX = 2 * 2**20
-#: After so long a client that did much without asking for anything may do so again (`http2`).
-FLOOD_SECONDS = 10.0
-#: How long a client may take to say that it speaks HTTP/2.
-HANDSHAKE_SECONDS = 10.0
-#: How long a request, or a message of a stream, may take to arrive in whole; looked at when something arrives, or at
-#: each ping.
-REQUEST_SECONDS = 60.0
-PING_AFTER_SECONDS = 60.0
-PING_ANSWER_SECONDS = 20.0
-GOODBYE_SECONDS = 1.0
 PATH_CHARACTERS_SHOWN = 200
 
 log = logging.getLogger(__name__)
@@ -70,18 +55,24 @@ _TAIL_OK = encode_block([("grpc-status", "0")])
 class Connection:
     """Serves one stream of bytes. `drain` lets the calls under way end and takes no more."""
 
-    def __init__(self, stream: trio.abc.Stream, methods: Mapping[str, Method], quota: BufferQuota) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        methods: Mapping[str, Method],
+        quota: BufferQuota,
+        limits: ConnectionLimits = CONNECTION_LIMITS,
+        timing: ConnectionTiming = CONNECTION_TIMING,
+    ) -> None:
+        self._limits = limits
+        self._timing = timing
         self._stream = stream
         self._write_buffer = WriteBuffer(stream)
         self._methods = methods
-        self._quota = BufferQuota(REQUESTS_BYTES_MAX, parent=quota)
-        self._http = Http2(
-            Role.SERVER, streams_max=STREAMS_MAX, stream_window_bytes=WINDOW_BYTES, window_bytes=4 * WINDOW_BYTES
-        )
+        self._quota = BufferQuota(limits.requests_bytes_max, parent=quota)
+        self._http = Http2(Role.SERVER, limits.http2)
+        self._keepalive = Keepalive(timing.ping_after_seconds, timing.ping_answer_seconds)
         self._calls: dict[int, Call] = {}
         self._settings_received = False
-        self._heard_at = 0.0
-        self._pinged = False
         self._windows_grew = False  # the windows of all calls, perhaps
         self._flood_counts_reset_at = 0.0
         self._timeouts_checked_at = 0.0
@@ -92,7 +83,7 @@ class Connection:
         self.foreign_protocol: SniffedProtocol | None = None
 
     async def serve(self) -> None:
-        """Serve until the client is gone or breaks the protocol, or `close`. Sets `foreign_protocol` if it is not HTTP/2."""
+        """Serve until the client is gone, or breaks the protocol (another one: `foreign_protocol`), or `close`."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -139,8 +130,7 @@ class Connection:
                 data = await self._stream.receive_some(RECEIVE_BYTES)
                 if not data:
                     return
-                self._heard_at = trio.current_time()
-                self._pinged = False
+                self._keepalive.heard()
                 for event in self._http.receive(data):
                     self._take(event, nursery)
                 if self._windows_grew:
@@ -154,16 +144,16 @@ class Connection:
             except ProtocolError as error:
                 log.debug("a worker's connection broke the protocol: %s", error)
                 self._flush()
-                with trio.move_on_after(GOODBYE_SECONDS):
+                with trio.move_on_after(self._timing.last_write_seconds):
                     while self._write_buffer:
                         await self._write_buffer.wait_for_progress()
                 return
-            if self._http.begun:  # else it may be a stranger, who would not understand
+            if self._http.preface_received:  # a client of another protocol would not understand
                 self._flush()
             self._check_timeouts()
-            while len(self._write_buffer) > UNSENT_BYTES_MAX:
+            while len(self._write_buffer) > self._limits.unsent_bytes_max:
                 await self._write_buffer.wait_for_progress()
-                self._heard_at = trio.current_time()  # it takes what is sent, and can't be heard meanwhile
+                self._keepalive.postpone()
 
     async def _reject(self, foreign_protocol: SniffedProtocol) -> None:
         self.foreign_protocol = foreign_protocol
@@ -174,21 +164,16 @@ class Connection:
             log.debug("a client that speaks %s was gone before it was answered", foreign_protocol)
 
     async def _watch(self) -> None:
-        """Ask a client that says nothing whether it is there; end what is half-open, or never was a client of ours."""
-        await trio.sleep(HANDSHAKE_SECONDS)
-        while self._settings_received:
-            quiet_until = self._heard_at + PING_AFTER_SECONDS
-            if self._pinged:
-                break
-            if trio.current_time() < quiet_until:
-                await trio.sleep_until(quiet_until)
-                continue
-            self._http.ping()
-            self._pinged = True
-            self._flush()
-            self._check_timeouts()
-            await trio.sleep(PING_ANSWER_SECONDS)
+        """End a connection that does not begin as HTTP/2 in time, or is half-open."""
+        await trio.sleep(self._timing.handshake_seconds)
+        if self._settings_received:
+            await self._keepalive.watch(self._ping)
         self._scope.cancel()
+
+    def _ping(self) -> None:
+        self._http.ping()
+        self._flush()
+        self._check_timeouts()
 
     def _take(self, event: Event, nursery: trio.Nursery) -> None:
         match event:
@@ -231,7 +216,7 @@ class Connection:
 
     def _open(self, stream_id: int, headers: Mapping[str, str], nursery: trio.Nursery) -> None:
         path = headers[":path"]
-        if len(self._calls) >= CALLS_MAX:
+        if len(self._calls) >= self._limits.calls_max:
             self._http.reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
         hold_window = partial(self._hold_window, stream_id)
@@ -288,14 +273,14 @@ class Connection:
     def _check_timeouts(self) -> None:
         """Forgive floods that are over; refuse what began to arrive long ago and never ended."""
         now = trio.current_time()
-        if now - self._flood_counts_reset_at > FLOOD_SECONDS:
+        if now - self._flood_counts_reset_at > self._timing.flood_seconds:
             self._flood_counts_reset_at = now
             self._http.reset_flood_counts()
-        if now - self._timeouts_checked_at > REQUEST_SECONDS / 2:
+        if now - self._timeouts_checked_at > self._timing.request_seconds / 2:
             self._timeouts_checked_at = now
             for call in list(self._calls.values()):
                 since = call.unfinished_since
-                if since is not None and now - since > REQUEST_SECONDS:
+                if since is not None and now - since > self._timing.request_seconds:
                     self._abort(call, Status(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
 
     # A call.
@@ -335,7 +320,7 @@ class Connection:
 
     async def _send(self, call: Call, data: bytes, *, end: bool = False) -> None:
         """Headers if they were not sent, a message, trailers at the end: as fast as the client takes it."""
-        while len(self._write_buffer) > UNSENT_BYTES_MAX:
+        while len(self._write_buffer) > self._limits.unsent_bytes_max:
             await self._write_buffer.wait_for_progress()
         if call.end is not None:  # and whoever answers has not noticed
             raise call.end
@@ -345,7 +330,7 @@ class Connection:
         sent_bytes = 0
         while sent_bytes < len(data) and not call.answered:
             sendable_bytes = self._http.sendable_bytes(call.stream_id)
-            if sendable_bytes <= 0 or len(self._write_buffer) > UNSENT_BYTES_MAX:
+            if sendable_bytes <= 0 or len(self._write_buffer) > self._limits.unsent_bytes_max:
                 self._flush()
                 await self._wait_to_send(call, sendable_bytes)
                 continue

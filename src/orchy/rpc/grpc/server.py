@@ -1,4 +1,4 @@
-"""The worker door: listeners on the host asked for, and a connection for each client."""
+"""The gRPC server: its listeners, and a connection for each client."""
 
 from __future__ import annotations
 
@@ -13,33 +13,26 @@ from orchy.errors import StartupError
 from orchy.rpc.grpc import tls
 from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.limits import SERVER_LIMITS, ServerLimits
 from orchy.rpc.grpc.services import methods_of
 from orchy.rpc.grpc.sniffing import SNIFFED_BYTES_MAX, SniffedProtocol, reject, reply_on_tls_port, sniff_client
 from orchy.runtime.sockets import PromptStream
-
-CONNECTIONS_MAX = 20_000
-#: Clients that are in the middle of a TLS handshake, and how long it may take.
-HANDSHAKES_MAX = 1_000
-HANDSHAKE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
 
 class RpcServer:
-    """The connections that are open. At most `connections_max` are: more are closed as they come.
-
-    With a `context`, they are inside TLS.
-    """
+    """The open connections; inside TLS with a `context`."""
 
     def __init__(
         self,
         servicers: Sequence[Servicer],
-        connections_max: int = CONNECTIONS_MAX,
+        limits: ServerLimits = SERVER_LIMITS,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self._methods = methods_of(servicers)
         self._connections: set[Connection] = set()
-        self._connections_max = connections_max
+        self._limits = limits
         self._context = context
         self._handshakes = 0
         self._quota = BufferQuota()
@@ -102,11 +95,11 @@ class RpcServer:
 
     async def _shake_hands(self, stream: PromptStream, context: ssl.SSLContext) -> trio.abc.Stream | None:
         """The stream inside TLS; None for whoever does not get that far, in time."""
-        if self._handshakes >= HANDSHAKES_MAX:
+        if self._handshakes >= self._limits.handshakes_max:
             return None
         self._handshakes += 1
         try:
-            with trio.move_on_after(HANDSHAKE_SECONDS):
+            with trio.move_on_after(self._limits.handshake_seconds):
                 first = await stream.peek(SNIFFED_BYTES_MAX)
                 foreign_protocol = sniff_client(first)
                 if not first or foreign_protocol is SniffedProtocol.TLS:
@@ -120,7 +113,7 @@ class RpcServer:
         return None
 
     def _is_full(self) -> bool:
-        was, self._full = self._full, len(self._connections) + self._handshakes >= self._connections_max
+        was, self._full = self._full, len(self._connections) + self._handshakes >= self._limits.connections_max
         if self._full and not was:
             log.warning("there are %d connections of workers: no more are taken", len(self._connections))
         return self._full

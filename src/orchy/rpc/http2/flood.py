@@ -1,5 +1,6 @@
-"""How much a peer may do without asking for anything, before it is told to calm down (CVE-2019-9512 to 9518,
-2023-44487, 2024-27316, 2025-8671). Pure.
+"""Counts what a peer does without asking for anything, and ends the connection when it is too much. Pure.
+
+The attacks: CVE-2019-9512 to 9518, 2023-44487, 2024-27316, 2025-8671.
 """
 
 from __future__ import annotations
@@ -9,38 +10,32 @@ from typing import Final
 import attrs
 
 from orchy.rpc.http2.frames import ErrorCode, ProtocolError
+from orchy.rpc.http2.limits import FloodLimits
 
-#: How much of what asks for nothing a peer may send between two calls of `renew`.
-RESETS_MAX: Final = 2_000
-IDLE_FRAMES_MAX: Final = 20_000
-#: Open streams whose windows, or settings, that are as much work to change as a frame is to take.
-CHANGES_PER_IDLE_FRAME: Final = 10
-#: How often a peer may open windows for each DATA frame that it got: its stream's, the connection's, with room to
-#: spare. What it saves up is at most IDLE_FRAMES_MAX after a `renew`.
-WINDOWS_PER_DATA_FRAME: Final = 4
 #: A DATA frame with fewer bytes than its head hardly carries anything (CVE-2019-9511).
 DATA_BYTES_MIN: Final = 9
 
 
 @attrs.define(eq=False)
 class FloodGuard:
-    """What is left of it with one peer."""
+    """The counts of one peer since the last `reset`."""
 
+    limits: FloodLimits
     resets: int = 0
     idle_frames: int = 0
     window_updates_due: int = 0
 
     def count_settings(self, settings: int, streams: int) -> None:
-        """Settings change the window of each stream that is open. Raises ProtocolError."""
-        self.idle_frames += (settings + streams) // CHANGES_PER_IDLE_FRAME
+        """Settings change the window of each open stream. Raises ProtocolError."""
+        self.idle_frames += (settings + streams) // self.limits.changes_per_idle_frame
         self.count_idle_frame()
 
     def count_data_sent(self, frames: int = 1) -> None:
-        """The peer got DATA, for which it opens windows."""
-        self.window_updates_due += frames * WINDOWS_PER_DATA_FRAME
+        """We sent DATA: the peer will open windows for it."""
+        self.window_updates_due += frames * self.limits.window_updates_per_data_frame
 
     def count_window_update(self) -> None:
-        """A window was opened: idle unless the peer got data for it. Raises ProtocolError."""
+        """Idle unless DATA was sent for it. Raises ProtocolError."""
         if self.window_updates_due > 0:
             self.window_updates_due -= 1
         else:
@@ -49,16 +44,16 @@ class FloodGuard:
     def count_idle_frame(self) -> None:
         """A frame that asks for nothing. Raises ProtocolError."""
         self.idle_frames += 1
-        if self.idle_frames > IDLE_FRAMES_MAX:
+        if self.idle_frames > self.limits.idle_frames_max:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
     def count_reset(self) -> None:
-        """A stream that was given up, by whichever side. Raises ProtocolError."""
+        """A stream was given up, by either side. Raises ProtocolError."""
         self.resets += 1
-        if self.resets > RESETS_MAX:
+        if self.resets > self.limits.resets_max:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams that come to nothing")
 
-    def renew(self) -> None:
-        """Count from nothing again."""
+    def reset(self) -> None:
+        """Count from zero again."""
         self.resets = self.idle_frames = 0
-        self.window_updates_due = min(self.window_updates_due, IDLE_FRAMES_MAX)
+        self.window_updates_due = min(self.window_updates_due, self.limits.idle_frames_max)

@@ -46,35 +46,33 @@ from orchy.rpc.http2.frames import (
     unpad,
 )
 from orchy.rpc.http2.headers import EMPTY_TABLE_SIZE_UPDATE, HeaderReader, message_flaw
+from orchy.rpc.http2.limits import Http2Limits
 from orchy.rpc.http2.reader import DEPENDS_ON_ITSELF, FrameReader
 from orchy.rpc.http2.settings import PeerSettings, initial_frames
 from orchy.rpc.http2.streams import RecentlyReset, Stream
 
 
 class Http2:
-    """The machine. `streams_max`: how many the peer may have open; `stream_window_bytes`, `window_bytes`: what may come
-    before it is taken, on a stream and in all.
-    """
+    """The machine of one connection, in one of the two roles."""
 
-    def __init__(self, role: Role, *, streams_max: int, stream_window_bytes: int, window_bytes: int) -> None:
+    def __init__(self, role: Role, limits: Http2Limits) -> None:
         self._is_server = role is Role.SERVER
-        self._streams_max = streams_max
-        self._stream_window_bytes = stream_window_bytes
-        self._window_bytes = window_bytes
-        self._receive_window = window_bytes
+        self._limits = limits
+        self._stream_window_bytes = limits.stream_window_bytes
+        self._window_bytes = limits.window_bytes
+        self._receive_window = limits.window_bytes
         self._send_window = WINDOW_BYTES
         self.peer = PeerSettings()
         self._streams: dict[int, Stream] = {}
         self._peer_streams = 0
-        self._locally_reset = RecentlyReset()
+        self._locally_reset = RecentlyReset(limits.reset_streams_remembered)
         self._highest_peer_id = 0
         self._next_id = 1
         self._frames = FrameReader(expects_preface=self._is_server)
         self._headers = HeaderReader()
-        self._flood = FloodGuard()
+        self._flood = FloodGuard(limits.flood)
         self._table_size_sent = False  # that our header blocks use no table
         self._goaway_stream_id: int | None = None  # the stream that GOAWAY named
-        self._out = bytearray()
         self._handlers: dict[int, Callable[[int, int, bytes, list[Event]], None]] = {
             Kind.DATA: self._on_data,
             Kind.HEADERS: self._on_headers,
@@ -86,17 +84,12 @@ class Http2:
             Kind.GOAWAY: self._on_goaway,
             Kind.WINDOW_UPDATE: self._on_window_update,
         }
-        self._out += initial_frames(
-            is_server=self._is_server,
-            streams_max=streams_max,
-            stream_window_bytes=stream_window_bytes,
-            window_bytes=window_bytes,
-        )
+        self._out = bytearray(initial_frames(limits, is_server=self._is_server))
 
     @property
-    def begun(self) -> bool:
-        """Whether the peer speaks HTTP/2, as far as a server can know by now."""
-        return self._frames.begun
+    def preface_received(self) -> bool:
+        """Whether the peer is known to speak HTTP/2; always, of a server."""
+        return self._frames.preface_received
 
     # Out.
 
@@ -112,7 +105,7 @@ class Http2:
         if stream_id > STREAM_ID_LIMIT:
             raise ProtocolError(ErrorCode.NO_ERROR, "this connection has no more streams")
         self._next_id += 2
-        self._streams[stream_id] = Stream(self.peer.window_bytes, self._stream_window_bytes)
+        self._streams[stream_id] = Stream(stream_id, self.peer.window_bytes, self._stream_window_bytes)
         self.send_headers(stream_id, block)
         return stream_id
 
@@ -179,7 +172,7 @@ class Http2:
 
     def reset_flood_counts(self) -> None:
         """Count from nothing again what the peer does without asking for anything."""
-        self._flood.renew()
+        self._flood.reset()
 
     def _reset(self, stream_id: int, code: ErrorCode) -> None:
         self._out += encode_reset(stream_id, code)
@@ -259,9 +252,7 @@ class Http2:
         if stream.receive_window < 0:
             raise StreamError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the stream's window allows")
         if stream.bytes_expected is not None:
-            stream.bytes_expected -= len(data)
-            if stream.bytes_expected < 0 or (ended and stream.bytes_expected):
-                raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+            stream.receive_body(len(data), ended=ended)
         if len(data) < DATA_BYTES_MIN and not ended:
             self._flood.count_idle_frame()
         if ended:
@@ -301,12 +292,7 @@ class Http2:
         if not stream.headers_received and fields.get(":status", "2")[0] == "1":
             self._flood.count_idle_frame()
             return  # an interim response: the one that counts comes later
-        if not stream.headers_received:
-            stream.headers_received = True
-            if "content-length" in fields:
-                stream.bytes_expected = int(fields["content-length"])
-        if ended and stream.bytes_expected:
-            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
+        stream.receive_headers(fields, ended=ended)
         if ended:
             self._end_remote(stream_id, stream)
         events.append(HeadersReceived(stream_id, headers, ended))
@@ -323,10 +309,10 @@ class Http2:
         if stream_id <= self._highest_peer_id:
             raise ProtocolError(ErrorCode.STREAM_CLOSED, f"stream {stream_id} is closed")
         self._highest_peer_id = stream_id
-        if self._peer_streams >= self._streams_max:
+        if self._peer_streams >= self._limits.streams_max:
             raise StreamError(stream_id, ErrorCode.REFUSED_STREAM, "too many streams")
         self._peer_streams += 1
-        stream = self._streams[stream_id] = Stream(self.peer.window_bytes, self._stream_window_bytes)
+        stream = self._streams[stream_id] = Stream(stream_id, self.peer.window_bytes, self._stream_window_bytes)
         return stream
 
     def _on_priority(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:

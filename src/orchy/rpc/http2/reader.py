@@ -43,8 +43,8 @@ class FrameReader:
         self._settings_received = False
 
     @property
-    def begun(self) -> bool:
-        """Whether the preface has come, if there is to be one."""
+    def preface_received(self) -> bool:
+        """Whether the preface has come, if one is expected."""
         return not self._preface_left
 
     def read(self, data: bytes | bytearray) -> Iterator[Frame]:
