@@ -281,13 +281,17 @@ def raw() -> type[RawClient]:
 
 
 @pytest.fixture
-async def node(autojump_clock: Any, nursery: trio.Nursery) -> Node:
-    """A node with a workflow `w` of two user actions, `a` and then `b`, and one of each alone."""
+async def node(autojump_clock: Any, nursery: trio.Nursery, request: Any) -> Node:
+    """A node with a workflow `w` of two user actions, `a` and then `b`, and one of each alone.
+
+    Its parameter, if any, has the `limits` and the `timing` of its sessions.
+    """
     store = Store()
     engine = make_engine(store, encode_action=encode_action)
     await nursery.start(engine.keeper.run)
     leases = AttemptLeases(store, partial(partition_of, partitions=PARTITIONS))
-    sessions = WorkSessions(engine.orchestrator, engine.dispatcher, leases, LEASE_SECONDS)
+    limited = getattr(request, "param", {})
+    sessions = WorkSessions(engine.orchestrator, engine.dispatcher, leases, LEASE_SECONDS, **limited)
     lost = LostAttempts(engine.orchestrator, store, sessions, LEASE_SECONDS * 1000)
     engine.timers._fire = lost.fire
     nursery.start_soon(engine.timers.run)

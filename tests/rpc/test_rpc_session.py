@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 
 from orchy.rpc.api import session
+from orchy.rpc.api.limits import SessionTiming
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.framing import Code
 from tests.rpc.streams import STREAM_TIMEOUT_SECONDS, quiet, result_for
@@ -278,8 +280,8 @@ async def test_what_was_handed_out_to_a_worker_that_has_gone_goes_back(autojump_
     assert node.sessions.open == 0
 
 
-async def test_what_comes_when_the_session_is_long_over_goes_back_too(autojump_clock, node, monkeypatch):
-    monkeypatch.setattr(session, "SETTLE_SECONDS", 0.1)
+@pytest.mark.parametrize("node", [{"timing": SessionTiming(settle_seconds=0.1)}], indirect=True)
+async def test_what_comes_when_the_session_is_long_over_goes_back_too(autojump_clock, node):
     async with node.worker() as worker:
         await worker.credit("a", 2)
         node.store.commit_seconds = 5.0
