@@ -9,6 +9,7 @@ import trio
 
 from orchy.worker.action import Attempt, RegisteredAction
 from orchy.worker.held import HeldAttempts
+from orchy.worker.parameters import Parameters
 from orchy.worker.polling import ActionPolls
 from orchy.worker.results import ResultPusher
 from orchy.worker.server_pool import ServerPool
@@ -27,7 +28,9 @@ class Fetcher:
         results: ResultPusher,
         work: trio.Nursery,
         worker_id: str,
+        parameters: Parameters,
     ) -> None:
+        self._parameters = parameters
         self._actions = actions
         self._servers = servers
         self._results = results
@@ -68,6 +71,7 @@ class Fetcher:
             self._worker_id,
             self._extend,
             self._held,
+            self._parameters,
         )
         await self._streams.run(stop)
 
@@ -88,6 +92,7 @@ class Fetcher:
                         self._work,
                         self._worker_id,
                         self._extend,
+                        self._parameters,
                     ).run,
                     stop,
                 )

@@ -23,21 +23,8 @@ from orchy.rpc.grpc.framing import Code, Status
 from orchy.runtime.gather import gather
 from orchy.worker.action import fail
 from orchy.worker.logs import DedupLog
+from orchy.worker.parameters import Parameters
 from orchy.worker.server_pool import ServerPool
-
-#: How long a server may take for a result before another one is asked: little at first, for one that has stopped
-#: answering would hold up results until their attempts time out; more each time, for all may be slow.
-PUSH_SECONDS = 1.0
-PUSH_MAX_SECONDS = 10.0
-AGAIN_MIN_SECONDS = 0.05
-AGAIN_MAX_SECONDS = 2.0
-#: What one call brings at most; the server takes messages of 10 MiB.
-RESULTS_PER_CALL = 100
-BYTES_PER_CALL = 2 * 2**20
-#: Results that wait to be taken, for each action, before no more is begun.
-UNPUSHED_MIN = 100
-#: Calls under way while more results wait.
-CALLS_MAX = 4
 
 log = logging.getLogger("orchy.worker")
 
@@ -53,12 +40,13 @@ class _Pending:
 class ResultPusher:
     """Pushes results; to another server at each try. `run` does the work."""
 
-    def __init__(self, servers: ServerPool) -> None:
+    def __init__(self, servers: ServerPool, parameters: Parameters) -> None:
+        self._parameters = parameters
         self._servers = servers
         self._dedup_log = DedupLog()
         self._waiting: deque[_Pending] = deque()
         self._came = trio.Event()
-        self._calls = trio.Semaphore(CALLS_MAX)
+        self._calls = trio.Semaphore(parameters.push_calls_max)
         self._one_by_one: WeakSet[Channel] = WeakSet()
 
     async def push(self, result: pb.ActionResult) -> None:
@@ -85,26 +73,26 @@ class ResultPusher:
     def _next_call(self) -> list[_Pending]:
         call: list[_Pending] = []
         size_bytes = 0
-        while self._waiting and len(call) < RESULTS_PER_CALL:
+        while self._waiting and len(call) < self._parameters.results_per_call:
             size_bytes += self._waiting[0].result.ByteSize()
-            if call and size_bytes > BYTES_PER_CALL:
+            if call and size_bytes > self._parameters.bytes_per_call:
                 break
             call.append(self._waiting.popleft())
         return call
 
     async def _send(self, left: Sequence[_Pending]) -> None:
         """Until none of them is left."""
-        backoff_seconds = AGAIN_MIN_SECONDS
-        answer_seconds = PUSH_SECONDS
+        backoff_seconds = self._parameters.push_backoff_min_seconds
+        answer_seconds = self._parameters.push_seconds
         try:
             while left:
                 for channel in await self._servers.wait_open():
                     left = await self._offer(channel, left, answer_seconds)
                     if not left:
                         return
-                    answer_seconds = min(2 * answer_seconds, PUSH_MAX_SECONDS)
+                    answer_seconds = min(2 * answer_seconds, self._parameters.push_max_seconds)
                 await trio.sleep(random.uniform(backoff_seconds / 2, backoff_seconds))
-                backoff_seconds = min(2 * backoff_seconds, AGAIN_MAX_SECONDS)
+                backoff_seconds = min(2 * backoff_seconds, self._parameters.push_backoff_max_seconds)
         finally:
             self._calls.release()
 

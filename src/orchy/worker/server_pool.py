@@ -20,14 +20,8 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import Channel, ConnectionLost, open_channel
 from orchy.rpc.grpc.framing import Code, Status
 from orchy.worker.logs import DedupLog
+from orchy.worker.parameters import DEFAULTS, Parameters
 
-REFRESH_SECONDS = 3.0
-#: Between two looks at who is there, however often connections come and go.
-REFRESH_MIN_SECONDS = 0.1
-CALL_SECONDS = 5.0
-BACKOFF_MIN_SECONDS = 0.1
-BACKOFF_MAX_SECONDS = 3.0
-SERVERS_MAX = 500
 WORK_METHOD = "ActionService/Work"
 
 log = logging.getLogger("orchy.worker")
@@ -55,7 +49,9 @@ class ServerPool:
         on_connect: Callable[[Channel], Awaitable[None]],
         tls: ssl.SSLContext | None = None,
         purpose: str = "",
+        parameters: Parameters = DEFAULTS,
     ) -> None:
+        self._parameters = parameters
         self._seeds = tuple(dict.fromkeys(seeds))
         self._on_connect = on_connect
         self._tls = tls
@@ -109,10 +105,10 @@ class ServerPool:
             for seed in self._seeds:
                 self._add(seed, nursery)
             while True:
-                with trio.move_on_after(REFRESH_SECONDS):
+                with trio.move_on_after(self._parameters.refresh_seconds):
                     await self._changed.wait()
                 await self._refresh(nursery)
-                await trio.sleep(REFRESH_MIN_SECONDS)
+                await trio.sleep(self._parameters.refresh_min_seconds)
 
     async def _refresh(self, nursery: trio.Nursery) -> None:
         for channel in self.channels():
@@ -125,11 +121,11 @@ class ServerPool:
 
     async def _update_list(self, channel: Channel, nursery: trio.Nursery) -> None:
         """Ask one server for all of them."""
-        with trio.fail_after(CALL_SECONDS):
+        with trio.fail_after(self._parameters.call_seconds):
             reply = await channel.call("ActionService/GetServers", pb.GetServersRequest(), pb.GetServersResponse)
-        listed = frozenset(server.rpc_addr for server in reply.servers[:SERVERS_MAX])
+        listed = frozenset(server.rpc_addr for server in reply.servers[: self._parameters.servers_max])
         for address in sorted(listed - self._servers.keys()):
-            if len(self._servers) < SERVERS_MAX:
+            if len(self._servers) < self._parameters.servers_max:
                 log.info("a server joined: %s", address)
                 self._add(address, nursery)
         if listed != self._listed:
@@ -142,12 +138,12 @@ class ServerPool:
 
     async def _keep(self, server: _Server, nursery: trio.Nursery) -> None:
         """Connect to a server, again and again, until it is not one any more."""
-        backoff_seconds = BACKOFF_MIN_SECONDS
+        backoff_seconds = self._parameters.backoff_min_seconds
         dedup_log = DedupLog()
         while True:
             try:
                 async with open_channel(server.address, self._tls) as channel:
-                    with trio.fail_after(CALL_SECONDS):
+                    with trio.fail_after(self._parameters.call_seconds):
                         await self._on_connect(channel)
                         server.has_streams = await _has_streams(channel)
                     await self._update_list(
@@ -155,7 +151,7 @@ class ServerPool:
                     )  # before it is used, so that its share of the work is known
                     log.info("connected to %s%s", server.address, self._purpose)
                     dedup_log = DedupLog()
-                    backoff_seconds = BACKOFF_MIN_SECONDS
+                    backoff_seconds = self._parameters.backoff_min_seconds
                     server.channel = channel
                     self._notify()
                     await channel.ending()
@@ -171,7 +167,7 @@ class ServerPool:
                 del self._servers[server.address]
                 return
             await trio.sleep(random.uniform(backoff_seconds / 2, backoff_seconds))
-            backoff_seconds = min(2 * backoff_seconds, BACKOFF_MAX_SECONDS)
+            backoff_seconds = min(2 * backoff_seconds, self._parameters.backoff_max_seconds)
 
     def _notify(self) -> None:
         self._changed.set()

@@ -19,22 +19,8 @@ from orchy.rpc.grpc.channel import Channel, ConnectionLost, MessageStream
 from orchy.rpc.grpc.framing import Status
 from orchy.worker.action import Attempt
 from orchy.worker.logs import DedupLog
-from orchy.worker.results import BYTES_PER_CALL, RESULTS_PER_CALL
+from orchy.worker.parameters import Parameters
 from orchy.worker.server_pool import WORK_METHOD
-
-#: How long a server may take for results before they are pushed elsewhere.
-ANSWER_SECONDS = 5.0
-LOOK_SECONDS = 1.0
-#: How long a server may take to say goodbye, and then to end the stream.
-GOODBYE_SECONDS = 0.5
-#: Messages with results, and such with extensions, that have no answer yet; what comes then leaves with the next one.
-RESULTS_AT_ONCE = 16
-EXTENSIONS_AT_ONCE = 4
-EXTENSIONS_PER_MESSAGE = 1_000
-#: Attempts that one message says are held, or are not.
-HELD_PER_MESSAGE = 1_000
-#: How often something is said, as a share of the server's lease.
-HEARTBEAT_SHARE = 0.25
 
 log = logging.getLogger("orchy.worker")
 
@@ -104,7 +90,10 @@ class Stream:
     `is_unresponsive`: the server does not answer just now.
     """
 
-    def __init__(self, owner: StreamOwner, channel: Channel, worker_id: str, dedup_log: DedupLog) -> None:
+    def __init__(
+        self, owner: StreamOwner, channel: Channel, worker_id: str, dedup_log: DedupLog, parameters: Parameters
+    ) -> None:
+        self._parameters = parameters
         self._owner = owner
         self._channel = channel
         self._worker_id = worker_id
@@ -162,7 +151,7 @@ class Stream:
     def send_result(self, done: FinishedAttempt) -> None:
         """Take the result of an attempt that came on this stream to the server; elsewhere, if that can't be."""
         self.held -= 1
-        if self.is_open and not self.is_unresponsive and done.size_bytes <= BYTES_PER_CALL:
+        if self.is_open and not self.is_unresponsive and done.size_bytes <= self._parameters.bytes_per_call:
             self._done.append(done)
         else:
             self._owner.push(done)
@@ -186,7 +175,11 @@ class Stream:
     async def _heartbeat(self) -> None:
         """Say something often enough, whatever the functions do."""
         while True:
-            await trio.sleep(LOOK_SECONDS if self._lease_seconds is None else self._lease_seconds * HEARTBEAT_SHARE)
+            await trio.sleep(
+                self._parameters.check_seconds
+                if self._lease_seconds is None
+                else self._lease_seconds * self._parameters.heartbeat_share
+            )
             if self._lease_seconds is not None:
                 self._heartbeat_due = True
                 self._changed.set()
@@ -210,19 +203,19 @@ class Stream:
                 await stream.send(message)
         self.is_open = False
         stream.end()
-        await trio.sleep(GOODBYE_SECONDS)  # if the server does not end it now, it never will
+        await trio.sleep(self._parameters.goodbye_seconds)  # if the server does not end it now, it never will
         scope.cancel()
 
     def _all_is_said(self) -> bool:
         if not self._said_goodbye or self.held or self._done or self._unanswered:
             return False
         assert self._goodbye_at is not None
-        return self._goodbye_heard.is_set() or trio.current_time() - self._goodbye_at > GOODBYE_SECONDS
+        return self._goodbye_heard.is_set() or trio.current_time() - self._goodbye_at > self._parameters.goodbye_seconds
 
     def _next_message(self) -> pb.WorkerMessage | None:
         goodbye = self._goodbye_at is not None and not self._said_goodbye
-        batch = self._next_batch() if len(self._unanswered) < RESULTS_AT_ONCE else []
-        extensions = self._next_extensions() if len(self._unextended) < EXTENSIONS_AT_ONCE else {}
+        batch = self._next_batch() if len(self._unanswered) < self._parameters.result_messages_max else []
+        extensions = self._next_extensions() if len(self._unextended) < self._parameters.extension_messages_max else {}
         leases = self._holding or self._missing or self._heartbeat_due
         if not (self._credit or batch or extensions or goodbye or leases):
             return None
@@ -248,21 +241,25 @@ class Stream:
 
     def _add_held_attempts(self, message: pb.WorkerMessage) -> None:
         self._heartbeat_due = False
-        message.holding.extend(_messages_of(self._holding[:HELD_PER_MESSAGE]))
-        message.missing.extend(_messages_of(self._missing[:HELD_PER_MESSAGE]))
+        message.holding.extend(_messages_of(self._holding[: self._parameters.held_per_message]))
+        message.missing.extend(_messages_of(self._missing[: self._parameters.held_per_message]))
         message.upMillis = self._owner.up_ms
-        del self._holding[:HELD_PER_MESSAGE], self._missing[:HELD_PER_MESSAGE]
+        del self._holding[: self._parameters.held_per_message], self._missing[: self._parameters.held_per_message]
 
     def _next_batch(self) -> list[FinishedAttempt]:
         batch: list[FinishedAttempt] = []
         size_bytes = 0
-        while self._done and len(batch) < RESULTS_PER_CALL and size_bytes < BYTES_PER_CALL:
+        while (
+            self._done
+            and len(batch) < self._parameters.results_per_call
+            and size_bytes < self._parameters.bytes_per_call
+        ):
             size_bytes += self._done[0].size_bytes
             batch.append(self._done.popleft())
         return batch
 
     def _next_extensions(self) -> dict[Attempt, trio.Event]:
-        attempts = list(self._extensions)[:EXTENSIONS_PER_MESSAGE]
+        attempts = list(self._extensions)[: self._parameters.extensions_per_message]
         return {attempt: self._extensions.pop(attempt) for attempt in attempts}
 
     # What the server says.
@@ -301,8 +298,8 @@ class Stream:
     async def _check_answers(self) -> None:
         """What the server does not answer goes elsewhere; a result that is taken twice counts once."""
         while True:
-            await trio.sleep(LOOK_SECONDS)
-            before = trio.current_time() - ANSWER_SECONDS
+            await trio.sleep(self._parameters.check_seconds)
+            before = trio.current_time() - self._parameters.stream_answer_seconds
             unanswered = [number for number, sent in self._unanswered.items() if sent.at < before]
             unextended = [number for number, sent in self._unextended.items() if sent.at < before]
             if unanswered or unextended:

@@ -21,16 +21,10 @@ from orchy.worker.action import Attempt, RegisteredAction
 from orchy.worker.credits import Credits
 from orchy.worker.held import HeldAttempts
 from orchy.worker.logs import DedupLog
-from orchy.worker.results import UNPUSHED_MIN, ResultPusher
+from orchy.worker.parameters import Parameters
+from orchy.worker.results import ResultPusher
 from orchy.worker.server_pool import ServerPool
-from orchy.worker.stream import GOODBYE_SECONDS, FinishedAttempt, Stream
-
-#: When a stream broke whose connection did not, the next one is opened after so long.
-AGAIN_SECONDS = 1.0
-#: A server whose turn it is to have a slot may use it within this time.
-TURN_SECONDS = 0.05
-#: The most slots, of all actions together: a server gives a stream no more.
-SLOTS_MAX = 10_000
+from orchy.worker.stream import FinishedAttempt, Stream
 
 log = logging.getLogger("orchy.worker")
 
@@ -42,14 +36,11 @@ class _SlotPool:
     action: RegisteredAction
     slots: trio.Semaphore
     slots_max: int
+    unpushed_max: int
     credits: Credits[Stream] = attrs.field(factory=lambda: Credits(0))
     slots_taken: int = 0
     unpushed: int = 0
     slots_withheld: int = 0
-
-    @property
-    def unpushed_max(self) -> int:
-        return max(UNPUSHED_MIN, self.action.slots)
 
     def return_slots(self) -> None:
         """Let others have those that nothing is worked on in."""
@@ -74,7 +65,9 @@ class Streams:
         worker_id: str,
         extend: Callable[[Attempt, trio.Event], None],
         held: HeldAttempts,
+        parameters: Parameters,
     ) -> None:
+        self._parameters = parameters
         self._held = held
         self._servers = servers
         self._results = results
@@ -85,9 +78,11 @@ class Streams:
         self._extensions: dict[Attempt, trio.Event] = {}  # that nobody listens to
         self._leaving = False
         self._over = False
-        too_many = max(1.0, sum(action.slots for action in actions.values()) / SLOTS_MAX)
+        too_many = max(1.0, sum(action.slots for action in actions.values()) / parameters.slots_max)
         self._pools = {
-            name: _SlotPool(action, slots[name], max(1, int(action.slots / too_many)))
+            name: _SlotPool(
+                action, slots[name], max(1, int(action.slots / too_many)), max(parameters.unpushed_min, action.slots)
+            )
             for name, action in actions.items()
         }
 
@@ -102,7 +97,7 @@ class Streams:
             nursery.cancel_scope.cancel()
         self._leaving = True
         streams = list(self._streams.values())
-        with trio.move_on_after(GOODBYE_SECONDS):
+        with trio.move_on_after(self._parameters.goodbye_seconds):
             for stream in streams:
                 stream.say_goodbye()
             for stream in streams:
@@ -130,7 +125,7 @@ class Streams:
             await self._servers.changed()
 
     def _open(self, channel: Channel, dedup_log: DedupLog) -> DedupLog:
-        self._streams[channel] = Stream(self, channel, self._worker_id, dedup_log)
+        self._streams[channel] = Stream(self, channel, self._worker_id, dedup_log, self._parameters)
         return dedup_log
 
     async def _keep(self, channel: Channel, dedup_log: DedupLog) -> None:
@@ -139,7 +134,7 @@ class Streams:
             while True:
                 await self._streams[channel].run()
                 if not self._leaving:
-                    with trio.move_on_after(AGAIN_SECONDS):
+                    with trio.move_on_after(self._parameters.reopen_seconds):
                         await channel.ending()
                 if self._leaving or channel not in self._servers.channels():
                     return
@@ -150,10 +145,12 @@ class Streams:
     async def _take_turns(self, pool: _SlotPool) -> None:
         """Where the slots are too few for all servers, each has one in its turn, about once in a poll interval."""
         while True:
-            await trio.sleep(max(TURN_SECONDS, pool.action.poll_interval_seconds / max(1, len(self._streams))))
+            await trio.sleep(
+                max(self._parameters.turn_seconds, pool.action.poll_interval_seconds / max(1, len(self._streams)))
+            )
             self._notify(pool, pool.credits.turn())
             while pool.credits.asking:
-                await trio.sleep(TURN_SECONDS)
+                await trio.sleep(self._parameters.turn_seconds)
                 self._notify(pool, pool.credits.end_turn())
 
     def extend(self, attempt: Attempt, over: trio.Event) -> None:

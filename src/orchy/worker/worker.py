@@ -22,6 +22,7 @@ from orchy.rpc.grpc.channel import Channel
 from orchy.worker.action import RegisteredAction, register
 from orchy.worker.fetcher import Fetcher
 from orchy.worker.logs import set_up_logging
+from orchy.worker.parameters import DEFAULTS, Parameters
 from orchy.worker.results import ResultPusher
 from orchy.worker.server_pool import ServerPool
 
@@ -48,6 +49,7 @@ class Worker:
         worker_id: str | None = None,
         grace_seconds: float = GRACE_SECONDS,
         tls: bool | ssl.SSLContext = False,
+        _parameters: Parameters = DEFAULTS,
     ) -> None:
         if not servers:
             raise ValueError("a worker needs the address of a server, such as 127.0.0.1:8099")
@@ -59,6 +61,7 @@ class Worker:
         self._id = worker_id or f"{socket.gethostname()}-{os.getpid()}"
         self._grace_seconds = grace_seconds
         self._tls = ssl.create_default_context() if tls is True else (tls or None)
+        self._parameters = _parameters
         self._actions: dict[str, RegisteredAction] = {}
         self._running: tuple[trio.lowlevel.TrioToken, trio.Event] | None = None
 
@@ -134,15 +137,17 @@ class Worker:
         """For those on Trio: work until `stop` is set (or `Worker.stop`), then finish what is held. Cancelled: ends."""
         self._check()
         stop = trio.Event() if stop is None else stop
-        servers = ServerPool(self._seeds, self._register_all, self._tls, f" for {_summarize(self._actions)}")
-        results = ResultPusher(servers)
+        servers = ServerPool(
+            self._seeds, self._register_all, self._tls, f" for {_summarize(self._actions)}", self._parameters
+        )
+        results = ResultPusher(servers, self._parameters)
         self._running = (trio.lowlevel.current_trio_token(), stop)
         try:
             async with trio.open_nursery() as connections:
                 connections.start_soon(servers.run)
                 connections.start_soon(results.run)
                 async with trio.open_nursery() as work:
-                    await Fetcher(self._actions, servers, results, work, self._id).run(stop)
+                    await Fetcher(self._actions, servers, results, work, self._id, self._parameters).run(stop)
                     log.info("stopping: finishing what is held")
                     work.cancel_scope.deadline = trio.current_time() + self._grace_seconds
                 if work.cancel_scope.cancelled_caught:
