@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchy.flow.execution import Phase
 from orchy.flow.machine import ACTION_LIFE, FLOW_LIFE, ActionEnd
+from orchy.rpc.api.session_life import ENDS, SESSION_LIFE, State
 
 PAGE = Path(__file__).parent / "architecture.md"
 
@@ -38,9 +39,22 @@ def draw_flow_life() -> str:
     return "\n".join(lines)
 
 
+def draw_session_life() -> str:
+    """A state diagram of SESSION_LIFE; what does not leave its state is left out."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.OPENING.name}"]
+    moves = [row for row in SESSION_LIFE if row.leads_to is not row.state]
+    lines += [f"    {row.state.name} --> {row.leads_to.name}: {row.trigger}" for row in moves]
+    lines += [f"    {state.name} --> [*]" for state in State if state in ENDS]
+    return "\n".join(lines)
+
+
+DIAGRAMS = {"ACTION_LIFE": draw_action_life, "FLOW_LIFE": draw_flow_life, "SESSION_LIFE": draw_session_life}
+
+
 def redraw(page: str) -> str:
     """The page with its diagrams drawn anew."""
-    for name, diagram in (("ACTION_LIFE", draw_action_life()), ("FLOW_LIFE", draw_flow_life())):
+    for name, draw in DIAGRAMS.items():
+        diagram = draw()
         pattern = rf"(<!-- {name} -->\n```mermaid\n).*?(\n```)"
         page = re.sub(pattern, lambda match: match[1] + diagram + match[2], page, flags=re.DOTALL)  # noqa: B023
     return page

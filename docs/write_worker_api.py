@@ -78,10 +78,15 @@ def _method(name: str, function: Callable[..., Any]) -> Iterator[str]:
     yield from _paragraphs(inspect.getdoc(function) or "", _arguments(ours), name)
 
 
+def _public(signature: inspect.Signature) -> list[tuple[str, inspect.Parameter]]:
+    """All but what begins with an underscore, which is for the library's own tests."""
+    return [(name, parameter) for name, parameter in signature.parameters.items() if not name.startswith("_")]
+
+
 def _arguments(signature: inspect.Signature) -> dict[str, str]:
     """By name: the type, and the default if there is one."""
     arguments: dict[str, str] = {}
-    for name, parameter in signature.parameters.items():
+    for name, parameter in _public(signature):
         default = "" if parameter.default is parameter.empty else f", default {_shown(parameter.default)}"
         arguments[name] = f"{parameter.annotation}{default}"
     return arguments
@@ -90,7 +95,7 @@ def _arguments(signature: inspect.Signature) -> dict[str, str]:
 def _call(head: str, signature: inspect.Signature) -> str:
     """How it is called, one argument a line where one line is too short."""
     said: list[str] = []
-    for name, parameter in signature.parameters.items():
+    for name, parameter in _public(signature):
         if parameter.kind is parameter.KEYWORD_ONLY and not any(one.startswith("*") for one in said):
             said.append("*")
         star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""

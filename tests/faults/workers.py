@@ -25,8 +25,8 @@ from orchy.rpc.grpc.channel import Channel
 from orchy.worker import ActionContext, ActionFailed, Worker
 from orchy.worker import streams as streams_module
 from orchy.worker import worker as worker_module
-from orchy.worker.results import Results
-from orchy.worker.stream import Done, Stream
+from orchy.worker.results import ResultPusher
+from orchy.worker.stream import FinishedAttempt, Stream
 from tests.faults import shapes
 
 CONTROL_LOOK_SECONDS = 0.1
@@ -41,7 +41,7 @@ def note(what: str, **details: Any) -> None:
     _log.write(json.dumps({"at": time.time(), "what": what, **details}) + "\n")
 
 
-class NotedResults(Results):
+class NotedResults(ResultPusher):
     """Pushes each result as often as CONTROL says, and writes down each push and its answer."""
 
     async def push(self, result: pb.ActionResult) -> None:
@@ -72,19 +72,19 @@ class NotedResults(Results):
 class NotedStream(Stream):
     """Brings each result as often as CONTROL says (again by a call), and writes down what leaves and comes."""
 
-    def bring(self, done: Done) -> None:
+    def send_result(self, done: FinishedAttempt) -> None:
         owner: Any = self._owner
         for _ in range(_control.get("times", 1) - 1):
-            owner._work.start_soon(Results.push, owner._results, done.result)
-        super().bring(done)
+            owner._work.start_soon(ResultPusher.push, owner._results, done.result)
+        super().send_result(done)
 
-    def _next_batch(self) -> list[Done]:
+    def _next_batch(self) -> list[FinishedAttempt]:
         batch = super()._next_batch()
         for done in batch:
             note("push", **_about(done.result))
         return batch
 
-    def _take_outcomes(self, batch: list[Done], outcomes: Sequence[pb.PushOutcome]) -> None:
+    def _take_outcomes(self, batch: list[FinishedAttempt], outcomes: Sequence[pb.PushOutcome]) -> None:
         for done, outcome in zip(batch, outcomes, strict=False):
             if len(outcomes) == len(batch) and not outcome.code:
                 note("pushed", **_about(done.result))
@@ -148,6 +148,6 @@ async def main(control: Path, first: int, workers: int, servers: list[str]) -> N
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    worker_module.Results = NotedResults  # type: ignore[attr-defined]
+    worker_module.ResultPusher = NotedResults  # type: ignore[attr-defined]
     streams_module.Stream = NotedStream  # type: ignore[misc]
     trio.run(main, Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])

@@ -25,9 +25,10 @@ from orchy.rpc.api.servicer import ActionService, HealthService
 from orchy.rpc.api.sessions import WorkSessions
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
 from orchy.rpc.grpc.framing import frame
+from orchy.rpc.grpc.limits import CONNECTION_LIMITS, ConnectionLimits
 from orchy.rpc.grpc.server import RpcServer, open_listeners
 from orchy.rpc.grpc.services import methods_of
 from orchy.runtime.gather import gather
@@ -256,9 +257,11 @@ async def in_memory(behind: Behind) -> AsyncIterator[Callable[..., tuple[Connect
     methods = methods_of(services_of(behind))
     async with trio.open_nursery() as nursery:
 
-        def connect(allowance: Allowance | None = None) -> tuple[Connection, RawClient]:
+        def connect(
+            quota: BufferQuota | None = None, limits: ConnectionLimits = CONNECTION_LIMITS
+        ) -> tuple[Connection, RawClient]:
             ours, theirs = trio.testing.memory_stream_pair()
-            connection = Connection(theirs, methods, allowance or Allowance())
+            connection = Connection(theirs, methods, quota or BufferQuota(), limits)
 
             async def serve() -> None:
                 await connection.serve()
@@ -278,13 +281,17 @@ def raw() -> type[RawClient]:
 
 
 @pytest.fixture
-async def node(autojump_clock: Any, nursery: trio.Nursery) -> Node:
-    """A node with a workflow `w` of two user actions, `a` and then `b`, and one of each alone."""
+async def node(autojump_clock: Any, nursery: trio.Nursery, request: Any) -> Node:
+    """A node with a workflow `w` of two user actions, `a` and then `b`, and one of each alone.
+
+    Its parameter, if any, has the `limits` and the `timing` of its sessions.
+    """
     store = Store()
     engine = make_engine(store, encode_action=encode_action)
     await nursery.start(engine.keeper.run)
     leases = AttemptLeases(store, partial(partition_of, partitions=PARTITIONS))
-    sessions = WorkSessions(engine.orchestrator, engine.dispatcher, leases, LEASE_SECONDS)
+    limited = getattr(request, "param", {})
+    sessions = WorkSessions(engine.orchestrator, engine.dispatcher, leases, LEASE_SECONDS, **limited)
     lost = LostAttempts(engine.orchestrator, store, sessions, LEASE_SECONDS * 1000)
     engine.timers._fire = lost.fire
     nursery.start_soon(engine.timers.run)
@@ -326,9 +333,9 @@ async def connect(handlers: Handlers, raw: type[RawClient]) -> AsyncIterator[Cal
     """A connection to the handlers, greeted, and its client."""
     async with trio.open_nursery() as nursery:
 
-        async def connect(allowance: Allowance | None = None) -> Any:
+        async def connect(quota: BufferQuota | None = None, limits: ConnectionLimits = CONNECTION_LIMITS) -> Any:
             ours, theirs = trio.testing.memory_stream_pair()
-            connection = Connection(theirs, handlers.methods(), allowance or Allowance())
+            connection = Connection(theirs, handlers.methods(), quota or BufferQuota(), limits)
 
             async def serve() -> None:
                 await connection.serve()

@@ -78,10 +78,10 @@ def headers_of(client: Any, stream_id: int) -> list[dict[str, str]]:
 async def send_all(client: Any, stream_id: int, data: bytes) -> None:
     """Data as the windows allow."""
     while data:
-        room = min(client.http.local_flow_control_window(stream_id), 16_384)
-        if not room:
+        sendable_bytes = min(client.http.local_flow_control_window(stream_id), 16_384)
+        if not sendable_bytes:
             assert await client.receive()
             continue
-        client.http.send_data(stream_id, data[:room])
-        data = data[room:]
+        client.http.send_data(stream_id, data[:sendable_bytes])
+        data = data[sendable_bytes:]
         await client.flush()

@@ -15,7 +15,7 @@ from orchy.errors import StoreUnavailable
 from orchy.rpc.api.servicer import ActionService
 from orchy.rpc.api.sessions import WorkSessions
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.channel import Channel, MessageStream
 from orchy.rpc.grpc.connection import Connection
 from orchy.rpc.grpc.framing import Status, frame
@@ -140,7 +140,7 @@ class Node:
             everything,
             self.leases,
         )
-        connection = Connection(stream, methods_of([service]), Allowance())
+        connection = Connection(stream, methods_of([service]), BufferQuota())
         self.connections.append(connection)
 
         async def serve() -> None:

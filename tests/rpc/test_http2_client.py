@@ -51,9 +51,9 @@ def asked(count: int = 1) -> Peer:
 
 
 def test_3_4_a_client_begins_with_the_preface_and_its_settings_and_wants_no_promises():
-    greeting = Peer(Role.CLIENT).greeting
-    assert greeting.startswith(PREFACE)
-    (first, *_) = wire.frames_of(greeting[len(PREFACE) :])
+    initial_frames = Peer(Role.CLIENT).initial_frames
+    assert initial_frames.startswith(PREFACE)
+    (first, *_) = wire.frames_of(initial_frames[len(PREFACE) :])
     assert first[0] == SETTINGS
     assert b"\0\2\0\0\0\0" in first[3]
 

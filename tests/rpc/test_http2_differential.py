@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orchy.rpc.http2.events import DataReceived, Event, HeadersReceived, Role, StreamReset
 from orchy.rpc.http2.frames import ErrorCode
 from orchy.rpc.http2.headers import encode_block
+from orchy.rpc.http2.limits import Http2Limits
 from orchy.rpc.http2.machine import Http2
 
 WINDOW_BYTES = 70_000
@@ -32,7 +33,7 @@ def exchanges(draw: Any) -> list[tuple[dict[str, str], list[int], dict[str, str]
 
 
 def machine(role: Role) -> Http2:
-    return Http2(role, streams_max=100, stream_window_bytes=WINDOW_BYTES, window_bytes=2 * WINDOW_BYTES)
+    return Http2(role, Http2Limits(100, WINDOW_BYTES, 2 * WINDOW_BYTES))
 
 
 class Collected:
@@ -74,13 +75,13 @@ def carry(sender: Http2, receiver: Http2, pieces: int, collected: Collected, bac
 def send_body(sender: Http2, stream: int, data: bytes, flow: Any) -> None:
     """As the windows allow."""
     while data:
-        room = sender.room(stream)
-        if room <= 0:
+        sendable_bytes = sender.sendable_bytes(stream)
+        if sendable_bytes <= 0:
             flow()
-            assert sender.room(stream) > 0, "the windows are given back"
+            assert sender.sendable_bytes(stream) > 0, "the windows are given back"
             continue
-        sender.send_data(stream, data[:room])
-        data = data[room:]
+        sender.send_data(stream, data[:sendable_bytes])
+        data = data[sendable_bytes:]
 
 
 @QUIET
@@ -150,13 +151,13 @@ def test_h2_as_a_client_and_our_server_understand_each_other(messages, pieces):
         )
         for size in sizes:
             while size:
-                room = min(theirs.local_flow_control_window(stream), 16_384, size)
-                if not room:
+                sendable_bytes = min(theirs.local_flow_control_window(stream), 16_384, size)
+                if not sendable_bytes:
                     flow()
                     assert theirs.local_flow_control_window(stream)
                     continue
-                theirs.send_data(stream, bytes(room), pad_length=None if room > 16_000 else number)
-                size -= room
+                theirs.send_data(stream, bytes(sendable_bytes), pad_length=None if sendable_bytes > 16_000 else number)
+                size -= sendable_bytes
                 flow()
         if tail is None:
             theirs.end_stream(stream)
@@ -212,9 +213,9 @@ def test_our_client_and_h2_as_a_server_understand_each_other(messages):
         theirs.send_headers(stream, [(":status", "200"), *head.items()])
         for size in sizes:
             while size:
-                room = min(theirs.local_flow_control_window(stream), 16_384, size)
-                theirs.send_data(stream, bytes(room))
-                size -= room
+                sendable_bytes = min(theirs.local_flow_control_window(stream), 16_384, size)
+                theirs.send_data(stream, bytes(sendable_bytes))
+                size -= sendable_bytes
                 flow()
         theirs.send_headers(stream, list((tail or {"grpc-status": "0"}).items()), end_stream=True)
         flow()

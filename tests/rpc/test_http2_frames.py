@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from orchy.rpc.http2 import patience, reader
+from orchy.rpc.http2 import reader
 from orchy.rpc.http2.events import DataReceived, HeadersReceived, SettingsReceived, StreamReset
 from orchy.rpc.http2.frames import ProtocolError
+from orchy.rpc.http2.limits import FloodLimits
 from tests.rpc import wire
 from tests.rpc.wire import (
     ACK,
@@ -40,6 +41,7 @@ from tests.rpc.wire import (
     frame,
     goaway,
     headers,
+    limited,
     reset,
     server,
     settings,
@@ -55,7 +57,7 @@ BLOCK = block(REQUEST)
 
 
 def test_3_4_a_server_begins_with_its_settings():
-    (first, *_) = wire.frames_of(Peer().greeting)
+    (first, *_) = wire.frames_of(Peer().initial_frames)
     assert first[:3] == (SETTINGS, 0, 0)
 
 
@@ -298,7 +300,7 @@ def test_6_5_2_unknown_settings_and_the_last_of_several_count():
     peer = server()
     assert peer.fate(settings((0xFFFF, 7), (wire.INITIAL_WINDOW_SIZE, 5), (wire.INITIAL_WINDOW_SIZE, 9))) is None
     peer.say(headers(1))
-    assert peer.http.room(1) == 9
+    assert peer.http.sendable_bytes(1) == 9
 
 
 def test_6_4_a_reset_is_told_once_and_not_answered():
@@ -319,14 +321,14 @@ def test_6_8_a_goodbye_of_the_client_leaves_what_is_under_way():
 def test_6_8_a_second_goodbye_names_no_higher_stream():
     peer = server()
     peer.say(headers(1))
-    peer.http.announce_end()
+    peer.http.send_goaway()
     peer.say(headers(3))
     assert peer.fate(frame(PING, 0, 1, b"12345678")) == (CONNECTION, PROTOCOL_ERROR)
     other = server()
     other.say(headers(1))
-    other.http.announce_end()
+    other.http.send_goaway()
     other.say(headers(3))
-    other.http.announce_end()
+    other.http.send_goaway()
     assert [payload[:4] for *_, payload in other.sent(GOAWAY)] == [b"\0\0\0\1"] * 2
 
 
@@ -352,41 +354,36 @@ BUSY = {
 
 
 @pytest.mark.parametrize("case", BUSY)
-def test_10_5_a_peer_that_is_busy_without_asking_for_anything_is_let_go(case, monkeypatch):
-    monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 50)
-    peer = server()
+def test_10_5_a_peer_that_is_busy_without_asking_for_anything_is_let_go(case):
+    peer = server(limited(idle_frames_max=50))
     peer.say(headers(1), headers(3))
     peer.http.reset(3, 0)
     for _ in range(3):
-        peer.http.forgive()
+        peer.http.reset_flood_counts()
         assert peer.fate(*[BUSY[case]] * 50) in (None, (STREAM, 3, 0))
     assert peer.fate(BUSY[case]) == (CONNECTION, ENHANCE_YOUR_CALM)
 
 
-def test_10_5_bodies_and_their_ends_ask_for_something(monkeypatch):
-    monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 5)
-    peer = server()
+def test_10_5_bodies_and_their_ends_ask_for_something():
+    peer = server(limited(idle_frames_max=5))
     for stream in range(1, 20, 2):
         assert peer.fate(headers(stream), *[data(stream, b"x" * 9)] * 3, data(stream, end=True)) is None
         peer.http.reset(stream, 0)
         peer.sent()
 
 
-def test_10_5_settings_count_for_as_much_as_the_streams_whose_windows_they_change(monkeypatch):
-    monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 50)
-    monkeypatch.setattr(patience, "CHANGES_PER_IDLE_FRAME", 1)
-    peer = server()
+def test_10_5_settings_count_for_as_much_as_the_streams_whose_windows_they_change():
+    peer = server(limited(idle_frames_max=50, changes_per_idle_frame=1))
     peer.say(headers(1), headers(3), headers(5))
     assert peer.fate(*[settings((wire.INITIAL_WINDOW_SIZE, n)) for n in range(9)]) is None
     assert peer.fate(settings()) == (CONNECTION, ENHANCE_YOUR_CALM)
 
 
-def test_10_5_windows_are_opened_for_data_that_was_sent(monkeypatch):
-    monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 5)
-    peer = server()
+def test_10_5_windows_are_opened_for_data_that_was_sent():
+    peer = server(limited(idle_frames_max=5))
     peer.say(headers(1))
-    per_frame = patience.WINDOWS_PER_DATA_FRAME
-    peer.http.forgive()
+    per_frame = FloodLimits().window_updates_per_data_frame
+    peer.http.reset_flood_counts()
     for _ in range(20):
         peer.http.send_data(1, b"x" * 100)
     assert peer.fate(*[window_update(1, 1), window_update(0, 1)] * (10 * per_frame)) is None
@@ -394,13 +391,12 @@ def test_10_5_windows_are_opened_for_data_that_was_sent(monkeypatch):
     assert peer.fate(window_update(1, 1)) == (CONNECTION, ENHANCE_YOUR_CALM)
 
 
-def test_10_5_windows_that_were_not_opened_are_not_saved_up_for_long(monkeypatch):
-    monkeypatch.setattr(patience, "IDLE_FRAMES_MAX", 5)
-    peer = server()
+def test_10_5_windows_that_were_not_opened_are_not_saved_up_for_long():
+    peer = server(limited(idle_frames_max=5))
     peer.say(headers(1))
     for _ in range(1_000):
         peer.http.send_data(1, b"x")
-    peer.http.forgive()
+    peer.http.reset_flood_counts()
     assert peer.fate(*[window_update(0, 1)] * 10) is None
     assert peer.fate(window_update(0, 1)) == (CONNECTION, ENHANCE_YOUR_CALM)
 
@@ -417,9 +413,8 @@ MADE_TO_RESET = {  # CVE-2025-8671
 
 
 @pytest.mark.parametrize("case", MADE_TO_RESET)
-def test_10_5_streams_that_come_to_nothing_end_the_connection_whoever_resets_them(case, monkeypatch):
-    monkeypatch.setattr(patience, "RESETS_MAX", 20)
-    peer = server()
+def test_10_5_streams_that_come_to_nothing_end_the_connection_whoever_resets_them(case):
+    peer = server(limited(resets_max=20))
     for number in range(20):
         peer.say(MADE_TO_RESET[case](2 * number + 1))
     peer.sent()

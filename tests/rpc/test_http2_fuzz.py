@@ -19,7 +19,6 @@ from orchy.rpc.http2 import headers as header_limits
 from orchy.rpc.http2 import reader
 from orchy.rpc.http2.events import DataReceived, Event, Role, StreamReset
 from orchy.rpc.http2.frames import HEAD, ErrorCode, ProtocolError
-from orchy.rpc.http2.streams import RESET_STREAMS_REMEMBERED
 from tests.rpc import wire
 from tests.rpc.wire import ACK, HEADERS, PREFACE, REQUEST, RESPONSE, SETTINGS, Peer, block, frame, settings
 
@@ -108,8 +107,8 @@ def check_bounds(peer: Peer) -> None:
     http = peer.http
     assert len(http._frames._buffer) < HEAD.size + 2**14 + HEAD.size
     assert http._frames._block is None or len(http._frames._block[2]) <= reader.BLOCK_BYTES_MAX
-    assert len(http._reset_here._ids) <= RESET_STREAMS_REMEMBERED
-    assert len(http._headers._remembered) <= header_limits.REMEMBERED_MAX
+    assert len(http._locally_reset._ids) <= wire.LIMITS.reset_streams_remembered
+    assert len(http._headers._cache) <= header_limits.CACHED_BLOCKS_MAX
     assert 0 <= http._receive_window <= wire.WINDOW_BYTES
     assert http._send_window < 2**31
     for stream in http._streams.values():
@@ -201,7 +200,7 @@ def test_whatever_the_owner_does_meanwhile_is_well(role, steps):
             case 1:
                 http.send_headers(stream, block({"grpc-status": "0"}), end_stream=True)
             case 2:
-                http.send_data(stream, b"y" * max(0, min(size, http.room(stream))), end_stream=bool(size % 2))
+                http.send_data(stream, b"y" * max(0, min(size, http.sendable_bytes(stream))), end_stream=bool(size % 2))
             case 3:
                 http.reset(stream, ErrorCode.CANCEL)
             case 4:
@@ -211,7 +210,7 @@ def test_whatever_the_owner_does_meanwhile_is_well(role, steps):
             case 6:
                 http.ping()
             case _:
-                http.announce_end()
+                http.send_goaway()
         check_bounds(peer)
     wire.frames_of(peer.http.data_to_send())
 

@@ -206,14 +206,14 @@ def test_a_block_that_is_remembered_is_none_when_its_entry_is_gone():
 
 def test_only_so_many_blocks_are_remembered():
     peer = server()
-    for number in range(2 * limits.REMEMBERED_MAX):
+    for number in range(2 * limits.CACHED_BLOCKS_MAX):
         stream = 2 * number + 1
         peer.say(headers(stream, {**REQUEST, "x": str(number)}, end=True))
         peer.http.send_headers(stream, block(wire.RESPONSE), end_stream=True)
-        assert len(peer.http._headers._remembered) <= limits.REMEMBERED_MAX
-    before = len(peer.http._headers._remembered)
-    peer.say(headers(9_999, {**REQUEST, "x": "y" * limits.REMEMBERED_BYTES_MAX}, end=True))
-    assert len(peer.http._headers._remembered) == before
+        assert len(peer.http._headers._cache) <= limits.CACHED_BLOCKS_MAX
+    before = len(peer.http._headers._cache)
+    peer.say(headers(9_999, {**REQUEST, "x": "y" * limits.CACHED_BLOCK_BYTES_MAX}, end=True))
+    assert len(peer.http._headers._cache) == before
 
 
 def test_a_short_block_that_means_much_is_not_remembered():
@@ -221,7 +221,7 @@ def test_a_short_block_that_means_much_is_not_remembered():
     peer = server()
     peer.say(frame(HEADERS, END_HEADERS | END_STREAM, 1, block(REQUEST) + b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4_000))
     assert fields_of(peer, 3, block(REQUEST) + b"\xbe\xbe")["a"] == "b" * 4_000 + ", " + "b" * 4_000
-    assert not peer.http._headers._remembered
+    assert not peer.http._headers._cache
 
 
 BROKEN_BLOCKS = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
-from orchy.rpc.http2 import streams
 from orchy.rpc.http2.events import DataReceived, HeadersReceived, SettingsReceived, StreamReset, WindowOpened
 from orchy.rpc.http2.frames import ErrorCode
 from tests.rpc import wire
@@ -15,6 +15,7 @@ from tests.rpc.wire import (
     FLOW_CONTROL_ERROR,
     HEADERS,
     INITIAL_WINDOW_SIZE,
+    LIMITS,
     MAX_FRAME_SIZE,
     NO_ERROR,
     PROTOCOL_ERROR,
@@ -93,9 +94,8 @@ def test_5_1_what_is_still_on_its_way_to_a_stream_that_was_reset_here_is_ignored
     assert peer.sent() == []
 
 
-def test_5_1_only_so_many_streams_that_were_reset_here_are_remembered(monkeypatch):
-    monkeypatch.setattr(streams, "RESET_STREAMS_REMEMBERED", 2)
-    peer = server()
+def test_5_1_only_so_many_streams_that_were_reset_here_are_remembered():
+    peer = server(attrs.evolve(LIMITS, reset_streams_remembered=2))
     for stream in (1, 3, 5):
         peer.say(headers(stream))
         peer.http.reset(stream, ErrorCode.CANCEL)
@@ -107,9 +107,9 @@ def test_5_1_only_so_many_streams_that_were_reset_here_are_remembered(monkeypatc
 def test_5_1_half_closed_windows_still_open_and_resets_still_count():
     peer = server()
     peer.say(headers(1, end=True), headers(3, end=True))
-    before = peer.http.room(1)
+    before = peer.http.sendable_bytes(1)
     assert peer.say(window_update(0, 100_000), window_update(1, 100)) == [WindowOpened(0), WindowOpened(1)]
-    assert peer.http.room(1) == before + 100
+    assert peer.http.sendable_bytes(1) == before + 100
     assert peer.say(reset(3)) == [StreamReset(3, wire.CANCEL)]
 
 
@@ -173,7 +173,7 @@ def test_nothing_is_sent_on_a_stream_that_is_no_more():
     peer.http.send_headers(1, HEAD)
     peer.http.send_data(1, b"x", end_stream=True)
     peer.http.reset(1, ErrorCode.CANCEL)
-    assert peer.http.room(1) == 0
+    assert peer.http.sendable_bytes(1) == 0
     assert peer.sent() == []
 
 
@@ -183,13 +183,13 @@ def test_nothing_is_sent_on_a_stream_that_is_no_more():
 def test_6_9_what_may_be_sent_is_the_smaller_of_both_windows():
     peer = server()
     assert peer.say(settings((INITIAL_WINDOW_SIZE, 70_000)), headers(1), headers(3))[0] == SettingsReceived()
-    assert peer.http.room(1) == 65_535
+    assert peer.http.sendable_bytes(1) == 65_535
     peer.http.send_data(1, b"x" * 65_535)
-    assert (peer.http.room(1), peer.http.room(3)) == (0, 0)
+    assert (peer.http.sendable_bytes(1), peer.http.sendable_bytes(3)) == (0, 0)
     peer.say(window_update(0, 5_000))
-    assert (peer.http.room(1), peer.http.room(3)) == (4_465, 5_000)
+    assert (peer.http.sendable_bytes(1), peer.http.sendable_bytes(3)) == (4_465, 5_000)
     peer.say(window_update(1, 100))
-    assert (peer.http.room(1), peer.http.room(3)) == (4_565, 5_000)
+    assert (peer.http.sendable_bytes(1), peer.http.sendable_bytes(3)) == (4_565, 5_000)
 
 
 def test_6_9_2_a_change_of_the_initial_window_changes_those_of_the_streams_below_zero_too():
@@ -197,17 +197,17 @@ def test_6_9_2_a_change_of_the_initial_window_changes_those_of_the_streams_below
     peer.say(settings((INITIAL_WINDOW_SIZE, 1_000)), headers(1))
     peer.http.send_data(1, b"x" * 900)
     peer.say(settings((INITIAL_WINDOW_SIZE, 0)))
-    assert peer.http.room(1) == -900
+    assert peer.http.sendable_bytes(1) == -900
     peer.say(window_update(1, 800))
-    assert peer.http.room(1) == -100
+    assert peer.http.sendable_bytes(1) == -100
     peer.say(settings((INITIAL_WINDOW_SIZE, 150)), headers(3))
-    assert (peer.http.room(1), peer.http.room(3)) == (50, 150)
+    assert (peer.http.sendable_bytes(1), peer.http.sendable_bytes(3)) == (50, 150)
 
 
 def test_6_9_2_the_window_of_the_connection_is_not_changed_by_settings():
     peer = server()
     peer.say(settings((INITIAL_WINDOW_SIZE, 2**31 - 1)), headers(1))
-    assert peer.http.room(1) == 65_535
+    assert peer.http.sendable_bytes(1) == 65_535
 
 
 def test_6_9_2_settings_that_make_a_window_too_large_end_the_connection():

@@ -10,14 +10,20 @@ import pytest
 from orchy.dispatch.attempt_leases import LEASE_MS_MAX, LEASE_MS_MIN
 from orchy.flow.limits import FLOW_BYTES_MAX, LATE_RESULTS_MAX
 from orchy.flow.validation.definitions import RETRY_AFTER_SECONDS_MAX, RETRY_COUNT_MAX, TIMEOUT_SECONDS_MAX
-from orchy.rpc.api import convert, leases, servicer, sessions, work
+from orchy.rpc.api import convert, leases, servicer, session, sessions
+from orchy.rpc.api.limits import SessionLimits, SessionTiming
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.grpc import call, connection, outbox, server, values
-from orchy.rpc.http2 import headers, patience
+from orchy.rpc.grpc import call, values, write_buffer
+from orchy.rpc.grpc.limits import STREAMS_MAX, ConnectionLimits, ConnectionTiming, ServerLimits
+from orchy.rpc.http2 import flood, headers
+from orchy.rpc.http2.limits import FloodLimits
 from orchy.store.limits import BATCH_MAX
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
 MIB = 2**20
+
+SESSION, TIMING = SessionLimits(), SessionTiming()
+CONNECTION, WAITS, FLOOD = ConnectionLimits(), ConnectionTiming(), FloodLimits()
 
 MESSAGES = list(pb.DESCRIPTOR.message_types_by_name.values())
 FIELDS = [(message.name, field.name, field.number) for message in MESSAGES for field in message.fields]
@@ -55,27 +61,27 @@ def test_each_field_is_on_the_page_with_its_number(message, field, number):
     ("what", "said"),
     [
         ("a message to the server", f"{call.MESSAGE_BYTES_MAX // MIB} MiB"),
-        ("results, extensions, `holding` or `missing` in one message", f"{work.ITEMS_MAX:,}"),
+        ("results, extensions, `holding` or `missing` in one message", f"{SESSION.items_max:,}"),
         ("results of a `PushAll`, attempts of a `Renew`", f"{servicer.RESULTS_MAX:,}"),
-        ("credit of a stream, with what is on its way or unread", f"{work.CREDIT_MAX:,} attempts"),
-        ("credit below zero, of one action", f"{work.CREDIT_MAX:,} attempts"),
-        ("actions of a stream", f"{work.ACTIONS_MAX:,}"),
-        ("characters of an action's name", f"{work.NAME_CHARACTERS_MAX}"),
-        ("messages with results or extensions that have no answer yet", f"{work.MESSAGES_AT_ONCE}"),
-        ("work that the worker has not read", f"{work.UNDELIVERED_BYTES_MAX // MIB} MiB"),
-        ("streams of workers at one server", f"{sessions.SESSIONS_MAX:,}"),
-        ("connections to one server", f"{server.CONNECTIONS_MAX:,}"),
-        ("calls at the same time on one connection", f"{connection.STREAMS_MAX:,}"),
+        ("credit of a stream, with what is on its way or unread", f"{SESSION.credit_max:,} attempts"),
+        ("credit below zero, of one action", f"{SESSION.credit_max:,} attempts"),
+        ("actions of a stream", f"{SESSION.actions_max:,}"),
+        ("characters of an action's name", f"{session.NAME_CHARACTERS_MAX}"),
+        ("messages with results or extensions that have no answer yet", f"{SESSION.messages_at_once}"),
+        ("work that the worker has not read", f"{SESSION.unsent_bytes_max // MIB} MiB"),
+        ("streams of workers at one server", f"{SESSION.sessions_max:,}"),
+        ("connections to one server", f"{ServerLimits().connections_max:,}"),
+        ("calls at the same time on one connection", f"{STREAMS_MAX:,}"),
         (
             "unread requests of one connection, of all",
-            f"{connection.REQUESTS_BYTES_MAX // MIB} MiB, {call.Allowance().bytes_max // MIB} MiB",
+            f"{CONNECTION.requests_bytes_max // MIB} MiB, {call.Allowance().bytes_max // MIB} MiB",
         ),
-        ("time for a request, or a message of a stream, to arrive", f"{connection.REQUEST_SECONDS:g} s"),
-        ("time for the answer of a call to be taken", f"{outbox.SEND_SECONDS:g} s"),
+        ("time for a request, or a message of a stream, to arrive", f"{WAITS.request_seconds:g} s"),
+        ("time for the answer of a call to be taken", f"{write_buffer.SEND_SECONDS:g} s"),
         ("headers of a call", f"{headers.HEADER_BYTES_MAX // 1024} KiB"),
         (
             "time for a connection to begin as HTTP/2, and for a TLS handshake",
-            f"{connection.HANDSHAKE_SECONDS:g} s",
+            f"{WAITS.handshake_seconds:g} s",
         ),
     ],
 )
@@ -86,11 +92,11 @@ def test_a_limit_is_what_the_page_says(what, said):
 @pytest.mark.parametrize(
     "said",
     [
-        f"nothing has arrived for {connection.PING_AFTER_SECONDS:g} s",
-        f"no answer comes within {connection.PING_ANSWER_SECONDS:g} s",
-        f"send {patience.IDLE_FRAMES_MAX:,} of them in {connection.FLOOD_SECONDS:g} s",
-        f"reset {patience.RESETS_MAX:,} streams",
-        f"DATA of less than {patience.DATA_BYTES_MIN} bytes",
+        f"nothing has arrived for {WAITS.ping_after_seconds:g} s",
+        f"no answer comes within {WAITS.ping_answer_seconds:g} s",
+        f"send {FLOOD.idle_frames_max:,} of them in {WAITS.flood_seconds:g} s",
+        f"reset {FLOOD.resets_max:,} streams",
+        f"DATA of less than {flood.DATA_BYTES_MIN} bytes",
         f"at most {values.DEPTH_MAX} lists and objects",
         f"at most {FLOW_BYTES_MAX // MIB} MiB",
         f"{convert.ERROR_CHARACTERS_MAX:,} characters are taken",
@@ -100,9 +106,9 @@ def test_a_limit_is_what_the_page_says(what, said):
         f"at least {LEASE_MS_MIN:,} and at most {LEASE_MS_MAX:,}",
         f"0 to {RETRY_COUNT_MAX:,};",
         f"up to {RETRY_AFTER_SECONDS_MAX:,}",
-        f"within {leases.ANSWER_SECONDS:g} s",
+        f"within {TIMING.answer_seconds:g} s",
         f"{sessions.LEASE_SECONDS:g} s by default",
-        f"stops reading at {work.MESSAGES_AT_ONCE}",
+        f"stops reading at {SESSION.messages_at_once}",
         f"At most {leases.ASKS_MAX:,}, to be answered at once",
     ],
 )
@@ -112,5 +118,5 @@ def test_a_number_is_what_the_page_says(said):
 
 def test_numbers_that_the_page_has_in_words():
     assert (LATE_RESULTS_MAX, TIMEOUT_SECONDS_MAX, work.REPLY_BYTES) == (10, RETRY_AFTER_SECONDS_MAX, MIB)
-    assert server.HANDSHAKE_SECONDS == connection.HANDSHAKE_SECONDS
-    assert work.NAME_CHARACTERS_MAX == servicer.NAME_LENGTH_MAX
+    assert WAITS.handshake_seconds == server.HANDSHAKE_SECONDS
+    assert session.NAME_CHARACTERS_MAX == servicer.NAME_LENGTH_MAX

@@ -8,10 +8,11 @@ import trio
 import trio.testing
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.grpc import call as call_limits
-from orchy.rpc.grpc import connection as limits
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import MESSAGE_BYTES_MAX, UNREAD_BYTES_MAX, BufferQuota
+from orchy.rpc.grpc.connection import RECEIVE_BYTES
 from orchy.rpc.grpc.framing import Code, frame
+from orchy.rpc.grpc.limits import CONNECTION_TIMING as TIMING
+from orchy.rpc.grpc.limits import STREAM_WINDOW_BYTES
 from tests.rpc.handlers import headers_of, results, send_all
 
 # Headers.
@@ -127,21 +128,21 @@ async def test_what_is_no_deadline_is_refused(connect, autojump_clock, text):
         (b"\0\0\0\0\5abc", Code.INVALID_ARGUMENT),
         (frame(b"\xff\xff"), Code.INVALID_ARGUMENT),
         (b"\1" + frame(b"")[1:], Code.UNIMPLEMENTED),
-        (b"\0" + (call_limits.MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"), Code.RESOURCE_EXHAUSTED),
+        (b"\0" + (MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"), Code.RESOURCE_EXHAUSTED),
     ],
     ids=["half a prefix", "too short", "no message", "compressed", "too long"],
 )
 @pytest.mark.parametrize("path", ["/a", "/take"])
 async def test_a_body_that_may_not_be(connect, handlers, autojump_clock, body, code, path):
     handlers.may_read.set()
-    allowance = Allowance()
-    connection, client = await connect(allowance)
+    quota = BufferQuota()
+    connection, client = await connect(quota)
     stream_id = client.open(path)
     client.http.send_data(stream_id, body, end_stream=True)
     await client.flush()
     assert await client.status(stream_id) == str(int(code))
     await trio.testing.wait_all_tasks_blocked()
-    assert allowance.bytes_used == 0
+    assert quota.bytes_used == 0
     assert not connection._calls
 
 
@@ -161,8 +162,8 @@ async def test_a_stream_that_nobody_reads_is_held_by_its_window_and_then_read_in
     connect, handlers, autojump_clock
 ):
     """What is kept is bounded, whatever the client would like to send; nothing is lost."""
-    allowance = Allowance()
-    _, client = await connect(allowance)
+    quota = BufferQuota()
+    _, client = await connect(quota)
     stream_id = client.open("/take")
     sent = results(600, 5_000)
     most = 0
@@ -175,13 +176,13 @@ async def test_a_stream_that_nobody_reads_is_held_by_its_window_and_then_read_in
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
         await trio.testing.wait_all_tasks_blocked()
-        most = allowance.bytes_used
+        most = quota.bytes_used
         handlers.may_read.set()
-    assert most > call_limits.UNTAKEN_BYTES_MAX
-    assert most <= call_limits.UNTAKEN_BYTES_MAX + limits.WINDOW_BYTES + 2 * limits.RECEIVE_BYTES
+    assert most > UNREAD_BYTES_MAX
+    assert most <= UNREAD_BYTES_MAX + STREAM_WINDOW_BYTES + 2 * RECEIVE_BYTES
     assert await client.status(stream_id) == "0"
     assert handlers.read == [str(n) for n in range(600)]
-    assert allowance.bytes_used == 0
+    assert quota.bytes_used == 0
 
 
 async def test_a_message_of_a_stream_may_be_larger_than_its_window(connect, handlers, autojump_clock):
@@ -212,8 +213,8 @@ async def test_many_small_messages_leave_others_their_turn(connect, handlers, au
 async def test_a_message_of_a_stream_may_not_take_for_ever(connect, handlers, autojump_clock):
     """As a request may not; but a stream on which nothing comes is one that has nothing to say."""
     handlers.may_read.set()
-    allowance = Allowance()
-    _, client = await connect(allowance)
+    quota = BufferQuota()
+    _, client = await connect(quota)
     quiet, slow = client.open("/take"), client.open("/take")
     for stream_id in (quiet, slow):
         client.http.send_data(stream_id, results(1, 100)[0])
@@ -222,9 +223,9 @@ async def test_a_message_of_a_stream_may_not_take_for_ever(connect, handlers, au
     began = trio.current_time()
     assert await client.status(slow, 1_000) == str(int(Code.DEADLINE_EXCEEDED))
     assert (
-        limits.REQUEST_SECONDS < trio.current_time() - began <= limits.REQUEST_SECONDS + 2 * limits.PING_AFTER_SECONDS
+        TIMING.request_seconds < trio.current_time() - began <= TIMING.request_seconds + 2 * TIMING.ping_after_seconds
     )
-    assert allowance.bytes_used == 0
+    assert quota.bytes_used == 0
     client.http.end_stream(quiet)
     await client.flush()
     assert await client.status(quiet) == "0"
@@ -242,7 +243,7 @@ async def test_a_message_that_waits_for_its_reader_may_take_as_long_as_he_does(c
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
-        await trio.sleep(10 * limits.REQUEST_SECONDS)
+        await trio.sleep(10 * TIMING.request_seconds)
         handlers.may_read.set()
     assert await client.status(stream_id) == "0"
     assert len(handlers.read) == 300
@@ -259,12 +260,12 @@ async def test_a_message_that_can_not_be_read_ends_the_stream_after_those_before
 
 
 async def test_a_client_that_goes_in_the_middle_of_a_stream_leaves_nothing(connect, handlers, autojump_clock):
-    allowance = Allowance()
-    connection, client = await connect(allowance)
+    quota = BufferQuota()
+    connection, client = await connect(quota)
     stream_id = client.open("/take")
     await send_all(client, stream_id, b"".join(results(10, 5_000)) + b"\0\0")
     await trio.testing.wait_all_tasks_blocked()
-    assert allowance.bytes_used > 50_000
+    assert quota.bytes_used > 50_000
     await client.stream.aclose()
-    await connection._quiet.wait()
-    assert allowance.bytes_used == 0
+    await connection._drained.wait()
+    assert quota.bytes_used == 0

@@ -11,12 +11,13 @@ import trio
 import trio.testing
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.grpc import channel as limits
 from orchy.rpc.grpc.channel import Channel, ConnectionLost
 from orchy.rpc.grpc.framing import Code, Status, frame
-from orchy.rpc.grpc.outbox import SEND_SECONDS
+from orchy.rpc.grpc.limits import CHANNEL_LIMITS, CHANNEL_TIMING, ChannelLimits
+from orchy.rpc.grpc.write_buffer import SEND_SECONDS
 from orchy.rpc.http2.events import DataReceived, HeadersReceived, Role, StreamReset
 from orchy.rpc.http2.frames import ErrorCode
+from orchy.rpc.http2.limits import Http2Limits
 from orchy.rpc.http2.machine import Http2
 from tests.rpc import wire
 
@@ -32,9 +33,7 @@ class Server:
     channel: Channel
     stream: trio.StapledStream[Any, Any]
     nursery: trio.Nursery
-    http: Http2 = attrs.field(
-        factory=lambda: Http2(Role.SERVER, streams_max=100, stream_window_bytes=70_000, window_bytes=70_000)
-    )
+    http: Http2 = attrs.field(factory=lambda: Http2(Role.SERVER, Http2Limits(100, 70_000, 70_000)))
     events: list[Any] = attrs.field(factory=list)
     outcomes: list[Any] = attrs.field(factory=list)
 
@@ -83,10 +82,10 @@ def answer(stream: int) -> bytes:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    """A server that was greeted and has greeted."""
+async def server(request: Any) -> AsyncIterator[Server]:
+    """A server that was greeted and has greeted; its parameter, if any, is the channel's limits."""
     ours, theirs = trio.testing.memory_stream_pair()
-    channel = Channel(ours, "a:1")
+    channel = Channel(ours, "a:1", limits=getattr(request, "param", CHANNEL_LIMITS))
     async with trio.open_nursery() as nursery:
         server = Server(channel, theirs, nursery)
         nursery.start_soon(channel.run)
@@ -241,7 +240,7 @@ async def test_a_silent_server_is_pinged_and_given_up(server, autojump_clock):
     await trio.testing.wait_all_tasks_blocked()
     assert server.outcome() is ConnectionLost
     waited = trio.current_time() - began
-    assert waited == pytest.approx(limits.PING_AFTER_SECONDS + limits.PING_ANSWER_SECONDS, abs=1)
+    assert waited == pytest.approx(CHANNEL_TIMING.ping_after_seconds + CHANNEL_TIMING.ping_answer_seconds, abs=1)
 
 
 async def test_a_server_that_takes_nothing_is_given_up(server, autojump_clock):
@@ -286,8 +285,8 @@ async def test_a_large_request_goes_out_as_the_windows_open(server, autojump_clo
     assert len(done) == 1
 
 
-async def test_an_answer_has_a_limit(server, autojump_clock, monkeypatch):
-    monkeypatch.setattr(limits, "REPLY_BYTES_MAX", 30_000)
+@pytest.mark.parametrize("server", [ChannelLimits(reply_bytes_max=30_000)], indirect=True)
+async def test_an_answer_has_a_limit(server, autojump_clock):
     await server.calls()
     await server.say(wire.headers(1, HEAD), *[wire.data(1, b"x" * 10_000)] * 4)
     assert server.outcome() is Code.RESOURCE_EXHAUSTED

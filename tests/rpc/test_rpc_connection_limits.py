@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.grpc import call
-from orchy.rpc.grpc import connection as limits
-from orchy.rpc.grpc.call import Allowance
-from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.call import MESSAGE_BYTES_MAX, BufferQuota
+from orchy.rpc.grpc.connection import RECEIVE_BYTES, Connection
 from orchy.rpc.grpc.framing import Code
-from orchy.rpc.http2 import patience
+from orchy.rpc.grpc.limits import CONNECTION_TIMING as TIMING
+from orchy.rpc.grpc.limits import STREAMS_MAX, ConnectionLimits
+from orchy.rpc.grpc.write_buffer import SEND_SECONDS
+from orchy.rpc.http2.limits import FloodLimits
 
 POLL = pb.ActionPollRequest(actionType="act", batchSize=10, waitMillis=60_000)
 
@@ -27,19 +28,19 @@ async def test_a_client_that_says_nothing_is_let_go(in_memory, autojump_clock):
     began = trio.current_time()
     while await client.stream.receive_some(1000):
         pass
-    assert trio.current_time() - began == pytest.approx(limits.HANDSHAKE_SECONDS, abs=1)
+    assert trio.current_time() - began == pytest.approx(TIMING.handshake_seconds, abs=1)
 
 
 async def test_a_client_that_never_gets_through_its_greeting_is_let_go(in_memory, autojump_clock):
     _, client = in_memory()
     client.http.initiate_connection()
-    greeting = client.http.data_to_send()
+    initial_frames = client.http.data_to_send()
     began = trio.current_time()
     with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
-        for byte in greeting:
+        for byte in initial_frames:
             await client.stream.send_all(bytes([byte]))
             await trio.sleep(1)
-    assert trio.current_time() - began <= limits.HANDSHAKE_SECONDS + 2
+    assert trio.current_time() - began <= TIMING.handshake_seconds + 2
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x02\x00" * 50, b"\0" * 100])
@@ -49,7 +50,7 @@ async def test_garbage_is_let_go_at_once(in_memory, autojump_clock, garbage):
     await client.stream.send_all(garbage)
     while await client.stream.receive_some(1000):
         pass
-    assert trio.current_time() - began <= limits.GOODBYE_SECONDS
+    assert trio.current_time() - began <= TIMING.last_write_seconds
 
 
 async def test_a_client_that_is_gone_without_a_word_is_noticed_by_a_ping(in_memory, behind, autojump_clock):
@@ -61,14 +62,14 @@ async def test_a_client_that_is_gone_without_a_word_is_noticed_by_a_ping(in_memo
     began = trio.current_time()
     while await client.stream.receive_some(1000):  # takes what comes and answers nothing
         pass
-    assert trio.current_time() - began == pytest.approx(limits.PING_AFTER_SECONDS + limits.PING_ANSWER_SECONDS, abs=1)
+    assert trio.current_time() - began == pytest.approx(TIMING.ping_after_seconds + TIMING.ping_answer_seconds, abs=1)
     assert (behind.held, behind.cancelled) == (0, 1)
 
 
 async def test_a_quiet_client_that_answers_pings_stays(in_memory, autojump_clock):
     _, client = in_memory()
     await client.greet()
-    with trio.move_on_after(10 * limits.PING_AFTER_SECONDS):
+    with trio.move_on_after(10 * TIMING.ping_after_seconds):
         await client.end()
         pytest.fail("the connection was ended")
     stream_id = client.request(POLL)
@@ -106,7 +107,7 @@ async def test_streams_that_are_opened_to_be_reset_end_the_connection(in_memory,
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         with pytest.raises((trio.BrokenResourceError, h2.exceptions.ProtocolError)):
-            for _ in range(patience.RESETS_MAX + 100):
+            for _ in range(FloodLimits().resets_max + 100):
                 client.http.reset_stream(client.request(POLL))
                 await client.flush()
                 await trio.lowlevel.checkpoint()
@@ -119,7 +120,7 @@ async def test_a_client_whose_every_poll_runs_into_its_deadline_may_go_on(in_mem
     behind.hold = True
     _, client = in_memory()
     await client.greet()
-    for _ in range(patience.RESETS_MAX + 500):
+    for _ in range(FloodLimits().resets_max + 500):
         client.http.reset_stream(client.request(POLL))
         await client.flush()
         await trio.sleep(0.1)
@@ -133,29 +134,29 @@ async def test_a_message_is_refused_as_soon_as_it_says_how_long_it_is(in_memory,
     _, client = in_memory()
     await client.greet()
     stream_id = client.open()
-    client.http.send_data(stream_id, b"\0" + (call.MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"))
+    client.http.send_data(stream_id, b"\0" + (MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"))
     await client.flush()
     assert await client.status(stream_id) == str(int(Code.RESOURCE_EXHAUSTED))
 
 
 async def test_a_request_that_never_ends_is_refused_and_its_bytes_forgotten(in_memory, autojump_clock):
-    allowance = Allowance()
-    _, client = in_memory(allowance)
+    quota = BufferQuota()
+    _, client = in_memory(quota)
     await client.greet()
     stream_id = client.open()
     client.http.send_data(stream_id, b"\0" + (1000).to_bytes(4, "big") + b"x" * 500)
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
-    assert allowance.bytes_used == 505
+    assert quota.bytes_used == 505
     assert await client.status(stream_id, 1000) == str(int(Code.DEADLINE_EXCEEDED))
-    assert trio.current_time() <= limits.REQUEST_SECONDS + 2 * limits.PING_AFTER_SECONDS
-    assert allowance.bytes_used == 0
+    assert trio.current_time() <= TIMING.request_seconds + 2 * TIMING.ping_after_seconds
+    assert quota.bytes_used == 0
 
 
 async def test_requests_under_way_share_an_allowance(in_memory, autojump_clock):
-    allowance = Allowance(bytes_max=10_000)
-    _, first = in_memory(allowance)
-    _, second = in_memory(allowance)
+    quota = BufferQuota(bytes_max=10_000)
+    _, first = in_memory(quota)
+    _, second = in_memory(quota)
     for client in (first, second):
         await client.greet()
     first.http.send_data(first.open(), b"\0" + (20_000).to_bytes(4, "big") + b"x" * 9_000)
@@ -166,18 +167,18 @@ async def test_requests_under_way_share_an_allowance(in_memory, autojump_clock):
     assert await second.status(stream_id) == str(int(Code.UNAVAILABLE))
     await first.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
-    assert allowance.bytes_used == 0
+    assert quota.bytes_used == 0
     stream_id = second.request(pb.ActionResult(flowId="f", error="x" * 5_000), "/ActionService/Push")
     await second.flush()
     assert await second.status(stream_id) == "0"
-    assert allowance.bytes_used == 0
+    assert quota.bytes_used == 0
 
 
-async def test_a_client_that_takes_its_share_leaves_the_others_theirs(in_memory, autojump_clock, monkeypatch):
-    monkeypatch.setattr(limits, "REQUESTS_BYTES_MAX", 10_000)
-    allowance = Allowance(bytes_max=20_000)
-    _, greedy = in_memory(allowance)
-    _, modest = in_memory(allowance)
+async def test_a_client_that_takes_its_share_leaves_the_others_theirs(in_memory, autojump_clock):
+    quota = BufferQuota(bytes_max=20_000)
+    limits = ConnectionLimits(requests_bytes_max=10_000)
+    _, greedy = in_memory(quota, limits)
+    _, modest = in_memory(quota, limits)
     for client in (greedy, modest):
         await client.greet()
     streams = []
@@ -186,7 +187,7 @@ async def test_a_client_that_takes_its_share_leaves_the_others_theirs(in_memory,
         greedy.http.send_data(streams[-1], b"\0" + (9_000).to_bytes(4, "big") + b"x" * 6_000)
     await greedy.flush()
     assert await greedy.status(streams[-1]) == str(int(Code.UNAVAILABLE))
-    assert allowance.bytes_used <= 10_000
+    assert quota.bytes_used <= 10_000
     stream_id = modest.request(pb.ActionResult(flowId="f", error="x" * 5_000), "/ActionService/Push")
     await modest.flush()
     assert await modest.status(stream_id) == "0"
@@ -198,18 +199,18 @@ async def test_a_stream_more_than_allowed_is_refused_and_the_others_go_on(in_mem
     await client.greet()
     await client.until(h2.events.RemoteSettingsChanged)
     client.http.remote_settings = Settings(client=False, initial_values={SettingCodes.MAX_CONCURRENT_STREAMS: 10**6})
-    streams = [client.request(POLL) for _ in range(limits.STREAMS_MAX + 1)]
+    streams = [client.request(POLL) for _ in range(STREAMS_MAX + 1)]
     await client.flush()
     refused = await client.until(h2.events.StreamReset)
     assert (refused.stream_id, refused.error_code) == (streams[-1], 7)
-    assert behind.held == limits.STREAMS_MAX
+    assert behind.held == STREAMS_MAX
     behind.let_go.set()
     assert await client.status(streams[-2]) == "0"
 
 
-async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connection(monkeypatch, autojump_clock):
+async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connection(autojump_clock):
     """A client that sends for ever and reads nothing: what waits for it is bounded."""
-    monkeypatch.setattr(limits, "UNSENT_BYTES_MAX", 100_000)
+    limits = ConnectionLimits(unsent_bytes_max=100_000)
     sent, held = trio.testing.memory_stream_one_way_pair()
 
     class Blocked(trio.abc.Stream):
@@ -227,7 +228,7 @@ async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connectio
         async def aclose(self) -> None:
             await held.aclose()
 
-    connection = Connection(Blocked(), {}, Allowance())
+    connection = Connection(Blocked(), {}, BufferQuota(), limits)
     http = h2.connection.H2Connection()
     http.initiate_connection()
     ended = trio.Event()
@@ -244,12 +245,12 @@ async def test_answers_that_nobody_reads_stop_the_reading_and_then_the_connectio
         while not ended.is_set():
             await sent.send_all(pings)
             await trio.sleep(1)
-            assert len(connection._outbox) <= limits.UNSENT_BYTES_MAX + limits.RECEIVE_BYTES
+            assert len(connection._write_buffer) <= limits.unsent_bytes_max + RECEIVE_BYTES
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
         nursery.start_soon(send)
-    assert trio.current_time() <= limits.SEND_SECONDS + 1
+    assert trio.current_time() <= SEND_SECONDS + 1
 
 
 async def test_a_large_answer_goes_out_as_fast_as_the_client_opens_its_window(in_memory, behind, autojump_clock):
@@ -298,7 +299,7 @@ async def test_after_a_goodbye_calls_under_way_are_answered_and_new_ones_are_not
     quiet = trio.Event()
 
     async def wait_quiet() -> None:
-        await connection.quiet()
+        await connection.wait_drained()
         quiet.set()
 
     async with trio.open_nursery() as nursery:
@@ -328,11 +329,11 @@ async def test_whatever_a_client_sends_its_connection_ends_and_raises_nothing(da
         at = data.draw(st.integers(0, len(good) - 1))
         good[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
     ours, theirs = trio.testing.memory_stream_pair()
-    connection = Connection(theirs, {}, Allowance())
+    connection = Connection(theirs, {}, BufferQuota())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.serve)
         await ours.send_all(bytes(good))
         await ours.send_eof()
         with trio.fail_after(30):
-            await connection._quiet.wait()
+            await connection._drained.wait()
     assert not connection._calls

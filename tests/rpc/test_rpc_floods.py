@@ -8,9 +8,10 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.rpc.grpc import connection as limits
-from orchy.rpc.grpc.call import Allowance
-from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.call import BufferQuota
+from orchy.rpc.grpc.connection import RECEIVE_BYTES, Connection
+from orchy.rpc.grpc.limits import CONNECTION_LIMITS, CONNECTION_TIMING
+from orchy.rpc.grpc.write_buffer import SEND_SECONDS
 from tests.rpc.wire import frames_of
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -34,7 +35,7 @@ class Peer:
 
     def __init__(self, nursery):
         self.stream, theirs = trio.testing.memory_stream_pair()
-        self.connection = Connection(theirs, {}, Allowance())
+        self.connection = Connection(theirs, {}, BufferQuota())
         self.got = bytearray()
         self.most_unsent = 0
         nursery.start_soon(self._serve)
@@ -57,7 +58,7 @@ class Peer:
             for _ in range(times):
                 await self.stream.send_all(data)
                 await trio.lowlevel.checkpoint()
-                self.most_unsent = max(self.most_unsent, len(self.connection._outbox))
+                self.most_unsent = max(self.most_unsent, len(self.connection._write_buffer))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
@@ -143,13 +144,13 @@ async def test_a_flood_ends_its_connection(autojump_clock, flood):
         nursery.start_soon(peer.read_all)
         await peer.send(PREFACE + frame(SETTINGS))
         await peer.send(sent, times)
-        with trio.fail_after(limits.GOODBYE_SECONDS + 1):
+        with trio.fail_after(CONNECTION_TIMING.last_write_seconds + 1):
             await peer.over.wait()
         nursery.cancel_scope.cancel()
     kind, *_, payload = frames_of(bytes(peer.got))[-1]
     assert (kind, int.from_bytes(payload[4:8], "big")) == (GOAWAY, code)
     assert not peer.connection._calls
-    assert len(peer.connection._outbox) < 100_000
+    assert len(peer.connection._write_buffer) < 100_000
 
 
 async def test_pings_whose_answers_nobody_reads_stop_the_reading(autojump_clock):
@@ -157,10 +158,10 @@ async def test_pings_whose_answers_nobody_reads_stop_the_reading(autojump_clock)
         peer = Peer(nursery)
         await peer.send(PREFACE + frame(SETTINGS))
         nursery.start_soon(peer.send, frame(PING, payload=b"12345678") * 1_000, 1_000)
-        with trio.fail_after(limits.SEND_SECONDS + limits.GOODBYE_SECONDS + 5):
+        with trio.fail_after(SEND_SECONDS + CONNECTION_TIMING.last_write_seconds + 5):
             await peer.over.wait()
         nursery.cancel_scope.cancel()
-    assert peer.most_unsent < limits.UNSENT_BYTES_MAX + 2 * limits.RECEIVE_BYTES
+    assert peer.most_unsent < CONNECTION_LIMITS.unsent_bytes_max + 2 * RECEIVE_BYTES
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -180,8 +181,8 @@ async def test_random_frames_after_a_good_beginning(autojump_clock, seed):
             )
             await peer.send(frame(kind, flags, chance.choice([0, 1, 3, 5, chance.getrandbits(31)]), payload))
         await peer.stream.aclose()
-        with trio.fail_after(limits.GOODBYE_SECONDS + 1):
+        with trio.fail_after(CONNECTION_TIMING.last_write_seconds + 1):
             await peer.over.wait()
         nursery.cancel_scope.cancel()
     assert not peer.connection._calls
-    assert peer.connection._allowance.bytes_used == 0
+    assert peer.connection._quota.bytes_used == 0

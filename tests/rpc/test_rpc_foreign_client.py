@@ -15,6 +15,7 @@ from orchy.errors import InvalidInput, NotFound, Overloaded, Problem, StartupErr
 from orchy.rpc.api.convert import encode_action
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated import health_pb2
+from orchy.rpc.grpc.limits import ServerLimits
 from orchy.rpc.grpc.server import RpcServer, open_listeners
 
 StatusCode = grpc.StatusCode
@@ -314,7 +315,7 @@ async def test_a_drain_answers_what_runs_takes_nobody_in_and_ends_watchers(api, 
 
 
 async def test_connections_have_a_limit(behind, until):
-    server = RpcServer([], connections_max=2)
+    server = RpcServer([], ServerLimits(connections_max=2))
     listeners, port = await open_listeners("127.0.0.1", 0, "--grpc-port")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve, listeners)

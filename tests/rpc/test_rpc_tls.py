@@ -13,8 +13,8 @@ import trio
 
 from orchy.errors import ConfigurationError
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.grpc import server as limits
 from orchy.rpc.grpc.channel import ConnectionLost, open_channel
+from orchy.rpc.grpc.limits import SERVER_LIMITS, ServerLimits
 from orchy.rpc.grpc.server import RpcServer, open_listeners
 from orchy.rpc.grpc.tls import server_context
 from tests.certificates import make_certificate
@@ -30,9 +30,10 @@ def files(tmp_path):
 
 
 @pytest.fixture
-async def secured(behind, files):
-    """A server with TLS, and its port."""
-    server = RpcServer(services_of(behind), context=server_context(*files))
+async def secured(behind, files, request):
+    """A server with TLS, and its port; its parameter, if any, is its limits."""
+    limits = getattr(request, "param", SERVER_LIMITS)
+    server = RpcServer(services_of(behind), limits, server_context(*files))
     listeners, port = await open_listeners("127.0.0.1", 0, "--grpc-port")
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(server.serve, listeners))
@@ -130,8 +131,8 @@ async def test_a_server_that_does_not_speak_http2_is_not_spoken_to(files):
         nursery.cancel_scope.cancel()
 
 
-async def test_those_who_do_not_get_through_their_handshake_hold_up_nobody(secured, files, until, monkeypatch):
-    monkeypatch.setattr(limits, "HANDSHAKE_SECONDS", 1.0)
+@pytest.mark.parametrize("secured", [ServerLimits(handshake_seconds=1.0)], indirect=True)
+async def test_those_who_do_not_get_through_their_handshake_hold_up_nobody(secured, files, until):
     server, port = secured
     silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(20)]
     await silent[0].send_all(b"\x16\x03\x01\x00\xff")
@@ -145,8 +146,8 @@ async def test_those_who_do_not_get_through_their_handshake_hold_up_nobody(secur
     assert server.connections == 0
 
 
-async def test_there_is_a_limit_to_the_handshakes_and_connections_count(secured, files, until, monkeypatch):
-    monkeypatch.setattr(limits, "HANDSHAKES_MAX", 2)
+@pytest.mark.parametrize("secured", [ServerLimits(handshakes_max=2)], indirect=True)
+async def test_there_is_a_limit_to_the_handshakes_and_connections_count(secured, files, until):
     server, port = secured
     async with open_channel(f"127.0.0.1:{port}", trusting(files)) as channel:
         silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(2)]

@@ -9,7 +9,7 @@ import trio.testing
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
 from orchy.rpc.generated.health_grpc import HealthServicer
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
 from orchy.rpc.grpc.framing import Code
 from orchy.rpc.grpc.services import methods_of
@@ -36,7 +36,7 @@ class Nothing(HealthServicer):
 @pytest.fixture
 async def client(raw, nursery):
     ours, theirs = trio.testing.memory_stream_pair()
-    nursery.start_soon(Connection(theirs, methods_of([Later(), Nothing()]), Allowance()).serve)
+    nursery.start_soon(Connection(theirs, methods_of([Later(), Nothing()]), BufferQuota()).serve)
     client = raw(ours)
     await client.greet()
     return client

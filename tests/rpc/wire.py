@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import hpack
 
 from orchy.rpc.http2.events import Event, Role, StreamReset
 from orchy.rpc.http2.frames import ProtocolError
+from orchy.rpc.http2.limits import FloodLimits, Http2Limits
 from orchy.rpc.http2.machine import Http2
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -20,6 +22,7 @@ FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, CONNECT_ERROR, ENHA
 STREAMS_MAX = 3
 STREAM_WINDOW_BYTES = 100_000
 WINDOW_BYTES = 150_000
+LIMITS = Http2Limits(STREAMS_MAX, STREAM_WINDOW_BYTES, WINDOW_BYTES)
 
 REQUEST = {":method": "POST", ":scheme": "http", ":path": "/x", ":authority": "a"}
 RESPONSE = {":status": "200"}
@@ -73,17 +76,17 @@ def frames_of(sent: bytes) -> list[tuple[int, int, int, bytes]]:
     return found
 
 
+def limited(**flood: int) -> Http2Limits:
+    """A server's machine with flood limits that a test can reach."""
+    return attrs.evolve(LIMITS, flood=FloodLimits(**flood))
+
+
 class Peer:
     """Speaks to one machine: `say` frames, see what they meant, and what it `sent`."""
 
-    def __init__(self, role: Role = Role.SERVER) -> None:
-        self.http = Http2(
-            role,
-            streams_max=STREAMS_MAX,
-            stream_window_bytes=STREAM_WINDOW_BYTES,
-            window_bytes=WINDOW_BYTES,
-        )
-        self.greeting = self.http.data_to_send()
+    def __init__(self, role: Role = Role.SERVER, limits: Http2Limits = LIMITS) -> None:
+        self.http = Http2(role, limits)
+        self.initial_frames = self.http.data_to_send()
 
     def say(self, *frames: bytes) -> list[Event]:
         return self.http.receive(b"".join(frames))
@@ -114,9 +117,9 @@ class Peer:
         return None
 
 
-def server() -> Peer:
+def server(limits: Http2Limits = LIMITS) -> Peer:
     """A client that has greeted the server's machine, and was greeted."""
-    peer = Peer()
+    peer = Peer(limits=limits)
     peer.say(PREFACE, settings(), frame(SETTINGS, ACK))
     peer.sent()
     return peer

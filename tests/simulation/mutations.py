@@ -29,8 +29,10 @@ from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Phase, State
 from orchy.flow.recent import RecentEvents
 from orchy.partition.timers import TimerLoop
+from orchy.rpc.api import session_life
+from orchy.rpc.api.outgoing import Outgoing
+from orchy.rpc.api.session import Session
 from orchy.rpc.api.sessions import WorkSessions
-from orchy.rpc.api.work import Session
 from orchy.store.flows import Committed
 from orchy.store.memory.store import MemoryStore
 from orchy.store.queues import Receipt
@@ -386,30 +388,27 @@ def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:
 
     async def mutated(self: Any) -> None:
         await trio.lowlevel.checkpoint()
-        self._undelivered.clear()
+        self._outgoing.take_unsent()
 
     return _replaced(Session, "_give_back", mutated)
 
 
 def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
     """A stream that is cut takes along the message that was on its way (a mistake that was there)."""
-    leave = Session.leave
-
-    def mutated(self: Any) -> None:
-        self._on_its_way.clear()
-        leave(self)
-
-    return _replaced(Session, "leave", mutated)
+    return _replaced(Outgoing, "cancel_sending", lambda self: self._being_sent.clear())
 
 
 def a_stream_that_ends_goes_on_taking_work() -> AbstractContextManager[None]:
     """While its worker's results are with the store, it keeps what is handed out for it (a mistake that was there)."""
-
-    def mutated(self: Any) -> None:
-        self._ending, self._unheard = True, False
-        self._stop_reading()
-
-    return _replaced(Session, "_end", mutated)
+    rows = dict(session_life._ROWS)
+    closing, input_ended = session_life.State.CLOSING, session_life.Trigger.INPUT_ENDED
+    for pair, row in rows.items():
+        if row.trigger in (session_life.Trigger.HANG_UP, session_life.Trigger.SILENCE):
+            leads_to = row.leads_to if row.leads_to is row.state else closing
+            rows[pair] = session_life.Row(*pair, (session_life.Effect.STOP_READING,), leads_to)
+    late = session_life.Row(closing, input_ended, (session_life.Effect.STOP_HANDING_OUT,), closing)
+    rows[closing, input_ended] = late
+    return _replaced(session_life, "_ROWS", rows)
 
 
 def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:

@@ -14,7 +14,7 @@ from orchy.engine.orchestrator import Result
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.framing import Code
 from orchy.rpc.grpc.values import fill_map
-from orchy.worker.leases import Held
+from orchy.worker.held import HeldAttempts
 from tests.simulation.books import require
 from tests.simulation.callers import AGAIN_SECONDS, PATIENCE_SECONDS, Worker
 from tests.simulation.decoding import QUEUED, Attempt, read_attempts
@@ -39,7 +39,7 @@ class Process:
     nodes: int
     renews: bool
     rehomes: bool
-    held: Held = attrs.field(factory=Held)
+    held: HeldAttempts = attrs.field(factory=HeldAttempts)
     attempts: dict[Key, float] = attrs.field(factory=dict)  # that it works on, with their timeouts
     streams: dict[_Stream, None] = attrs.field(factory=dict)
     gone: trio.Event = attrs.field(factory=trio.Event)

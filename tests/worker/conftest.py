@@ -16,8 +16,17 @@ from orchy.rpc.grpc.framing import Code, Status
 from orchy.rpc.grpc.server import RpcServer, open_listeners
 from orchy.rpc.grpc.values import fill_map
 from orchy.worker import Worker
+from orchy.worker.parameters import Parameters
 
 HANG_SECONDS = 30.0
+#: For workers whose servers come and go during a test.
+HURRIED = Parameters(
+    refresh_seconds=0.05,
+    refresh_min_seconds=0.01,
+    backoff_max_seconds=0.1,
+    reopen_seconds=0.05,
+    check_seconds=0.02,
+)
 
 
 @attrs.define

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import time
 
+import attrs
 import pytest
 import trio
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.worker import Worker, servers, stream, streams
-from orchy.worker.leases import Held
-
-
-@pytest.fixture(autouse=True)
-def _in_a_hurry(monkeypatch):
-    monkeypatch.setattr(servers, "REFRESH_SECONDS", 0.05)
-    monkeypatch.setattr(servers, "REFRESH_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(servers, "BACKOFF_MAX_SECONDS", 0.1)
-    monkeypatch.setattr(streams, "AGAIN_SECONDS", 0.05)
-    monkeypatch.setattr(stream, "LOOK_SECONDS", 0.02)
+from orchy.worker import Worker
+from orchy.worker.held import HeldAttempts
+from tests.worker.conftest import HURRIED
 
 
 class Holder:
     """A worker that holds what it gets until it is let go."""
 
-    def __init__(self, *addresses, threads=8):
-        self.worker = Worker(*addresses, worker_id="w1")
+    def __init__(self, *addresses, threads=8, parameters=HURRIED):
+        self.worker = Worker(*addresses, worker_id="w1", _parameters=parameters)
         self.let_go = trio.Event()
         self.running = 0
         self.worker.action("act", threads=threads, poll_interval_seconds=0.05)(self.act)
@@ -55,7 +48,7 @@ async def test_the_first_message_says_that_it_renews(start_server, run_worker, u
 
 async def test_something_is_said_often_enough_while_a_thread_works(start_server, run_worker, until):
     site = await start_server(streams=True)
-    worker = Worker(site.address)
+    worker = Worker(site.address, _parameters=HURRIED)
     worker.action("act")(lambda data: time.sleep(1))
     run_worker(worker)
     await until(lambda: site.script.open)
@@ -127,10 +120,9 @@ async def test_what_is_held_is_said_on_the_next_stream(start_server, run_worker,
     await until(lambda: len(site.script.results) == 1)
 
 
-async def test_many_are_said_in_messages_of_a_thousand(start_server, run_worker, until, monkeypatch):
-    monkeypatch.setattr(stream, "HELD_PER_MESSAGE", 3)
+async def test_many_are_said_in_messages_of_a_thousand(start_server, run_worker, until):
     site = await start_server(streams=True)
-    holder = Holder(site.address)
+    holder = Holder(site.address, parameters=attrs.evolve(HURRIED, held_per_message=3))
     run_worker(holder.worker)
     await until(lambda: site.script.open)
     for number in range(8):
@@ -144,7 +136,7 @@ async def test_many_are_said_in_messages_of_a_thousand(start_server, run_worker,
 
 
 async def test_each_attempt_has_one_home(autojump_clock):
-    held = Held()
+    held = HeldAttempts()
     held.came(("f", 1, 1), "a")
     held.came(("g", 1, 1), "b")
     assert held.rehome("c") == []

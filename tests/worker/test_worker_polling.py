@@ -7,7 +7,8 @@ import threading
 import trio
 
 from orchy.rpc.grpc.framing import Code, Status
-from orchy.worker import Worker, polling
+from orchy.worker import Worker
+from orchy.worker.parameters import DEFAULTS, Parameters
 
 
 class Gate:
@@ -100,7 +101,7 @@ async def test_an_idle_worker_holds_one_poll_for_each_server_and_action(start_se
     assert [len(site.script.polls) for site in sites] == counts
     waits = [wait_millis for site in sites for _, _, wait_millis in site.script.polls if wait_millis]
     assert len(waits) == 6
-    assert set(waits) <= {polling.WAIT_SECONDS * 1000, polling.LAST_SLOT_WAIT_SECONDS * 1000}
+    assert set(waits) <= {DEFAULTS.poll_wait_seconds * 1000, DEFAULTS.last_slot_wait_seconds * 1000}
 
 
 async def test_a_server_that_can_not_hold_a_poll_is_asked_at_the_interval(start_server, run_worker, until):
@@ -194,11 +195,10 @@ async def test_a_server_that_gives_more_than_was_asked_for_waits_for_slots(
     assert gate.most == 2
 
 
-async def test_results_that_nobody_takes_stop_the_taking_of_work(start_server, run_worker, until, monkeypatch):
-    monkeypatch.setattr(polling, "UNPUSHED_MIN", 5)
+async def test_results_that_nobody_takes_stop_the_taking_of_work(start_server, run_worker, until):
     site = await start_server()
     site.script.refusal = Status(Code.UNAVAILABLE, "not now")
-    worker = Worker(site.address)
+    worker = Worker(site.address, _parameters=Parameters(unpushed_min=5))
     done = []
     worker.action("act", threads=2)(lambda data: done.append(1))
     for _ in range(50):

@@ -5,24 +5,20 @@ from __future__ import annotations
 import logging
 import socket
 
+import attrs
 import pytest
 import trio
 
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import ConnectionLost, open_channel
 from orchy.rpc.grpc.framing import Code, Status
-from orchy.worker import Worker, results, servers
+from orchy.worker import Worker
+from orchy.worker.parameters import Parameters
+from tests.worker.conftest import HURRIED
 
 
-@pytest.fixture(autouse=True)
-def _in_a_hurry(monkeypatch):
-    monkeypatch.setattr(servers, "REFRESH_SECONDS", 0.05)
-    monkeypatch.setattr(servers, "REFRESH_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(servers, "BACKOFF_MAX_SECONDS", 0.1)
-
-
-def idle_worker(*addresses: str) -> Worker:
-    worker = Worker(*addresses)
+def idle_worker(*addresses: str, parameters: Parameters = HURRIED) -> Worker:
+    worker = Worker(*addresses, _parameters=parameters)
     worker.action("act", poll_interval_seconds=0.05, threads=8)(lambda data: {})
     return worker
 
@@ -81,7 +77,7 @@ async def test_a_server_that_comes_back_without_its_memory_is_told_again(start_s
 async def test_a_result_goes_to_another_server_when_its_own_is_dead(start_server, run_worker, until):
     first, second = await start_server(), await start_server()
     begun, go_on = trio.Event(), trio.Event()
-    worker = Worker(first.address)
+    worker = Worker(first.address, _parameters=HURRIED)
 
     @worker.action("act")
     async def act(data):
@@ -98,14 +94,11 @@ async def test_a_result_goes_to_another_server_when_its_own_is_dead(start_server
     await until(lambda: len(second.script.results) == 1)
 
 
-async def test_a_result_goes_to_another_server_when_one_refuses_or_does_not_answer(
-    start_server, run_worker, until, monkeypatch
-):
-    monkeypatch.setattr(results, "PUSH_SECONDS", 0.05)
+async def test_a_result_goes_to_another_server_when_one_refuses_or_does_not_answer(start_server, run_worker, until):
     first, second, third = [await start_server() for _ in range(3)]
     first.script.refusal = Status(Code.UNAVAILABLE, "the store is gone")
     second.script.swallows_pushes = True
-    run_worker(idle_worker(first.address))
+    run_worker(idle_worker(first.address, parameters=attrs.evolve(HURRIED, push_seconds=0.05)))
     await until(lambda: all(site.script.polling == 1 for site in (first, second, third)))
     for number in range(10):
         first.script.put("act", flow_id=str(number))
@@ -120,7 +113,7 @@ async def test_a_result_goes_to_another_server_when_one_refuses_or_does_not_answ
 async def test_a_result_waits_for_the_only_server_to_come_back(start_server, run_worker, until):
     site = await start_server()
     begun, go_on = trio.Event(), trio.Event()
-    worker = Worker(site.address)
+    worker = Worker(site.address, _parameters=HURRIED)
 
     @worker.action("act")
     async def act(data):

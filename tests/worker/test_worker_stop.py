@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.worker import Worker, polling
+from orchy.worker import Worker
+from orchy.worker.parameters import DEFAULTS
 
 
 async def test_a_stop_finishes_what_is_held_and_pushes_it(start_server, run_worker, until):
@@ -32,7 +33,7 @@ async def test_a_stop_finishes_what_is_held_and_pushes_it(start_server, run_work
     running = run_worker(worker)
     await until(begun.is_set)
     running.stopping.set()
-    await trio.sleep(2 * polling.LAST_ANSWER_SECONDS)
+    await trio.sleep(2 * DEFAULTS.last_answer_seconds)
     assert not running.returned.is_set()
     go_on.set()
     await running.stop()
@@ -48,7 +49,7 @@ async def test_an_idle_worker_stops_soon_and_lets_its_polls_go(start_server, run
     await until(lambda: site.script.polling == 1)
     began = trio.current_time()
     await running.stop()
-    assert trio.current_time() - began < polling.WAIT_SECONDS / 2
+    assert trio.current_time() - began < DEFAULTS.poll_wait_seconds / 2
     await until(lambda: site.script.polling == 0 and site.server.connections == 0)
 
 

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import threading
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.framing import Code
-from orchy.worker import Worker, servers, stream, streams
-from orchy.worker.results import BYTES_PER_CALL
+from orchy.worker import Worker
+from tests.worker.conftest import HURRIED
 
-
-@pytest.fixture(autouse=True)
-def _in_a_hurry(monkeypatch):
-    monkeypatch.setattr(servers, "REFRESH_SECONDS", 0.05)
-    monkeypatch.setattr(servers, "REFRESH_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(servers, "BACKOFF_MAX_SECONDS", 0.1)
-    monkeypatch.setattr(streams, "AGAIN_SECONDS", 0.05)
-    monkeypatch.setattr(stream, "LOOK_SECONDS", 0.02)
+#: Of a worker that does not wait long for answers on its streams.
+IMPATIENT = attrs.evolve(HURRIED, stream_answer_seconds=0.1)
 
 
 class Held:
     """A worker whose function `act` holds what it gets until it is let go."""
 
-    def __init__(self, *addresses, threads=4, **more):
-        self.worker = Worker(*addresses, worker_id="w1", **more)
+    def __init__(self, *addresses, threads=4, parameters=HURRIED, **more):
+        self.worker = Worker(*addresses, worker_id="w1", _parameters=parameters, **more)
         self.begun = []
         self.running = self.running_max = 0
         self.let_go = trio.Event()
@@ -42,8 +37,8 @@ class Held:
         return {"attempt": context.attempt}
 
 
-def echo(*addresses, threads=4):
-    worker = Worker(*addresses, worker_id="w1")
+def echo(*addresses, threads=4, parameters=HURRIED):
+    worker = Worker(*addresses, worker_id="w1", _parameters=parameters)
     worker.action("act", threads=threads, poll_interval_seconds=0.05)(lambda data: data)
     return worker
 
@@ -108,10 +103,9 @@ async def test_no_more_run_than_there_are_slots(start_server, run_worker, until,
     await until(lambda: site.script.open[0].credit["act"] == 2)
 
 
-async def test_a_worker_with_very_many_slots_asks_for_what_a_server_gives(start_server, run_worker, until, monkeypatch):
-    monkeypatch.setattr(streams, "SLOTS_MAX", 50)
+async def test_a_worker_with_very_many_slots_asks_for_what_a_server_gives(start_server, run_worker, until):
     site = await start_server(streams=True)
-    worker = Worker(site.address)
+    worker = Worker(site.address, _parameters=attrs.evolve(HURRIED, slots_max=50))
     for name, threads in (("x", 100), ("y", 300)):
         worker.action(name, threads=threads)(lambda data: {})
     run_worker(worker)
@@ -134,7 +128,7 @@ async def test_one_server_without_streams_is_enough_for_polls(start_server, run_
 
 async def test_a_worker_moves_to_polls_and_back_as_servers_come_and_go(start_server, run_worker, until, caplog):
     new = await start_server(streams=True)
-    worker = Worker(new.address)
+    worker = Worker(new.address, _parameters=HURRIED)
     running = []
 
     @worker.action("act", threads=4, poll_interval_seconds=0.05)
@@ -206,10 +200,9 @@ async def test_results_of_a_stream_that_broke_are_pushed(start_server, run_worke
     assert site.script.pushes + other.script.pushes == 1
 
 
-async def test_results_that_are_not_answered_are_pushed_again_elsewhere(start_server, run_worker, until, monkeypatch):
-    monkeypatch.setattr(stream, "ANSWER_SECONDS", 0.1)
+async def test_results_that_are_not_answered_are_pushed_again_elsewhere(start_server, run_worker, until):
     site, other = await start_server(streams=True), await start_server(streams=True)
-    run_worker(echo(site.address, threads=8))
+    run_worker(echo(site.address, threads=8, parameters=IMPATIENT))
     await until(lambda: site.script.open and other.script.open)
     await until(lambda: site.script.open[0].credit["act"])
     site.script.answers = False
@@ -222,10 +215,9 @@ async def test_results_that_are_not_answered_are_pushed_again_elsewhere(start_se
     assert not any(message.results for message in site.script.open[0].messages[before:])
 
 
-async def test_while_nothing_is_answered_few_messages_leave(start_server, run_worker, until, monkeypatch):
-    monkeypatch.setattr(stream, "RESULTS_AT_ONCE", 3)
+async def test_while_nothing_is_answered_few_messages_leave(start_server, run_worker, until):
     site = await start_server(streams=True)
-    run_worker(echo(site.address, threads=40))
+    run_worker(echo(site.address, threads=40, parameters=attrs.evolve(HURRIED, result_messages_max=3)))
     await until(lambda: site.script.open and site.script.open[0].credit["act"] == 40)
     site.script.answers = False
 
@@ -258,8 +250,8 @@ async def test_a_result_that_is_not_taken_on_the_stream_is_pushed(start_server, 
 
 async def test_a_large_result_takes_a_call(start_server, run_worker, until):
     site = await start_server(streams=True)
-    worker = Worker(site.address)
-    worker.action("act")(lambda data: {"text": "x" * BYTES_PER_CALL})
+    worker = Worker(site.address, _parameters=HURRIED)
+    worker.action("act")(lambda data: {"text": "x" * HURRIED.bytes_per_call})
     run_worker(worker)
     await until(lambda: site.script.open)
     site.script.put("act")
@@ -284,7 +276,7 @@ async def test_work_that_nobody_asked_for_is_told(start_server, run_worker, unti
 @pytest.mark.parametrize("threaded", [False, True])
 async def test_a_function_extends_its_attempt_and_hears_that_it_is_over(start_server, run_worker, until, threaded):
     site = await start_server(streams=True)
-    worker = Worker(site.address)
+    worker = Worker(site.address, _parameters=HURRIED)
     contexts, done = [], threading.Event()
 
     def wait(data, context):
@@ -419,12 +411,9 @@ async def test_a_server_that_says_no_goodbye_does_not_hold_up_the_stop(start_ser
         await running.stop()
 
 
-async def test_a_result_that_a_stream_does_not_answer_is_brought_home_before_the_end(
-    start_server, run_worker, until, monkeypatch
-):
-    monkeypatch.setattr(stream, "ANSWER_SECONDS", 0.1)
+async def test_a_result_that_a_stream_does_not_answer_is_brought_home_before_the_end(start_server, run_worker, until):
     site = await start_server(streams=True)
-    held = Held(site.address)
+    held = Held(site.address, parameters=IMPATIENT)
     running = run_worker(held.worker)
     await until(lambda: site.script.open)
     site.script.put("act")

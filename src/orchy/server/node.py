@@ -41,7 +41,8 @@ from orchy.ring import owners, partition_of, successors
 from orchy.rpc.api.convert import encode_action
 from orchy.rpc.api.servicer import ActionService, HealthService
 from orchy.rpc.api.sessions import WorkSessions
-from orchy.rpc.grpc.server import CONNECTIONS_MAX, RpcServer, open_listeners
+from orchy.rpc.grpc.limits import CONNECTIONS_MAX, ServerLimits
+from orchy.rpc.grpc.server import RpcServer, open_listeners
 from orchy.rpc.grpc.tls import server_context
 from orchy.runtime.nurseries import open_service_nursery
 from orchy.runtime.open_files import raise_limit, share_of_listener
@@ -211,7 +212,8 @@ def _wire(
 
     # The servers for workers and clients.
     service = ActionService(orchestrator, core.catalog, dispatcher, sessions, cluster, leases)
-    rpc = RpcServer([service, HealthService(cluster)], share_of_listener(CONNECTIONS_MAX), rpc_tls)
+    rpc_limits = ServerLimits(connections_max=share_of_listener(CONNECTIONS_MAX))
+    rpc = RpcServer([service, HealthService(cluster)], rpc_limits, rpc_tls)
     services = Services(core.starts, orchestrator, queries, core.catalog, cluster, metrics)
     rest = RestServer(
         create_app(services, config.body_limit_bytes),

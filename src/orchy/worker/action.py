@@ -30,7 +30,7 @@ Attempt = tuple[str, int, int]
 Extend = Callable[[Attempt, trio.Event], None]
 
 
-def _nobody() -> None:
+def _do_nothing() -> None:
     """Where there is nobody to ask for more time."""
 
 
@@ -55,7 +55,7 @@ class ActionContext:
     action_name: str
     attempt: int
     timeout_seconds: int
-    _ask: Callable[[], None] = attrs.field(default=_nobody, repr=False, eq=False)
+    _ask: Callable[[], None] = attrs.field(default=_do_nothing, repr=False, eq=False)
     _over: trio.Event = attrs.field(factory=trio.Event, repr=False, eq=False)
 
     def extend(self) -> None:
@@ -158,7 +158,7 @@ class RegisteredAction:
 def _context_of(action: pb.Action, extend: Extend | None) -> ActionContext:
     over = trio.Event()
     attempt = (action.flowId, action.actionId, action.retryCount)
-    ask = _nobody
+    ask = _do_nothing
     if extend is not None:
         ask = partial(_ask, trio.lowlevel.current_trio_token(), extend, attempt, over)
     return ActionContext(

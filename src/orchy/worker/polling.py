@@ -20,20 +20,10 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import Channel, ConnectionLost
 from orchy.rpc.grpc.framing import Status
 from orchy.worker.action import Extend, RegisteredAction
-from orchy.worker.notices import Notice
-from orchy.worker.results import UNPUSHED_MIN, Results
-from orchy.worker.servers import Servers
-
-WAIT_SECONDS = 10.0
-WAIT_MIN_SECONDS = 0.05
-#: How long a poll may wait that has left no slot to others: a server may join meanwhile.
-LAST_SLOT_WAIT_SECONDS = 3.0
-#: How much longer than it was asked to wait a server may take to answer a poll.
-ANSWER_SECONDS = 10.0
-#: A poll that was to wait and is answered with nothing sooner than this share of it comes from a server that can't.
-ANSWERED_EARLY_SHARE = 0.5
-#: How long a poll is waited for when the worker stops.
-LAST_ANSWER_SECONDS = 0.25
+from orchy.worker.logs import DedupLog
+from orchy.worker.parameters import Parameters
+from orchy.worker.results import ResultPusher
+from orchy.worker.server_pool import ServerPool
 
 log = logging.getLogger("orchy.worker")
 
@@ -54,12 +44,14 @@ class ActionPolls:
         self,
         action: RegisteredAction,
         slots: trio.Semaphore,
-        servers: Servers,
-        results: Results,
+        servers: ServerPool,
+        results: ResultPusher,
         work: trio.Nursery,
         worker_id: str,
         extend: Extend,
+        parameters: Parameters,
     ) -> None:
+        self._parameters = parameters
         self._action = action
         self._extend = extend
         self._servers = servers
@@ -67,7 +59,7 @@ class ActionPolls:
         self._work = work
         self._worker_id = worker_id
         self._slots = slots
-        self._unpushed = trio.Semaphore(max(UNPUSHED_MIN, action.slots))
+        self._unpushed = trio.Semaphore(max(parameters.unpushed_min, action.slots))
         self._turns = trio.CapacityLimiter(1)
         self._polled: set[Channel] = set()
         self._stopping = False
@@ -80,7 +72,7 @@ class ActionPolls:
                 await stop.wait()
                 supervisor.cancel_scope.cancel()
             self._stopping = True
-            nursery.cancel_scope.deadline = trio.current_time() + LAST_ANSWER_SECONDS
+            nursery.cancel_scope.deadline = trio.current_time() + self._parameters.last_answer_seconds
 
     async def _supervise(self, nursery: trio.Nursery) -> None:
         while True:
@@ -97,7 +89,7 @@ class ActionPolls:
     async def _poll_one(self, channel: Channel) -> None:
         """Poll one server while it is one to poll."""
         name, interval_seconds = self._action.definition.name, self._action.poll_interval_seconds
-        notice = Notice()
+        dedup_log = DedupLog()
         more = True
         try:
             while not self._stopping and channel in self._servers.channels():
@@ -107,14 +99,14 @@ class ActionPolls:
                     else:
                         async with self._turns:
                             answer = await self._poll(channel, wait=True)
-                        notice.clear(f"polls for {name} are answered again")
+                        dedup_log.recovered(f"polls for {name} are answered again")
                     more = answer.got >= answer.asked
                     if answer.is_early:
                         await trio.sleep(interval_seconds)
                 except (Status, trio.TooSlowError) as error:
                     more = False
                     reason = error.message if isinstance(error, Status) else "it was not answered"
-                    notice.warn(f"a poll for {name} failed: {reason}")
+                    dedup_log.warn(f"a poll for {name} failed: {reason}")
                     await trio.sleep(interval_seconds)
         except ConnectionLost as error:
             log.debug("a poll ended: %s", error)  # a new connection gets a poller of its own
@@ -141,14 +133,14 @@ class ActionPolls:
                 workerId=self._worker_id,
             )
             asked_at = trio.current_time()
-            with trio.fail_after(wait_seconds + ANSWER_SECONDS):
+            with trio.fail_after(wait_seconds + self._parameters.poll_answer_seconds):
                 reply = await channel.call("ActionService/Poll", request, pb.Actions)
             for message in reply.actions:
                 self._work.start_soon(self._run, message, reserved > 0)
                 reserved = max(0, reserved - 1)
             got = len(reply.actions)
             took_seconds = trio.current_time() - asked_at
-            return _Answer(asked, got, not got and took_seconds < wait_seconds * ANSWERED_EARLY_SHARE)
+            return _Answer(asked, got, not got and took_seconds < wait_seconds * self._parameters.answered_early_share)
         finally:
             for _ in range(reserved):
                 self._slots.release()
@@ -161,9 +153,9 @@ class ActionPolls:
     def _wait_seconds(self) -> float:
         pollers = len(self._polled)
         if pollers <= self._turns.total_tokens:
-            return WAIT_SECONDS if self._slots.value else LAST_SLOT_WAIT_SECONDS
+            return self._parameters.poll_wait_seconds if self._slots.value else self._parameters.last_slot_wait_seconds
         turn_seconds = self._action.poll_interval_seconds * self._turns.total_tokens / pollers
-        return min(WAIT_SECONDS, max(WAIT_MIN_SECONDS, turn_seconds))
+        return min(self._parameters.poll_wait_seconds, max(self._parameters.poll_wait_min_seconds, turn_seconds))
 
     async def _run(self, message: pb.Action, has_slot: bool) -> None:
         """One attempt, from its data to its result with a server."""

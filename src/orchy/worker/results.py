@@ -22,22 +22,9 @@ from orchy.rpc.grpc.channel import Channel, ConnectionLost
 from orchy.rpc.grpc.framing import Code, Status
 from orchy.runtime.gather import gather
 from orchy.worker.action import fail
-from orchy.worker.notices import Notice
-from orchy.worker.servers import Servers
-
-#: How long a server may take for a result before another one is asked: little at first, for one that has stopped
-#: answering would hold up results until their attempts time out; more each time, for all may be slow.
-PUSH_SECONDS = 1.0
-PUSH_MAX_SECONDS = 10.0
-AGAIN_MIN_SECONDS = 0.05
-AGAIN_MAX_SECONDS = 2.0
-#: What one call brings at most; the server takes messages of 10 MiB.
-RESULTS_PER_CALL = 100
-BYTES_PER_CALL = 2 * 2**20
-#: Results that wait to be taken, for each action, before no more is begun.
-UNPUSHED_MIN = 100
-#: Calls under way while more results wait.
-CALLS_MAX = 4
+from orchy.worker.logs import DedupLog
+from orchy.worker.parameters import Parameters
+from orchy.worker.server_pool import ServerPool
 
 log = logging.getLogger("orchy.worker")
 
@@ -50,15 +37,16 @@ class _Pending:
     done: trio.Event = attrs.field(factory=trio.Event)
 
 
-class Results:
+class ResultPusher:
     """Pushes results; to another server at each try. `run` does the work."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: ServerPool, parameters: Parameters) -> None:
+        self._parameters = parameters
         self._servers = servers
-        self._notice = Notice()
+        self._dedup_log = DedupLog()
         self._waiting: deque[_Pending] = deque()
         self._came = trio.Event()
-        self._calls = trio.Semaphore(CALLS_MAX)
+        self._calls = trio.Semaphore(parameters.push_calls_max)
         self._one_by_one: WeakSet[Channel] = WeakSet()
 
     async def push(self, result: pb.ActionResult) -> None:
@@ -85,26 +73,26 @@ class Results:
     def _next_call(self) -> list[_Pending]:
         call: list[_Pending] = []
         size_bytes = 0
-        while self._waiting and len(call) < RESULTS_PER_CALL:
+        while self._waiting and len(call) < self._parameters.results_per_call:
             size_bytes += self._waiting[0].result.ByteSize()
-            if call and size_bytes > BYTES_PER_CALL:
+            if call and size_bytes > self._parameters.bytes_per_call:
                 break
             call.append(self._waiting.popleft())
         return call
 
     async def _send(self, left: Sequence[_Pending]) -> None:
         """Until none of them is left."""
-        again_seconds = AGAIN_MIN_SECONDS
-        answer_seconds = PUSH_SECONDS
+        backoff_seconds = self._parameters.push_backoff_min_seconds
+        answer_seconds = self._parameters.push_seconds
         try:
             while left:
-                for channel in await self._servers.some():
+                for channel in await self._servers.wait_open():
                     left = await self._offer(channel, left, answer_seconds)
                     if not left:
                         return
-                    answer_seconds = min(2 * answer_seconds, PUSH_MAX_SECONDS)
-                await trio.sleep(random.uniform(again_seconds / 2, again_seconds))
-                again_seconds = min(2 * again_seconds, AGAIN_MAX_SECONDS)
+                    answer_seconds = min(2 * answer_seconds, self._parameters.push_max_seconds)
+                await trio.sleep(random.uniform(backoff_seconds / 2, backoff_seconds))
+                backoff_seconds = min(2 * backoff_seconds, self._parameters.push_backoff_max_seconds)
         finally:
             self._calls.release()
 
@@ -126,11 +114,11 @@ class Results:
             with trio.fail_after(answer_seconds):
                 reply = await channel.call("ActionService/Push", result, pb.ActionResultPushResponse)
         except Status as status:
-            return self.is_done(result, status.code, status.message)
+            return self.is_settled(result, status.code, status.message)
         except (ConnectionLost, trio.TooSlowError) as error:
-            self._lost(error)
+            self._warn_lost(error)
             return False
-        return self.is_done(result, Code.OK, status=reply.status)
+        return self.is_settled(result, Code.OK, status=reply.status)
 
     async def _push_all(
         self, channel: Channel, results: Sequence[pb.ActionResult], answer_seconds: float
@@ -145,28 +133,28 @@ class Results:
             if status.code is Code.UNIMPLEMENTED:
                 self._one_by_one.add(channel)
                 return await gather(lambda result: self._push_once(channel, result, answer_seconds), results)
-            self._notice.warn(f"results are not taken, they are pushed again: {status.message}")
+            self._dedup_log.warn(f"results are not taken, they are pushed again: {status.message}")
             return nothing
         except (ConnectionLost, trio.TooSlowError) as error:
-            self._lost(error)
+            self._warn_lost(error)
             return nothing
         if len(reply.outcomes) != len(results):
-            self._notice.warn("a server did not answer for each result; they are pushed again")
+            self._dedup_log.warn("a server did not answer for each result; they are pushed again")
             return nothing
         return [
-            self.is_done(result, outcome.code, outcome.message, outcome.status)
+            self.is_settled(result, outcome.code, outcome.message, outcome.status)
             for result, outcome in zip(results, reply.outcomes, strict=True)
         ]
 
-    def is_done(self, result: pb.ActionResult, code: int, message: str = "", status: bool = False) -> bool:
+    def is_settled(self, result: pb.ActionResult, code: int, message: str = "", status: bool = False) -> bool:
         """What a server's answer for one result comes to."""
         if code == Code.OK:
-            self._notice.clear("results are taken again")
+            self._dedup_log.recovered("results are taken again")
             if not status:
                 log.warning("flow %s is not there any more: a result of it is dropped", result.flowId)
             return True
         if code not in (Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED):
-            self._notice.warn(f"results are not taken, they are pushed again: {message}")
+            self._dedup_log.warn(f"results are not taken, they are pushed again: {message}")
             return False
         if result.status == pb.ActionResult.SUCCESS:
             # Nobody will ever take it; the flow shall know why, and not wait for its timeout.
@@ -175,5 +163,5 @@ class Results:
         log.error("the server refused a result of flow %s: %s", result.flowId, message)
         return True
 
-    def _lost(self, error: Exception) -> None:
-        self._notice.warn(f"a result is pushed again: {str(error) or 'the server did not answer'}")
+    def _warn_lost(self, error: Exception) -> None:
+        self._dedup_log.warn(f"a result is pushed again: {str(error) or 'the server did not answer'}")

@@ -18,29 +18,15 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import Channel, ConnectionLost, MessageStream
 from orchy.rpc.grpc.framing import Status
 from orchy.worker.action import Attempt
-from orchy.worker.notices import Notice
-from orchy.worker.results import BYTES_PER_CALL, RESULTS_PER_CALL
-from orchy.worker.servers import WORK_METHOD
-
-#: How long a server may take for results before they are pushed elsewhere.
-ANSWER_SECONDS = 5.0
-LOOK_SECONDS = 1.0
-#: How long a server may take to say goodbye, and then to end the stream.
-GOODBYE_SECONDS = 0.5
-#: Messages with results, and such with extensions, that have no answer yet; what comes then leaves with the next one.
-RESULTS_AT_ONCE = 16
-EXTENSIONS_AT_ONCE = 4
-EXTENSIONS_PER_MESSAGE = 1_000
-#: Attempts that one message says are held, or are not.
-HELD_PER_MESSAGE = 1_000
-#: How often something is said, as a share of the server's lease.
-HEARD_SHARE = 0.25
+from orchy.worker.logs import DedupLog
+from orchy.worker.parameters import Parameters
+from orchy.worker.server_pool import WORK_METHOD
 
 log = logging.getLogger("orchy.worker")
 
 
 @attrs.frozen(eq=False)
-class Done:
+class FinishedAttempt:
     """The result of an attempt, on its way."""
 
     name: str
@@ -53,11 +39,11 @@ class _Sent:
     """What waits for an answer, and since when."""
 
     at: float
-    batch: list[Done] = attrs.field(factory=list)
+    batch: list[FinishedAttempt] = attrs.field(factory=list)
     extensions: dict[Attempt, trio.Event] = attrs.field(factory=dict)
 
 
-class Owner(Protocol):
+class StreamOwner(Protocol):
     """Whoever has the streams."""
 
     def opened(self, stream: Stream) -> None:
@@ -72,11 +58,11 @@ class Owner(Protocol):
         """An attempt was handed out."""
         ...
 
-    def answered(self, done: Done, outcome: pb.PushOutcome) -> None:
+    def answered(self, done: FinishedAttempt, outcome: pb.PushOutcome) -> None:
         """A server says what became of a result."""
         ...
 
-    def push(self, done: Done) -> None:
+    def push(self, done: FinishedAttempt) -> None:
         """Have a result brought home by calls."""
         ...
 
@@ -101,17 +87,20 @@ class Owner(Protocol):
 class Stream:
     """The one to a server. `held`: attempts that came on it and whose results are not on their way.
 
-    `is_late`: the server does not answer just now.
+    `is_unresponsive`: the server does not answer just now.
     """
 
-    def __init__(self, owner: Owner, channel: Channel, worker_id: str, notice: Notice) -> None:
+    def __init__(
+        self, owner: StreamOwner, channel: Channel, worker_id: str, dedup_log: DedupLog, parameters: Parameters
+    ) -> None:
+        self._parameters = parameters
         self._owner = owner
         self._channel = channel
         self._worker_id = worker_id
-        self._notice = notice
+        self._dedup_log = dedup_log
         self._number = 0
         self._credit: dict[str, int] = {}
-        self._done: deque[Done] = deque()
+        self._done: deque[FinishedAttempt] = deque()
         self._extensions: dict[Attempt, trio.Event] = {}
         self._unanswered: dict[int, _Sent] = {}
         self._unextended: dict[int, _Sent] = {}
@@ -119,38 +108,38 @@ class Stream:
         self._holding: list[Attempt] = []
         self._missing: list[Attempt] = []
         self._lease_seconds: float | None = None  # of a server that has leases
-        self._is_to_be_heard = False
+        self._heartbeat_due = False
         self._goodbye_at: float | None = None
         self._said_goodbye = False
-        self._heard_goodbye = trio.Event()
-        self.listens = False
-        self.is_late = False
+        self._goodbye_heard = trio.Event()
+        self.is_open = False
+        self.is_unresponsive = False
         self.held = 0
 
     async def run(self) -> None:
         """Until it breaks, or until all is said after a goodbye; what was not brought home is its owner's then."""
         try:
             async with self._channel.stream(WORK_METHOD, pb.ServerMessage) as stream, trio.open_nursery() as nursery:
-                self.listens = True
+                self.is_open = True
                 nursery.start_soon(self._write, stream, nursery.cancel_scope)
-                nursery.start_soon(self._look_at_time)
-                nursery.start_soon(self._be_heard)
+                nursery.start_soon(self._check_answers)
+                nursery.start_soon(self._heartbeat)
                 if self._goodbye_at is None:
                     self._owner.opened(self)
-                self._notice.clear("a stream is open again")
+                self._dedup_log.recovered("a stream is open again")
                 async for message in stream:
                     self._take(message)
                 nursery.cancel_scope.cancel()
         except* Status as group:
-            self._notice.warn(f"a stream ended: {group.exceptions[0]}")
+            self._dedup_log.warn(f"a stream ended: {group.exceptions[0]}")
         except* ConnectionLost as group:
             log.debug("a stream ended: %s", group.exceptions[0])
         finally:
-            self.listens = False
-            self._heard_goodbye.set()
+            self.is_open = False
+            self._goodbye_heard.set()
             self._owner.closed(self)
             self._owner.lost(self)
-        self._hand_over(list(self._unanswered), list(self._unextended))
+        self._return_unsent(list(self._unanswered), list(self._unextended))
 
     # What is to be said.
 
@@ -159,10 +148,10 @@ class Stream:
         self._credit[action_name] = self._credit.get(action_name, 0) + change
         self._changed.set()
 
-    def bring(self, done: Done) -> None:
+    def send_result(self, done: FinishedAttempt) -> None:
         """Take the result of an attempt that came on this stream to the server; elsewhere, if that can't be."""
         self.held -= 1
-        if self.listens and not self.is_late and done.size_bytes <= BYTES_PER_CALL:
+        if self.is_open and not self.is_unresponsive and done.size_bytes <= self._parameters.bytes_per_call:
             self._done.append(done)
         else:
             self._owner.push(done)
@@ -178,17 +167,21 @@ class Stream:
         self._holding.extend(attempts)
         self._changed.set()
 
-    def miss(self, attempts: Sequence[Attempt]) -> None:
+    def report_missing(self, attempts: Sequence[Attempt]) -> None:
         """Say that these, for which the server asked, are not."""
         self._missing.extend(attempts)
         self._changed.set()
 
-    async def _be_heard(self) -> None:
+    async def _heartbeat(self) -> None:
         """Say something often enough, whatever the functions do."""
         while True:
-            await trio.sleep(LOOK_SECONDS if self._lease_seconds is None else self._lease_seconds * HEARD_SHARE)
+            await trio.sleep(
+                self._parameters.check_seconds
+                if self._lease_seconds is None
+                else self._lease_seconds * self._parameters.heartbeat_share
+            )
             if self._lease_seconds is not None:
-                self._is_to_be_heard = True
+                self._heartbeat_due = True
                 self._changed.set()
 
     def say_goodbye(self) -> None:
@@ -198,9 +191,9 @@ class Stream:
             self._owner.closed(self)
             self._changed.set()
 
-    async def heard_goodbye(self) -> None:
+    async def wait_goodbye(self) -> None:
         """Returns when there will be no more work."""
-        await self._heard_goodbye.wait()
+        await self._goodbye_heard.wait()
 
     async def _write(self, stream: MessageStream, scope: trio.CancelScope) -> None:
         while not self._all_is_said():
@@ -208,22 +201,22 @@ class Stream:
             self._changed = trio.Event()
             while (message := self._next_message()) is not None:
                 await stream.send(message)
-        self.listens = False
+        self.is_open = False
         stream.end()
-        await trio.sleep(GOODBYE_SECONDS)  # if the server does not end it now, it never will
+        await trio.sleep(self._parameters.goodbye_seconds)  # if the server does not end it now, it never will
         scope.cancel()
 
     def _all_is_said(self) -> bool:
         if not self._said_goodbye or self.held or self._done or self._unanswered:
             return False
         assert self._goodbye_at is not None
-        return self._heard_goodbye.is_set() or trio.current_time() - self._goodbye_at > GOODBYE_SECONDS
+        return self._goodbye_heard.is_set() or trio.current_time() - self._goodbye_at > self._parameters.goodbye_seconds
 
     def _next_message(self) -> pb.WorkerMessage | None:
         goodbye = self._goodbye_at is not None and not self._said_goodbye
-        batch = self._next_batch() if len(self._unanswered) < RESULTS_AT_ONCE else []
-        extensions = self._next_extensions() if len(self._unextended) < EXTENSIONS_AT_ONCE else {}
-        leases = self._holding or self._missing or self._is_to_be_heard
+        batch = self._next_batch() if len(self._unanswered) < self._parameters.result_messages_max else []
+        extensions = self._next_extensions() if len(self._unextended) < self._parameters.extension_messages_max else {}
+        leases = self._holding or self._missing or self._heartbeat_due
         if not (self._credit or batch or extensions or goodbye or leases):
             return None
         self._number += 1
@@ -242,27 +235,31 @@ class Stream:
             message.extend.extend(_messages_of(extensions))
             self._unextended[self._number] = _Sent(trio.current_time(), extensions=extensions)
         if leases:
-            self._say_what_is_held(message)
+            self._add_held_attempts(message)
         self._said_goodbye |= goodbye
         return message
 
-    def _say_what_is_held(self, message: pb.WorkerMessage) -> None:
-        self._is_to_be_heard = False
-        message.holding.extend(_messages_of(self._holding[:HELD_PER_MESSAGE]))
-        message.missing.extend(_messages_of(self._missing[:HELD_PER_MESSAGE]))
+    def _add_held_attempts(self, message: pb.WorkerMessage) -> None:
+        self._heartbeat_due = False
+        message.holding.extend(_messages_of(self._holding[: self._parameters.held_per_message]))
+        message.missing.extend(_messages_of(self._missing[: self._parameters.held_per_message]))
         message.upMillis = self._owner.up_ms
-        del self._holding[:HELD_PER_MESSAGE], self._missing[:HELD_PER_MESSAGE]
+        del self._holding[: self._parameters.held_per_message], self._missing[: self._parameters.held_per_message]
 
-    def _next_batch(self) -> list[Done]:
-        batch: list[Done] = []
+    def _next_batch(self) -> list[FinishedAttempt]:
+        batch: list[FinishedAttempt] = []
         size_bytes = 0
-        while self._done and len(batch) < RESULTS_PER_CALL and size_bytes < BYTES_PER_CALL:
+        while (
+            self._done
+            and len(batch) < self._parameters.results_per_call
+            and size_bytes < self._parameters.bytes_per_call
+        ):
             size_bytes += self._done[0].size_bytes
             batch.append(self._done.popleft())
         return batch
 
     def _next_extensions(self) -> dict[Attempt, trio.Event]:
-        attempts = list(self._extensions)[:EXTENSIONS_PER_MESSAGE]
+        attempts = list(self._extensions)[: self._parameters.extensions_per_message]
         return {attempt: self._extensions.pop(attempt) for attempt in attempts}
 
     # What the server says.
@@ -283,14 +280,14 @@ class Stream:
                 if not good:
                     over.set()
         if message.taken or message.extended:
-            self.is_late = False
+            self.is_unresponsive = False
             self._changed.set()  # more may be said now, or it may be the end
         if message.goodbye:
-            self._heard_goodbye.set()
+            self._goodbye_heard.set()
             self.say_goodbye()
             self._changed.set()
 
-    def _take_outcomes(self, batch: list[Done], outcomes: Sequence[pb.PushOutcome]) -> None:
+    def _take_outcomes(self, batch: list[FinishedAttempt], outcomes: Sequence[pb.PushOutcome]) -> None:
         if len(outcomes) != len(batch):
             for done in batch:
                 self._owner.push(done)
@@ -298,21 +295,21 @@ class Stream:
         for done, outcome in zip(batch, outcomes, strict=True):
             self._owner.answered(done, outcome)
 
-    async def _look_at_time(self) -> None:
+    async def _check_answers(self) -> None:
         """What the server does not answer goes elsewhere; a result that is taken twice counts once."""
         while True:
-            await trio.sleep(LOOK_SECONDS)
-            before = trio.current_time() - ANSWER_SECONDS
+            await trio.sleep(self._parameters.check_seconds)
+            before = trio.current_time() - self._parameters.stream_answer_seconds
             unanswered = [number for number, sent in self._unanswered.items() if sent.at < before]
             unextended = [number for number, sent in self._unextended.items() if sent.at < before]
             if unanswered or unextended:
-                self.is_late = True
-                self._notice.warn("a server does not answer on its stream: results are pushed again")
-                self._hand_over(unanswered, unextended)
+                self.is_unresponsive = True
+                self._dedup_log.warn("a server does not answer on its stream: results are pushed again")
+                self._return_unsent(unanswered, unextended)
             if self._said_goodbye:
                 self._changed.set()  # it may have been waited for long enough
 
-    def _hand_over(self, unanswered: list[int], unextended: list[int]) -> None:
+    def _return_unsent(self, unanswered: list[int], unextended: list[int]) -> None:
         """Give back what these messages brought, and what waits to be said."""
         done = [one for number in unanswered for one in self._unanswered.pop(number).batch] + list(self._done)
         self._done.clear()

@@ -19,42 +19,33 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import Channel
 from orchy.worker.action import Attempt, RegisteredAction
 from orchy.worker.credits import Credits
-from orchy.worker.leases import Held
-from orchy.worker.notices import Notice
-from orchy.worker.results import UNPUSHED_MIN, Results
-from orchy.worker.servers import Servers
-from orchy.worker.stream import GOODBYE_SECONDS, Done, Stream
-
-#: When a stream broke whose connection did not, the next one is opened after so long.
-AGAIN_SECONDS = 1.0
-#: A server whose turn it is to have a slot may use it within this time.
-TURN_SECONDS = 0.05
-#: The most slots, of all actions together: a server gives a stream no more.
-SLOTS_MAX = 10_000
+from orchy.worker.held import HeldAttempts
+from orchy.worker.logs import DedupLog
+from orchy.worker.parameters import Parameters
+from orchy.worker.results import ResultPusher
+from orchy.worker.server_pool import ServerPool
+from orchy.worker.stream import FinishedAttempt, Stream
 
 log = logging.getLogger("orchy.worker")
 
 
 @attrs.define(eq=False)
-class _Desk:
+class _SlotPool:
     """One action: the slots that it has of its own, and how many of its results are unanswered."""
 
     action: RegisteredAction
     slots: trio.Semaphore
     slots_max: int
+    unpushed_max: int
     credits: Credits[Stream] = attrs.field(factory=lambda: Credits(0))
-    slots_had: int = 0
+    slots_taken: int = 0
     unpushed: int = 0
-    slots_owed: int = 0
-
-    @property
-    def unpushed_max(self) -> int:
-        return max(UNPUSHED_MIN, self.action.slots)
+    slots_withheld: int = 0
 
     def return_slots(self) -> None:
         """Let others have those that nothing is worked on in."""
-        while self.slots_had > self.credits.running:
-            self.slots_had -= 1
+        while self.slots_taken > self.credits.running:
+            self.slots_taken -= 1
             self.slots.release()
 
 
@@ -68,13 +59,15 @@ class Streams:
         self,
         actions: Mapping[str, RegisteredAction],
         slots: Mapping[str, trio.Semaphore],
-        servers: Servers,
-        results: Results,
+        servers: ServerPool,
+        results: ResultPusher,
         work: trio.Nursery,
         worker_id: str,
         extend: Callable[[Attempt, trio.Event], None],
-        held: Held,
+        held: HeldAttempts,
+        parameters: Parameters,
     ) -> None:
+        self._parameters = parameters
         self._held = held
         self._servers = servers
         self._results = results
@@ -85,81 +78,86 @@ class Streams:
         self._extensions: dict[Attempt, trio.Event] = {}  # that nobody listens to
         self._leaving = False
         self._over = False
-        too_many = max(1.0, sum(action.slots for action in actions.values()) / SLOTS_MAX)
-        self._desks = {
-            name: _Desk(action, slots[name], max(1, int(action.slots / too_many))) for name, action in actions.items()
+        too_many = max(1.0, sum(action.slots for action in actions.values()) / parameters.slots_max)
+        self._pools = {
+            name: _SlotPool(
+                action, slots[name], max(1, int(action.slots / too_many)), max(parameters.unpushed_min, action.slots)
+            )
+            for name, action in actions.items()
         }
 
     async def run(self, stop: trio.Event) -> None:
         """Keep a stream to each server, as they come and go, until `stop` and a goodbye from each."""
         async with trio.open_nursery() as nursery:
-            for desk in self._desks.values():
-                nursery.start_soon(self._take_slots, desk)
-                nursery.start_soon(self._take_turns, desk)
+            for pool in self._pools.values():
+                nursery.start_soon(self._take_slots, pool)
+                nursery.start_soon(self._take_turns, pool)
             nursery.start_soon(self._supervise)
             await stop.wait()
             nursery.cancel_scope.cancel()
         self._leaving = True
         streams = list(self._streams.values())
-        with trio.move_on_after(GOODBYE_SECONDS):
+        with trio.move_on_after(self._parameters.goodbye_seconds):
             for stream in streams:
                 stream.say_goodbye()
             for stream in streams:
-                await stream.heard_goodbye()
+                await stream.wait_goodbye()
         self._over = True
-        for desk in self._desks.values():
-            desk.return_slots()
+        for pool in self._pools.values():
+            pool.return_slots()
 
-    async def _take_slots(self, desk: _Desk) -> None:
+    async def _take_slots(self, pool: _SlotPool) -> None:
         """All slots of an action, as soon as polls that there were before have let go of them."""
-        while desk.slots_had < desk.slots_max:
-            await desk.slots.acquire()
-            desk.slots_had += 1
-            self._tell(desk, desk.credits.add_slot())
+        while pool.slots_taken < pool.slots_max:
+            await pool.slots.acquire()
+            pool.slots_taken += 1
+            self._notify(pool, pool.credits.add_slot())
 
     async def _supervise(self) -> None:
         while True:
             channels = self._servers.channels()
             for channel in channels:
                 if channel not in self._streams and self._servers.has_streams(channel):
-                    self._work.start_soon(self._keep, channel, self._open(channel, Notice()))
+                    self._work.start_soon(self._keep, channel, self._open(channel, DedupLog()))
             for channel, stream in self._streams.items():
                 if channel not in channels:
                     stream.say_goodbye()
             await self._servers.changed()
 
-    def _open(self, channel: Channel, notice: Notice) -> Notice:
-        self._streams[channel] = Stream(self, channel, self._worker_id, notice)
-        return notice
+    def _open(self, channel: Channel, dedup_log: DedupLog) -> DedupLog:
+        self._streams[channel] = Stream(self, channel, self._worker_id, dedup_log, self._parameters)
+        return dedup_log
 
-    async def _keep(self, channel: Channel, notice: Notice) -> None:
+    async def _keep(self, channel: Channel, dedup_log: DedupLog) -> None:
         """One stream after the other."""
         try:
             while True:
                 await self._streams[channel].run()
                 if not self._leaving:
-                    with trio.move_on_after(AGAIN_SECONDS):
+                    with trio.move_on_after(self._parameters.reopen_seconds):
                         await channel.ending()
                 if self._leaving or channel not in self._servers.channels():
                     return
-                self._open(channel, notice)
+                self._open(channel, dedup_log)
         finally:
             del self._streams[channel]
 
-    async def _take_turns(self, desk: _Desk) -> None:
+    async def _take_turns(self, pool: _SlotPool) -> None:
         """Where the slots are too few for all servers, each has one in its turn, about once in a poll interval."""
         while True:
-            await trio.sleep(max(TURN_SECONDS, desk.action.poll_interval_seconds / max(1, len(self._streams))))
-            self._tell(desk, desk.credits.turn())
-            while desk.credits.asking:
-                await trio.sleep(TURN_SECONDS)
-                self._tell(desk, desk.credits.end_turn())
+            await trio.sleep(
+                max(self._parameters.turn_seconds, pool.action.poll_interval_seconds / max(1, len(self._streams)))
+            )
+            self._notify(pool, pool.credits.turn())
+            while pool.credits.asking:
+                await trio.sleep(self._parameters.turn_seconds)
+                self._notify(pool, pool.credits.end_turn())
 
     def extend(self, attempt: Attempt, over: trio.Event) -> None:
         """Let an attempt have its whole time again, by any server; `over` is set if it is too late for that."""
-        listening = [stream for stream in self._streams.values() if stream.listens]
-        if listening:
-            min(listening, key=lambda stream: stream.is_late).extend(attempt, over)
+        open_streams = [stream for stream in self._streams.values() if stream.is_open]
+        if open_streams:
+            min(open_streams, key=lambda stream: stream.is_unresponsive).extend(attempt, over)
         else:
             self._extensions[attempt] = over
 
@@ -168,8 +166,8 @@ class Streams:
     def opened(self, stream: Stream) -> None:
         """A stream can have credit."""
         if not self._leaving:
-            for desk in self._desks.values():
-                self._tell(desk, desk.credits.join(stream))
+            for pool in self._pools.values():
+                self._notify(pool, pool.credits.join(stream))
         for attempt, over in self._extensions.items():
             stream.extend(attempt, over)
         self._extensions.clear()
@@ -177,22 +175,22 @@ class Streams:
 
     def closed(self, stream: Stream) -> None:
         """There will be no more work on it."""
-        for desk in self._desks.values():
-            self._tell(desk, desk.credits.leave(stream))
+        for pool in self._pools.values():
+            self._notify(pool, pool.credits.leave(stream))
 
     def lost(self, stream: Stream) -> None:
         """Another server shall renew the leases of what came on a stream that is no more."""
         self._held.lose(stream)
-        listening = [one for one in self._streams.values() if one.listens]
-        if listening:
-            other = min(listening, key=lambda one: one.is_late)
+        open_streams = [one for one in self._streams.values() if one.is_open]
+        if open_streams:
+            other = min(open_streams, key=lambda one: one.is_unresponsive)
             other.hold(self._held.rehome(other))
 
     def asked(self, stream: Stream, attempts: Sequence[Attempt]) -> None:
         """A server wants to know whether these are held."""
         held, missing = self._held.split(attempts, stream)
         stream.hold(held)
-        stream.miss(missing)
+        stream.report_missing(missing)
 
     @property
     def up_ms(self) -> int:
@@ -201,56 +199,56 @@ class Streams:
 
     def came(self, stream: Stream, message: pb.Action) -> None:
         """An attempt was handed out."""
-        desk = self._desks.get(message.actionName)
-        if desk is None:
+        pool = self._pools.get(message.actionName)
+        if pool is None:
             stream.held -= 1
             log.error("an attempt of %r came, which nobody asked for", message.actionName)
             return
         self._held.came((message.flowId, message.actionId, message.retryCount), stream)
-        self._tell(desk, desk.credits.came(stream))
-        self._work.start_soon(self._run, desk, stream, message)
+        self._notify(pool, pool.credits.came(stream))
+        self._work.start_soon(self._run, pool, stream, message)
 
-    async def _run(self, desk: _Desk, stream: Stream, message: pb.Action) -> None:
+    async def _run(self, pool: _SlotPool, stream: Stream, message: pb.Action) -> None:
         """One attempt, from its data to its result on the stream."""
-        result = await desk.action.run(message, self._worker_id, self._extend)
+        result = await pool.action.run(message, self._worker_id, self._extend)
         if self._extensions:
             self._extensions.pop((message.flowId, message.actionId, message.retryCount), None)
-        desk.unpushed += 1
-        if desk.unpushed <= desk.unpushed_max:
-            self._free(desk)
+        pool.unpushed += 1
+        if pool.unpushed <= pool.unpushed_max:
+            self._free(pool)
         else:  # so many results pile up that no more is begun
-            desk.slots_owed += 1
-        stream.bring(Done(message.actionName, result, result.ByteSize()))
+            pool.slots_withheld += 1
+        stream.send_result(FinishedAttempt(message.actionName, result, result.ByteSize()))
 
-    def _free(self, desk: _Desk) -> None:
-        self._tell(desk, desk.credits.freed())
+    def _free(self, pool: _SlotPool) -> None:
+        self._notify(pool, pool.credits.freed())
         if self._over:
-            desk.return_slots()
+            pool.return_slots()
 
-    def answered(self, done: Done, outcome: pb.PushOutcome) -> None:
+    def answered(self, done: FinishedAttempt, outcome: pb.PushOutcome) -> None:
         """A server says what became of a result."""
-        if self._results.is_done(done.result, outcome.code, outcome.message, outcome.status):
+        if self._results.is_settled(done.result, outcome.code, outcome.message, outcome.status):
             self._finished(done)
         else:
             self.push(done)
 
-    def _finished(self, done: Done) -> None:
+    def _finished(self, done: FinishedAttempt) -> None:
         """A result is with a server, or nobody's."""
         self._held.ended((done.result.flowId, done.result.actionId, done.result.retryCount))
-        desk = self._desks[done.name]
-        desk.unpushed -= 1
-        if desk.slots_owed:
-            desk.slots_owed -= 1
-            self._free(desk)
+        pool = self._pools[done.name]
+        pool.unpushed -= 1
+        if pool.slots_withheld:
+            pool.slots_withheld -= 1
+            self._free(pool)
 
-    def push(self, done: Done) -> None:
+    def push(self, done: FinishedAttempt) -> None:
         """Have a result brought home by calls."""
         self._work.start_soon(self._push, done)
 
-    async def _push(self, done: Done) -> None:
+    async def _push(self, done: FinishedAttempt) -> None:
         await self._results.push(done.result)
         self._finished(done)
 
-    def _tell(self, desk: _Desk, changes: Mapping[Stream, int]) -> None:
+    def _notify(self, pool: _SlotPool, changes: Mapping[Stream, int]) -> None:
         for stream, change in changes.items():
-            stream.change_credit(desk.action.definition.name, change)
+            stream.change_credit(pool.action.definition.name, change)

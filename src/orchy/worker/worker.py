@@ -20,10 +20,11 @@ import trio
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import Channel
 from orchy.worker.action import RegisteredAction, register
-from orchy.worker.intake import Intake
-from orchy.worker.notices import show_log
-from orchy.worker.results import Results
-from orchy.worker.servers import Servers
+from orchy.worker.fetcher import Fetcher
+from orchy.worker.logs import set_up_logging
+from orchy.worker.parameters import DEFAULTS, Parameters
+from orchy.worker.results import ResultPusher
+from orchy.worker.server_pool import ServerPool
 
 GRACE_SECONDS = 30.0
 #: In a log line.
@@ -57,6 +58,7 @@ class Worker:
         worker_id: str | None = None,
         grace_seconds: float = GRACE_SECONDS,
         tls: bool | ssl.SSLContext = False,
+        _parameters: Parameters = DEFAULTS,
     ) -> None:
         if not servers:
             raise ValueError("a worker needs the address of a server, such as 127.0.0.1:8099")
@@ -68,6 +70,7 @@ class Worker:
         self._id = worker_id or f"{socket.gethostname()}-{os.getpid()}"
         self._grace_seconds = grace_seconds
         self._tls = ssl.create_default_context() if tls is True else (tls or None)
+        self._parameters = _parameters
         self._actions: dict[str, RegisteredAction] = {}
         self._running: tuple[trio.lowlevel.TrioToken, trio.Event] | None = None
 
@@ -109,7 +112,7 @@ class Worker:
         that is no function, or can't be called with one or two arguments.
         """
         if not isinstance(name, str):
-            raise TypeError(_no_name(name))
+            raise TypeError(_describe_bad_name(name))
 
         def keep(function: _F) -> _F:
             if name in self._actions:
@@ -142,7 +145,7 @@ class Worker:
         Raises ValueError if no action was registered.
         """
         self._check()
-        show_log()
+        set_up_logging()
         in_main_thread = threading.current_thread() is threading.main_thread()
         trio.run(self._run_until_signal if in_main_thread else self.run_async)
 
@@ -175,15 +178,17 @@ class Worker:
         """
         self._check()
         stop = trio.Event() if stop is None else stop
-        servers = Servers(self._seeds, self._register_all, self._tls, f" for {_shown(self._actions)}")
-        results = Results(servers)
+        servers = ServerPool(
+            self._seeds, self._register_all, self._tls, f" for {_summarize(self._actions)}", self._parameters
+        )
+        results = ResultPusher(servers, self._parameters)
         self._running = (trio.lowlevel.current_trio_token(), stop)
         try:
             async with trio.open_nursery() as connections:
                 connections.start_soon(servers.run)
                 connections.start_soon(results.run)
                 async with trio.open_nursery() as work:
-                    await Intake(self._actions, servers, results, work, self._id).run(stop)
+                    await Fetcher(self._actions, servers, results, work, self._id, self._parameters).run(stop)
                     log.info("stopping: finishing what is held")
                     work.cancel_scope.deadline = trio.current_time() + self._grace_seconds
                 if work.cancel_scope.cancelled_caught:
@@ -202,14 +207,14 @@ class Worker:
             await channel.call("ActionService/SaveActionDefinition", action.message(), pb.ActionDefinitionSaveResponse)
 
 
-def _shown(actions: Collection[str]) -> str:
+def _summarize(actions: Collection[str]) -> str:
     """Names for a log line, not too many."""
     left_out = len(actions) - ACTIONS_SHOWN_MAX
     names = ", ".join(sorted(actions)[:ACTIONS_SHOWN_MAX])
     return f"the action{'s' * (len(actions) > 1)} {names}{f' and {left_out} more' if left_out > 0 else ''}"
 
 
-def _no_name(given: object) -> str:
+def _describe_bad_name(given: object) -> str:
     """What is wrong with something that stands where an action's name should be."""
     if not callable(given):
         return f"the name of an action is a text, not {type(given).__name__}"

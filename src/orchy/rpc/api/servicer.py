@@ -36,7 +36,7 @@ _R = TypeVar("_R")
 _Method = Callable[[Any, Any], Coroutine[Any, Any, _R]]
 
 
-class ClusterFace(Protocol):
+class ClusterView(Protocol):
     """What the worker API asks of the cluster."""
 
     @property
@@ -53,7 +53,7 @@ def _lease_ms(asked_ms: int) -> int:
     return max(LEASE_MS_MIN, min(asked_ms, LEASE_MS_MAX))
 
 
-def _translated(method: _Method[_R]) -> _Method[_R]:
+def _translating_errors(method: _Method[_R]) -> _Method[_R]:
     """A method that raises statuses."""
 
     @functools.wraps(method)
@@ -75,7 +75,7 @@ class ActionService(ActionServiceServicer):
         catalog: Catalog,
         dispatcher: Dispatcher,
         sessions: WorkSessions,
-        cluster: ClusterFace,
+        cluster: ClusterView,
         leases: AttemptLeases,
     ) -> None:
         self._leases = leases
@@ -85,13 +85,13 @@ class ActionService(ActionServiceServicer):
         self._sessions = sessions
         self._cluster = cluster
 
-    @_translated
+    @_translating_errors
     async def SaveActionDefinition(self, input_message: Any) -> Any:
         """Keep what a worker says of an action."""
         await self._catalog.save_action(definition_of(input_message))
         return pb.ActionDefinitionSaveResponse(status=True)
 
-    @_translated
+    @_translating_errors
     async def Poll(self, input_message: Any) -> Any:
         """Hand out attempts; a `batchSize` below 1 means 1, one above BATCH_MAX means that."""
         name = input_message.actionType
@@ -107,7 +107,7 @@ class ActionService(ActionServiceServicer):
             raise InvalidInput("a poll with leaseMillis says in workerId who polls")
         return EncodedActions(await self._dispatcher.poll(name, limit, wait_seconds, worker, lease_ms))
 
-    @_translated
+    @_translating_errors
     async def Renew(self, input_message: Any) -> Any:
         """Let a worker that polls keep what it holds."""
         if len(input_message.attempts) > RESULTS_MAX:
@@ -116,13 +116,13 @@ class ActionService(ActionServiceServicer):
         renewed = await self._leases.renew(attempts, _lease_ms(input_message.leaseMillis))
         return pb.RenewResponse(renewed=[renewed[attempt] for attempt in attempts])
 
-    @_translated
+    @_translating_errors
     async def Push(self, input_message: Any) -> Any:
         """Take a result; false only if there is no such flow."""
         verdict = await self._orchestrator.push(result_of(input_message))
         return pb.ActionResultPushResponse(status=verdict is not None)
 
-    @_translated
+    @_translating_errors
     async def PushAll(self, input_message: Any) -> Any:
         """Take results side by side, so that their commits leave together; the outcome of each, in their order."""
         if len(input_message.results) > RESULTS_MAX:
@@ -147,7 +147,7 @@ class HealthService(HealthServicer):
 
     _services = ("", "ActionService")
 
-    def __init__(self, cluster: ClusterFace) -> None:
+    def __init__(self, cluster: ClusterView) -> None:
         self._cluster = cluster
 
     async def Check(self, input_message: Any) -> Any:

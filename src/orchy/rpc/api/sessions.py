@@ -1,4 +1,4 @@
-"""The streams of a server's workers: which there are, the renewal of what their workers hold, questions to them."""
+"""All streams of a server's workers: their number is limited, their leases are renewed, their workers are asked."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from orchy.dispatch.dispatcher import Dispatcher
 from orchy.engine.lost_attempts import Holding, Silence
 from orchy.engine.orchestrator import Orchestrator
 from orchy.errors import OrchyError
-from orchy.rpc.api.work import Session
+from orchy.rpc.api.limits import LIMITS, TIMING, SessionLimits, SessionTiming
+from orchy.rpc.api.session import Session
 from orchy.rpc.grpc.framing import Code, Status
 from orchy.runtime.gather import gather
 from orchy.telemetry.unexpected import Where, note, survive
 
-#: Streams at the same time.
-SESSIONS_MAX = 20_000
-#: How long a worker may be silent, if nobody says otherwise.
+#: How long a worker may be silent, by default.
 LEASE_SECONDS = 30.0
-#: Sessions whose leases are being renewed.
+#: Sessions whose leases are being renewed at the same time.
 RENEWING_AT_ONCE = 8
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,11 @@ class WorkSessions:
         dispatcher: Dispatcher,
         leases: AttemptLeases,
         lease_seconds: float = LEASE_SECONDS,
+        limits: SessionLimits = LIMITS,
+        timing: SessionTiming = TIMING,
     ) -> None:
+        self._limits = limits
+        self._timing = timing
         self._orchestrator = orchestrator
         self._dispatcher = dispatcher
         self._leases = leases
@@ -58,9 +61,17 @@ class WorkSessions:
     async def serve(self, messages: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         """The answers to a worker's messages. Raises Status."""
         assert self._nursery is not None, "`run` is running"
-        if self.open >= SESSIONS_MAX:
+        if self.open >= self._limits.sessions_max:
             raise Status(Code.UNAVAILABLE, "this server has as many streams as it takes")
-        session = Session(self._orchestrator, self._dispatcher, self._nursery, self._leases, self._lease_seconds)
+        session = Session(
+            self._orchestrator,
+            self._dispatcher,
+            self._nursery,
+            self._leases,
+            self._lease_seconds,
+            self._limits,
+            self._timing,
+        )
         try:
             self._nursery.start_soon(self._run, session, messages)
         except RuntimeError:  # it is closed: the server is gone in a moment
@@ -70,8 +81,8 @@ class WorkSessions:
         try:
             while (reply := await session.reply()) is not None:
                 yield reply
-            if session.broken is not None:
-                raise session.broken
+            if session.status is not None:
+                raise session.status
         finally:
             session.leave()
 
@@ -85,13 +96,13 @@ class WorkSessions:
             del self._sessions[session]
 
     async def _renew(self, session: Session) -> None:
-        """Let a worker keep what it holds, if it is there."""
-        left_ms = session.lease.left_ms()
-        if left_ms <= 0:
-            session.end_unheard()
+        """Let a worker keep what it holds, if it is alive."""
+        remaining_ms = session.lease.remaining_ms()
+        if remaining_ms <= 0:
+            session.expire()
             return
         try:
-            renewed = await self._leases.renew(session.lease.to_renew(), left_ms)
+            renewed = await self._leases.renew(session.lease.to_renew(), remaining_ms)
         except OrchyError as error:
             log.warning("leases of what worker %s holds could not be renewed: %s", session.worker, error)
         except Exception as error:  # one worker's leases are not the server's end

@@ -13,68 +13,68 @@ from orchy.rpc.grpc.services import Method
 
 MESSAGE_BYTES_MAX = 10 * 2**20
 #: When so much of a stream waits to be taken, its window is held until half of it is.
-UNTAKEN_BYTES_MAX = 256 * 1024
+UNREAD_BYTES_MAX = 256 * 1024
 #: Messages that are taken without a pause for others.
 MESSAGES_IN_A_ROW = 32
 
 
 @attrs.define(eq=False)
-class Allowance:
-    """How many bytes of requests that were not taken yet are kept: of one connection, and, as its `whole`, of all."""
+class BufferQuota:
+    """How many bytes of requests that were not taken yet are kept: of one connection, and, as its `parent`, of all."""
 
     bytes_max: int = 256 * 2**20
     bytes_used: int = 0
-    whole: Allowance | None = None
+    parent: BufferQuota | None = None
 
     def add(self, size_bytes: int) -> None:
         """So many more are kept; below 0: fewer."""
         self.bytes_used += size_bytes
-        if self.whole is not None:
-            self.whole.add(size_bytes)
+        if self.parent is not None:
+            self.parent.add(size_bytes)
 
     @property
     def exceeded(self) -> bool:
         """Whether it is too much."""
-        return self.bytes_used > self.bytes_max or (self.whole is not None and self.whole.exceeded)
+        return self.bytes_used > self.bytes_max or (self.parent is not None and self.parent.exceeded)
 
 
 @attrs.define(eq=False)
 class Call:
-    """A stream that has its headers. `end` is why its scope was cancelled, if that was not its deadline; `hold` is told
-    to hold its window (true), and to release it.
+    """A stream that has its headers. `end` is why its scope was cancelled, if that was not its deadline.
+    `hold_window(True)` withholds window updates, `hold_window(False)` sends them again.
     """
 
     stream_id: int
     path: str
     opened_at: float
-    allowance: Allowance
-    hold: Callable[[bool], None]
+    quota: BufferQuota
+    hold_window: Callable[[bool], None]
     method: Method | None = None
     timeout_seconds: float | None = None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     body: bytearray = attrs.field(factory=bytearray)
     running: bool = False
-    headed: bool = False
+    headers_sent: bool = False
     answered: bool = False
     request_ended: bool = False
     end: Status | None = None
-    window: trio.Event | None = None
+    window_opened: trio.Event | None = None
     _whole_bytes: int = 0  # of the body, in messages of a stream that are complete
     _tail_began_at: float | None = None  # of what comes after them
     _held: bool = False
-    _in_a_row: int = 0
+    _messages_in_a_row: int = 0
     _readers: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
-    def keep(self, data: bytes) -> None:
+    def add_data(self, data: bytes) -> None:
         """Some of the body. Raises Status when it is more than may be."""
         body = self.body
         body += data
-        self.allowance.add(len(data))
+        self.quota.add(len(data))
         if self.method is not None and self.method.takes_stream:
             self._find_messages()
         elif max(_message_bytes(body, 0), len(body) - PREFIX_BYTES) > MESSAGE_BYTES_MAX:
             raise _too_long()
-        if self.allowance.exceeded:
+        if self.quota.exceeded:
             raise Status(Code.UNAVAILABLE, "too much is being sent to this server, try again later")
 
     def _find_messages(self) -> None:
@@ -93,9 +93,9 @@ class Call:
             self._tail_began_at = None
         elif self._tail_began_at is None or self._whole_bytes > before_bytes:
             self._tail_began_at = trio.current_time()
-        if not self._held and self._whole_bytes > UNTAKEN_BYTES_MAX:
+        if not self._held and self._whole_bytes > UNREAD_BYTES_MAX:
             self._held = True
-            self.hold(True)
+            self.hold_window(True)
 
     @property
     def unfinished_since(self) -> float | None:
@@ -120,9 +120,9 @@ class Call:
         if self.method is not None and self.method.takes_stream and len(self.body) > self._whole_bytes:
             raise Status(Code.INVALID_ARGUMENT, "the stream ends in the middle of a message")
 
-    def forget_body(self) -> None:
+    def discard_body(self) -> None:
         """The body is taken, or not wanted."""
-        self.allowance.add(-len(self.body))
+        self.quota.add(-len(self.body))
         self.body = bytearray()
         self._whole_bytes = 0
 
@@ -134,14 +134,14 @@ class Call:
 
         Several tasks may ask: each message goes to one of them.
         """
-        self._in_a_row += 1
-        if self._in_a_row > MESSAGES_IN_A_ROW:
-            self._in_a_row = 0
+        self._messages_in_a_row += 1
+        if self._messages_in_a_row > MESSAGES_IN_A_ROW:
+            self._messages_in_a_row = 0
             await trio.lowlevel.checkpoint()
         while not self._whole_bytes:
             if self.request_ended:
                 raise StopAsyncIteration
-            self._in_a_row = 0
+            self._messages_in_a_row = 0
             await self._readers.park()
         try:
             return self._take_message()
@@ -155,12 +155,12 @@ class Call:
         message = self.method.parse(unframe(self.body[:end]))
         del self.body[:end]
         self._whole_bytes -= end
-        self.allowance.add(-end)
-        if self._held and self._whole_bytes <= UNTAKEN_BYTES_MAX // 2:
+        self.quota.add(-end)
+        if self._held and self._whole_bytes <= UNREAD_BYTES_MAX // 2:
             self._held = False
             if self._tail_began_at is not None:
                 self._tail_began_at = trio.current_time()
-            self.hold(False)
+            self.hold_window(False)
         return message
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -16,10 +16,11 @@ import attrs
 import trio
 from google.protobuf.message import DecodeError
 
-from orchy.rpc.grpc import tls
-from orchy.rpc.grpc.framing import PREFIX_BYTES, Code, Status, decode_message, frame, unframe
-from orchy.rpc.grpc.outbox import Outbox
-from orchy.rpc.http2 import strangers
+from orchy.rpc.grpc import sniffing, tls
+from orchy.rpc.grpc.framing import PREFIX_BYTES, Code, Status, decode_status, frame, not_grpc, unframe
+from orchy.rpc.grpc.keepalive import Keepalive
+from orchy.rpc.grpc.limits import CHANNEL_LIMITS, CHANNEL_TIMING, ChannelLimits, ChannelTiming
+from orchy.rpc.grpc.write_buffer import WriteBuffer
 from orchy.rpc.http2.events import (
     DataReceived,
     Event,
@@ -36,16 +37,8 @@ from orchy.rpc.http2.machine import Http2
 from orchy.runtime.nurseries import open_service_nursery
 from orchy.runtime.sockets import PromptStream
 
+#: Of one read.
 RECEIVE_BYTES = 64 * 1024
-CONNECT_SECONDS = 5.0
-WINDOW_BYTES = 4 * 2**20
-REPLY_BYTES_MAX = 64 * 2**20
-#: Calls at the same time; the others wait for their turn.
-CALLS_MAX = 500
-#: How long the rest of the words of a server that speaks no gRPC are waited for.
-WORDS_SECONDS = 0.5
-PING_AFTER_SECONDS = 30.0
-PING_ANSWER_SECONDS = 10.0
 _GONE = "is gone"
 #: What OpenSSL calls an answer that is no TLS at all.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "PACKET_LENGTH_TOO_LONG"})
@@ -61,7 +54,7 @@ class _Call:
 
     done: bool = False
     changed: trio.Event = attrs.field(factory=trio.Event)
-    window: trio.Event | None = None
+    window_opened: trio.Event | None = None
     body: bytearray = attrs.field(factory=bytearray)
     status: Status | None = None
     lost: bool = False
@@ -71,28 +64,36 @@ class _Call:
             self.done = True
             self.status = status
             self.changed.set()
-            if self.window is not None:
-                self.window.set()
+            if self.window_opened is not None:
+                self.window_opened.set()
 
 
 class Channel:
     """Made by `open_channel`."""
 
-    def __init__(self, stream: trio.abc.Stream, authority: str, scheme: str = "http") -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        authority: str,
+        scheme: str = "http",
+        limits: ChannelLimits = CHANNEL_LIMITS,
+        timing: ChannelTiming = CHANNEL_TIMING,
+    ) -> None:
         self._stream = stream
-        self._outbox = Outbox(stream)
-        self._heard_at = trio.current_time()
-        self._pinged = False
+        self._write_buffer = WriteBuffer(stream)
+        self._limits = limits
+        self._timing = timing
+        self._keepalive = Keepalive(timing.ping_after_seconds, timing.ping_answer_seconds)
         self._scheme = scheme
         self._authority = authority
-        self._http = Http2(Role.CLIENT, streams_max=0, stream_window_bytes=WINDOW_BYTES, window_bytes=WINDOW_BYTES)
+        self._http = Http2(Role.CLIENT, limits.http2)
         self._blocks: dict[str, bytes] = {}
         self._calls: dict[int, _Call] = {}
-        self._turns = trio.CapacityLimiter(CALLS_MAX)
+        self._turns = trio.CapacityLimiter(limits.calls_max)
         self._ending = trio.Event()
         self._closed = trio.Event()
         self._call_ended = trio.Event()
-        self._fate = _GONE
+        self._end_reason = _GONE
 
     @property
     def open(self) -> bool:
@@ -113,18 +114,18 @@ class Channel:
         """Call "Service/Method". Raises Status, or ConnectionLost. Cancelled, it tells the server."""
         async with self._turns:
             await self._wait_for_turn()
-            with self._opened(method) as (stream_id, call):
+            with self._open_call(method) as (stream_id, call):
                 await self._send(stream_id, call, frame(request.SerializeToString()), end=True)
                 while not call.done:
                     await call.changed.wait()
-        self._raise_if_bad(call)
+        self._raise_failure(call)
         return _parse(reply_type, call.body)
 
     @asynccontextmanager
     async def stream(self, method: str, reply_type: Any) -> AsyncIterator[MessageStream]:
         """Call a "Service/Method" of streams while the block runs. Left early, it tells the server."""
         await self._wait_for_turn()
-        with self._opened(method) as (stream_id, call):
+        with self._open_call(method) as (stream_id, call):
             yield MessageStream(self, stream_id, call, reply_type)
 
     async def _wait_for_turn(self) -> None:
@@ -133,10 +134,10 @@ class Channel:
             await self._call_ended.wait()
 
     @contextmanager
-    def _opened(self, method: str) -> Iterator[tuple[int, _Call]]:
+    def _open_call(self, method: str) -> Iterator[tuple[int, _Call]]:
         """A stream with its headers sent; reset if it is left before it is done."""
         if not self.open:
-            raise ConnectionLost(f"{self._authority} {self._fate}")
+            raise ConnectionLost(f"{self._authority} {self._end_reason}")
         try:
             stream_id = self._http.open_stream(self._block(method))
         except ProtocolError as error:
@@ -149,9 +150,9 @@ class Channel:
             del self._calls[stream_id]
             if not call.done or self._http.is_open(stream_id):
                 self._reset(stream_id)
-            self._tell_ended()
+            self._notify_call_ended()
 
-    def _tell_ended(self) -> None:
+    def _notify_call_ended(self) -> None:
         self._call_ended.set()
         self._call_ended = trio.Event()
 
@@ -164,23 +165,23 @@ class Channel:
             block = self._blocks[method] = encode_block(headers)
         return block
 
-    def _raise_if_bad(self, call: _Call) -> None:
+    def _raise_failure(self, call: _Call) -> None:
         if call.lost:
             lost = f"the connection to {self._authority} was lost"
-            raise ConnectionLost(lost if self._fate == _GONE else f"{self._authority} {self._fate}")
+            raise ConnectionLost(lost if self._end_reason == _GONE else f"{self._authority} {self._end_reason}")
         if call.status is not None:
             raise call.status
 
     async def _send(self, stream_id: int, call: _Call, data: bytes, *, end: bool = False) -> None:
         sent_bytes = 0
         while sent_bytes < len(data) and not call.done:
-            room = self._http.room(stream_id)
-            if room <= 0:
-                call.window = trio.Event()
+            sendable_bytes = self._http.sendable_bytes(stream_id)
+            if sendable_bytes <= 0:
+                call.window_opened = trio.Event()
                 self._flush()
-                await call.window.wait()
+                await call.window_opened.wait()
                 continue
-            part = data[sent_bytes : sent_bytes + room]
+            part = data[sent_bytes : sent_bytes + sendable_bytes]
             sent_bytes += len(part)
             self._http.send_data(stream_id, part, end_stream=end and sent_bytes == len(data))
         self._flush()
@@ -194,7 +195,7 @@ class Channel:
         self._flush()
 
     def _flush(self) -> None:
-        self._outbox.put(self._http.data_to_send(), len(self._calls))
+        self._write_buffer.write(self._http.data_to_send(), len(self._calls))
 
     async def run(self) -> None:
         """Carry the calls until the connection is lost or this is cancelled."""
@@ -218,35 +219,30 @@ class Channel:
         first: bytes | None = b""  # what a server said that has not shown yet that it speaks HTTP/2
         try:
             while data := await self._stream.receive_some(RECEIVE_BYTES):
-                self._heard_at = trio.current_time()
-                self._pinged = False
+                self._keepalive.heard()
                 if first is not None:
-                    first += data[: strangers.FIRST_BYTES_MAX]
+                    first += data[: sniffing.SNIFFED_BYTES_MAX]
                 for event in self._http.receive(data):
                     self._take(event)
                     first = None
-                self._http.forgive()  # the server is trusted to mean well
+                self._http.reset_flood_counts()  # the server is trusted to mean well
                 self._flush()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except ProtocolError:  # whoever that is, it is no gRPC server
             if first:
-                first += await strangers.read_for(WORDS_SECONDS, self._stream)
+                first += await sniffing.read_for(self._timing.sniff_seconds, self._stream)
         if first is not None:
-            self._fate = strangers.server_of(first)
+            self._end_reason = sniffing.describe_server(first)
 
     async def _watch(self, scope: trio.CancelScope) -> None:
-        """Ask a server that says nothing whether it is there; end the connection when it does not answer."""
-        while not self._pinged:
-            quiet_until = self._heard_at + PING_AFTER_SECONDS
-            if trio.current_time() < quiet_until:
-                await trio.sleep_until(quiet_until)
-                continue
-            self._pinged = True
-            self._http.ping()
-            self._flush()
-            await trio.sleep(PING_ANSWER_SECONDS)
+        """End the connection when the server is gone without a word."""
+        await self._keepalive.watch(self._ping)
         scope.cancel()
+
+    def _ping(self) -> None:
+        self._http.ping()
+        self._flush()
 
     def _take(self, event: Event) -> None:
         match event:
@@ -255,26 +251,27 @@ class Channel:
                 if call and not call.done:
                     call.body += data
                     call.changed.set()
-                    if len(call.body) > REPLY_BYTES_MAX:
-                        call.end(Status(Code.RESOURCE_EXHAUSTED, f"the answer has more than {REPLY_BYTES_MAX} bytes"))
+                    if len(call.body) > self._limits.reply_bytes_max:
+                        too_long = f"the answer has more than {self._limits.reply_bytes_max} bytes"
+                        call.end(Status(Code.RESOURCE_EXHAUSTED, too_long))
                         self._reset(stream_id)
                     elif ended:
-                        call.end(_status_of({}))
+                        call.end(decode_status({}))
             case HeadersReceived(stream_id, headers, ended):
                 call = self._calls.get(stream_id)
                 if call and ended:
-                    call.end(_status_of(headers.fields))
+                    call.end(decode_status(headers.fields))
                 elif call and not headers.fields.get("content-type", "").startswith("application/grpc"):
-                    call.end(_not_grpc(headers.fields))
+                    call.end(not_grpc(headers.fields))
                     self._reset(stream_id)
             case StreamReset(stream_id):
                 if call := self._calls.get(stream_id):
-                    call.end(_status_of({}))
+                    call.end(decode_status({}))
             case WindowOpened() | SettingsReceived():
-                self._tell_ended()  # there may be more turns
+                self._notify_call_ended()  # there may be more turns
                 for call in self._calls.values():
-                    if call.window is not None:
-                        call.window.set()
+                    if call.window_opened is not None:
+                        call.window_opened.set()
             case GoingAway(last_stream_id):
                 self._ending.set()
                 for stream_id, call in self._calls.items():
@@ -283,7 +280,7 @@ class Channel:
                         call.end()
 
     async def _write_all(self, scope: trio.CancelScope) -> None:
-        await self._outbox.run()
+        await self._write_buffer.run()
         scope.cancel()
 
 
@@ -313,18 +310,18 @@ class MessageStream:
         while True:
             if self._replies:
                 return self._replies.popleft()
-            self._cut_replies()
+            self._split_replies()
             if self._replies:
                 continue
             if self._call.done:
-                self._channel._raise_if_bad(self._call)
+                self._channel._raise_failure(self._call)
                 if self._call.body:
                     raise Status(Code.INTERNAL, "the server's last answer was cut off")
                 raise StopAsyncIteration
             self._call.changed = trio.Event()
             await self._call.changed.wait()
 
-    def _cut_replies(self) -> None:
+    def _split_replies(self) -> None:
         body = self._call.body
         at = 0
         while len(body) - at >= PREFIX_BYTES:
@@ -343,24 +340,6 @@ def _parse(reply_type: Any, framed: bytearray) -> Any:
         raise Status(Code.INTERNAL, "the server's answer can't be read") from None
 
 
-def _not_grpc(fields: Mapping[str, str]) -> Status:
-    """Of an answer that is some other HTTP/2 server's."""
-    return Status(Code.UNAVAILABLE, f"it {strangers.answered_in_http2(fields.get(':status', ''))}")
-
-
-def _status_of(fields: Mapping[str, str]) -> Status | None:
-    """What the headers that ended a call say; None: all is well."""
-    code, message = fields.get("grpc-status"), fields.get("grpc-message", "")
-    if code is None:
-        if fields.get(":status", "200") != "200":
-            return _not_grpc(fields)
-        return Status(Code.UNAVAILABLE, "the server ended the call without a status")
-    number = int(code) if code.isascii() and code.isdigit() else int(Code.UNKNOWN)
-    if number == Code.OK:
-        return None
-    return Status(Code(number) if number in set(Code) else Code.UNKNOWN, decode_message(message))
-
-
 @asynccontextmanager
 async def open_channel(address: str, context: ssl.SSLContext | None = None) -> AsyncIterator[Channel]:
     """Connect to "host:port" while the block runs. Raises ConnectionLost when nobody is there.
@@ -370,7 +349,7 @@ async def open_channel(address: str, context: ssl.SSLContext | None = None) -> A
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:
-        with trio.fail_after(CONNECT_SECONDS):
+        with trio.fail_after(CHANNEL_TIMING.connect_seconds):
             socket = PromptStream(await trio.open_tcp_stream(host, int(port)))
     except (OSError, ValueError, OverflowError, trio.TooSlowError) as error:
         raise ConnectionLost(f"{address} can't be reached: {_reason(error)}") from None
@@ -387,16 +366,16 @@ async def open_channel(address: str, context: ssl.SSLContext | None = None) -> A
 
 async def _shake_hands(socket: trio.abc.Stream, context: ssl.SSLContext, host: str, address: str) -> trio.abc.Stream:
     try:
-        with trio.fail_after(CONNECT_SECONDS):
+        with trio.fail_after(CHANNEL_TIMING.connect_seconds):
             stream = await tls.connect(socket, context, host)
     except (trio.BrokenResourceError, trio.TooSlowError) as error:
         reason = error.__cause__ or "it does not answer"
         if isinstance(reason, ssl.SSLError) and reason.reason in _NOT_TLS:
-            raise ConnectionLost(f"{address} {strangers.SPEAKS_NO_TLS}") from None
-        hint = "" if isinstance(reason, ssl.SSLCertVerificationError) else f"; {strangers.WORKERS_PORT}"
+            raise ConnectionLost(f"{address} {sniffing.SPEAKS_NO_TLS}") from None
+        hint = "" if isinstance(reason, ssl.SSLCertVerificationError) else f"; {sniffing.WORKERS_PORT}"
         raise ConnectionLost(f"there is no TLS with {address}: {reason}{hint}") from None
     if stream is None:
-        raise ConnectionLost(f"{address} {strangers.SPEAKS_NO_HTTP2}")
+        raise ConnectionLost(f"{address} {sniffing.SPEAKS_NO_HTTP2}")
     return stream
 
 

@@ -7,7 +7,7 @@ streams that it opens only to reset them). A connection that does not begin as H
 nothing arrives is pinged, and closed when the ping is not answered.
 
 Why it is fast: what arrives together is taken in before anybody answers, what is answered together leaves in one write
-(`outbox`), the headers of answers are bytes that are made at import.
+(`write_buffer`), the headers of answers are bytes that are made at import.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from functools import partial
 
 import trio
 
-from orchy.rpc.grpc.call import Allowance, Call
+from orchy.rpc.grpc.call import BufferQuota, Call
 from orchy.rpc.grpc.framing import Code, Status, encode_message, frame, parse_timeout, unframe
-from orchy.rpc.grpc.outbox import SEND_BYTES, SEND_SECONDS, Outbox
+from orchy.rpc.grpc.keepalive import Keepalive
+from orchy.rpc.grpc.limits import CONNECTION_LIMITS, CONNECTION_TIMING, ConnectionLimits, ConnectionTiming
 from orchy.rpc.grpc.services import Method
+from orchy.rpc.grpc.sniffing import SniffedProtocol, reject, reply_on_plaintext_port, sniff_client
+from orchy.rpc.grpc.write_buffer import SEND_BYTES, SEND_SECONDS, WriteBuffer
 from orchy.rpc.http2.events import (
     DataReceived,
     Event,
@@ -37,27 +40,9 @@ from orchy.rpc.http2.events import (
 from orchy.rpc.http2.frames import ErrorCode, NotHttp2, ProtocolError
 from orchy.rpc.http2.headers import encode_block
 from orchy.rpc.http2.machine import Http2
-from orchy.rpc.http2.strangers import Stranger, answer_of_plain_port, client_of, turn_away
 
+#: Of one read.
 RECEIVE_BYTES = 64 * 1024
-STREAMS_MAX = 1_000
-#: Calls are also those whose streams were reset, until their handlers have ended.
-CALLS_MAX = 2 * STREAMS_MAX
-WINDOW_BYTES = 2**20
-#: How much of requests that were not taken yet is kept of one client, so that it leaves something for the others.
-REQUESTS_BYTES_MAX = 64 * 2**20
-#: Reading stops, and so do answers, while this much waits to be written.
-UNSENT_BYTES_MAX = 2 * 2**20
-#: After so long a client that did much without asking for anything may do so again (`http2`).
-FLOOD_SECONDS = 10.0
-#: How long a client may take to say that it speaks HTTP/2.
-HANDSHAKE_SECONDS = 10.0
-#: How long a request, or a message of a stream, may take to arrive in whole; looked at when something arrives, or at
-#: each ping.
-REQUEST_SECONDS = 60.0
-PING_AFTER_SECONDS = 60.0
-PING_ANSWER_SECONDS = 20.0
-GOODBYE_SECONDS = 1.0
 PATH_CHARACTERS_SHOWN = 200
 
 log = logging.getLogger(__name__)
@@ -70,29 +55,35 @@ _TAIL_OK = encode_block([("grpc-status", "0")])
 class Connection:
     """Serves one stream of bytes. `drain` lets the calls under way end and takes no more."""
 
-    def __init__(self, stream: trio.abc.Stream, methods: Mapping[str, Method], allowance: Allowance) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        methods: Mapping[str, Method],
+        quota: BufferQuota,
+        limits: ConnectionLimits = CONNECTION_LIMITS,
+        timing: ConnectionTiming = CONNECTION_TIMING,
+    ) -> None:
+        self._limits = limits
+        self._timing = timing
         self._stream = stream
-        self._outbox = Outbox(stream)
+        self._write_buffer = WriteBuffer(stream)
         self._methods = methods
-        self._allowance = Allowance(REQUESTS_BYTES_MAX, whole=allowance)
-        self._http = Http2(
-            Role.SERVER, streams_max=STREAMS_MAX, stream_window_bytes=WINDOW_BYTES, window_bytes=4 * WINDOW_BYTES
-        )
+        self._quota = BufferQuota(limits.requests_bytes_max, parent=quota)
+        self._http = Http2(Role.SERVER, limits.http2)
+        self._keepalive = Keepalive(timing.ping_after_seconds, timing.ping_answer_seconds)
         self._calls: dict[int, Call] = {}
-        self._greeted = False
-        self._heard_at = 0.0
-        self._pinged = False
-        self._wider = False  # the windows of all calls, perhaps
-        self._forgiven_at = 0.0
-        self._looked_at = 0.0
+        self._settings_received = False
+        self._windows_grew = False  # the windows of all calls, perhaps
+        self._flood_counts_reset_at = 0.0
+        self._timeouts_checked_at = 0.0
         self._draining = False
-        self._quiet = trio.Event()
+        self._drained = trio.Event()
         self._over = False
         self._scope = trio.CancelScope()
-        self.stranger: Stranger | None = None
+        self.foreign_protocol: SniffedProtocol | None = None
 
     async def serve(self) -> None:
-        """Until the client is gone or breaks the protocol, or `close`; `stranger` says then if it was none of ours."""
+        """Serve until the client is gone, or breaks the protocol (another one: `foreign_protocol`), or `close`."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -104,14 +95,14 @@ class Connection:
             for call in list(self._calls.values()):
                 self._close(call)
             self._over = True
-            self._quiet.set()
-            self._outbox.wake()
+            self._drained.set()
+            self._write_buffer.wake()
 
     def drain(self) -> None:
         """Take no more calls, and end those that would never end by themselves."""
         if not self._draining:
             self._draining = True
-            self._http.announce_end()
+            self._http.send_goaway()
             self._flush()
             for call in self._calls.values():
                 if call.method is not None and call.method.takes_stream:
@@ -119,13 +110,13 @@ class Connection:
                 elif call.method is not None and call.method.answers_stream:
                     call.end = Status(Code.UNAVAILABLE, "this server is about to stop")
                     call.scope.cancel()
-            self._note_quiet()
+            self._check_drained()
 
-    async def quiet(self) -> None:
+    async def wait_drained(self) -> None:
         """Returns when no call is under way after `drain`, and all is written; or when the client is gone."""
-        await self._quiet.wait()
-        while self._outbox and not self._over:
-            await self._outbox.progress()
+        await self._drained.wait()
+        while self._write_buffer and not self._over:
+            await self._write_buffer.wait_for_progress()
 
     def close(self) -> None:
         """End at once."""
@@ -139,56 +130,50 @@ class Connection:
                 data = await self._stream.receive_some(RECEIVE_BYTES)
                 if not data:
                     return
-                self._heard_at = trio.current_time()
-                self._pinged = False
+                self._keepalive.heard()
                 for event in self._http.receive(data):
                     self._take(event, nursery)
-                if self._wider:
-                    self._wider = False
-                    self._open_windows(self._calls.values())
+                if self._windows_grew:
+                    self._windows_grew = False
+                    self._wake_senders(self._calls.values())
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             except NotHttp2 as error:
-                await self._turn_away(client_of(error.first))
+                await self._reject(sniff_client(error.first))
                 return
             except ProtocolError as error:
                 log.debug("a worker's connection broke the protocol: %s", error)
                 self._flush()
-                with trio.move_on_after(GOODBYE_SECONDS):
-                    while self._outbox:
-                        await self._outbox.progress()
+                with trio.move_on_after(self._timing.last_write_seconds):
+                    while self._write_buffer:
+                        await self._write_buffer.wait_for_progress()
                 return
-            if self._http.begun:  # else it may be a stranger, who would not understand
+            if self._http.preface_received:  # a client of another protocol would not understand
                 self._flush()
-            self._look_at_time()
-            while len(self._outbox) > UNSENT_BYTES_MAX:
-                await self._outbox.progress()
-                self._heard_at = trio.current_time()  # it takes what is sent, and can't be heard meanwhile
+            self._check_timeouts()
+            while len(self._write_buffer) > self._limits.unsent_bytes_max:
+                await self._write_buffer.wait_for_progress()
+                self._keepalive.postpone()
 
-    async def _turn_away(self, stranger: Stranger) -> None:
-        self.stranger = stranger
+    async def _reject(self, foreign_protocol: SniffedProtocol) -> None:
+        self.foreign_protocol = foreign_protocol
         try:
             # In one write with nothing before it: our greeting has not left.
-            await turn_away(self._stream, answer_of_plain_port(stranger) or self._http.data_to_send())
+            await reject(self._stream, reply_on_plaintext_port(foreign_protocol) or self._http.data_to_send())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            log.debug("a client that speaks %s was gone before it was answered", stranger)
+            log.debug("a client that speaks %s was gone before it was answered", foreign_protocol)
 
     async def _watch(self) -> None:
-        """Ask a client that says nothing whether it is there; end what is half-open, or never was a client of ours."""
-        await trio.sleep(HANDSHAKE_SECONDS)
-        while self._greeted:
-            quiet_until = self._heard_at + PING_AFTER_SECONDS
-            if self._pinged:
-                break
-            if trio.current_time() < quiet_until:
-                await trio.sleep_until(quiet_until)
-                continue
-            self._http.ping()
-            self._pinged = True
-            self._flush()
-            self._look_at_time()
-            await trio.sleep(PING_ANSWER_SECONDS)
+        """End a connection that does not begin as HTTP/2 in time, or is half-open."""
+        await trio.sleep(self._timing.handshake_seconds)
+        if self._settings_received:
+            await self._keepalive.watch(self._ping)
         self._scope.cancel()
+
+    def _ping(self) -> None:
+        self._http.ping()
+        self._flush()
+        self._check_timeouts()
 
     def _take(self, event: Event, nursery: trio.Nursery) -> None:
         match event:
@@ -201,9 +186,9 @@ class Connection:
                 call = self._calls.get(stream_id)
                 if call is not None and not call.answered and not call.request_ended:
                     try:
-                        call.keep(data)
+                        call.add_data(data)
                     except Status as status:
-                        self._break_off(call, status)
+                        self._abort(call, status)
                 if ended:
                     self._end_request(stream_id, nursery)
             case StreamReset(stream_id):
@@ -215,27 +200,27 @@ class Connection:
                         self._close(call)
             case WindowOpened(stream_id):
                 if not stream_id:
-                    self._wider = True
+                    self._windows_grew = True
                 elif stream_id in self._calls:
-                    self._open_windows([self._calls[stream_id]])
+                    self._wake_senders([self._calls[stream_id]])
             case SettingsReceived():
-                self._greeted = self._wider = True
+                self._settings_received = self._windows_grew = True
             case _:
                 pass  # GOAWAY: the client closes when its calls are answered
 
     @staticmethod
-    def _open_windows(calls: Iterable[Call]) -> None:
+    def _wake_senders(calls: Iterable[Call]) -> None:
         for call in calls:
-            if call.window is not None:
-                call.window.set()
+            if call.window_opened is not None:
+                call.window_opened.set()
 
     def _open(self, stream_id: int, headers: Mapping[str, str], nursery: trio.Nursery) -> None:
         path = headers[":path"]
-        if len(self._calls) >= CALLS_MAX:
+        if len(self._calls) >= self._limits.calls_max:
             self._http.reset(stream_id, ErrorCode.REFUSED_STREAM)
             return
-        hold = partial(self._hold_window, stream_id)
-        call = Call(stream_id, path[:PATH_CHARACTERS_SHOWN], trio.current_time(), self._allowance, hold)
+        hold_window = partial(self._hold_window, stream_id)
+        call = Call(stream_id, path[:PATH_CHARACTERS_SHOWN], trio.current_time(), self._quota, hold_window)
         self._calls[stream_id] = call
         try:
             if self._draining:
@@ -263,7 +248,7 @@ class Connection:
         try:
             call.end_request()
         except Status as status:
-            self._break_off(call, status)
+            self._abort(call, status)
         if not call.running:
             self._start(call, nursery)
 
@@ -271,7 +256,7 @@ class Connection:
         call.running = True
         nursery.start_soon(self._run, call)
 
-    def _break_off(self, call: Call, status: Status) -> None:
+    def _abort(self, call: Call, status: Status) -> None:
         """End a call while its request still comes, or its handler runs."""
         if call.running:
             call.fail(status)
@@ -285,18 +270,18 @@ class Connection:
             self._http.release_window(stream_id)
             self._flush()
 
-    def _look_at_time(self) -> None:
+    def _check_timeouts(self) -> None:
         """Forgive floods that are over; refuse what began to arrive long ago and never ended."""
         now = trio.current_time()
-        if now - self._forgiven_at > FLOOD_SECONDS:
-            self._forgiven_at = now
-            self._http.forgive()
-        if now - self._looked_at > REQUEST_SECONDS / 2:
-            self._looked_at = now
+        if now - self._flood_counts_reset_at > self._timing.flood_seconds:
+            self._flood_counts_reset_at = now
+            self._http.reset_flood_counts()
+        if now - self._timeouts_checked_at > self._timing.request_seconds / 2:
+            self._timeouts_checked_at = now
             for call in list(self._calls.values()):
                 since = call.unfinished_since
-                if since is not None and now - since > REQUEST_SECONDS:
-                    self._break_off(call, Status(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
+                if since is not None and now - since > self._timing.request_seconds:
+                    self._abort(call, Status(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
 
     # A call.
 
@@ -322,7 +307,7 @@ class Connection:
         request: object = call
         if not method.takes_stream:
             request = method.parse(unframe(call.body))
-            call.forget_body()
+            call.discard_body()
         if not method.answers_stream:
             reply = await method.function(request, request=None)
             await self._send(call, frame(reply.SerializeToString()), end=True)
@@ -335,21 +320,21 @@ class Connection:
 
     async def _send(self, call: Call, data: bytes, *, end: bool = False) -> None:
         """Headers if they were not sent, a message, trailers at the end: as fast as the client takes it."""
-        while len(self._outbox) > UNSENT_BYTES_MAX:
-            await self._outbox.progress()
+        while len(self._write_buffer) > self._limits.unsent_bytes_max:
+            await self._write_buffer.wait_for_progress()
         if call.end is not None:  # and whoever answers has not noticed
             raise call.end
-        if not call.headed:
+        if not call.headers_sent:
             self._http.send_headers(call.stream_id, _HEAD)
-            call.headed = True
+            call.headers_sent = True
         sent_bytes = 0
         while sent_bytes < len(data) and not call.answered:
-            room = self._http.room(call.stream_id)
-            if room <= 0 or len(self._outbox) > UNSENT_BYTES_MAX:
+            sendable_bytes = self._http.sendable_bytes(call.stream_id)
+            if sendable_bytes <= 0 or len(self._write_buffer) > self._limits.unsent_bytes_max:
                 self._flush()
-                await self._wait_to_send(call, room)
+                await self._wait_to_send(call, sendable_bytes)
                 continue
-            part = data[sent_bytes : sent_bytes + min(room, SEND_BYTES)]
+            part = data[sent_bytes : sent_bytes + min(sendable_bytes, SEND_BYTES)]
             self._http.send_data(call.stream_id, part)
             sent_bytes += len(part)
             if sent_bytes < len(data):
@@ -357,15 +342,15 @@ class Connection:
         if end:
             self._http.send_headers(call.stream_id, _TAIL_OK, end_stream=True)
             call.answered = True
-            self._let_stop(call)
+            self._reset_if_still_sending(call)
         self._flush()
 
-    async def _wait_to_send(self, call: Call, room: int) -> None:
+    async def _wait_to_send(self, call: Call, sendable_bytes: int) -> None:
         """Wait for a window, or the write. One answer is not kept for ever; a stream is read as slowly as one likes."""
-        call.window = trio.Event()
+        call.window_opened = trio.Event()
         may_wait = call.method is not None and call.method.answers_stream
         with trio.move_on_after(math.inf if may_wait else SEND_SECONDS) as scope:
-            await (call.window.wait() if room <= 0 else self._outbox.progress())
+            await (call.window_opened.wait() if sendable_bytes <= 0 else self._write_buffer.wait_for_progress())
         if scope.cancelled_caught:
             raise Status(Code.UNAVAILABLE, "the answer was not taken in time")
 
@@ -373,38 +358,38 @@ class Connection:
         """End a call with a status; nothing if it was answered already."""
         if not call.answered:
             call.answered = True
-            call.forget_body()
+            call.discard_body()
             tail = [("grpc-status", str(int(status.code))), ("grpc-message", encode_message(status.message))]
             head = [
                 (":status", http_status),
                 ("content-type", "application/grpc"),
                 ("grpc-accept-encoding", "identity"),
             ]
-            block = encode_block(tail if call.headed else head + tail)
+            block = encode_block(tail if call.headers_sent else head + tail)
             self._http.send_headers(call.stream_id, block, end_stream=True)
-            self._let_stop(call)
+            self._reset_if_still_sending(call)
             self._flush()
         if not call.running:
             self._close(call)
 
-    def _let_stop(self, call: Call) -> None:
+    def _reset_if_still_sending(self, call: Call) -> None:
         """A client that still sends need not (RFC 9113, section 8.1); nothing if it has ended."""
         self._http.reset(call.stream_id, ErrorCode.NO_ERROR)
 
     def _close(self, call: Call) -> None:
-        call.forget_body()
+        call.discard_body()
         self._calls.pop(call.stream_id, None)
-        self._note_quiet()
+        self._check_drained()
 
-    def _note_quiet(self) -> None:
+    def _check_drained(self) -> None:
         if self._draining and not self._calls:
-            self._quiet.set()
+            self._drained.set()
 
     # Out.
 
     def _flush(self) -> None:
-        self._outbox.put(self._http.data_to_send(), len(self._calls))
+        self._write_buffer.write(self._http.data_to_send(), len(self._calls))
 
     async def _write_all(self) -> None:
-        await self._outbox.run()
+        await self._write_buffer.run()
         self._scope.cancel()

@@ -1,10 +1,16 @@
-"""What gRPC adds to HTTP/2, as functions: message prefixes, timeouts, statuses (gRPC's PROTOCOL-HTTP2.md). Pure."""
+"""What gRPC adds to HTTP/2, as functions: message prefixes, timeouts, statuses. Pure.
+
+Source: PROTOCOL-HTTP2.md of gRPC.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import IntEnum
 from urllib.parse import quote, unquote
+
+from orchy.rpc.grpc.sniffing import describe_http2_server
 
 #: Bytes before each message: whether it is compressed, and its length.
 PREFIX_BYTES = 5
@@ -73,3 +79,21 @@ def encode_message(text: str) -> str:
 def decode_message(text: str) -> str:
     """The status message in a header value."""
     return unquote(text)
+
+
+def decode_status(fields: Mapping[str, str]) -> Status | None:
+    """The status in the headers that ended a call; None: it is OK."""
+    code, message = fields.get("grpc-status"), fields.get("grpc-message", "")
+    if code is None:
+        if fields.get(":status", "200") != "200":
+            return not_grpc(fields)
+        return Status(Code.UNAVAILABLE, "the server ended the call without a status")
+    number = int(code) if code.isascii() and code.isdigit() else int(Code.UNKNOWN)
+    if number == Code.OK:
+        return None
+    return Status(Code(number) if number in set(Code) else Code.UNKNOWN, decode_message(message))
+
+
+def not_grpc(fields: Mapping[str, str]) -> Status:
+    """The status of a call to an HTTP/2 server that does not speak gRPC."""
+    return Status(Code.UNAVAILABLE, f"it {describe_http2_server(fields.get(':status', ''))}")

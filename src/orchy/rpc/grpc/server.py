@@ -1,4 +1,4 @@
-"""The worker door: listeners on the host asked for, and a connection for each client."""
+"""The gRPC server: its listeners, and a connection for each client."""
 
 from __future__ import annotations
 
@@ -11,38 +11,31 @@ from purerpc import Servicer
 
 from orchy.errors import StartupError
 from orchy.rpc.grpc import tls
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
+from orchy.rpc.grpc.limits import SERVER_LIMITS, ServerLimits
 from orchy.rpc.grpc.services import methods_of
-from orchy.rpc.http2.strangers import FIRST_BYTES_MAX, Stranger, answer_of_tls_port, client_of, turn_away
+from orchy.rpc.grpc.sniffing import SNIFFED_BYTES_MAX, SniffedProtocol, reject, reply_on_tls_port, sniff_client
 from orchy.runtime.sockets import PromptStream
-
-CONNECTIONS_MAX = 20_000
-#: Clients that are in the middle of a TLS handshake, and how long it may take.
-HANDSHAKES_MAX = 1_000
-HANDSHAKE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
 
 class RpcServer:
-    """The connections that are open. At most `connections_max` are: more are closed as they come.
-
-    With a `context`, they are inside TLS.
-    """
+    """The open connections; inside TLS with a `context`."""
 
     def __init__(
         self,
         servicers: Sequence[Servicer],
-        connections_max: int = CONNECTIONS_MAX,
+        limits: ServerLimits = SERVER_LIMITS,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self._methods = methods_of(servicers)
         self._connections: set[Connection] = set()
-        self._connections_max = connections_max
+        self._limits = limits
         self._context = context
         self._handshakes = 0
-        self._allowance = Allowance()
+        self._quota = BufferQuota()
         self._full = False
         self._accepting = trio.CancelScope()
 
@@ -76,7 +69,7 @@ class RpcServer:
             stream: trio.abc.Stream = accepted
             try:
                 stream = prompt = PromptStream(accepted)
-                await self._attend(prompt)
+                await self._serve_stream(prompt)
             finally:
                 await trio.aclose_forcefully(stream)
         except* OSError as group:
@@ -84,35 +77,35 @@ class RpcServer:
         except* Exception:
             log.exception("an error on a worker's connection that nobody foresaw")
 
-    async def _attend(self, stream: PromptStream) -> None:
+    async def _serve_stream(self, stream: PromptStream) -> None:
         if self._accepting.cancel_called or self._is_full():
             return
         carrier = stream if self._context is None else await self._shake_hands(stream, self._context)
         if carrier is None or self._accepting.cancel_called:
             return
         who = stream.peer
-        connection = Connection(carrier, self._methods, self._allowance)
+        connection = Connection(carrier, self._methods, self._quota)
         self._connections.add(connection)
         try:
             await connection.serve()
         finally:
             self._connections.discard(connection)
-            if connection.stranger is not None:
-                _tell_of_stranger(connection.stranger, who, self._context is not None)
+            if connection.foreign_protocol is not None:
+                _log_foreign_protocol(connection.foreign_protocol, who, self._context is not None)
 
     async def _shake_hands(self, stream: PromptStream, context: ssl.SSLContext) -> trio.abc.Stream | None:
         """The stream inside TLS; None for whoever does not get that far, in time."""
-        if self._handshakes >= HANDSHAKES_MAX:
+        if self._handshakes >= self._limits.handshakes_max:
             return None
         self._handshakes += 1
         try:
-            with trio.move_on_after(HANDSHAKE_SECONDS):
-                first = await stream.peek(FIRST_BYTES_MAX)
-                stranger = client_of(first)
-                if not first or stranger is Stranger.TLS:
+            with trio.move_on_after(self._limits.handshake_seconds):
+                first = await stream.peek(SNIFFED_BYTES_MAX)
+                foreign_protocol = sniff_client(first)
+                if not first or foreign_protocol is SniffedProtocol.TLS:
                     return await tls.accept(stream, context)
-                _tell_of_stranger(stranger, stream.peer, True)
-                await turn_away(stream, answer_of_tls_port(stranger))
+                _log_foreign_protocol(foreign_protocol, stream.peer, True)
+                await reject(stream, reply_on_tls_port(foreign_protocol))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("a worker's TLS handshake failed: %s", error.__cause__ or error)
         finally:
@@ -120,34 +113,34 @@ class RpcServer:
         return None
 
     def _is_full(self) -> bool:
-        was, self._full = self._full, len(self._connections) + self._handshakes >= self._connections_max
+        was, self._full = self._full, len(self._connections) + self._handshakes >= self._limits.connections_max
         if self._full and not was:
             log.warning("there are %d connections of workers: no more are taken", len(self._connections))
         return self._full
 
 
-def _tell_of_stranger(stranger: Stranger, who: str, has_tls: bool) -> None:
+def _log_foreign_protocol(foreign_protocol: SniffedProtocol, who: str, has_tls: bool) -> None:
     """One line, of which a log takes only so many (`logs`)."""
-    if has_tls and stranger is not Stranger.TLS:
+    if has_tls and foreign_protocol is not SniffedProtocol.TLS:
         log.warning(
             "%s speaks %s without TLS to the port for workers, which has TLS: a worker gives tls=True there;"
             " REST is at --http-port",
             who,
-            stranger,
+            foreign_protocol,
         )
-    elif stranger is Stranger.TLS:
+    elif foreign_protocol is SniffedProtocol.TLS:
         log.warning(
             "%s speaks TLS to the port for workers, which has none: a worker leaves tls out there, or this node is"
             " started with --grpc-tls-cert and --grpc-tls-key",
             who,
         )
     else:
-        log.info("%s speaks %s to the port for workers, not gRPC: REST is at --http-port", who, stranger)
+        log.info("%s speaks %s to the port for workers, not gRPC: REST is at --http-port", who, foreign_protocol)
 
 
 async def _drain_one(connection: Connection) -> None:
     connection.drain()
-    await connection.quiet()
+    await connection.wait_drained()
     connection.close()
 
 

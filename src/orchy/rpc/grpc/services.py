@@ -38,7 +38,7 @@ def methods_of(servicers: Iterable[Servicer]) -> Mapping[str, Method]:
     for servicer in servicers:
         service = servicer.service
         for name, bound in service.methods.items():
-            if _is_a_stub(servicer, name):
+            if _is_stub(servicer, name):
                 continue
             cardinality = bound.signature.cardinality
             methods[f"/{service.name}/{name}"] = Method(
@@ -50,7 +50,7 @@ def methods_of(servicers: Iterable[Servicer]) -> Mapping[str, Method]:
     return methods
 
 
-def _is_a_stub(servicer: Servicer, name: str) -> bool:
+def _is_stub(servicer: Servicer, name: str) -> bool:
     """Whether a servicer's method is that of the class that the protocol's compiler wrote."""
     generated = (ancestor for ancestor in type(servicer).__mro__ if Servicer in ancestor.__bases__)
     return any(vars(ancestor).get(name) is getattr(type(servicer), name) for ancestor in generated)

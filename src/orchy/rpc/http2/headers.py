@@ -19,11 +19,11 @@ from orchy.rpc.http2.frames import ErrorCode, ProtocolError
 #: The most bytes of one message's headers, each counted as its name, its value and 32 (RFC 9113, section 6.5.2).
 HEADER_BYTES_MAX: Final = 16 * 1024
 #: Most blocks whose meaning is kept, the longest of them, and the most that one may mean.
-REMEMBERED_MAX: Final = 64
-REMEMBERED_BYTES_MAX: Final = 512
-MEANING_CHARACTERS_MAX: Final = 2_000
+CACHED_BLOCKS_MAX: Final = 64
+CACHED_BLOCK_BYTES_MAX: Final = 512
+CACHED_HEADER_CHARACTERS_MAX: Final = 2_000
 #: Begins a block that needs no table (RFC 7541, section 6.3).
-TABLE_OF_NOTHING: Final = b"\x20"
+EMPTY_TABLE_SIZE_UPDATE: Final = b"\x20"
 
 #: hpack reads a number of any length, in a time that grows with its square: this is how many bytes it may have.
 _NUMBER_BYTES_MAX: Final = 1_000
@@ -57,11 +57,11 @@ class HeaderReader:
 
     def __init__(self) -> None:
         self._decoder = Decoder(max_header_list_size=HEADER_BYTES_MAX)
-        self._remembered: dict[tuple[bytes, bool], Headers] = {}
+        self._cache: dict[tuple[bytes, bool], Headers] = {}
 
     def read(self, block: bytes, *, of_requests: bool) -> Headers:
         """What a block means; `of_requests`: that requests come from the peer. Raises ProtocolError."""
-        known = self._remembered.get((block, of_requests))
+        known = self._cache.get((block, of_requests))
         if known is not None:
             return known
         table = self._decoder.header_table
@@ -69,11 +69,11 @@ class HeaderReader:
         headers = self._decode(block, _REQUEST_PSEUDO if of_requests else _RESPONSE_PSEUDO)
         # `newest` is held meanwhile, so no other entry can be the same object.
         if _newest(table) is not newest or (len(table.dynamic_entries), table.maxsize) != (entries, size):
-            self._remembered.clear()
-        elif len(block) <= REMEMBERED_BYTES_MAX and _characters_of(headers) <= MEANING_CHARACTERS_MAX:
-            if len(self._remembered) >= REMEMBERED_MAX:
-                self._remembered.clear()
-            self._remembered[block, of_requests] = headers
+            self._cache.clear()
+        elif len(block) <= CACHED_BLOCK_BYTES_MAX and _characters_of(headers) <= CACHED_HEADER_CHARACTERS_MAX:
+            if len(self._cache) >= CACHED_BLOCKS_MAX:
+                self._cache.clear()
+            self._cache[block, of_requests] = headers
         return headers
 
     def _decode(self, block: bytes, pseudo: frozenset[str]) -> Headers:
@@ -122,7 +122,7 @@ def _check(fields: Iterable[tuple[str, str]], pseudo: frozenset[str]) -> Headers
     return Headers(found, flaw)
 
 
-def flaw_of_message(fields: Mapping[str, str], *, trailers: bool, ended: bool, of_request: bool) -> str | None:
+def message_flaw(fields: Mapping[str, str], *, trailers: bool, ended: bool, of_request: bool) -> str | None:
     """What is missing in headers, or too much in trailers (RFC 9113, section 8)."""
     if trailers:
         if not ended:

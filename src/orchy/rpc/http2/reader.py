@@ -40,11 +40,11 @@ class FrameReader:
         self._buffer = bytearray()
         self._block: tuple[int, int, bytearray] | None = None  # flags, stream, what has come of it
         self._continuations = 0
-        self._settled = False
+        self._settings_received = False
 
     @property
-    def begun(self) -> bool:
-        """Whether the preface has come, if there is to be one."""
+    def preface_received(self) -> bool:
+        """Whether the preface has come, if one is expected."""
         return not self._preface_left
 
     def read(self, data: bytes | bytearray) -> Iterator[Frame]:
@@ -65,7 +65,12 @@ class FrameReader:
                 break
             frame = (kind, flags, stream_id & STREAM_ID_LIMIT, bytes(buffer[at + HEAD.size : end]))
             at = end
-            if kind == Kind.HEADERS or kind == Kind.CONTINUATION or self._block is not None or not self._settled:
+            if (
+                kind == Kind.HEADERS
+                or kind == Kind.CONTINUATION
+                or self._block is not None
+                or not self._settings_received
+            ):
                 whole = self._assemble(*frame)
                 if whole is None:
                     continue
@@ -84,10 +89,10 @@ class FrameReader:
 
     def _assemble(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Frame | None:
         """What belongs to a header block, or comes before the first SETTINGS; None while a block is not whole."""
-        if not self._settled:
+        if not self._settings_received:
             if kind != Kind.SETTINGS or flags & Flag.ACK:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-            self._settled = True
+            self._settings_received = True
         if self._block is None:
             if kind == Kind.CONTINUATION:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")

@@ -20,20 +20,21 @@ from orchy.rpc.http2.frames import (
     encode_window_update,
 )
 from orchy.rpc.http2.headers import HEADER_BYTES_MAX
+from orchy.rpc.http2.limits import Http2Limits
 
 
-def greeting(*, is_server: bool, streams_max: int, stream_window_bytes: int, window_bytes: int) -> bytes:
+def initial_frames(limits: Http2Limits, *, is_server: bool) -> bytes:
     """What is sent first: the preface (of a client), our settings, and the window of all streams."""
     settings = {
-        Setting.INITIAL_WINDOW_SIZE: stream_window_bytes,
+        Setting.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
         Setting.MAX_HEADER_LIST_SIZE: HEADER_BYTES_MAX,
     }
     if is_server:
-        settings[Setting.MAX_CONCURRENT_STREAMS] = streams_max
+        settings[Setting.MAX_CONCURRENT_STREAMS] = limits.streams_max
     else:
         settings[Setting.ENABLE_PUSH] = 0
-    more = window_bytes - WINDOW_BYTES
-    update = encode_window_update(0, more) if more > 0 else b""
+    increment = limits.window_bytes - WINDOW_BYTES
+    update = encode_window_update(0, increment) if increment > 0 else b""
     return (b"" if is_server else PREFACE) + encode_settings(settings) + update
 
 

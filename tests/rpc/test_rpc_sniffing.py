@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchy.rpc.generated import action_service_pb2 as pb
+from orchy.rpc.grpc import sniffing
 from orchy.rpc.grpc.channel import Channel, ConnectionLost, open_channel
 from orchy.rpc.grpc.framing import Status
 from orchy.rpc.grpc.server import RpcServer, open_listeners
+from orchy.rpc.grpc.sniffing import SniffedProtocol, sniff_client
 from orchy.rpc.grpc.tls import server_context
-from orchy.rpc.http2 import strangers
-from orchy.rpc.http2.strangers import Stranger, client_of
 from tests.certificates import make_certificate
 from tests.rpc import wire
 from tests.rpc.conftest import services_of
@@ -231,33 +231,33 @@ async def test_a_server_of_words_without_end_is_not_read_for_long(autojump_clock
 
 
 @pytest.mark.parametrize(
-    ("first", "stranger"),
+    ("first", "foreign_protocol"),
     [
-        (GET, Stranger.HTTP1),
-        (b"PUT", Stranger.HTTP1),
-        (b"P", Stranger.HTTP1),
-        (b"PROPFIND /", Stranger.HTTP1),
-        (PREFACE, Stranger.HTTP2),
-        (PREFACE + b"\0", Stranger.HTTP2),
-        (PREFACE[:5], Stranger.HTTP2),
-        (HELLO, Stranger.TLS),
-        (b"\x15\x03\x03", Stranger.TLS),
-        (b"\x16\x02", Stranger.OTHER),
-        (b"get / HTTP/1.1", Stranger.OTHER),
-        (b"", Stranger.OTHER),
-        (b"\0" * 50, Stranger.OTHER),
+        (GET, SniffedProtocol.HTTP1),
+        (b"PUT", SniffedProtocol.HTTP1),
+        (b"P", SniffedProtocol.HTTP1),
+        (b"PROPFIND /", SniffedProtocol.HTTP1),
+        (PREFACE, SniffedProtocol.HTTP2),
+        (PREFACE + b"\0", SniffedProtocol.HTTP2),
+        (PREFACE[:5], SniffedProtocol.HTTP2),
+        (HELLO, SniffedProtocol.TLS),
+        (b"\x15\x03\x03", SniffedProtocol.TLS),
+        (b"\x16\x02", SniffedProtocol.OTHER),
+        (b"get / HTTP/1.1", SniffedProtocol.OTHER),
+        (b"", SniffedProtocol.OTHER),
+        (b"\0" * 50, SniffedProtocol.OTHER),
     ],
 )
-def test_clients(first, stranger):
-    assert client_of(first) is stranger
+def test_clients(first, foreign_protocol):
+    assert sniff_client(first) is foreign_protocol
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_somebody(first):
-    stranger = client_of(first)
-    assert len(strangers.answer_of_plain_port(stranger)) < 500
-    assert len(strangers.answer_of_tls_port(stranger)) < 500
-    said = strangers.server_of(first)
+    foreign_protocol = sniff_client(first)
+    assert len(sniffing.reply_on_plaintext_port(foreign_protocol)) < 500
+    assert len(sniffing.reply_on_tls_port(foreign_protocol)) < 500
+    said = sniffing.describe_server(first)
     assert "\n" not in said
     assert len(said) < 600
 

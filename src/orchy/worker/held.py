@@ -14,7 +14,7 @@ from orchy.worker.action import Attempt
 
 
 @attrs.define(eq=False)
-class Held:
+class HeldAttempts:
     """The attempts that came, until their results are with a server. A home is a stream; None: it is no more."""
 
     _homes: dict[Attempt, Any] = attrs.field(factory=dict)

@@ -8,7 +8,7 @@ import sys
 log = logging.getLogger("orchy.worker")
 
 
-class Notice:
+class DedupLog:
     """What is wrong with one thing. A trouble that goes on for hours is one line, not one for each try."""
 
     def __init__(self) -> None:
@@ -20,14 +20,14 @@ class Notice:
             log.warning("%s", text)
         self._said = text
 
-    def clear(self, text: str) -> None:
+    def recovered(self, text: str) -> None:
         """It works again: say so, if there was a warning."""
         if self._said:
             log.info("%s", text)
         self._said = ""
 
 
-def show_log() -> None:
+def set_up_logging() -> None:
     """Show what workers log on the standard error, from level info on, if nothing says what is to become of it."""
     if log.hasHandlers():
         return

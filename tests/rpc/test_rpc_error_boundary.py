@@ -11,7 +11,7 @@ from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc import server as server_module
 from orchy.rpc.grpc.channel import ConnectionLost, open_channel
 from orchy.rpc.grpc.connection import Connection
-from orchy.rpc.grpc.outbox import Outbox
+from orchy.rpc.grpc.write_buffer import WriteBuffer
 from orchy.rpc.http2.machine import Http2
 from orchy.runtime.sockets import PromptStream
 from tests.rpc.wire import PREFACE, settings
@@ -48,10 +48,10 @@ def raiser(error):
     [
         (Connection, "serve"),
         (Connection, "_take"),
-        (Connection, "_look_at_time"),
+        (Connection, "_check_timeouts"),
         (Connection, "_watch"),
         (Http2, "receive"),
-        (Outbox, "run"),
+        (WriteBuffer, "run"),
         (PromptStream, "__init__"),
         (PromptStream, "aclose"),
     ],

@@ -9,20 +9,18 @@ import pytest
 import trio
 import trio.testing
 
-from orchy.rpc.api import sessions, work
+from orchy.rpc.api.limits import LIMITS, SessionLimits
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.generated.action_service_grpc import ActionServiceServicer
-from orchy.rpc.grpc.call import Allowance
+from orchy.rpc.grpc.call import BufferQuota
 from orchy.rpc.grpc.connection import Connection
 from orchy.rpc.grpc.framing import Code, frame
 from orchy.rpc.grpc.services import methods_of
 from tests.rpc.streams import quiet, result_for
 
 
-async def test_a_worker_that_does_not_read_is_handed_little_and_all_of_it_goes_back(
-    autojump_clock, node, deaf_worker, monkeypatch
-):
-    monkeypatch.setattr(work, "UNDELIVERED_BYTES_MAX", 300_000)
+@pytest.mark.parametrize("node", [{"limits": SessionLimits(unsent_bytes_max=300_000)}], indirect=True)
+async def test_a_worker_that_does_not_read_is_handed_little_and_all_of_it_goes_back(autojump_clock, node, deaf_worker):
     text = "x" * 50_000
     deaf = await deaf_worker()
     await deaf.say(credits=[pb.Credit(actionName="a", count=100)])
@@ -39,8 +37,8 @@ async def test_a_worker_that_does_not_read_is_handed_little_and_all_of_it_goes_b
     assert len(handed_out) - 1 <= len(left) <= len(handed_out)
 
 
-async def test_a_worker_that_reads_again_gets_more(autojump_clock, node, deaf_worker, monkeypatch):
-    monkeypatch.setattr(work, "UNDELIVERED_BYTES_MAX", 300_000)
+@pytest.mark.parametrize("node", [{"limits": SessionLimits(unsent_bytes_max=300_000)}], indirect=True)
+async def test_a_worker_that_reads_again_gets_more(autojump_clock, node, deaf_worker):
     deaf = await deaf_worker()
     await deaf.say(credits=[pb.Credit(actionName="a", count=100)])
     flow_ids = await node.start(40, input={"text": "x" * 50_000})
@@ -49,8 +47,8 @@ async def test_a_worker_that_reads_again_gets_more(autojump_clock, node, deaf_wo
     assert all(["HANDED_OUT" in await node.types(flow_id) for flow_id in flow_ids])
 
 
-async def test_credit_does_not_grow_while_nothing_is_read(autojump_clock, node, deaf_worker, monkeypatch):
-    monkeypatch.setattr(work, "CREDIT_MAX", 20)
+@pytest.mark.parametrize("node", [{"limits": SessionLimits(credit_max=20)}], indirect=True)
+async def test_credit_does_not_grow_while_nothing_is_read(autojump_clock, node, deaf_worker):
     deaf = await deaf_worker()
     await node.start(60, input={"text": "x" * 50_000})
     for _ in range(3):
@@ -66,7 +64,7 @@ async def test_a_worker_that_pushes_and_takes_no_answer_is_held_up_by_its_window
     said = 0
     with pytest.raises(h2.exceptions.FlowControlError):
         while said < 500:
-            await deaf.say(number=said, results=[result] * work.ITEMS_MAX)
+            await deaf.say(number=said, results=[result] * LIMITS.items_max)
             await deaf.listen()
             said += 1
     assert node.sessions.open == 1
@@ -77,7 +75,7 @@ async def test_a_worker_that_pushes_and_takes_no_answer_is_held_up_by_its_window
 
 # What a stream can't say.
 
-TOO_MANY = [pb.Credit(actionName=str(number), count=1) for number in range(work.ACTIONS_MAX + 1)]
+TOO_MANY = [pb.Credit(actionName=str(number), count=1) for number in range(LIMITS.actions_max + 1)]
 
 
 @pytest.mark.parametrize(
@@ -85,9 +83,9 @@ TOO_MANY = [pb.Credit(actionName=str(number), count=1) for number in range(work.
     [
         ({"credits": [pb.Credit(actionName="", count=1)]}, "actionName"),
         ({"credits": [pb.Credit(actionName="x" * 257, count=1)]}, "actionName"),
-        ({"credits": [pb.Credit(actionName="a", count=work.CREDIT_MAX + 1)]}, "credit"),
-        ({"credits": [pb.Credit(actionName=name, count=work.CREDIT_MAX) for name in "ab"]}, "credit"),
-        ({"credits": [pb.Credit(actionName="a", count=count) for count in (5, -work.CREDIT_MAX, -6)]}, "taken back"),
+        ({"credits": [pb.Credit(actionName="a", count=LIMITS.credit_max + 1)]}, "credit"),
+        ({"credits": [pb.Credit(actionName=name, count=LIMITS.credit_max) for name in "ab"]}, "credit"),
+        ({"credits": [pb.Credit(actionName="a", count=count) for count in (5, -LIMITS.credit_max, -6)]}, "taken back"),
         ({"credits": TOO_MANY}, "actions"),
         ({"results": [pb.ActionResult(flowId="f")] * 1_001}, "at most 1000"),
         ({"extend": [pb.Attempt(flowId="f")] * 1_001}, "at most 1000"),
@@ -125,8 +123,8 @@ async def test_a_name_of_a_worker_is_cut_as_polls_cut_it(autojump_clock, node):
     assert (await node.engine.queries.history(flow_id))[-1].worker == "w" * 256
 
 
-async def test_there_are_not_more_streams_than_a_server_takes(autojump_clock, node, monkeypatch):
-    monkeypatch.setattr(sessions, "SESSIONS_MAX", 1)
+@pytest.mark.parametrize("node", [{"limits": SessionLimits(sessions_max=1)}], indirect=True)
+async def test_there_are_not_more_streams_than_a_server_takes(autojump_clock, node):
     async with node.worker() as first:
         await first.credit("a", 1)
         async with node.worker() as second:
@@ -158,7 +156,7 @@ async def test_a_streams_deadline_ends_it_and_gives_back(autojump_clock, node, r
 
 async def test_a_servicer_that_has_no_streams_says_so(autojump_clock, nursery, raw, recwarn):
     ours, theirs = trio.testing.memory_stream_pair()
-    connection = Connection(theirs, methods_of([ActionServiceServicer()]), Allowance())
+    connection = Connection(theirs, methods_of([ActionServiceServicer()]), BufferQuota())
     nursery.start_soon(connection.serve)
     client = raw(ours)
     await client.greet()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 
-from orchy.rpc.api import work
+from orchy.rpc.api import session
+from orchy.rpc.api.limits import SessionTiming
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.framing import Code
 from tests.rpc.streams import STREAM_TIMEOUT_SECONDS, quiet, result_for
@@ -153,7 +155,7 @@ async def test_an_error_that_nobody_foresaw_ends_that_stream_and_no_other(autoju
             raise RuntimeError("a bug")
 
         with monkeypatch.context() as patch:
-            patch.setattr(work, "push_all", fail)
+            patch.setattr(session, "push_all", fail)
             await worker.say(results=[result_for(action)])
             await worker.ended.wait()
         assert worker.status is not None
@@ -240,7 +242,7 @@ async def test_a_server_that_stops_says_goodbye_and_takes_results_until_it_drain
         connection.drain()
         await worker.ended.wait()
         assert (worker.status, worker.goodbyes) == (None, 1)
-        await connection.quiet()
+        await connection.wait_drained()
 
 
 async def test_results_that_are_under_way_when_the_server_drains_are_answered(autojump_clock, node):
@@ -278,8 +280,8 @@ async def test_what_was_handed_out_to_a_worker_that_has_gone_goes_back(autojump_
     assert node.sessions.open == 0
 
 
-async def test_what_comes_when_the_session_is_long_over_goes_back_too(autojump_clock, node, monkeypatch):
-    monkeypatch.setattr(work, "SETTLE_SECONDS", 0.1)
+@pytest.mark.parametrize("node", [{"timing": SessionTiming(settle_seconds=0.1)}], indirect=True)
+async def test_what_comes_when_the_session_is_long_over_goes_back_too(autojump_clock, node):
     async with node.worker() as worker:
         await worker.credit("a", 2)
         node.store.commit_seconds = 5.0

@@ -11,8 +11,9 @@ import trio.testing
 from h2.settings import SettingCodes
 
 from orchy.rpc.generated import action_service_pb2 as pb
-from orchy.rpc.grpc import connection as limits
 from orchy.rpc.grpc.framing import Code, Status, decode_message
+from orchy.rpc.grpc.limits import ConnectionLimits
+from orchy.rpc.grpc.write_buffer import SEND_BYTES, SEND_SECONDS
 from tests.rpc import wire
 from tests.rpc.handlers import Handlers, headers_of, large_reply, results
 
@@ -24,7 +25,7 @@ async def test_an_answer_that_nobody_takes_is_given_up(connect, handlers, autoju
     stream_id = client.request(pb.ActionPollRequest(), "/a")
     await client.flush()
     assert await client.status(stream_id, 1_000) == str(int(Code.UNAVAILABLE))
-    assert trio.current_time() - began == pytest.approx(limits.SEND_SECONDS, abs=1)
+    assert trio.current_time() - began == pytest.approx(SEND_SECONDS, abs=1)
     assert not connection._calls
 
 
@@ -35,7 +36,7 @@ async def test_a_stream_of_answers_waits_as_long_as_its_reader_takes(connect, ha
     await client.flush()
     received_bytes = 0
     for _ in range(10):
-        with trio.move_on_after(3 * limits.SEND_SECONDS):
+        with trio.move_on_after(3 * SEND_SECONDS):
             while await client.receive():
                 pass
         data = [event for event in client.events if isinstance(event, h2.events.DataReceived)]
@@ -45,12 +46,9 @@ async def test_a_stream_of_answers_waits_as_long_as_its_reader_takes(connect, ha
     assert received_bytes >= 9 * 40_000
 
 
-async def test_what_waits_to_be_written_is_bounded_also_when_the_windows_are_not(
-    connect, handlers, autojump_clock, monkeypatch
-):
-    monkeypatch.setattr(limits, "UNSENT_BYTES_MAX", 200_000)
+async def test_what_waits_to_be_written_is_bounded_also_when_the_windows_are_not(connect, handlers, autojump_clock):
     handlers.reply = large_reply(3_000_000)
-    connection, client = await connect()
+    connection, client = await connect(limits=ConnectionLimits(unsent_bytes_max=200_000))
     client.http.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
     client.http.increment_flow_control_window(2**30)
     await client.flush()
@@ -59,7 +57,7 @@ async def test_what_waits_to_be_written_is_bounded_also_when_the_windows_are_not
         client.request(pb.ActionPollRequest(), "/a")
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
-    assert 100_000 < len(connection._outbox) + len(connection._http._out) <= 200_000 + 4 * limits.SEND_BYTES
+    assert 100_000 < len(connection._write_buffer) + len(connection._http._out) <= 200_000 + 4 * SEND_BYTES
 
 
 async def test_windows_that_open_together_wake_the_calls_once(connect, handlers, autojump_clock, monkeypatch):
@@ -71,14 +69,14 @@ async def test_windows_that_open_together_wake_the_calls_once(connect, handlers,
     await client.flush()
     await trio.testing.wait_all_tasks_blocked()
     looks = 0
-    real = connection._open_windows
+    real = connection._wake_senders
 
     def count(calls: Any) -> None:
         nonlocal looks
         looks += 1
         real(calls)
 
-    monkeypatch.setattr(connection, "_open_windows", count)
+    monkeypatch.setattr(connection, "_wake_senders", count)
     for _ in range(500):
         client.http.increment_flow_control_window(1)
     await client.flush()
@@ -101,11 +99,10 @@ async def test_a_client_that_breaks_its_stream_ends_the_handler(connect, handler
     assert not connection._calls
 
 
-async def test_handlers_that_take_long_to_end_count_as_calls(connect, handlers, autojump_clock, monkeypatch):
+async def test_handlers_that_take_long_to_end_count_as_calls(connect, handlers, autojump_clock):
     """A client can't have more of them by resetting their streams (CVE-2023-44487, CVE-2025-8671)."""
-    monkeypatch.setattr(limits, "CALLS_MAX", 10)
     handlers.stubborn = trio.Event()
-    connection, client = await connect()
+    connection, client = await connect(limits=ConnectionLimits(calls_max=10))
     for _ in range(30):
         stream_id = client.request(pb.ActionPollRequest(), "/wait")
         await client.flush()
@@ -152,4 +149,4 @@ async def test_a_drain_lets_a_stream_finish_what_came_and_takes_no_more_of_it(co
     handlers.may_read.set()
     assert await client.status(stream_id) == "0"
     assert handlers.read == ["0", "1", "2"]
-    await connection.quiet()
+    await connection.wait_drained()

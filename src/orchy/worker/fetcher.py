@@ -8,40 +8,43 @@ from collections.abc import Mapping
 import trio
 
 from orchy.worker.action import Attempt, RegisteredAction
-from orchy.worker.leases import Held
+from orchy.worker.held import HeldAttempts
+from orchy.worker.parameters import Parameters
 from orchy.worker.polling import ActionPolls
-from orchy.worker.results import Results
-from orchy.worker.servers import Servers
+from orchy.worker.results import ResultPusher
+from orchy.worker.server_pool import ServerPool
 from orchy.worker.streams import Streams
 
 log = logging.getLogger("orchy.worker")
 
 
-class Intake:
+class Fetcher:
     """All work that comes to a worker; its tasks run in `work`."""
 
     def __init__(
         self,
         actions: Mapping[str, RegisteredAction],
-        servers: Servers,
-        results: Results,
+        servers: ServerPool,
+        results: ResultPusher,
         work: trio.Nursery,
         worker_id: str,
+        parameters: Parameters,
     ) -> None:
+        self._parameters = parameters
         self._actions = actions
         self._servers = servers
         self._results = results
         self._work = work
         self._worker_id = worker_id
         self._streams: Streams | None = None
-        self._held = Held()
+        self._held = HeldAttempts()
         self._slots = {name: trio.Semaphore(action.slots) for name, action in actions.items()}
 
     async def run(self, stop: trio.Event) -> None:
         """Until `stop`, one way or the other: a server of another version may join, or leave."""
         async with trio.open_nursery() as first:
             first.start_soon(_cancel_at, stop, first.cancel_scope)
-            await self._servers.some()
+            await self._servers.wait_open()
             first.cancel_scope.cancel()
         while not stop.is_set():
             streams = self._servers.all_have_streams
@@ -68,6 +71,7 @@ class Intake:
             self._worker_id,
             self._extend,
             self._held,
+            self._parameters,
         )
         await self._streams.run(stop)
 
@@ -88,6 +92,7 @@ class Intake:
                         self._work,
                         self._worker_id,
                         self._extend,
+                        self._parameters,
                     ).run,
                     stop,
                 )

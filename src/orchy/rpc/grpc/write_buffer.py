@@ -18,7 +18,7 @@ SEND_BYTES = 64 * 1024
 SEND_SECONDS = 60.0
 
 
-class Outbox:
+class WriteBuffer:
     """The bytes that were not sent yet, and who sends them."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -32,7 +32,7 @@ class Outbox:
         """How many bytes wait."""
         return len(self._unsent)
 
-    def put(self, data: bytes, calls: int) -> None:
+    def write(self, data: bytes, calls: int) -> None:
         """Send, when there are so many calls under way."""
         if self._prompt and data and not self._unsent and calls <= CALLS_AT_ONCE:
             data = data[self._prompt.send_at_once(data) :]
@@ -40,7 +40,7 @@ class Outbox:
             self._unsent += data
             self._to_write.set()
 
-    async def progress(self) -> None:
+    async def wait_for_progress(self) -> None:
         """Returns when some of it was sent, or `wake` was called."""
         await self._written.wait()
 

@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
-from orchy.rpc.grpc.outbox import CALLS_AT_ONCE, SEND_SECONDS, Outbox
+from orchy.rpc.grpc.write_buffer import CALLS_AT_ONCE, SEND_SECONDS, WriteBuffer
 from orchy.runtime.sockets import PromptStream
 
 
 @asynccontextmanager
-async def outbox():
+async def write_buffer():
     """An outbox whose task is running, and the peer's end."""
     ends = trio.socket.socketpair()
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
     ours, theirs = (PromptStream(trio.SocketStream(end)) for end in ends)
     async with ours, theirs, trio.open_nursery() as nursery:
-        box = Outbox(ours)
+        box = WriteBuffer(ours)
         ended = trio.Event()
 
         async def run():
@@ -33,25 +33,25 @@ async def outbox():
 
 
 async def test_with_few_calls_it_is_gone_before_anybody_else_runs():
-    async with outbox() as (box, theirs, _):
-        box.put(b"hello", calls=CALLS_AT_ONCE)
+    async with write_buffer() as (box, theirs, _):
+        box.write(b"hello", calls=CALLS_AT_ONCE)
         assert len(box) == 0
         assert await theirs.receive_some() == b"hello"
 
 
 async def test_with_many_what_is_said_in_one_turn_is_one_write():
-    async with outbox() as (box, theirs, _):
+    async with write_buffer() as (box, theirs, _):
         for _ in range(3):
-            box.put(b"hello", calls=CALLS_AT_ONCE + 1)
+            box.write(b"hello", calls=CALLS_AT_ONCE + 1)
         assert len(box) == 15
         assert await theirs.receive_some() == b"hello" * 3
 
 
 async def test_what_does_not_fit_keeps_its_place():
-    async with outbox() as (box, theirs, _):
+    async with write_buffer() as (box, theirs, _):
         parts = [b"%06d" % number * 1_000 for number in range(100)]
         for number, part in enumerate(parts):
-            box.put(part, calls=1 if number % 2 else 100)
+            box.write(part, calls=1 if number % 2 else 100)
         assert len(box) > 0
         got = b""
         while len(got) < 600_000:
@@ -60,27 +60,27 @@ async def test_what_does_not_fit_keeps_its_place():
 
 
 async def test_whoever_waits_hears_of_progress():
-    async with outbox() as (box, theirs, _):
-        box.put(b"x" * 1_000_000, calls=1)
+    async with write_buffer() as (box, theirs, _):
+        box.write(b"x" * 1_000_000, calls=1)
         before = len(box)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(box.progress)
+            nursery.start_soon(box.wait_for_progress)
             while len(box) == before:
                 await theirs.receive_some()
 
 
 async def test_a_peer_that_has_gone_ends_it():
-    async with outbox() as (box, theirs, ended):
+    async with write_buffer() as (box, theirs, ended):
         await theirs.aclose()
         with trio.fail_after(5):
             while not ended.is_set():
-                box.put(b"x", calls=100)
+                box.write(b"x", calls=100)
                 await trio.sleep(0.001)
 
 
 async def test_a_peer_that_takes_nothing_ends_it(mock_clock):
-    async with outbox() as (box, _, ended):
-        box.put(b"x" * 10_000_000, calls=1)
+    async with write_buffer() as (box, _, ended):
+        box.write(b"x" * 10_000_000, calls=1)
         await trio.testing.wait_all_tasks_blocked(0.01)
         mock_clock.jump(SEND_SECONDS - 1)
         await trio.testing.wait_all_tasks_blocked(0.01)

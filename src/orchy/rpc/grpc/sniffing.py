@@ -15,13 +15,13 @@ import trio
 from orchy.rpc.http2.frames import PREFACE, ErrorCode, encode_goaway
 
 #: So much of what somebody says first is looked at, in bytes.
-FIRST_BYTES_MAX: Final = 1_024
+SNIFFED_BYTES_MAX: Final = 1_024
 #: After an answer so much more is read and thrown away, for so long: a connection that is closed with something unread
 #: may take the answer with it.
 DISCARDED_BYTES_MAX: Final = 256 * 1024
 DISCARD_SECONDS: Final = 1.0
 #: Of what a server said in words, so many characters are shown.
-_SAID_CHARACTERS_MAX = 200
+_REPLY_CHARACTERS_SHOWN = 200
 
 #: The end of many a sentence to a worker.
 WORKERS_PORT: Final = "workers connect to the port of --grpc-port (8099 by default)"
@@ -29,12 +29,12 @@ _HTTP1_REQUEST = re.compile(rb"[A-Z]{1,16}(?: |$)")
 _HTTP1_RESPONSE = re.compile(rb"HTTP/1\.")
 #: A record of a handshake or an alert, in any version (RFC 8446, section 5.1).
 _TLS_RECORD = re.compile(rb"[\x15\x16]\x03")
-#: GOAWAY with INADEQUATE_SECURITY, which is what `answer_of_tls_port` says.
+#: GOAWAY with INADEQUATE_SECURITY, which is what `reply_on_tls_port` says.
 _WANTS_TLS = re.compile(rb"...\x07.{9}\0\0\0\x0c", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
-class Stranger(StrEnum):
+class SniffedProtocol(StrEnum):
     """What somebody speaks."""
 
     HTTP1 = "HTTP/1.1"
@@ -43,30 +43,30 @@ class Stranger(StrEnum):
     OTHER = "something else"
 
 
-def client_of(first: bytes) -> Stranger:
+def sniff_client(first: bytes) -> SniffedProtocol:
     """What a client speaks, by what it says first."""
     if first and PREFACE.startswith(first[: len(PREFACE)]) and len(first) > 1:
-        return Stranger.HTTP2
+        return SniffedProtocol.HTTP2
     if _TLS_RECORD.match(first):
-        return Stranger.TLS
-    return Stranger.HTTP1 if _HTTP1_REQUEST.match(first) else Stranger.OTHER
+        return SniffedProtocol.TLS
+    return SniffedProtocol.HTTP1 if _HTTP1_REQUEST.match(first) else SniffedProtocol.OTHER
 
 
-def answer_of_plain_port(stranger: Stranger) -> bytes:
+def reply_on_plaintext_port(foreign_protocol: SniffedProtocol) -> bytes:
     """What the workers' port without TLS says to a client; nothing where no words are understood."""
-    if stranger is Stranger.OTHER or stranger is Stranger.HTTP2:
+    if foreign_protocol is SniffedProtocol.OTHER or foreign_protocol is SniffedProtocol.HTTP2:
         return b""
     # In TLS' place this is what every client's library reports as "not TLS".
     return _http1_answer("This is Orchy's port for workers, which speaks gRPC over HTTP/2. REST is at --http-port.")
 
 
-def answer_of_tls_port(stranger: Stranger) -> bytes:
+def reply_on_tls_port(foreign_protocol: SniffedProtocol) -> bytes:
     """What the workers' port with TLS says to a client that does not begin with a handshake."""
     text = "This is Orchy's port for workers, and it speaks TLS only."
-    match stranger:
-        case Stranger.HTTP1:
+    match foreign_protocol:
+        case SniffedProtocol.HTTP1:
             return _http1_answer(f"{text} REST is at --http-port.")
-        case Stranger.HTTP2:  # without SETTINGS before it, as other clients would try again and again
+        case SniffedProtocol.HTTP2:  # without SETTINGS before it, as other clients would try again and again
             return encode_goaway(0, ErrorCode.INADEQUATE_SECURITY, text.encode())
         case _:
             return b""
@@ -78,7 +78,7 @@ def _http1_answer(text: str) -> bytes:
     return f"{head}connection: close\r\n\r\n".encode() + body
 
 
-async def turn_away(stream: trio.abc.Stream, answer: bytes) -> None:
+async def reject(stream: trio.abc.Stream, answer: bytes) -> None:
     """Say something, and let the client read it; bounded in time and bytes. The stream is to be closed then.
 
     Raises trio.BrokenResourceError, trio.ClosedResourceError.
@@ -96,19 +96,19 @@ async def read_for(seconds: float, stream: trio.abc.Stream) -> bytes:
     """What still comes within a time, as far as anybody looks at it."""
     read = b""
     with trio.move_on_after(seconds), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        while len(read) < FIRST_BYTES_MAX and (data := await stream.receive_some(FIRST_BYTES_MAX)):
+        while len(read) < SNIFFED_BYTES_MAX and (data := await stream.receive_some(SNIFFED_BYTES_MAX)):
             read += data
     return read
 
 
-def server_of(first: bytes) -> str:
+def describe_server(first: bytes) -> str:
     """What a server is that is no gRPC server, by what it says first, and what to do; goes on after its address."""
     if not first:
         return f"closed the connection without a word: does it speak TLS, or is it another port? {WORKERS_PORT}"
     if _TLS_RECORD.match(first) or _WANTS_TLS.match(first):
         return SPEAKS_TLS
     if _HTTP1_RESPONSE.match(first):
-        said = _words_of(first)
+        said = _text_of(first)
         return (
             "speaks HTTP/1.1 and not gRPC: that is probably Orchy's REST port, or its gossip port;"
             f" {WORKERS_PORT}{f'. It said: {said}' if said else ''}"
@@ -116,7 +116,7 @@ def server_of(first: bytes) -> str:
     return f"does not speak gRPC: {WORKERS_PORT}"
 
 
-def answered_in_http2(status: str) -> str:
+def describe_http2_server(status: str) -> str:
     """What a server is that speaks HTTP/2 but no gRPC, by the HTTP status of its answer."""
     return f"speaks HTTP/2 but not gRPC (it answered {status or 'nothing'}): {WORKERS_PORT}"
 
@@ -132,8 +132,8 @@ SPEAKS_NO_TLS: Final = (
 SPEAKS_NO_HTTP2: Final = f"does not speak HTTP/2, though it has TLS, so it is no port for workers: {WORKERS_PORT}"
 
 
-def _words_of(first: bytes) -> str:
+def _text_of(first: bytes) -> str:
     """The text in an HTTP/1.1 answer, or else its status."""
     head, _, body = first.partition(b"\r\n\r\n")
     text = (body.strip() or head.partition(b"\r\n")[0]).decode("utf-8", "replace")
-    return _CONTROL.sub(" ", text)[:_SAID_CHARACTERS_MAX]
+    return _CONTROL.sub(" ", text)[:_REPLY_CHARACTERS_SHOWN]

@@ -19,15 +19,9 @@ import trio
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import Channel, ConnectionLost, open_channel
 from orchy.rpc.grpc.framing import Code, Status
-from orchy.worker.notices import Notice
+from orchy.worker.logs import DedupLog
+from orchy.worker.parameters import DEFAULTS, Parameters
 
-REFRESH_SECONDS = 3.0
-#: Between two looks at who is there, however often connections come and go.
-REFRESH_MIN_SECONDS = 0.1
-CALL_SECONDS = 5.0
-BACKOFF_MIN_SECONDS = 0.1
-BACKOFF_MAX_SECONDS = 3.0
-SERVERS_MAX = 500
 WORK_METHOD = "ActionService/Work"
 
 log = logging.getLogger("orchy.worker")
@@ -44,20 +38,22 @@ class _Server:
         return self.channel is not None and self.channel.open
 
 
-class Servers:
-    """The live connections. `greet` is called on each new one before it is used; `tls` is how they are secured;
+class ServerPool:
+    """The live connections. `on_connect` is called on each new one before it is used; `tls` is how they are secured;
     `purpose` goes on after "connected to ...".
     """
 
     def __init__(
         self,
         seeds: Sequence[str],
-        greet: Callable[[Channel], Awaitable[None]],
+        on_connect: Callable[[Channel], Awaitable[None]],
         tls: ssl.SSLContext | None = None,
         purpose: str = "",
+        parameters: Parameters = DEFAULTS,
     ) -> None:
+        self._parameters = parameters
         self._seeds = tuple(dict.fromkeys(seeds))
-        self._greet = greet
+        self._on_connect = on_connect
         self._tls = tls
         self._purpose = purpose
         self._servers: dict[str, _Server] = {}
@@ -93,7 +89,7 @@ class Servers:
         """How many there are to work with, when all that are listed are connected."""
         return max(1, len(self._listed))
 
-    async def some(self) -> list[Channel]:
+    async def wait_open(self) -> list[Channel]:
         """At least one open channel; waits for it."""
         while not (channels := self.channels()):
             await self._changed.wait()
@@ -109,32 +105,32 @@ class Servers:
             for seed in self._seeds:
                 self._add(seed, nursery)
             while True:
-                with trio.move_on_after(REFRESH_SECONDS):
+                with trio.move_on_after(self._parameters.refresh_seconds):
                     await self._changed.wait()
                 await self._refresh(nursery)
-                await trio.sleep(REFRESH_MIN_SECONDS)
+                await trio.sleep(self._parameters.refresh_min_seconds)
 
     async def _refresh(self, nursery: trio.Nursery) -> None:
         for channel in self.channels():
             try:
-                await self._learn(channel, nursery)
+                await self._update_list(channel, nursery)
             except (ConnectionLost, Status, trio.TooSlowError) as error:
                 log.debug("GetServers failed: %s", error)
             else:
                 return
 
-    async def _learn(self, channel: Channel, nursery: trio.Nursery) -> None:
+    async def _update_list(self, channel: Channel, nursery: trio.Nursery) -> None:
         """Ask one server for all of them."""
-        with trio.fail_after(CALL_SECONDS):
+        with trio.fail_after(self._parameters.call_seconds):
             reply = await channel.call("ActionService/GetServers", pb.GetServersRequest(), pb.GetServersResponse)
-        listed = frozenset(server.rpc_addr for server in reply.servers[:SERVERS_MAX])
+        listed = frozenset(server.rpc_addr for server in reply.servers[: self._parameters.servers_max])
         for address in sorted(listed - self._servers.keys()):
-            if len(self._servers) < SERVERS_MAX:
+            if len(self._servers) < self._parameters.servers_max:
                 log.info("a server joined: %s", address)
                 self._add(address, nursery)
         if listed != self._listed:
             self._listed = listed
-            self._tell()
+            self._notify()
 
     def _add(self, address: str, nursery: trio.Nursery) -> None:
         self._servers[address] = _Server(address)
@@ -142,26 +138,28 @@ class Servers:
 
     async def _keep(self, server: _Server, nursery: trio.Nursery) -> None:
         """Connect to a server, again and again, until it is not one any more."""
-        backoff_seconds = BACKOFF_MIN_SECONDS
-        notice = Notice()
+        backoff_seconds = self._parameters.backoff_min_seconds
+        dedup_log = DedupLog()
         while True:
             try:
                 async with open_channel(server.address, self._tls) as channel:
-                    with trio.fail_after(CALL_SECONDS):
-                        await self._greet(channel)
+                    with trio.fail_after(self._parameters.call_seconds):
+                        await self._on_connect(channel)
                         server.has_streams = await _has_streams(channel)
-                    await self._learn(channel, nursery)  # before it is used, so that its share of the work is known
+                    await self._update_list(
+                        channel, nursery
+                    )  # before it is used, so that its share of the work is known
                     log.info("connected to %s%s", server.address, self._purpose)
-                    notice = Notice()
-                    backoff_seconds = BACKOFF_MIN_SECONDS
+                    dedup_log = DedupLog()
+                    backoff_seconds = self._parameters.backoff_min_seconds
                     server.channel = channel
-                    self._tell()
+                    self._notify()
                     await channel.ending()
                     log.info("%s is gone", server.address)
-                    self._tell()
+                    self._notify()
                     await channel.closed()
             except (ConnectionLost, Status, trio.TooSlowError) as error:
-                notice.warn(f"can't work with {server.address}: {str(error) or 'it does not answer'}")
+                dedup_log.warn(f"can't work with {server.address}: {str(error) or 'it does not answer'}")
             finally:
                 server.channel = None
             if server.address not in self._listed and server.address not in self._seeds:
@@ -169,9 +167,9 @@ class Servers:
                 del self._servers[server.address]
                 return
             await trio.sleep(random.uniform(backoff_seconds / 2, backoff_seconds))
-            backoff_seconds = min(2 * backoff_seconds, BACKOFF_MAX_SECONDS)
+            backoff_seconds = min(2 * backoff_seconds, self._parameters.backoff_max_seconds)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
