@@ -12,11 +12,13 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 from bench.harness import against, plots, profiles
 from bench.harness.figures import HEADING, Figure
 from bench.harness.noise import Usage
 from bench.harness.options import Options
+from bench.harness.places import RESULTS
 from bench.harness.results import Results
 from bench.pieces import PIECES, table
 from bench.scale import page
@@ -37,7 +39,7 @@ def main() -> int:
         return against.run(arguments.against, names, arguments.pairs, share, flags)
     names = arguments.names or [piece.name for piece in PIECES.values() if piece.by_default]
     options = Options(arguments.appendfsync, arguments.flows, arguments.quick)
-    results = Results(keep_others=bool(arguments.names))
+    results = Results(arguments.results, keep_others=bool(arguments.names))
     run(names, options, results, profiled=arguments.profile)
     if arguments.pages:
         _publish(results)
@@ -97,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"what --against calls a difference ({100 * against.SHARE:g})",
     )
     parser.add_argument("--profile", action="store_true", help="a flame graph of each server into bench/profiles/")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="instead of bench/results.json")
     parser.add_argument("--no-pages", dest="pages", action="store_false", help="leave the plots and pages as they are")
     return parser
 

@@ -1,7 +1,7 @@
-"""*three* and a burst beside Celery's chain of three, turn and turn about on one Redis.
+"""*celery*: *three* and a burst in turns with Celery's chain of three, on one Redis.
 
-Celery is taken at its better setting: worker processes (prefork) or one process without (solo), whichever does more.
-Both keep the result of each task, as Orchy does; what it gains when it keeps only a chain's last one is shown beside.
+The comparison is with the better of two settings, worker processes (prefork) or a single process (solo), both of which
+keep the result of each task, as Orchy does. A setting that keeps only the last result of a chain is shown beside them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bench.harness.work import STEP, chain, run_to_end
 
 #: The Python of an environment that has Celery; `nox -s bench` makes one.
 PYTHON = "CELERY_PYTHON"
-#: What `celery_process.py` is told of each setting; each has a Redis database to itself.
+#: Arguments of `celery_process` for each setting. Each setting has a Redis database of its own.
 SETTINGS = {
     "prefork, 2": ("all", "prefork", "2"),
     "solo": ("all", "solo"),
@@ -38,7 +38,7 @@ LIGHTER = "prefork, 2, last result only"
 
 @attrs.define
 class Celery:
-    """A worker and a client of it, and what was measured of them."""
+    """Celery's worker with its client, and the measurements, one a round."""
 
     process: subprocess.Popen[str]
     p50s: list[float] = attrs.field(factory=list)
@@ -47,7 +47,7 @@ class Celery:
     lost: int = 0
 
     def measure(self, flows: int, count: int) -> None:
-        """One round."""
+        """Run one round."""
         answer = self._ask(f"{flows} {count}")
         self.p50s.append(answer["p50_ms"])
         self.p99s.append(answer["p99_ms"])
@@ -66,7 +66,7 @@ class Celery:
 
 
 def run(server: Server, options: Options) -> Iterator[Measured]:
-    """Ratios of one run."""
+    """Rounds of each, and the ratios within each round."""
     python = os.environ.get(PYTHON)
     if python is None:
         print(f"  left out: {PYTHON} names no Python with Celery")
@@ -126,7 +126,7 @@ def _run(python: str, server: Server, setting: str) -> Iterator[Celery]:
         yield Celery(process)
     finally:
         assert process.stdin is not None
-        process.stdin.close()  # it ends its worker then
+        process.stdin.close()  # the process then stops its worker
         try:
             process.wait(2 * STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -135,5 +135,5 @@ def _run(python: str, server: Server, setting: str) -> Iterator[Celery]:
 
 
 def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
-    """Of what was measured one after the other."""
+    """The ratio of each round."""
     return [mine / other for mine, other in zip(ours, theirs, strict=True)]

@@ -17,10 +17,10 @@ import time
 from celery import Celery, chain, exceptions  # type: ignore[import-not-found]
 
 URL = os.environ.get("CELERY_PEER_URL") or f"redis://127.0.0.1:{sys.argv[1]}/{sys.argv[2]}"
-#: A result that is not there then never comes: its client has missed it. Such a round is counted and begun again.
+#: A result that has not come by then never comes: the client has missed it. The round is counted and repeated.
 RESULT_SECONDS, ROUNDS_MAX = 20, 5
 app = Celery("celery_peer", broker=URL, backend=URL)
-# What makes it quicker than it is by default: no rate limits, no events, many tasks fetched at once.
+# Faster than the defaults: no rate limits, no events, many tasks prefetched.
 app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=64,
@@ -32,12 +32,12 @@ app.conf.update(
 
 @app.task(name="step")  # type: ignore[untyped-decorator]
 def step(_: object = None) -> dict[str, object]:
-    """Nothing."""
+    """Do nothing."""
     return {}
 
 
 def three(only_last: bool) -> object:
-    """Started, its result to come."""
+    """Start one chain; its result comes later."""
     first, second = step.s(None), step.s()
     if only_last:
         first, second = first.set(ignore_result=True), second.set(ignore_result=True)
@@ -45,7 +45,7 @@ def three(only_last: bool) -> object:
 
 
 def measure(flows: int, burst: int, only_last: bool) -> dict[str, float]:
-    """One round."""
+    """Measure one round."""
     taken = []
     for _ in range(flows):
         began = time.perf_counter()
@@ -60,7 +60,7 @@ def measure(flows: int, burst: int, only_last: bool) -> dict[str, float]:
 
 
 def measure_until_whole(flows: int, burst: int, only_last: bool) -> dict[str, float]:
-    """One round in which each result came, and in how many before one did not."""
+    """Measure a round in which every result came, and count the rounds before it in which one did not."""
     for lost in range(ROUNDS_MAX):
         try:
             return {**measure(flows, burst, only_last), "lost": lost}
@@ -70,7 +70,7 @@ def measure_until_whole(flows: int, burst: int, only_last: bool) -> dict[str, fl
 
 
 def main() -> None:
-    """Start a worker, measure what is asked for, end it."""
+    """Start a worker, measure each round that is asked for, stop the worker."""
     kept, pool, *processes = sys.argv[3:]
     only_last = kept == "last"
     command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "bench.compare.celery_process", "worker"]

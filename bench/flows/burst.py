@@ -19,7 +19,7 @@ SLOT_COUNTS = (64, 128, 256, 512, 1_024)
 
 
 def run(server: Server, options: Options) -> Iterator[Measured]:
-    """The worker library at its best, starts in batches."""
+    """With the worker library at its best settings, and starts in batches."""
     server.call("POST", "/workflow", chain("three", 3))
     with run_worker(server, STEP) as worker:
         burst([server], [worker], "three", WARM_FLOWS)
@@ -37,7 +37,7 @@ def run(server: Server, options: Options) -> Iterator[Measured]:
 
 
 def run_plain(server: Server, options: Options) -> Iterator[Measured]:
-    """A worker of the fixed calls (one Push a result), starts one by one."""
+    """With a worker that uses only Poll and Push (one a result), and single starts."""
     server.call("POST", "/workflow", chain("three", 3))
     count = options.count(10_000, 1_000)
     with run_plain_worker(server, STEP) as worker:
@@ -49,7 +49,7 @@ def run_plain(server: Server, options: Options) -> Iterator[Measured]:
 
 
 def run_slots(server: Server, options: Options) -> Iterator[Measured]:
-    """How many attempts a worker should hold at a time; what `processes.SLOTS` was chosen by."""
+    """Throughput by the number of attempts that a worker holds; `processes.SLOTS` was chosen by it."""
     server.call("POST", "/workflow", chain("three", 3))
     rates: dict[int, list[float]] = {slots: [] for slots in SLOT_COUNTS}
     for _ in range(options.runs):
@@ -63,7 +63,7 @@ def run_slots(server: Server, options: Options) -> Iterator[Measured]:
 
 
 def costs(name: str, bursts: list[Burst]) -> Iterator[Measured]:
-    """What a flow costs each of those that take part."""
+    """What a flow costs each of the processes."""
     yield figure(f"{name}: starts alone", values(bursts, lambda one: one.flows / one.starts_seconds), "flows/s")
     yield figure(f"{name}: CPU of the nodes", values(bursts, lambda one: one.node_us), "us a flow")
     yield figure(f"{name}: CPU of the workers", values(bursts, lambda one: one.worker_us), "us a flow")

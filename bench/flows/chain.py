@@ -11,12 +11,12 @@ from bench.harness.options import Options
 from bench.harness.processes import Server, run_worker
 from bench.harness.work import STEP, chain, run_long, run_to_end, times_ms
 
-#: A point of the plot is the mean of so many steps.
+#: Steps that each point of the plot is the mean of.
 POINT_STEPS = 50
 
 
 def run(server: Server, options: Options) -> Iterator[Measured]:
-    """User actions one after the other."""
+    """How long a chain takes, and whether its steps slow down along it."""
     for length in (40, 1_000):
         server.call("POST", "/workflow", chain(f"chain-{length}", length))
     with run_worker(server, STEP):

@@ -15,7 +15,7 @@ FINISHED = 10_000
 
 
 def run(server: Server, options: Options) -> Iterator[Measured]:
-    """A node with many flows under way; what finished flows take in Redis."""
+    """A node's memory while many flows wait, then the growth of Redis by finished flows."""
     wait = {"id": 1, "type": "system", "name": "wait", "event": "go", "timeoutSeconds": 3_600}
     server.call("POST", "/workflow", {"name": "waiting", "rootAction": 1, "actions": [wait]})
     waiting = options.count(WAITING, 5_000)

@@ -1,4 +1,4 @@
-"""The cost of a step with 1,000,000 finished flows in the store, beside the same with none, turn and turn about."""
+"""*million*: the cost of a step with 1,000,000 finished flows in the store, in turns with an empty store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ONE_BY_ONE, BURST = 150, 3_000
 
 @attrs.define
 class _Side:
-    """A store with its node and worker, and what was measured of them."""
+    """A store with its node and worker, and their measurements, one a round."""
 
     server: Server
     worker: WorkerProcess
@@ -36,7 +36,7 @@ class _Side:
     rates: list[float] = attrs.field(factory=list)
 
     def measure(self, options: Options) -> None:
-        """One round."""
+        """Run one round."""
         taken = [run_to_end(self.server, "three")[0] for _ in range(options.count(ONE_BY_ONE, 50))]
         self.p50s.append(statistics.median(taken))
         one = burst([self.server], [self.worker], "three", options.count(BURST, 1_000))
@@ -47,7 +47,7 @@ class _Side:
 
 
 def run(options: Options) -> Iterator[Measured]:
-    """The empty store is not quite empty after the first round: it has what is measured, as the other one has."""
+    """Both sides keep the flows that are measured, so the empty store stays empty only until the first round."""
     flows = min(options.flows, 20_000) if options.quick else options.flows
     with ExitStack() as stack:
         empty, full = (stack.enter_context(run_redis(options.appendfsync)) for _ in range(2))
@@ -56,11 +56,11 @@ def run(options: Options) -> Iterator[Measured]:
         seconds = time.perf_counter() - began
         yield figure(f"{flows:,} finished flows put into the store in", seconds, "s")
         yield figure(f"Redis memory with {flows:,} flows", full.used_bytes() / 1e6, "MB")
-        full.calm()
-        none, many = (_open(stack, redis) for redis in (empty, full))
+        full.wait_for_rewrite()
+        none, many = (_open_side(stack, redis) for redis in (empty, full))
         yield figure("memory of a node beside them", many.server.memory_mb(), "MB")
         for number in range(options.runs):
-            for side in (many, none) if number % 2 else (none, many):  # what one leaves to the disk, the next one feels
+            for side in (many, none) if number % 2 else (none, many):  # disk writes of one side delay the next
                 side.measure(options)
     name = f"with {flows:,} flows in the store"
     yield figure("three with none, p50", none.p50s, "ms")
@@ -78,7 +78,7 @@ def run(options: Options) -> Iterator[Measured]:
 
 
 def _fill(redis: RedisServers, flows: int) -> None:
-    """By a process of its own, by the commits that a node would make."""
+    """Load the store from a separate process, with the commits that a node would make."""
     if not flows:
         return
     command = [sys.executable, "-m", "bench.store.loader", str(redis.ports[0]), str(flows)]
@@ -91,7 +91,7 @@ def _fill(redis: RedisServers, flows: int) -> None:
         raise SystemExit("the store could not be filled")
 
 
-def _open(stack: ExitStack, redis: RedisServers) -> _Side:
+def _open_side(stack: ExitStack, redis: RedisServers) -> _Side:
     server = stack.enter_context(run_server(redis))
     server.call("POST", "/workflow", chain("three", 3))
     worker = stack.enter_context(run_worker(server, STEP))
@@ -100,5 +100,5 @@ def _open(stack: ExitStack, redis: RedisServers) -> _Side:
 
 
 def _ratios(many: Sequence[float], none: Sequence[float]) -> list[float]:
-    """Of what was measured one after the other."""
+    """The ratio of each round."""
     return [one / other for one, other in zip(many, none, strict=True)]

@@ -17,7 +17,7 @@ FLOWS = 20
 
 
 def run(server: Server, options: Options) -> Iterator[Measured]:
-    """Both ways through it: with the delay, and with a wait that nobody ends."""
+    """Both paths through the workflow: with the delay, and with a wait that times out."""
     server.call("POST", "/workflow", notification(SECONDS))
     start = json.loads(files("orchy.commands.demo").joinpath("notification_input.json").read_text())
     with run_demo_worker(server):

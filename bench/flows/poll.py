@@ -1,4 +1,4 @@
-"""How work is handed out when it is asked for: a claim in the store, and a Poll call of a worker."""
+"""*poll*: the cost of handing out work, by a worker's Poll call and by a claim in the store."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bench.store.opening import open_store
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.channel import Channel, open_channel
 
-#: As many as a node asks with one claim.
+#: Partitions that a node asks for work with one claim.
 PARTITIONS_PER_CLAIM = 32
 EMPTY_POLLS, CLAIMS, BATCH = 500, 100, 100
 
 
 def run(server: Server, options: Options) -> Iterator[Measured]:
-    """First through the server's door, then around it."""
+    """First through the server, then directly in the store."""
     server.call("POST", "/workflow", chain("three", 3))
     rounds = options.runs
     yield from trio.run(_polls, server, rounds)
@@ -49,17 +49,17 @@ async def _polls(server: Server, rounds: int) -> list[Measured]:
                 ms.append(statistics.median(waits))
                 cpu_us.append((server.cpu_seconds() - cpu) / polls * 1e6)
                 calls.append((server.metric("orchy_redis_commands_total") - before) / polls)
-                while await _poll(channel, BATCH):  # so that the next round begins with nothing
+                while await _poll(channel, BATCH):  # so that the next round begins with empty queues
                     pass
             figures.append(figure(f"Poll, {name}: p50", ms, "ms"))
-            if polls >= CLAIMS:  # fewer say nothing in ticks of the processes' clock
+            if polls >= CLAIMS:  # the CPU clock is too coarse for fewer
                 figures.append(figure(f"Poll, {name}: CPU of the node", cpu_us, "us"))
             figures.append(figure(f"Poll, {name}: Redis calls", calls))
     return figures
 
 
 async def _poll(channel: Channel, batch: int) -> int:
-    """How many actions came, without waiting for any."""
+    """Poll without waiting; the number of actions that came."""
     request = pb.ActionPollRequest(actionType=STEP, batchSize=batch, waitMillis=0, workerId="bench")
     reply = await channel.call("ActionService/Poll", request, pb.Actions)
     return len(reply.actions)

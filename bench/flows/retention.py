@@ -25,7 +25,7 @@ LEFT_BYTES_PER_FLOW = 20
 
 
 def run(options: Options) -> Iterator[Measured]:
-    """What is left of finished flows when their retention is over: nothing."""
+    """What is left of finished flows once their retention is over."""
     finished = options.count(FINISHED, 1_000)
     flags = ["--retention-seconds", str(RETENTION_SECONDS)]
     with run_redis(options.appendfsync) as servers, run_server(servers, *flags) as server:
@@ -33,7 +33,7 @@ def run(options: Options) -> Iterator[Measured]:
         with run_worker(server, STEP) as worker:
             time.sleep(1)
             keys = servers.keys()
-            burst([server], [worker], "three", 500)  # what is allocated once and for all
+            burst([server], [worker], "three", 500)  # for what is allocated only once
             time.sleep(RETENTION_SECONDS)
             wait_for(lambda: _flow_keys(server) == 0, GONE_SECONDS)
             bytes_before = servers.used_bytes()
@@ -57,6 +57,6 @@ def run(options: Options) -> Iterator[Measured]:
 
 
 def _flow_keys(server: Server) -> int:
-    """Hashes and histories of flows."""
+    """The number of hashes and histories of flows."""
     with redis.Redis(port=server.redis.ports[0]) as client:
         return sum(1 for key in client.scan_iter(count=10_000) if b"}:f:" in key or b"}:h:" in key)

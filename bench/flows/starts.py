@@ -1,4 +1,4 @@
-"""Starts on one connection: one a request, and in batches."""
+"""*starts*: start requests on one connection, with one flow or many in each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.harness.work import chain
 
 
 def run(server: Server, options: Options) -> Iterator[Measured]:
-    """How long a request takes, and how many flows a second that makes."""
+    """Latency of a request, and the flows a second that follow from it."""
     server.call("POST", "/workflow", chain("three", 3))
     for size, requests in ((1, 300), (10, 60), (100, 10), (1_000, 3)):
         one = {"name": "three", "input": {"n": 1}}

@@ -1,4 +1,4 @@
-"""A step alone: from an event to the commit that would be sent. No server, no Redis, no clock but Python's."""
+"""*step*: the flow machine alone, from an event to the commit that would be sent. No server and no Redis."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(options: Options) -> Iterator[Measured]:
 
 
 def _three_us(graph: Graph, count: int, with_commit: bool) -> float:
-    """CPU time of one of the four steps of *three*."""
+    """Mean CPU time (us) of the four steps of *three*."""
     began = time.process_time()
     for number in range(count):
         if with_commit:
@@ -49,7 +49,7 @@ def _three_us(graph: Graph, count: int, with_commit: bool) -> float:
 
 
 def _along(graph: Graph) -> list[float]:
-    """CPU time of a step (us), a mean for each ten."""
+    """CPU time of a step (us) along a chain: the mean of each ten steps."""
     flow, _ = take(graph, new_flow(graph, "flow"), [Started()], 0)
     taken, version, began = [], 1, time.process_time()
     while not flow.state.over:
@@ -63,7 +63,7 @@ def _along(graph: Graph) -> list[float]:
 
 
 def _fan(graph: Graph, width: int) -> tuple[float, float]:
-    """ms of the step that forks, and us of one of a branch, the one that joins among them."""
+    """CPU time of the step that forks (ms), and mean of a branch's step, the join included (us)."""
     flow, _ = take(graph, new_flow(graph, "flow"), [Started()], 0)
     began = time.process_time()
     flow, _ = take(graph, flow, results(flow), 1)

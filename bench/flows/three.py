@@ -14,7 +14,7 @@ FLOWS = 300
 
 
 def run(server: Server, options: Options) -> Iterator[Measured]:
-    """Latency of a flow."""
+    """The latency of a flow, as the store saw it and as a polling client did."""
     flows = options.count(FLOWS, 100)
     server.call("POST", "/workflow", chain("three", 3))
     with run_worker(server, STEP):

@@ -1,4 +1,4 @@
-"""1,000 delays that are due within one second: 20 flows that fork into 50."""
+"""*timers*: 1,000 delays that are due within one second, of 20 flows that fork into 50."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLOWS, WIDTH = 20, 50
 
 
 def run(server: Server, options: Options) -> Iterator[Measured]:
-    """How late they fire."""
+    """How late timers fire."""
     branches = list(range(2, WIDTH + 2))
     delays = [{"id": n, "type": "system", "name": "delay", "delaySeconds": DELAY_SECONDS} for n in branches]
     fork = {"id": 1, "type": "system", "name": "switch", "expression": "x", "next": {"x": branches}}
@@ -32,7 +32,7 @@ def run(server: Server, options: Options) -> Iterator[Measured]:
 
 
 def _one_round(server: Server) -> tuple[list[float], float]:
-    """How late each was (ms), and within how many seconds they were due."""
+    """How late each timer was (ms), and within how many seconds all were due."""
     ids = []
     began = time.perf_counter()
     for number in range(FLOWS):

@@ -1,6 +1,6 @@
 """The gossip's figures beside their goals: `python -m bench.gossip [--quick] [--plots DIR] [NAME ...]`.
 
-All but the last two are of the production machine in virtual time, each from printed seeds.
+All but *real* run the production machine in virtual time, from seeds that start at 0.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Row = tuple[str, str, str, bool]
 
 
 class Bench:
-    """Runs scenarios on all cores, and keeps what the plots show."""
+    """Runs scenarios on all cores, and keeps the data of the plots."""
 
     def __init__(self, quick: bool) -> None:
         self.pool = ProcessPoolExecutor()
         self.quick = quick
         self.detection: dict[str, dict[int, tuple[float, float]]] = {}
-        self.accusations: dict[float, float] = {}
+        self.false_deaths: dict[float, float] = {}
 
     def detections(self) -> list[Row]:
-        """A host that is gone, until the first member knows and until all do."""
+        """A host loses its power: how soon the first member knows, and then all do."""
         rows: list[Row] = []
         for profile, goal in (("default", 7.5), ("fast", 4.0)):
             for members in (3, 5, 10, 32, 100, 316, 1_024):
@@ -47,7 +47,7 @@ class Bench:
         return rows
 
     def kills(self) -> list[Row]:
-        """A process that ends in a quiet cluster, while its host answers."""
+        """A process ends in a quiet cluster, while its host still answers."""
         rows: list[Row] = []
         for members in (2, 3, 5, 10, 32):
             seeds = 30 if self.quick else 60
@@ -62,7 +62,7 @@ class Bench:
         return rows
 
     def quick_restarts(self) -> list[Row]:
-        """Processes that are there again within a second."""
+        """Processes that are back within a second."""
         rows: list[Row] = []
         for loss in (0.0, 0.1):
             run = partial(scenarios.quick_restarts, members=5, count=10 if self.quick else 50, loss=loss)
@@ -73,7 +73,7 @@ class Bench:
         return rows
 
     def messages(self) -> list[Row]:
-        """A quiet cluster."""
+        """Messages in a quiet cluster."""
         rows: list[Row] = []
         for members in (3, 10, 100, 1_000, 10_000):
             seconds = 45.0 if members >= 1_000 else 600.0
@@ -83,7 +83,7 @@ class Bench:
         return rows
 
     def losses(self) -> list[Row]:
-        """A network that loses datagrams; nobody is dead."""
+        """False deaths on a network that loses datagrams."""
         goals = {0.0: 0.0, 0.05: 0.0, 0.10: 0.003, 0.20: 0.12}
         rows: list[Row] = []
         for loss in LOSSES:
@@ -94,13 +94,13 @@ class Bench:
                 )
             )
             deaths, hours = sum(run.deaths for run in runs), sum(run.node_hours for run in runs)
-            self.accusations[loss] = deaths / hours
+            self.false_deaths[loss] = deaths / hours
             name = f"false deaths at {loss:.0%} loss, in {hours:.0f} node-hours"
             rows.append((name, str(deaths), f"<= {goals[loss]:g} a node-hour", deaths / hours <= goals[loss]))
         return rows
 
     def stalls(self) -> list[Row]:
-        """A tenth of the members stands still for two seconds at a time."""
+        """False deaths while a tenth of the members is stalled, two seconds at a time."""
         runs = list(
             self.pool.map(partial(scenarios.deaths_by_stalls, members=50, seconds=600), range(2 if self.quick else 16))
         )
@@ -108,7 +108,7 @@ class Bench:
         return [(f"false deaths by stalls, in {hours:.0f} node-hours", str(deaths), "0", deaths == 0)]
 
     def starved(self) -> list[Row]:
-        """Members whose network is blocked again and again, and what they say of the others."""
+        """False deaths of healthy members, declared by members whose network is blocked again and again."""
         deaths = {}
         for lifeguard in (True, False):
             run = partial(scenarios.deaths_by_starved, members=64, starved=8, seconds=300, lifeguard=lifeguard)
@@ -118,7 +118,7 @@ class Bench:
         return [("false deaths by starved members, Lifeguard against plain SWIM", shown, ">= 30 times fewer", good)]
 
     def heals(self) -> list[Row]:
-        """Two halves that could not hear each other."""
+        """How soon a cluster is whole again after a split into halves."""
         rows: list[Row] = []
         for members in (10, 32, 100):
             runs = list(
@@ -132,13 +132,13 @@ class Bench:
         return rows
 
     def restarts(self) -> list[Row]:
-        """One name, started again and again."""
+        """One member restarted again and again under the same name."""
         done = scenarios.restarts(1, 8, 20 if self.quick else 200)
         shown = f"{done.ghosts} ghosts, {done.refused} refused"
         return [(f"{done.restarts} restarts under one name", shown, "0, 0", done.ghosts == done.refused == 0)]
 
     def speed(self) -> list[Row]:
-        """The simulator itself."""
+        """The cost of the simulator itself."""
         speed = scenarios.simulator_speed(1_000 if self.quick else 10_000, 45)
         name = f"simulator, n = {speed.members}, {speed.virtual_seconds:.0f} virtual seconds"
         return [(name, f"{speed.cpu_seconds:.1f} s", "<= 20 s", speed.cpu_seconds <= 20)]
@@ -164,7 +164,7 @@ class Bench:
         return rows
 
     def plot(self, folder: Path) -> None:
-        """Detection and spread against n, false deaths against loss."""
+        """Draw detection and spread by cluster size, and false deaths by loss."""
         import matplotlib
 
         matplotlib.use("Agg")
@@ -181,15 +181,15 @@ class Bench:
             axes.set(xscale="log", xlabel="members", ylabel="seconds", title="A crash is noticed")
             axes.legend()
             figure.savefig(folder / "gossip-detection.svg")
-        if self.accusations:
+        if self.false_deaths:
             figure, axes = plt.subplots(figsize=(7, 4))
-            axes.plot([100 * loss for loss in self.accusations], list(self.accusations.values()), "o-")
+            axes.plot([100 * loss for loss in self.false_deaths], list(self.false_deaths.values()), "o-")
             axes.set(xlabel="loss, %", ylabel="false deaths a node-hour", title="False deaths, 32 members")
             figure.savefig(folder / "gossip-false-deaths.svg")
 
 
 def main() -> int:
-    """1 if a goal was missed."""
+    """Exit code 1 if a goal was missed."""
     bench_of: dict[str, Callable[[Bench], list[Row]]] = {
         name: getattr(Bench, name)
         for name in (

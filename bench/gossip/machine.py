@@ -1,4 +1,4 @@
-"""A short piece of the gossip in virtual time; all of it, and real processes, are `nox -s gossip`."""
+"""*gossip*: a short excerpt in virtual time; `nox -s gossip` runs everything, real processes too."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from orchy.swim.simulator import Simulator
 
 MEMBERS = (10, 100, 1_000)
 QUIET_SECONDS = 30.0
-#: See `nox -s gossip`.
+#: The goal of `nox -s gossip`.
 NOTICED_SECONDS = 7.5
 
 
 def run(options: Options) -> Iterator[Measured]:
-    """What a message costs the machine, and how soon a crash is noticed."""
+    """The CPU cost of a message, and how soon a crash is noticed."""
     for members in MEMBERS[: options.count(3, 2)]:
         costs = [_message_us(members) for _ in range(options.runs if members < 1_000 else 1)]
         name = f"gossip, {members:,} members: a message sent, carried and handled"
@@ -32,7 +32,7 @@ def run(options: Options) -> Iterator[Measured]:
 
 
 def _message_us(members: int) -> tuple[float, float]:
-    """CPU time of a message in a quiet cluster, that of the simulated network with it, and how many that makes."""
+    """CPU time (us) of a message in a quiet cluster, the simulated network's share included, and messages a second."""
     simulator = Simulator(1)
     simulator.form(members)
     before, began = _messages(simulator), time.process_time()
@@ -42,5 +42,5 @@ def _message_us(members: int) -> tuple[float, float]:
 
 
 def _messages(simulator: Simulator) -> int:
-    # A quiet stream is a question and its answer.
+    # A stream in a quiet cluster carries one request and its response.
     return simulator.counts["datagrams"] + 2 * simulator.counts["streams"]

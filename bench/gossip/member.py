@@ -18,24 +18,24 @@ from orchy.swim.parameters import PROFILES
 from orchy.swim.udp import Driver, boottime, open_sockets
 
 
-def show(event: Event) -> None:
-    """The time is the computer's, so that those of several processes can be compared."""
+def print_event(event: Event) -> None:
+    """Print one event. Its time is the machine's uptime, which is comparable between processes."""
     if isinstance(event, Died | Joined):
         line = {"at": boottime(), "event": type(event).__name__, "member": event.member.name}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
 
-async def be_member(name: str, profile: str, port: int, seeds: list[int]) -> None:
-    """Until killed."""
+async def run_member(name: str, profile: str, port: int, seeds: list[int]) -> None:
+    """Run until killed."""
     sockets = await open_sockets("127.0.0.1", port)
     machine = Swim(
         name=name, address=sockets.address, now=boottime(), envelope=Envelope("bench"), parameters=PROFILES[profile]
     )
-    driver = Driver(machine, sockets, show)
+    driver = Driver(machine, sockets, print_event)
     driver.feed(Join(tuple(("127.0.0.1", seed) for seed in seeds)))
     await driver.run()
 
 
 if __name__ == "__main__":
-    trio.run(be_member, sys.argv[1], sys.argv[2], int(sys.argv[3]), [int(port) for port in sys.argv[4:]])
+    trio.run(run_member, sys.argv[1], sys.argv[2], int(sys.argv[3]), [int(port) for port in sys.argv[4:]])

@@ -1,4 +1,4 @@
-"""Real members on loopback: how soon a stopped and a killed one are noticed, and what a quiet one costs."""
+"""Real members on loopback: how soon a stopped and a killed one are noticed, and the CPU time of a quiet one."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ NOTICE_SECONDS = 120.0
 
 @attrs.define
 class Member:
-    """A process; what it says goes into the queue that all have in common."""
+    """A member's process."""
 
     name: str
     port: int
     process: subprocess.Popen[str]
 
     def cpu_seconds(self) -> float:
-        """What it has used so far, user and system."""
+        """CPU time that it has used so far, user and system."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / 100
 
 
 @attrs.frozen
 class Measured:
-    """Seconds to notice one that is stopped (SIGSTOP), and one that is killed; the part of a core of a quiet member.
+    """Seconds until a stopped (SIGSTOP) and a killed member were noticed, and the share of a core of a quiet one.
 
-    A stopped process stands for a host that answers nothing: nobody is told that it is gone.
+    A stopped process stands for a host that has lost its power: nothing reports that it is gone.
     """
 
     stopped_seconds: list[float]
@@ -50,9 +50,9 @@ class Measured:
 
 
 def measure(members: int, profile: str, times: int, quiet_seconds: float, seed: int = 1) -> Measured:
-    """Start so many, watch them being quiet, then stop and kill one after the other, each started again."""
+    """Start the members, measure them while they are quiet, then stop or kill one at a time and start it again."""
     choose = random.Random(seed)
-    said: queue.Queue[tuple[str, dict[str, object]]] = queue.Queue()
+    events: queue.Queue[tuple[str, dict[str, object]]] = queue.Queue()
     with ExitStack() as stack:
 
         def start(name: str, port: int, seeds: list[int]) -> Member:
@@ -63,14 +63,14 @@ def measure(members: int, profile: str, times: int, quiet_seconds: float, seed: 
             def read() -> None:
                 assert process.stdout is not None
                 for line in process.stdout:
-                    said.put((name, json.loads(line)))
+                    events.put((name, json.loads(line)))
 
             threading.Thread(target=read, daemon=True).start()
             return Member(name, port, process)
 
         ports = [free_port() for _ in range(members)]
         cluster = [start(f"m{number}", port, ports[:1] if number else []) for number, port in enumerate(ports)]
-        _await_joins(said, members * (members - 1))
+        _await_joins(events, members * (members - 1))
         time.sleep(3)
         before, began = sum(member.cpu_seconds() for member in cluster), time.monotonic()
         time.sleep(quiet_seconds)
@@ -82,26 +82,26 @@ def measure(members: int, profile: str, times: int, quiet_seconds: float, seed: 
             time.sleep(choose.random() * 2)
             ended_at = boottime()
             victim.process.send_signal(how)
-            seconds[how].append(_await_death(said, victim.name) - ended_at)
+            seconds[how].append(_await_death(events, victim.name) - ended_at)
             victim.process.kill()
             victim.process.wait()
             time.sleep(2)
             cluster[number] = start(victim.name, victim.port, ports[:1])
-            _await_joins(said, members - 1 + members - 1)
+            _await_joins(events, members - 1 + members - 1)
     return Measured(seconds[signal.SIGSTOP], seconds[signal.SIGKILL], core)
 
 
-def _await_joins(said: queue.Queue[tuple[str, dict[str, object]]], count: int) -> None:
-    give_up_at = time.monotonic() + JOIN_SECONDS
+def _await_joins(events: queue.Queue[tuple[str, dict[str, object]]], count: int) -> None:
+    deadline = time.monotonic() + JOIN_SECONDS
     while count:
-        _, line = said.get(timeout=max(0.01, give_up_at - time.monotonic()))
+        _, line = events.get(timeout=max(0.01, deadline - time.monotonic()))
         count -= line["event"] == "Joined"
 
 
-def _await_death(said: queue.Queue[tuple[str, dict[str, object]]], name: str) -> float:
-    give_up_at = time.monotonic() + NOTICE_SECONDS
+def _await_death(events: queue.Queue[tuple[str, dict[str, object]]], name: str) -> float:
+    deadline = time.monotonic() + NOTICE_SECONDS
     while True:
-        _, line = said.get(timeout=max(0.01, give_up_at - time.monotonic()))
+        _, line = events.get(timeout=max(0.01, deadline - time.monotonic()))
         if line["event"] == "Died":
             assert line["member"] == name, f"{line['member']} was declared dead, and lives"
             at = line["at"]

@@ -1,4 +1,4 @@
-"""What the gossip is measured by, each a function of a seed on the production machine in virtual time."""
+"""The scenarios that the gossip is measured by: functions of a seed, on the production machine in virtual time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DETECTION_MAX_SECONDS = 120.0
 
 @attrs.frozen
 class Detection:
-    """Seconds from a death to the first member that knew, and from then to the last one."""
+    """Seconds from a death until the first member knew, and from then until the last one did."""
 
     first_seconds: float
     spread_seconds: float
 
 
 def detection(seed: int, members: int, profile: str, killed: bool = False) -> Detection:
-    """One member's host loses its power; `killed`: its process ends, and the host says so."""
+    """One member's host loses its power; or, if `killed`, its process ends while the host still answers."""
     simulator = Simulator(seed, parameters=PROFILES[profile])
     names = simulator.form(members)
     simulator.run(SETTLE_SECONDS + simulator.choose.random())
@@ -55,36 +55,36 @@ def messages_a_second(seed: int, members: int, seconds: float) -> float:
     simulator.form(members)
     simulator.run(seconds)
     assert not simulator.happened
-    # A quiet stream is a question and its answer.
+    # A stream in a quiet cluster carries one request and its response.
     return (simulator.counts["datagrams"] + 2 * simulator.counts["streams"]) / members / seconds
 
 
 @attrs.frozen
-class Accusations:
-    """Living members that were declared dead, in so many node-hours."""
+class FalseDeaths:
+    """How often a living member was declared dead, and the node-hours simulated."""
 
     deaths: int
     node_hours: float
 
 
 def _declared(simulator: Simulator) -> int:
-    """How many times a member's suspicion of another ended with a death, or there was evidence of one."""
+    """How often a member declared another one dead, by suspicion or by evidence."""
     counts = [process.machine.counts for process in simulator.processes.values()]
     return sum(count["declared dead"] + count["dead by evidence"] for count in counts)
 
 
-def deaths_by_loss(seed: int, loss: float, members: int, seconds: float, lifeguard: bool = True) -> Accusations:
-    """A network that loses this part of the datagrams, evenly. Nobody is dead."""
+def deaths_by_loss(seed: int, loss: float, members: int, seconds: float, lifeguard: bool = True) -> FalseDeaths:
+    """The network loses this share of the datagrams; all members live."""
     parameters = attrs.evolve(PROFILES["default"], lifeguard=lifeguard)
     simulator = Simulator(seed, Network(loss=loss), parameters)
     simulator.form(members)
     simulator.on_event = lambda happened: None
     simulator.run(seconds)
-    return Accusations(_declared(simulator), members * seconds / 3600)
+    return FalseDeaths(_declared(simulator), members * seconds / 3600)
 
 
-def deaths_by_stalls(seed: int, members: int, seconds: float) -> Accusations:
-    """At each time a tenth of the members is stalled, each for two seconds."""
+def deaths_by_stalls(seed: int, members: int, seconds: float) -> FalseDeaths:
+    """A tenth of the members is stalled at any time, each for two seconds."""
     simulator = Simulator(seed)
     names = simulator.form(members)
     simulator.on_event = lambda happened: None
@@ -97,14 +97,14 @@ def deaths_by_stalls(seed: int, members: int, seconds: float) -> Accusations:
 
     stall()
     simulator.run(seconds)
-    return Accusations(_declared(simulator), members * seconds / 3600)
+    return FalseDeaths(_declared(simulator), members * seconds / 3600)
 
 
 def deaths_by_starved(seed: int, members: int, starved: int, seconds: float, lifeguard: bool) -> int:
-    """Some members are starved of their network again and again: false deaths of the others.
+    """Some members lose their network again and again; how many of the others are declared dead.
 
-    The interval experiment of the Lifeguard paper (section 5.1): sends and receives block for a while, then they flow
-    for a while, and all starved ones do so at once. Timers go on meanwhile.
+    The interval experiment of the Lifeguard paper (section 5.1): sends and receives of all starved members block for a
+    while, then flow for a while. Timers go on meanwhile.
     """
     parameters = attrs.evolve(PROFILES["default"], lifeguard=lifeguard)
     simulator = Simulator(seed, parameters=parameters)
@@ -130,13 +130,13 @@ def deaths_by_starved(seed: int, members: int, starved: int, seconds: float, lif
     return len(deaths)
 
 
-#: How long a starved member's network blocks, one of these a run, and for how long it then flows.
+#: How long the network of starved members blocks (one of these for each run), and how long it then flows.
 BLOCKED_SECONDS = (2.0, 8.0, 16.0, 32.0)
 FLOWING_SECONDS = 0.25
 
 
 def heal_seconds(seed: int, members: int, split_seconds: float) -> float:
-    """Two halves cannot hear each other for a while; seconds from the mending until all agree again."""
+    """Two halves are cut off from each other for a while; seconds from the repair until all agree again."""
     simulator = Simulator(seed)
     names = simulator.form(members)
     simulator.on_event = lambda happened: None
@@ -155,7 +155,7 @@ def heal_seconds(seed: int, members: int, split_seconds: float) -> float:
 
 @attrs.frozen
 class Restarts:
-    """What went wrong in how many restarts."""
+    """Restarts, and how many of them were refused or left a ghost."""
 
     restarts: int
     refused: int
@@ -163,7 +163,7 @@ class Restarts:
 
 
 def restarts(seed: int, members: int, count: int) -> Restarts:
-    """One member is killed and started again under its name, sooner or later, at its address or at another."""
+    """One member is killed and restarted under its name, after a random pause, at its address or at another."""
     simulator = Simulator(seed)
     names = simulator.form(members)
     simulator.run(SETTLE_SECONDS)
@@ -184,7 +184,7 @@ def restarts(seed: int, members: int, count: int) -> Restarts:
 
 @attrs.frozen
 class QuickRestarts:
-    """In so many restarts within a second: deaths while the process was gone, and deaths of one that was back."""
+    """Restarts within a second; declared deaths while the process was gone, and after it was back."""
 
     restarts: int
     deaths: int
@@ -192,10 +192,10 @@ class QuickRestarts:
 
 
 def quick_restarts(seed: int, members: int, count: int, loss: float) -> QuickRestarts:
-    """A process ends and is there again within a second, at its address, while the others have things to tell it.
+    """A process ends and is back within a second at its address, while the others send to it.
 
-    It may be dead by evidence before it is back; a death that is declared after that is false, and so is any one of
-    its new incarnation.
+    Evidence may prove it dead before it is back. A death declared after that is false, as is any death of its new
+    incarnation.
     """
     simulator = Simulator(seed, Network(loss=loss))
     names = simulator.form(members)
@@ -210,7 +210,7 @@ def quick_restarts(seed: int, members: int, count: int, loss: float) -> QuickRes
             return
         process = simulator.processes[name]
         new = process.machine.joined and event.member.incarnation >= process.machine.me.incarnation
-        is_false = not process.down and (new or (event.witnessed and happened.at > back_at + UNDER_WAY_SECONDS))
+        is_false = not process.down and (new or (event.witnessed and happened.at > back_at + IN_FLIGHT_SECONDS))
         deaths += not is_false
         false_deaths += is_false
 
@@ -227,13 +227,13 @@ def quick_restarts(seed: int, members: int, count: int, loss: float) -> QuickRes
     return QuickRestarts(count, deaths, false_deaths)
 
 
-#: What a host said just before a process was back may be on its way.
-UNDER_WAY_SECONDS = 0.05
+#: What a host reported just before the process was back may still be in flight.
+IN_FLIGHT_SECONDS = 0.05
 
 
 @attrs.frozen
 class Speed:
-    """What a run cost."""
+    """The CPU time of a simulation."""
 
     members: int
     virtual_seconds: float
@@ -245,7 +245,7 @@ def simulator_speed(members: int, virtual_seconds: float) -> Speed:
     simulator = Simulator(1)
     simulator.form(members)
     gc.collect()
-    gc.freeze()  # ten thousand tables that stay: looking through them for garbage again and again says nothing here
+    gc.freeze()  # the collector would scan ten thousand long-lived tables again and again
     began = time.process_time()
     simulator.run(virtual_seconds)
     cpu_seconds = time.process_time() - began

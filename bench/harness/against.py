@@ -23,11 +23,11 @@ from pathlib import Path
 
 import attrs
 
-from bench.harness.figures import shown
+from bench.harness.figures import format_number
 from bench.harness.places import ROOT
 
 PAIRS = 9
-#: No pair is begun after so long.
+#: No pair begins later than this.
 SECONDS_MAX = 20 * 60
 #: An interval that lies wholly beyond this is called a difference, unless `--within` gives another one.
 SHARE = 0.05
@@ -54,7 +54,7 @@ class Compared:
         elif low < 1 - share or high > 1 + share:
             verdict = f"too wide to say within {share:.0%}"
         median = statistics.median(self.ratios)
-        values = f"{shown(self.old):>9} {shown(self.new):>9} {self.unit:12}"
+        values = f"{format_number(self.old):>9} {format_number(self.new):>9} {self.unit:12}"
         return f"{self.what:60} {values} {median:6.3f} ({low:.3f} .. {high:.3f})  {verdict}".rstrip()
 
 

@@ -1,4 +1,4 @@
-"""A burst, on any number of nodes and Redis servers, and what it cost each of them."""
+"""A burst on any number of nodes and Redis servers, and the CPU time that it took of each."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bench.harness.redis_servers import RedisUse
 from bench.harness.work import ended, start_many
 
 CALLS = "orchy_redis_commands_total"
-#: How often it is asked whether all have ended: what a node counts, which costs it a millisecond to tell.
-ASK_EVERY_SECONDS = 0.05
+#: How often the nodes are asked how many flows have ended; each question costs a node a millisecond.
+POLL_SECONDS = 0.05
 BURST_SECONDS_MAX = 300.0
 
 
 @attrs.frozen
 class Burst:
-    """So many flows, and the CPU time they took: of all nodes, of each Redis server, of all workers, of the load.
+    """One burst, and the CPU seconds it took of the nodes, the Redis servers, the workers and the load generator.
 
-    `calls` is what the nodes say that they sent to Redis.
+    `calls` counts the commands that the nodes sent to Redis, by their own metrics.
     """
 
     flows: int
@@ -59,7 +59,7 @@ class Burst:
 
     @property
     def cores(self) -> float:
-        """How many cores were in use for all of it."""
+        """How many cores were busy, on average."""
         return (self.node_us + self.redis_us + self.worker_us + self.load_us) / 1e6 * self.rate
 
     @property
@@ -71,7 +71,7 @@ class Burst:
 def burst(
     servers: Sequence[Server], workers: Sequence[WorkerProcess], name: str, flows: int, *, single_starts: bool = False
 ) -> Burst:
-    """Start flows as fast as can be, and see all of them to their ends; each node is asked for its share."""
+    """Start flows as fast as possible, spread over the nodes, and wait until all have ended."""
     redis = servers[0].redis
     nodes_before = sum(server.cpu_seconds() for server in servers)
     workers_before = sum(worker.cpu_seconds() for worker in workers)
@@ -86,12 +86,12 @@ def burst(
     progress = Progress("flows of a burst that have ended", flows)
     while (done := round(sum(map(ended, servers)) - ended_before)) < flows:
         progress.at(done)
-        time.sleep(ASK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
         if time.perf_counter() - began > BURST_SECONDS_MAX:
             raise SystemExit(f"a burst of {flows:,} flows has not ended after {BURST_SECONDS_MAX:.0f} s")
     progress.at(done)
     seconds = time.perf_counter() - began
-    made = Burst(
+    measured = Burst(
         flows,
         seconds,
         started - began,
@@ -104,11 +104,11 @@ def burst(
     left = servers[0].call("GET", f"/flow?name={name}&state=RUNNING&limit=1")["flows"]
     if left:
         raise SystemExit(f"flow {left[0]} of a burst is still running, but as many ended as were started")
-    return made
+    return measured
 
 
 def _start_everywhere(servers: Sequence[Server], name: str, flows: int) -> None:
-    """Each node gets its share, all at the same time."""
+    """Start an equal share of the flows on each node, all at the same time."""
     shares = [flows // len(servers) + (number < flows % len(servers)) for number in range(len(servers))]
     with ThreadPoolExecutor(len(servers)) as pool:
         list(pool.map(lambda server, share: start_many(server, name, share), servers, shares))

@@ -1,4 +1,4 @@
-"""Flows moved by hand, without a node: the commits that a node would send for them."""
+"""The commits that a node would send for a flow, made without a node."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ WEEK_MS = 604_800_000
 
 
 def graph_of(definition: dict[str, Any]) -> Graph:
-    """Compiled."""
+    """The compiled graph of a definition."""
     workflow = parse_workflow(json.dumps(definition).encode(), SYSTEM_ACTIONS, {}).workflow
     assert workflow is not None
     return Graph.of(attrs.evolve(workflow, version=1))
 
 
 def new_flow(graph: Graph, flow_id: str) -> Flow:
-    """Not started yet."""
+    """A flow that has not started yet."""
     return Flow(id=flow_id, workflow=graph.workflow.name, workflow_version=1, input={})
 
 
 def take(
     graph: Graph, flow: Flow, events: Sequence[Event], expected_version: int, partition: int = 0
 ) -> tuple[Flow, Commit]:
-    """As the mover does it."""
+    """Apply events as the mover does: the new flow, and its commit."""
     transition = Transition(graph, flow, RULES)
     for event in events:
         transition.take(event)
@@ -52,7 +52,7 @@ def take(
 
 
 def results(flow: Flow) -> list[Event]:
-    """One for each attempt that is with the workers."""
+    """A result for each attempt that waits for a worker."""
     return [
         Completed(action_id, running.attempt, {}, "worker")
         for action_id, running in flow.running.items()
@@ -61,7 +61,7 @@ def results(flow: Flow) -> list[Event]:
 
 
 def three_commits(graph: Graph, flow_id: str, partition: int) -> list[Commit]:
-    """All that a node sends for one of *three*."""
+    """All commits of one flow of *three*."""
     flow, commit = take(graph, new_flow(graph, flow_id), [Started()], 0, partition)
     commits = [commit]
     while not flow.state.over:
@@ -71,7 +71,7 @@ def three_commits(graph: Graph, flow_id: str, partition: int) -> list[Commit]:
 
 
 def finished_threes(count: int) -> Iterator[Commit]:
-    """Flows of *three*, each from its start to its end in one commit: as the store has them in the end, for less."""
+    """Finished flows of *three*, each in one commit: the store ends in the same state, at less cost."""
     graph = graph_of(chain("three", 3))
     flow, _ = take(graph, new_flow(graph, "flow"), [Started()], 0)
     events = [Started()]

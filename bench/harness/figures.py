@@ -1,4 +1,4 @@
-"""A figure beside its goal, and what a plot is drawn from."""
+"""Figures, beside their goals if they have one, and the series that plots are drawn from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import attrs
 class Figure:
     """One measurement: the median of `runs`, which lay between `low` and `high`.
 
-    `ratio` is the value over its goal. It and `good` are None where there is no goal, or a goal of nothing at all.
+    `ratio` is the value over its goal: None without a goal, or with a goal of 0. `good` is None without a goal.
     """
 
     what: str
@@ -27,17 +27,20 @@ class Figure:
     high: float | None = None
 
     def line(self) -> str:
-        """For people."""
+        """As it is printed."""
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
-        spread = "" if self.low is None or self.high is None else f"{shown(self.low)} .. {shown(self.high)}"
+        spread = ""
+        if self.low is not None and self.high is not None:
+            spread = f"{format_number(self.low)} .. {format_number(self.high)}"
         missed = "MISSED" if self.good is False else ""
-        line = f"{self.what:60} {shown(self.value):>9} {self.unit:12} {self.goal:10} {ratio:>6} {missed:6} {spread}"
+        value = format_number(self.value)
+        line = f"{self.what:60} {value:>9} {self.unit:12} {self.goal:10} {ratio:>6} {missed:6} {spread}"
         return line.rstrip()
 
 
 @attrs.frozen
 class Series:
-    """Points of a plot. It is kept in the results and not printed."""
+    """Points of a plot. They are kept in the results, not printed."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -47,15 +50,15 @@ Measured: TypeAlias = Figure | Series
 HEADING = f"{'what (median)':60} {'figure':>9} {'':12} {'goal':10} {'ratio':>6} {'':6} lowest .. highest"
 
 
-def shown(value: float) -> str:
-    """A number as people read it."""
+def format_number(value: float) -> str:
+    """Three significant digits, or whole thousands with commas."""
     if abs(value) >= 1_000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def figure(what: str, values: float | Sequence[float], unit: str = "") -> Figure:
-    """One value, or the median of some."""
+    """One value, or the median of several."""
     if isinstance(values, int | float):
         return Figure(what, values, unit)
     return Figure(what, statistics.median(values), unit, runs=len(values), low=min(values), high=max(values))
@@ -74,5 +77,5 @@ def at_least(what: str, values: float | Sequence[float], unit: str, least: float
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of them are not above."""
+    """The value that `percent` of the values do not exceed."""
     return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]

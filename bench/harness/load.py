@@ -1,4 +1,4 @@
-"""Starts over REST, one flow a request, on some kept-alive connections: as little work for the client as can be."""
+"""Starts over REST, one flow a request, on a few connections; as cheap for the client as possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ READ_BYTES = 65_536
 
 
 def start_one_by_one(server: Server, name: str, count: int) -> None:
-    """Start so many flows. Raises SystemExit if one is refused."""
+    """Start `count` flows. Raises SystemExit if one is refused."""
     body = json.dumps({"name": name, "input": {}}).encode()
     head = "POST /flow/execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -25,17 +25,17 @@ def start_one_by_one(server: Server, name: str, count: int) -> None:
             while left > 0:
                 left -= 1
                 await stream.send_all(request)
-                await _answer(stream)
+                await _receive_answer(stream)
 
-    async def all_of_them() -> None:
+    async def run_clients() -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(CONNECTIONS):
                 nursery.start_soon(client)
 
-    trio.run(all_of_them)
+    trio.run(run_clients)
 
 
-async def _answer(stream: trio.SocketStream) -> None:
+async def _receive_answer(stream: trio.SocketStream) -> None:
     got = b""
     while True:
         got += await stream.receive_some(READ_BYTES)

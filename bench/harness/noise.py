@@ -1,4 +1,4 @@
-"""How much of the machine others used while something was measured: what makes a figure worth less than it seems."""
+"""How busy other processes kept the machine during a measurement; a busy machine makes all figures worse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import attrs
 
 @attrs.frozen
 class Usage:
-    """Seconds since some beginning: on the clock, of all cores' work, and of our own processes' (those that ended)."""
+    """Seconds on the clock, CPU seconds of all cores, and CPU seconds of this process and its children.
+
+    Of the children only those count that have ended, so measure when none is running.
+    """
 
     clock: float
     all_cores: float
@@ -20,7 +23,7 @@ class Usage:
 
     @classmethod
     def now(cls) -> Usage:
-        """Of processes of ours only those count that have ended, so it is to be asked when none runs."""
+        """The usage up to now."""
         ours = 0.0
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
             used = resource.getrusage(who)
@@ -28,14 +31,14 @@ class Usage:
         return cls(time.monotonic(), _busy_seconds(), ours)
 
     def others_cores(self) -> float:
-        """How many cores others kept busy since then, on average."""
+        """How many cores other processes have kept busy since then, on average."""
         now = Usage.now()
         others = (now.all_cores - self.all_cores) - (now.ours - self.ours)
         return max(0.0, others / (now.clock - self.clock))
 
 
 def _busy_seconds() -> float:
-    """What all cores have worked since the machine's start; time that was given to other machines is among it."""
+    """CPU seconds of all cores since boot, with those that the hypervisor took for other machines."""
     first, *_ = Path("/proc/stat").read_text().splitlines()
     user, nice, system, _idle, _waiting, irq, softirq, steal, *_ = first.split()[1:]
     ticks = sum(map(int, (user, nice, system, irq, softirq, steal)))

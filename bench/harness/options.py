@@ -1,4 +1,4 @@
-"""What a run is asked for."""
+"""The options of a run that the pieces know."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import attrs
 
 @attrs.frozen
 class Options:
-    """`flows` is how many finished flows *million* puts into the store. `quick`: a look, with small counts."""
+    """`flows` is how many finished flows *million* puts into the store. `quick` means small counts."""
 
     appendfsync: str = "everysec"
     flows: int = 1_000_000
     quick: bool = False
 
     def count(self, full: int, quick: int) -> int:
-        """How many."""
+        """The count to use, `quick` or not."""
         return quick if self.quick else full
 
     @property
     def runs(self) -> int:
-        """How many measurements a median is of."""
+        """How many measurements each median is taken from."""
         return self.count(5, 2)

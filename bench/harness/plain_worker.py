@@ -1,10 +1,10 @@
-"""A worker of the fixed calls, Poll and Push, that does nothing and costs little.
+"""A cheap worker that uses only Poll and Push, and does nothing.
 
 `python -m bench.harness.plain_worker HOST:PORT ACTION ...`.
 
-It stands for workers in other languages, which know the fixed calls only and have a quick gRPC library: polls of 100,
-a Push for each result, up to 64 of them under way. So it speaks HTTP/2 with bytes that are made once, and reads of the
-answers only what it must. What it sends is what any gRPC client sends; a server sees no difference.
+It stands for workers in other languages that have a fast gRPC library: polls of 100, one Push for each result, up to
+64 of them in flight. To cost as little as those do, it encodes its headers once and parses only what it needs of the
+responses. To a server it looks like any gRPC client.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orchy.rpc.http2.headers import encode_block
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 POLL_BATCH, POLL_WAIT_MS = 100, 10_000
 PUSHES_MAX = 64
-#: So many results may wait to be pushed before no more work is asked for.
+#: While more results than this wait to be pushed, it does not poll.
 HELD_MAX = 256
 WINDOW_BYTES = 1 << 30
 FIRST_WINDOW_BYTES = 65_535
@@ -34,7 +34,7 @@ Done = Callable[[bytes], None]
 
 
 class PlainWorker:
-    """One connection; everything happens in one loop."""
+    """One connection, served by one loop."""
 
     def __init__(self, address: str, actions: list[str]) -> None:
         host, _, port = address.rpartition(":")
@@ -54,7 +54,7 @@ class PlainWorker:
         self._polling: set[str] = set()
 
     def run(self) -> None:
-        """Until the server is gone."""
+        """Run until the server closes the connection."""
         for name in self._actions:
             definition = pb.ActionDefinition(name=name, retryCount=1, timeoutSeconds=60)
             self._call("SaveActionDefinition", definition.SerializeToString(), lambda _: None)
@@ -70,7 +70,7 @@ class PlainWorker:
             rest = self._read(rest + data)
 
     def _make_calls(self) -> None:
-        """Pushes of what there is, and a poll for each action while there is room."""
+        """Push the results that wait, and poll for each action while there is room for more."""
         while self._results and self._pushes < PUSHES_MAX and self._window_bytes > len(self._results[0]) + 5:
             self._pushes += 1
             self._call("Push", self._results.popleft(), self._pushed)
@@ -112,18 +112,18 @@ class PlainWorker:
             self._results.append(result.SerializeToString())
 
     def _read(self, data: bytes) -> bytes:
-        """Take in whole frames; what is left of `data`."""
+        """Handle all complete frames; return the rest of `data`."""
         at = 0
         while len(data) - at >= 9:
             high, low, kind, flags, stream = FRAME_HEAD.unpack_from(data, at)
             end = at + 9 + (high << 8 | low)
             if end > len(data):
                 break
-            self._take(kind, flags, stream, data[at + 9 : end])
+            self._handle(kind, flags, stream, data[at + 9 : end])
             at = end
         return data[at:]
 
-    def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+    def _handle(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == Kind.DATA:
             self._calls[stream][1].extend(payload)
             self._received_bytes += len(payload)

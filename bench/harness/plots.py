@@ -15,8 +15,8 @@ from bench.harness.places import DOCS, RESULTS
 from bench.harness.results import value
 
 OURS, PEER, PUBLISHED = "#1f6f8b", "#c96f3b", "#b8b8b8"
-#: Figures of others that were not measured in this run: ms of a flow of three steps, as they or their rivals published
-#: them, on other machines; and the original in Go, measured on a machine like this one.
+#: Figures that were not measured in this run: ms of a flow of three steps as published by the systems or their rivals,
+#: on other machines; and the original in Go, measured on a machine like this one.
 PUBLISHED_MS = {"Restate": 4.1, "Windmill": 103.0, "Temporal": 119.0, "Inngest": 260.0}
 ORIGINAL_MS, ORIGINAL_RATE = 3_000.0, 1_110.0
 
@@ -24,20 +24,20 @@ Benchmarks = Mapping[str, Any]
 
 
 def draw(benchmarks: Benchmarks) -> Iterator[Path]:
-    """All that can be drawn; where to."""
+    """Draw each plot whose figures are there, and yield its path."""
     import matplotlib
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    # Text stays text: small files, and the same ones on each machine.
+    # Text stays text, which makes the files small and the same on each machine.
     settings = {"svg.hashsalt": "orchy", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10}
     settings |= {"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.titlesize": 11}
     with plt.rc_context(settings):
         for name, plot in PLOTS.items():
             try:
                 figure = plot(plt, benchmarks)
-            except KeyError:  # a figure that it shows was not measured
+            except KeyError:  # one of its figures was not measured
                 continue
             path = DOCS / f"performance-{name}.svg"
             figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
@@ -46,7 +46,7 @@ def draw(benchmarks: Benchmarks) -> Iterator[Path]:
 
 
 def _bars(plt: Any, bars: list[tuple[str, float, str]], title: str, label: str, *, log: bool) -> Any:
-    """Horizontal bars, the best one on top, each with its value. On a log scale little is good, else much."""
+    """Horizontal bars with their values, the best on top: the smallest on a log scale, else the largest."""
     bars = sorted(bars, key=lambda bar: bar[1], reverse=not log)
     where = "upper right" if log else "lower right"
     figure, axes = plt.subplots(figsize=(7.2, 0.42 * len(bars) + 1.0))

@@ -1,4 +1,4 @@
-"""Real processes for the benchmarks: nodes and workers; ended at the end."""
+"""Nodes and workers as real processes, each stopped when its block ends."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import attrs
 from bench.harness import profiles, waiting
 from bench.harness.places import ROOT
 from bench.harness.redis_servers import RedisServers
-from bench.harness.waiting import end, wait_for
+from bench.harness.waiting import stop, wait_for
 from orchy.commands.demo.processes import free_port
 
 PARTITIONS = 64
-#: A connection that was quiet for longer may have been closed by the server, which it does after a minute.
-QUIET_SECONDS_MAX = 30.0
-#: How long the nodes of a cluster may take to share out the partitions.
+#: The server closes idle connections after a minute, so one that was idle for longer than this is opened anew.
+IDLE_SECONDS_MAX = 30.0
+#: How long the nodes of a cluster may take to distribute the partitions.
 SETTLE_SECONDS = 60.0
-#: Attempts that a worker holds at a time. Tried from 64 to 512: see `nox -s bench -- slots`.
+#: Attempts that a worker holds at a time, chosen by `nox -s bench -- slots`.
 SLOTS = 512
 
 WORKER = """
@@ -54,8 +54,8 @@ class Server:
     used_at: float = 0.0
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The JSON of an answer. Raises RuntimeError for an error."""
-        if time.monotonic() - self.used_at > QUIET_SECONDS_MAX:
+        """The JSON of an answer. Raises RuntimeError for an error status."""
+        if time.monotonic() - self.used_at > IDLE_SECONDS_MAX:
             self.connection.close()
         self.used_at = time.monotonic()
         try:
@@ -71,35 +71,35 @@ class Server:
         return json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
 
     def metric(self, name: str) -> float:
-        """One value of /metrics; 0 for one that is not there yet."""
+        """One value of /metrics; 0 if it is not there yet."""
         for line in self.call("GET", "/metrics").splitlines():
             if line.startswith(f"{name} "):
                 return float(line.split()[1])
         return 0.0
 
     def memory_mb(self) -> float:
-        """What the node's process holds in memory."""
+        """Resident memory of the node's process."""
         return waiting.memory_mb(self.process.pid)
 
     def cpu_seconds(self) -> float:
-        """What the node has used so far, user and system."""
+        """CPU time that the node has used so far, user and system."""
         return waiting.cpu_seconds(self.process.pid)
 
 
 @attrs.frozen
 class WorkerProcess:
-    """A worker."""
+    """A worker's process."""
 
     process: subprocess.Popen[bytes]
 
     def cpu_seconds(self) -> float:
-        """What it has used so far, user and system."""
+        """CPU time that it has used so far, user and system."""
         return waiting.cpu_seconds(self.process.pid)
 
 
 @contextmanager
 def run_server(redis: RedisServers, *flags: str, name: str = "bench") -> Iterator[Server]:
-    """A node on that Redis, ready."""
+    """A node on this Redis, once it is ready."""
     http_port, grpc_port, gossip_port = free_port(), free_port(), free_port()
     command = [sys.executable, "-m", "orchy", "--redis-addr", redis.addresses, "--log-level", "warning"]
     command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
@@ -113,12 +113,12 @@ def run_server(redis: RedisServers, *flags: str, name: str = "bench") -> Iterato
             yield server
     finally:
         server.connection.close()
-        end(process)
+        stop(process)
 
 
 @contextmanager
 def run_cluster(redis: RedisServers, nodes: int, *flags: str, partitions: int = PARTITIONS) -> Iterator[list[Server]]:
-    """Nodes of one cluster that have shared out the partitions."""
+    """The nodes of one cluster, once they have distributed the partitions evenly."""
     with ExitStack() as stack:
         servers: list[Server] = []
         for number in range(nodes):
@@ -126,46 +126,46 @@ def run_cluster(redis: RedisServers, nodes: int, *flags: str, partitions: int = 
             all_flags = [*joining, "--partitions", str(partitions), *flags]
             servers.append(stack.enter_context(run_server(redis, *all_flags, name=f"bench-{number}")))
 
-        def shared() -> bool:
+        def balanced() -> bool:
             held = [server.metric("orchy_partitions_held") for server in servers]
             return sum(held) == partitions and max(held) - min(held) <= 1
 
-        wait_for(shared, SETTLE_SECONDS)
+        wait_for(balanced, SETTLE_SECONDS)
         yield servers
 
 
 @contextmanager
 def run_worker(servers: Server | Sequence[Server], *actions: str, slots: int = SLOTS) -> Iterator[WorkerProcess]:
-    """A worker whose actions do nothing, in its own process; known to the nodes."""
+    """A worker process whose actions do nothing, once the nodes know its actions."""
     servers = [servers] if isinstance(servers, Server) else servers
     addresses = ",".join(f"127.0.0.1:{server.grpc_port}" for server in servers)
     command = [sys.executable, "-c", WORKER, str(slots), addresses, *actions]
-    with _run_known(servers, command, set(actions)) as worker:
+    with _run_worker_process(servers, command, set(actions)) as worker:
         yield worker
 
 
 @contextmanager
 def run_plain_worker(server: Server, *actions: str) -> Iterator[WorkerProcess]:
-    """A worker that knows the fixed calls only, as those in other languages do."""
+    """A worker that uses only Poll and Push, as workers in other languages do."""
     command = [sys.executable, "-m", "bench.harness.plain_worker", f"127.0.0.1:{server.grpc_port}", *actions]
-    with _run_known([server], command, set(actions)) as worker:
+    with _run_worker_process([server], command, set(actions)) as worker:
         yield worker
 
 
 @contextmanager
 def run_demo_worker(server: Server) -> Iterator[WorkerProcess]:
-    """The demo's worker, which knows the actions of the notification workflow."""
+    """The demo's worker, with the actions of the notification workflow."""
     command = [sys.executable, "-m", "orchy.commands.demo.worker", f"127.0.0.1:{server.grpc_port}"]
-    with _run_known([server], command, {"query-db", "sendSms", "sendEmail", "sendWahtsapp"}) as worker:
+    with _run_worker_process([server], command, {"query-db", "sendSms", "sendEmail", "sendWahtsapp"}) as worker:
         yield worker
 
 
 @contextmanager
-def _run_known(servers: Sequence[Server], command: list[str], known: set[str]) -> Iterator[WorkerProcess]:
+def _run_worker_process(servers: Sequence[Server], command: list[str], actions: set[str]) -> Iterator[WorkerProcess]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         for server in servers:
-            wait_for(lambda server=server: known <= {one["name"] for one in server.call("GET", "/action")["actions"]})
+            wait_for(lambda server=server: actions <= {one["name"] for one in server.call("GET", "/action")["actions"]})
         yield WorkerProcess(process)
     finally:
-        end(process)
+        stop(process)

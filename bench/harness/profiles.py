@@ -1,7 +1,7 @@
 """Flame graphs of the nodes, by py-spy, into bench/profiles/: `nox -s bench -- --profile NAME ...`.
 
-py-spy looks at a process from outside a hundred times a second and stops it for that moment, so figures of such a run
-are not worth publishing. It needs the right to trace another process (ptrace).
+py-spy samples a process from outside a hundred times a second and stops it each time, so figures of such a run are
+not fit to be published. It needs permission to trace another process (ptrace).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STARTED_SECONDS = 1.0
 WRITTEN_SECONDS = 60.0
 TOP = 12
 
-#: A frame of the flame graph: function, how deep in the picture, first sample and number of samples.
+#: A frame of the flame graph: function, y (its depth), first sample and number of samples.
 _FRAME = re.compile(r'<title>(.*?) \([\d,]+ samples?,.*?</title><rect[^>]* y="(\d+)"[^>]* fg:x="(\d+)" fg:w="(\d+)"')
 
 _benchmark: list[str] = []
@@ -34,7 +34,7 @@ _nodes: dict[str, int] = {}
 
 @contextmanager
 def of(benchmark: str) -> Iterator[None]:
-    """Nodes that are started in the block are profiled under this name."""
+    """Profile the nodes that are started in the block, under this name."""
     _benchmark.append(benchmark)
     try:
         yield
@@ -45,7 +45,7 @@ def of(benchmark: str) -> Iterator[None]:
 
 @contextmanager
 def watch(pid: int) -> Iterator[None]:
-    """Profile a process while the block runs, if that was asked for."""
+    """Profile a process while the block runs, if it is within `of`."""
     if not _benchmark:
         yield
         return
@@ -58,21 +58,21 @@ def watch(pid: int) -> Iterator[None]:
     recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     time.sleep(STARTED_SECONDS)
     if recorder.poll() is not None:
-        _complain(recorder)
+        _refuse(recorder)
     try:
         yield
     finally:
         if recorder.poll() is None:
             recorder.send_signal(signal.SIGINT)
-        _, said = recorder.communicate(timeout=WRITTEN_SECONDS)
+        _, output = recorder.communicate(timeout=WRITTEN_SECONDS)
         if path.exists():
             print(f"profile: {path}\n{_table(path)}")
         else:
-            print(f"no profile of {name} was written: {said.strip()}")
+            print(f"no profile of {name} was written: {output.strip()}")
 
 
 def _py_spy() -> str:
-    """Beside this Python, or on the PATH. Raises SystemExit."""
+    """The py-spy beside this Python, or the one on the PATH. Raises SystemExit if there is none."""
     beside = Path(sys.executable).with_name("py-spy")
     found = str(beside) if beside.exists() else shutil.which("py-spy")
     if found is None:
@@ -81,9 +81,9 @@ def _py_spy() -> str:
 
 
 def _table(path: Path) -> str:
-    """The functions that were at work themselves in most samples, with their shares."""
+    """The functions with the most samples of their own (without their callees), and their shares."""
     own: Counter[str] = Counter()
-    open_frames: list[tuple[str, int, int]] = []  # function, height and end of those that the next frame may be in
+    open_frames: list[tuple[str, int, int]] = []  # function, y and end of the frames that may contain the next one
     total = 0
     frames = [(int(first), int(y), int(count), what) for what, y, first, count in _FRAME.findall(path.read_text())]
     for first, y, count, what in sorted(frames):
@@ -99,10 +99,10 @@ def _table(path: Path) -> str:
     return "\n".join(f"  {samples / total:6.1%}  {function}" for function, samples in own.most_common(TOP))
 
 
-def _complain(recorder: subprocess.Popen[str]) -> None:
-    _, said = recorder.communicate()
+def _refuse(recorder: subprocess.Popen[str]) -> None:
+    _, output = recorder.communicate()
     hint = ""
-    if "ermission" in said or "ptrace" in said:
+    if "ermission" in output or "ptrace" in output:
         hint = "; this machine does not let one process trace another (kernel.yama.ptrace_scope, or a container"
         hint += " without CAP_SYS_PTRACE): run it as root, or allow it"
-    raise SystemExit(f"py-spy could not look into the node: {said.strip()}{hint}")
+    raise SystemExit(f"py-spy could not look into the node: {output.strip()}{hint}")

@@ -1,4 +1,4 @@
-"""Real Redis servers for the benchmarks: one, or the masters of a Redis Cluster; and what work costs them."""
+"""Real Redis servers, single or the masters of a Redis Cluster, and what they have used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import attrs
 import redis
 
-from bench.harness.waiting import cpu_seconds, end, wait_for
+from bench.harness.waiting import cpu_seconds, stop, wait_for
 from orchy.commands.demo.processes import free_port
 from orchy.store.redis.embedded import find_binary
 
@@ -19,7 +19,7 @@ SLOTS = 16_384
 
 @attrs.frozen
 class RedisUse:
-    """What the servers have used since they were started; the difference of two is what lies between them."""
+    """What the servers have used since they were started."""
 
     cpu_seconds: tuple[float, ...]
     scripts: int
@@ -29,7 +29,7 @@ class RedisUse:
     out_bytes: int
 
     def since(self, before: RedisUse) -> RedisUse:
-        """What was used after `before`."""
+        """What was used between `before` and this."""
         cpu = tuple(now - was for now, was in zip(self.cpu_seconds, before.cpu_seconds, strict=True))
         fields = ("scripts", "script_us", "calls", "in_bytes", "out_bytes")
         return RedisUse(cpu, *(getattr(self, field) - getattr(before, field) for field in fields))
@@ -37,18 +37,18 @@ class RedisUse:
 
 @attrs.frozen
 class RedisServers:
-    """One server, or some masters."""
+    """One server, or the masters of a cluster."""
 
     ports: tuple[int, ...]
     pids: tuple[int, ...]
 
     @property
     def addresses(self) -> str:
-        """As `--redis-addr` wants them."""
+        """In the form of `--redis-addr`."""
         return ",".join(f"127.0.0.1:{port}" for port in self.ports)
 
     def info(self, section: str) -> list[dict[str, object]]:
-        """What each server says of itself."""
+        """One section of INFO, of each server."""
         answers = []
         for port in self.ports:
             with redis.Redis(port=port) as client:
@@ -56,7 +56,7 @@ class RedisServers:
         return answers
 
     def use(self) -> RedisUse:
-        """So far. Asking costs a few calls itself."""
+        """What has been used so far. The question itself costs a few calls."""
         commands, stats = self.info("commandstats"), self.info("stats")
         scripts = [one.get(name, {}) for one in commands for name in ("cmdstat_evalsha", "cmdstat_eval")]
         return RedisUse(
@@ -69,11 +69,11 @@ class RedisServers:
         )
 
     def used_bytes(self) -> int:
-        """What is allocated."""
+        """Memory allocated by all servers."""
         return sum(one["used_memory"] for one in self.info("memory"))
 
     def keys(self) -> int:
-        """How many keys there are."""
+        """The number of keys on all servers."""
         total = 0
         for port in self.ports:
             with redis.Redis(port=port) as client:
@@ -86,8 +86,8 @@ class RedisServers:
             with redis.Redis(port=port) as client:
                 client.flushall()
 
-    def calm(self) -> None:
-        """Wait until the append-only file is not being written anew."""
+    def wait_for_rewrite(self) -> None:
+        """Wait until no append-only file is being rewritten."""
         for port in self.ports:
             with redis.Redis(port=port) as client:
                 wait_for(lambda client=client: not client.info("persistence")["aof_rewrite_in_progress"], 300)
@@ -95,7 +95,7 @@ class RedisServers:
 
 @contextmanager
 def run_redis(appendfsync: str, *flags: str) -> Iterator[RedisServers]:
-    """A Valkey with an append-only file on a loopback port."""
+    """One Valkey with an append-only file, on a loopback port."""
     with tempfile.TemporaryDirectory() as folder, _run_one(folder, appendfsync, *flags) as (port, pid):
         yield RedisServers((port,), (pid,))
 
@@ -129,7 +129,7 @@ def _run_one(folder: str, appendfsync: str, *flags: str) -> Iterator[tuple[int, 
             wait_for(client.ping)
         yield port, process.pid
     finally:
-        end(process)
+        stop(process)
 
 
 def _formed(client: redis.Redis, masters: int) -> bool:

@@ -1,4 +1,4 @@
-"""bench/results.json: the last figures of each benchmark, and what they were measured on."""
+"""bench/results.json: the latest figures of each benchmark, and the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from bench.harness.figures import Figure, Measured, Series
 from bench.harness.options import Options
-from bench.harness.places import RESULTS, ROOT
+from bench.harness.places import ROOT
 from orchy.store.redis.embedded import find_binary
 
 PACKAGES = ("trio", "redis", "hiredis", "hypercorn", "quart-trio", "protobuf", "msgspec")
 
 
 class Results:
-    """Written anew after each benchmark, so that what was measured is not lost when a later one fails."""
+    """Written after each benchmark, so that a failure of a later one loses nothing."""
 
-    def __init__(self, *, keep_others: bool) -> None:
-        kept = json.loads(RESULTS.read_text()) if keep_others and RESULTS.exists() else {}
+    def __init__(self, path: Path, *, keep_others: bool) -> None:
+        self._path = path
+        kept = json.loads(path.read_text()) if keep_others and path.exists() else {}
         self.benchmarks: dict[str, Any] = kept.get("benchmarks", {})
 
     def add(
         self, name: str, options: Options, measured: Sequence[Measured], seconds: float, others_cores: float
     ) -> None:
-        """Keep what one benchmark gave, in the place of what it gave before."""
+        """Replace the figures of one benchmark."""
         self.benchmarks[name] = {
             "appendfsync": options.appendfsync,
             "quick": options.quick,
@@ -42,11 +44,11 @@ class Results:
             "figures": [attrs.asdict(one) for one in measured if isinstance(one, Figure)],
             "series": {one.name: one.points for one in measured if isinstance(one, Series)},
         }
-        RESULTS.write_text(json.dumps({"machine": _machine(), "benchmarks": self.benchmarks}, indent=1) + "\n")
+        self._path.write_text(json.dumps({"machine": _machine(), "benchmarks": self.benchmarks}, indent=1) + "\n")
 
 
 def value(benchmarks: Mapping[str, Any], benchmark: str, what: str) -> float:
-    """The first figure whose name begins so. Raises KeyError."""
+    """The first figure whose name begins with `what`. Raises KeyError."""
     for figure in benchmarks[benchmark]["figures"]:
         if figure["what"].startswith(what):
             return float(figure["value"])
@@ -64,7 +66,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Which version was measured; `+` after it: with changes that are not committed."""
+    """The commit that was measured, with `+` if there are uncommitted changes."""
     git = ["git", "-C", str(ROOT)]
     try:
         commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Of processes: waiting for one, ending one, and what one has used."""
+"""Processes: waiting until one is ready, stopping one, and what one has used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_YET = (OSError, RuntimeError, http.client.HTTPException, redis.ConnectionEr
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = READY_SECONDS) -> None:
-    """Poll until it holds; one that can't be asked yet does not. Raises SystemExit when it does not in time."""
+    """Poll until the condition holds; a refused connection counts as no. Raises SystemExit after `seconds`."""
     give_up_at = time.monotonic() + seconds
     while time.monotonic() < give_up_at:
         try:
@@ -31,8 +31,8 @@ def wait_for(condition: Callable[[], Any], seconds: float = READY_SECONDS) -> No
     raise SystemExit("a process was not ready in time")
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM; SIGKILL if that does not help."""
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGTERM, and SIGKILL if the process does not end in time."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(STOP_SECONDS)
@@ -42,12 +42,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far, user and system."""
+    """CPU time that a process has used so far, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mb(pid: int) -> float:
-    """What a process holds in memory."""
+    """Resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024

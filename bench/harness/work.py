@@ -1,4 +1,4 @@
-"""The standard work: the definitions, and how a flow is started and seen to its end."""
+"""The standard work: its workflow definitions, and how flows are started and awaited."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def chain(name: str, length: int) -> dict[str, Any]:
 
 
 def fan(name: str, width: int) -> dict[str, Any]:
-    """One user action, so many side by side, and one that joins them."""
+    """One user action, `width` of them in parallel, and one that joins them."""
     branches = list(range(2, width + 2))
     join = width + 2
     actions: list[dict[str, Any]] = [{"id": 1, "type": "user", "name": STEP, "next": {"default": branches}}]
@@ -35,7 +35,7 @@ def fan(name: str, width: int) -> dict[str, Any]:
 
 
 def notification(seconds: float) -> dict[str, Any]:
-    """The notification workflow of the demo with this delay and this longest wait."""
+    """The notification workflow of the demo; its delay, and its wait for an event, take at most `seconds`."""
     definition: dict[str, Any] = json.loads(
         files("orchy.commands.demo").joinpath("notification_workflow.json").read_text()
     )
@@ -47,10 +47,10 @@ def notification(seconds: float) -> dict[str, Any]:
 
 
 def run_to_end(server: Server, name: str, input: Any = None) -> tuple[float, float]:
-    """Start a flow and see it end: ms from the request to when it was COMPLETED by the store's clock, which is this
-    machine's (a millisecond is added for what that rounds off), and to when a client knew that asks each 5 ms.
+    """Start a flow and wait for its end: ms until it was COMPLETED, and until a client that polls each 5 ms knew.
 
-    A client that asks without a pause would take the server's time for its questions.
+    The first is by the store's clock, which is this machine's; a millisecond is added because it rounds down. A client
+    that polls without a pause would compete with the server for the CPU.
     """
     began = time.time() * 1_000
     flow_id = server.call("POST", "/flow/execute", {"name": name, "input": input or {}})["flowId"]
@@ -63,7 +63,7 @@ def run_to_end(server: Server, name: str, input: Any = None) -> tuple[float, flo
 
 
 def start_many(server: Server, name: str, count: int) -> None:
-    """Start flows as fast as can be: in batches."""
+    """Start flows the fastest way: in batches. Raises SystemExit if one is refused."""
     for first in range(0, count, BATCH_FLOWS):
         size = min(BATCH_FLOWS, count - first)
         answers = server.call("POST", "/flow/execute", [{"name": name, "input": {}}] * size)
@@ -73,12 +73,12 @@ def start_many(server: Server, name: str, count: int) -> None:
 
 
 def ended(server: Server) -> float:
-    """How many flows have been COMPLETED on a node. It costs the node a millisecond to tell."""
+    """How many flows a node has COMPLETED. Each call costs the node a millisecond."""
     return server.metric('orchy_flows_ended_total{state="COMPLETED"}')
 
 
 def run_long(server: Server, name: str) -> tuple[str, float]:
-    """As `run_to_end`, for a flow that takes long: its id, and the seconds until its last action was done."""
+    """As `run_to_end`, for a long flow: its id, and the seconds until its last action was completed."""
     before, began = ended(server), time.time()
     flow_id = server.call("POST", "/flow/execute", {"name": name, "input": {}})["flowId"]
     while ended(server) == before:
@@ -87,6 +87,6 @@ def run_long(server: Server, name: str) -> tuple[str, float]:
 
 
 def times_ms(server: Server, flow_id: str, kind: str) -> list[float]:
-    """When transitions of one type happened, by the store's clock."""
+    """When history records of one type were written, in ms by the store's clock."""
     lines = server.call("GET", f"/flow/{flow_id}/history")["history"]
     return [datetime.fromisoformat(line["time"]).timestamp() * 1000 for line in lines if line["type"] == kind]

@@ -40,7 +40,7 @@ def least_moves(loads: Sequence[int], stay: int, joined: int) -> int:
 
 
 def least_for(before: Collection[str], after: Collection[str], partitions: int) -> int:
-    """The same for Orchy's ring, which is balanced."""
+    """The fewest moves from Orchy's assignment for `before`, which is balanced."""
     load = Counter(SCHEMES["Orchy"](before, partitions))
     staying = sorted(set(before) & set(after))
     loads = [load[name] for name in [*staying, *(set(before) - set(after))]]
@@ -64,7 +64,7 @@ def measure(scheme: Scheme, changes: Sequence[tuple[list[str], list[str]]], part
 
 
 def run(options: Options) -> Iterator[Measured]:
-    """Of Orchy's ring alone: how long it takes to compute, and what moves beside the fewest that can."""
+    """Orchy's ring alone: how long it takes to compute, and its moves over the fewest possible."""
     seeds = range(options.count(RUNS, 5))
     for before, after in CHANGES:
         changes = [change(seed, before, after) for seed in seeds]

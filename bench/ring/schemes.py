@@ -1,4 +1,4 @@
-"""Other ways to give partitions to members, to measure Orchy's ring against. All take (members, partitions)."""
+"""Ways to assign partitions to members: Orchy's ring, and two others to compare it with."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ from bench.harness.results import value
 
 PAGE = DOCS / "scale.md"
 BEGIN, END = "<!-- computed by bench/scale/page.py: begin -->\n", "<!-- end -->\n"
-#: How much of a core may be in use before waiting grows faster than work.
+#: The share of a core that may be in use before queueing grows faster than throughput.
 USABLE_SHARE = 0.7
 SHAPES = ((1, 1), (1, 2), (1, 3), (1, 6), (3, 6), (3, 12), (6, 24), (12, 48))
 RETENTIONS = (("1 hour", 3_600), ("1 day", 86_400), ("7 days (default)", 604_800))
 MEMORIES_GB = (16, 64, 256)
 MANY_NODES = 1_000
-#: Worth a word in the page.
+#: Above this share of a core, the page mentions that the machine was busy.
 OTHERS_CORES = 0.1
 BURST, NODES, MASTERS = "burst 10,000, batch starts", "partitions", "redis-cluster"
 
@@ -34,8 +34,10 @@ Benchmarks = Mapping[str, Any]
 
 @attrs.frozen
 class Costs:
-    """Of a flow of *three*, in us of CPU, with one node; and what it costs more when its partition is another node's
-    than the one that it was started on (`foreign`): then it is handed out through a queue, after a wake-up.
+    """CPU of one flow of *three*, in us, with one node.
+
+    The `foreign` figures are the surcharge for a flow whose partition belongs to another node than the one it was
+    started on: its work passes through a queue, after a wake-up.
     """
 
     node_us: float
@@ -47,10 +49,10 @@ class Costs:
 
     @classmethod
     def measured(cls, benchmarks: Benchmarks) -> Costs:
-        """Raises KeyError when one of them is missing."""
+        """Computed from the results. Raises KeyError when a figure is missing."""
 
         def foreign(what: str) -> float:
-            """With two nodes half of the flows are another one's."""
+            """With two nodes, half of the flows belong to the other one."""
             one, two = (value(benchmarks, NODES, f"  {count} nodes: CPU of {what}") for count in (1, 2))
             return max(0.0, 2 * (two - one))
 
@@ -64,7 +66,7 @@ class Costs:
         )
 
     def nodes_us(self, nodes: int) -> float:
-        """CPU of all nodes for one flow, where starts go to any node."""
+        """CPU of all nodes for one flow, if starts go to random nodes."""
         return self.node_us + self.foreign_node_us * (nodes - 1) / nodes
 
     def all_redis_us(self, nodes: int) -> float:
@@ -72,11 +74,11 @@ class Costs:
         return self.redis_us + self.foreign_redis_us * (nodes - 1) / nodes
 
     def nodes_carry(self, nodes: int) -> float:
-        """Flows a second that so many nodes can do, a core for each."""
+        """Flows a second that `nodes` can do, with a core for each."""
         return nodes * USABLE_SHARE * 1e6 / self.nodes_us(nodes)
 
     def masters_carry(self, masters: int, nodes: int) -> float:
-        """Flows a second that so many Redis servers can do, a core for each."""
+        """Flows a second that `masters` can do, with a core for each."""
         return masters * USABLE_SHARE * 1e6 / self.all_redis_us(nodes)
 
 
@@ -88,15 +90,15 @@ def text(benchmarks: Benchmarks) -> str:
 
 
 def write(benchmarks: Benchmarks) -> Path | None:
-    """Put the tables into the page, if there is all that they need."""
+    """Put the tables into the page, if all their figures are there."""
     try:
         tables = text(benchmarks)
     except KeyError:
         return None
     head, begin, rest = PAGE.read_text().partition(BEGIN)
     _, end, tail = rest.partition(END)
-    assert begin, "the page has lost its mark"
-    assert end, "the page has lost its mark"
+    assert begin, "the page has lost its marks"
+    assert end, "the page has lost its marks"
     PAGE.write_text(head + BEGIN + "\n" + tables + "\n" + END + tail)
     return PAGE
 

@@ -1,4 +1,4 @@
-"""Throughput against the number of partitions, and of nodes; all on one machine, turn and turn about."""
+"""*partitions*: throughput by the number of partitions and of nodes, all on one machine, in turns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WARM_FLOWS = 1_000
 
 @attrs.frozen
 class Site:
-    """Some nodes on a Redis of their own, and a worker for each; warm. `bursts` are what was measured of them."""
+    """Nodes on a Redis of their own with a worker for each, warmed up; `bursts` are the measurements."""
 
     servers: Sequence[Server]
     workers: Sequence[WorkerProcess]
@@ -31,7 +31,7 @@ class Site:
 
     @classmethod
     def open(cls, stack: ExitStack, redis: RedisServers, nodes: int, partitions: int) -> Site:
-        """While the stack is open."""
+        """Start the nodes and workers, until the stack closes."""
         servers = stack.enter_context(run_cluster(redis, nodes, partitions=partitions))
         servers[0].call("POST", "/workflow", chain("three", 3))
         workers = [stack.enter_context(run_worker(servers, STEP)) for _ in range(nodes)]
@@ -40,9 +40,9 @@ class Site:
 
 
 def measure(sites: Sequence[Site], rounds: int, flows: int) -> None:
-    """A burst on one after the other, again and again: what changes on the machine meanwhile, changes for all.
+    """Run bursts on the sites in turns, so that changes of the machine's load affect all of them.
 
-    Each other round goes backwards, for what one leaves to the disk, the next one feels.
+    Every other round goes backwards, because disk writes of one site delay the next.
     """
     for number in range(rounds):
         for site in reversed(sites) if number % 2 else sites:
@@ -50,7 +50,7 @@ def measure(sites: Sequence[Site], rounds: int, flows: int) -> None:
 
 
 def run(options: Options) -> Iterator[Measured]:
-    """A Redis for each: the number of partitions is fixed when a namespace is first used."""
+    """Each site has its own Redis: the number of partitions is fixed when a namespace is first used."""
     yield from _by_partitions(options)
     yield from _by_nodes(options)
 
@@ -93,7 +93,7 @@ def _by_nodes(options: Options) -> Iterator[Measured]:
 
 
 def costs(name: str, bursts: list[Burst]) -> Iterator[Measured]:
-    """CPU by part, which tells more than throughput where all parts share the cores."""
+    """CPU by part: more telling than throughput, as all parts share the cores."""
     yield figure(f"{name}: CPU of all nodes", values(bursts, lambda one: one.node_us), "us a flow")
     yield figure(f"{name}: CPU of Redis", values(bursts, lambda one: one.redis_us), "us a flow")
     yield figure(f"{name}: CPU of the workers", values(bursts, lambda one: one.worker_us), "us a flow")

@@ -18,7 +18,7 @@ FLOWS = 5_000
 
 
 def run(options: Options) -> Iterator[Measured]:
-    """The masters share the machine's cores with all else, so CPU time a flow says more than flows a second."""
+    """The masters share the cores with everything else, so CPU time a flow says more than flows a second."""
     with ExitStack() as stack:
         sites = []
         for masters, nodes in SHAPES:

@@ -1,4 +1,4 @@
-"""The store alone against a real Redis: what a commit takes, one at a time and many at once."""
+"""*commit*: the store alone on a real Redis, with one commit at a time and with many at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(options: Options) -> Iterator[Measured]:
 
 
 async def _measure(servers: RedisServers, flows: int, at_once: int) -> tuple[float, float, float, float]:
-    """us on the clock, us of this process's CPU, us in Redis, and Redis calls; of one commit."""
+    """For one commit: us on the clock, us of this process's CPU, us in Redis' scripts, and Redis calls."""
     stages = _stages(flows)
     count = sum(map(len, stages))
     async with open_store(servers) as (redis, store):
@@ -52,7 +52,7 @@ async def _measure(servers: RedisServers, flows: int, at_once: int) -> tuple[flo
 
 
 def _stages(flows: int) -> list[list[Commit]]:
-    """First all starts, then all first results, and so on."""
+    """The commits of all flows by stage: first all starts, then all first results, and so on."""
     graph = graph_of(chain("three", 3))
     ids = [str(uuid.uuid4()) for _ in range(flows)]
     each = [three_commits(graph, flow_id, partition_of(flow_id, PARTITIONS)) for flow_id in ids]

@@ -20,7 +20,7 @@ WRITERS = 2
 
 
 async def fill(port: int, count: int) -> None:
-    """Commits leave many at a time; the next ones are made while those are under way."""
+    """Commit in batches; two writers overlap making the next batch with sending the last one."""
     commits = finished_threes(count)
     done = 0
 

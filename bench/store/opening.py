@@ -1,4 +1,4 @@
-"""A store without a node: opened here, and filled or measured."""
+"""A store without a node, to be filled or measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMESPACE = "orchy"
 
 @asynccontextmanager
 async def open_store(servers: RedisServers) -> AsyncIterator[tuple[Redis, RedisStore]]:
-    """The client and the store of the namespace that nodes have by default."""
+    """A client, and the store in the default namespace of nodes."""
     addresses = tuple(TcpAddress("127.0.0.1", port) for port in servers.ports)
     async with open_redis(RedisSettings(addresses=addresses, command_timeout_seconds=60.0)) as redis:
         yield redis, RedisStore(redis, NAMESPACE)

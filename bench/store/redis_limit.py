@@ -1,4 +1,4 @@
-"""The limit that one Redis sets: the scripts of *three* as fast as it takes them, and what each of them costs it."""
+"""*redis-limit*: the scripts of *three* as fast as one Redis runs them, and the cost of each."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FLOWS = 10_000
 
 
 def run(options: Options) -> Iterator[Measured]:
-    """In both ways that work can take. What was recorded is played again after all of it has been removed."""
+    """Both ways of handing out work. Each replay of the recording begins with an empty Redis."""
     flows = options.count(FLOWS, 1_000)
     for queued, way in ((False, "handed out by the commits"), (True, "through queues, claims of 100")):
         rates, busy, whole, costs = [], [], [], []
         recording = record(flows, queued=queued)
-        # A part of them in single batches, for what Redis counts is asked for in between.
+        # Only a part, one batch at a time: between them Redis is asked for its counters.
         part = attrs.evolve(recording, batches=recording.batches[: len(recording.batches) // 4])
         with run_redis(options.appendfsync) as redis:
             replay(part, redis.ports[0])
@@ -48,12 +48,12 @@ def run(options: Options) -> Iterator[Measured]:
 
 
 def _per_flow(queued: bool) -> dict[str, float]:
-    """How many of each script one flow takes; a claim by a hundred is two calls here, one for each half of the ring."""
+    """Scripts a flow, by kind; a claim of a hundred attempts takes two calls, one for each half of the partitions."""
     return {"start": 1, "step": 2, "last step": 1, **({"claim": 3 * 2 / 100} if queued else {})}
 
 
 def _costs(redis: RedisServers, recording: Recording) -> dict[str, float]:
-    """us of Redis for each kind of script: batch after batch."""
+    """us in Redis for each kind of script."""
     script_us: defaultdict[str, float] = defaultdict(float)
     counts: defaultdict[str, int] = defaultdict(int)
     before = redis.use()

@@ -1,4 +1,4 @@
-"""The scripts of *three*, recorded as the bytes that a node sends, and replayed by a client that does nothing else."""
+"""Records the scripts of *three* as the bytes that a node sends, and replays them with a minimal client."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from orchy.store.redis.connection import pack
 WORKER = "bench"
 BATCH = 100
 PARTITIONS_PER_CLAIM = 32
-#: Batches that are on their way, so that Redis always has one to do.
+#: Batches in flight, so that Redis never waits for one.
 BATCHES_AHEAD = 2
 RECEIVE_BYTES = 1 << 20
 
 
 class _Recorder:
-    """In the place of a Redis: keeps what would be sent, and answers that all went well."""
+    """Stands in for a Redis client: keeps what would be sent, and answers that all went well."""
 
     is_cluster = False
 
@@ -53,20 +53,22 @@ class _Recorder:
 
 @attrs.frozen
 class Recording:
-    """Batches of packed commands, in order, each with what it is; and the scripts that they call."""
+    """Batches of packed commands, each with its kind, and the scripts that they call."""
 
     batches: Sequence[tuple[str, Sequence[bytes]]]
     scripts: Sequence[Script]
 
     @property
     def commands(self) -> int:
-        """How many."""
+        """The number of commands."""
         return sum(len(batch) for _, batch in self.batches)
 
 
 def record(flows: int, *, queued: bool) -> Recording:
-    """A hundred flows at a time, step by step. `queued`: work passes through queues and claims of a hundred; else the
-    commits themselves hand it out, as they do for a worker that has a stream.
+    """Record flows a hundred at a time, step by step.
+
+    If `queued`, work passes through queues and claims of a hundred; else the commits hand it out, as they do for a
+    worker with a stream.
     """
     return trio.run(_record, flows, queued)
 
@@ -99,7 +101,7 @@ def _handed_out(commit: Commit) -> Commit:
 
 
 def replay(recording: Recording, port: int, *, ahead: int = BATCHES_AHEAD) -> None:
-    """Send all of it. Raises SystemExit for what Redis does not take."""
+    """Send all commands. Raises SystemExit if Redis refuses one."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         reader = hiredis.Reader()
         for script in recording.scripts:
