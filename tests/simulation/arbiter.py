@@ -63,7 +63,7 @@ class Arbiter:
     async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
         """Due timers for an owner."""
         scans = await self._store.scan(leases, limit, lease_ms)
-        self._checker.looked(leases, scans, lease_ms)
+        self._checker.scanned(leases, scans, lease_ms)
         return scans
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:

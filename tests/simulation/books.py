@@ -211,7 +211,7 @@ class FlowBook:
             wanted = self.plan.branch(action_id, self._context())
             require(outcome == wanted, "a switch takes its branch", f"{where}: {outcome!r}, not {wanted!r}")
         elif action.name == "javascript":
-            wanted = answer_of(action.document["expression"], self._context())
+            wanted = script_result(action.document["expression"], self._context())
             output = json.loads(self.fields[f"o:{action_id}"].split(b":", 1)[1])
             require(output == wanted, "a script's result is its own", f"{where}: {output}, not {wanted}")
         elif action.name == "delay":
@@ -384,7 +384,7 @@ def _token(data: Any) -> str:
     return data["token"] if isinstance(data, dict) and "token" in data else json.dumps(data)
 
 
-def answer_of(script: str, context: Mapping[str, Any]) -> Any:
+def script_result(script: str, context: Mapping[str, Any]) -> Any:
     """What a script (see `node.Engine`) comes to."""
     verb, name, *rest = script.split(" ", 2)
     return {name: 1} if verb == "set" else {name: find(rest[0].removeprefix("$."), context)}

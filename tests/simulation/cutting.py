@@ -15,7 +15,7 @@ from orchy.errors import OrchyError
 from orchy.flow.definition import ActionDefinition, RetryPolicy
 from orchy.rpc.generated import action_service_pb2 as pb
 from tests.simulation.books import require
-from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
+from tests.simulation.callers import RETRY_SECONDS, Client, Cluster
 from tests.simulation.decoding import Attempt, read_attempts
 from tests.simulation.invariants import READING_SECONDS
 from tests.simulation.node import Life, NoAnswer
@@ -57,7 +57,7 @@ class Cutting:
         """`number` is the first of their flows."""
         self._cluster = cluster
         self._clients = [Client(cluster, number + flow, str(HAULS["name"])) for flow in range(FLOWS)]
-        self._chance: random.Random = cluster.world.stream("cutting")
+        self._rng: random.Random = cluster.world.stream("cutting")
         self._results = count(1)
         self._lives = count(1)
 
@@ -81,39 +81,39 @@ class Cutting:
 
     async def _work(self, nursery: trio.Nursery) -> None:
         """Have one stream after the other, each to any node."""
-        chance = self._chance
+        rng = self._rng
         while True:
-            pipe = chance.choice(self._cluster.nodes).open_stream()
+            pipe = rng.choice(self._cluster.nodes).open_stream()
             name = f"s-cutting.{next(self._lives)}"
-            pipe.say(pb.WorkerMessage(number=1, workerId=name))
-            credit = pb.Credit(actionName=HAUL.name, count=chance.choice((1, 3)))
-            pipe.say(pb.WorkerMessage(number=2, workerId=name, credits=[credit]))
+            pipe.send(pb.WorkerMessage(number=1, workerId=name))
+            credit = pb.Credit(actionName=HAUL.name, count=rng.choice((1, 3)))
+            pipe.send(pb.WorkerMessage(number=2, workerId=name, credits=[credit]))
             try:
-                await trio.sleep(chance.uniform(0, 0.5))
-                if chance.random() < 0.5:
-                    with trio.move_on_after(chance.uniform(0.1, 1)):
+                await trio.sleep(rng.uniform(0, 0.5))
+                if rng.random() < 0.5:
+                    with trio.move_on_after(rng.uniform(0.1, 1)):
                         await self._read(pipe, name, nursery)
             finally:
                 self._cluster.world.count("streams that were cut off")
                 pipe.cut()
-            await trio.sleep(chance.choice((0.0, 0.1)))
+            await trio.sleep(rng.choice((0.0, 0.1)))
 
     async def _read(self, pipe: Pipe, name: str, nursery: trio.Nursery) -> None:
         async for reply in pipe.replies():
             for attempt in read_attempts(reply.SerializeToString()):
-                self._cluster.checker.reach(attempt, name)
+                self._cluster.checker.record_received(attempt, name)
                 nursery.start_soon(self._push, attempt, name)
-            await trio.sleep(self._chance.choice((0.0, 0.2)))
+            await trio.sleep(self._rng.choice((0.0, 0.2)))
 
     async def _push(self, attempt: Attempt, name: str) -> None:
         output = {"token": f"{name}/{next(self._results)}"}
         self._cluster.checker.pushed.setdefault(attempt.key, []).append(output)
         while True:
             try:
-                await self._cluster.call(self._chance, partial(_push, Result(*attempt.key, output, worker=name)))
+                await self._cluster.call(self._rng, partial(_push, Result(*attempt.key, output, worker=name)))
                 return
             except (NoAnswer, OrchyError):
-                await trio.sleep(AGAIN_SECONDS)
+                await trio.sleep(RETRY_SECONDS)
 
 
 async def _push(result: Result, life: Life) -> object:

@@ -22,9 +22,9 @@ def stream(seed: int, purpose: str) -> random.Random:
     return random.Random(f"{seed}:{purpose}")
 
 
-def uuids(chance: random.Random) -> Callable[[], UUID]:
+def uuids(rng: random.Random) -> Callable[[], UUID]:
     """What stands in for `uuid4`."""
-    return lambda: UUID(int=chance.getrandbits(128), version=4)
+    return lambda: UUID(int=rng.getrandbits(128), version=4)
 
 
 @contextmanager

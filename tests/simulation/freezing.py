@@ -48,9 +48,9 @@ class Process:
 
 
 class _Gate:
-    """Stands for a task's coroutine. `doom`, once there is one, is what each step of each process raises."""
+    """Stands for a task's coroutine. `failure`, once there is one, is what each step of each process raises."""
 
-    doom: Exception | None = None
+    failure: Exception | None = None
 
     def __init__(self, task: trio.lowlevel.Task, process: Process) -> None:
         self.task = task
@@ -59,8 +59,8 @@ class _Gate:
         self._kept: Any = _NOTHING
 
     def send(self, value: Any) -> Any:
-        if _Gate.doom is not None:
-            return self._coro.throw(_Gate.doom)
+        if _Gate.failure is not None:
+            return self._coro.throw(_Gate.failure)
         if self.process.frozen:
             if self._kept is _NOTHING:
                 self._kept = value
@@ -76,10 +76,10 @@ class _Gate:
 
 def end_all(reason: Exception | None) -> None:
     """Let no task of any process do another step, whatever shields it; None: the next run begins."""
-    _Gate.doom = reason
+    _Gate.failure = reason
 
 
-class Births(trio.abc.Instrument):
+class ProcessInheritance(trio.abc.Instrument):
     """Puts new tasks into their parents' processes."""
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:

@@ -80,8 +80,8 @@ class Checker:
             self._check_reached(book)
         book.flow = read_flow(book.fields)
         self._world.counts["actions postponed"] += sum(read_record(line)[0] == "POSTPONED" for line in commit.history)
-        told = " ".join(f"{kind}{id or ''}.{n or ''}" for _, kind, id, n in book.lines[-len(commit.history) :])
-        self._world.note(f"p{book.partition} {book.id} v{book.version} {book.flow.state} [{told}]")
+        summary = " ".join(f"{kind}{id or ''}.{n or ''}" for _, kind, id, n in book.lines[-len(commit.history) :])
+        self._world.note(f"p{book.partition} {book.id} v{book.version} {book.flow.state} [{summary}]")
         book.agree()
         book.take_events()
         self._check_results(book, commit)
@@ -118,7 +118,7 @@ class Checker:
         for entry in handed_out:
             self._world.count("attempts handed out by commits")
             self._hand_out(book, read_attempt(entry.body), str(entry.worker), entry.lease_ms)
-        self.check_kept_whole(book)
+        self.check_complete(book)
 
     def _check_fields(self, book: FlowBook, commit: Commit, where: str) -> None:
         """What is written once stays as it is."""
@@ -175,7 +175,7 @@ class Checker:
         its lease was over is lost though it may be back when that is written down.
         """
         process = self.processes.get(worker)
-        if process is not None and process.is_there:
+        if process is not None and process.is_running:
             self._world.note(f"{worker} is there, and {book.id} {action_id}.{attempt} is lost")
             could_answer = process.is_well_connected_since(taken_at)
             require(not could_answer, "a worker that answers is not lost", f"{book.id} {action_id} {worker}")
@@ -193,14 +193,14 @@ class Checker:
                 book.lines[-6:],
             )
 
-    def handed_out_soundly(self, bodies: Iterable[bytes]) -> None:
+    def handed_out_in_sound_world(self, bodies: Iterable[bytes]) -> None:
         """The answer by which these were handed out came, and nothing breaks any more."""
         for body in bodies:
             attempt = read_attempt(body)
             if attempt.timeout_seconds > READING_SECONDS:
                 self.sound.add(attempt.key)
 
-    def reach(self, attempt: Attempt, worker: str = "") -> None:
+    def record_received(self, attempt: Attempt, worker: str = "") -> None:
         """A worker has it."""
         self.reached_by[(*attempt.key, worker)] = trio.current_time()
         self.reached.add(attempt.key)
@@ -227,7 +227,7 @@ class Checker:
                     said = self.pushed.get((book.id, action_id, done.attempt), [])
                     require(done.output in said, "a result is what a worker said of that attempt", f"{book.id} {name}")
 
-    def check_kept_whole(self, book: FlowBook) -> None:
+    def check_complete(self, book: FlowBook) -> None:
         """Nothing that the flow waits for is missing, and nothing is left of what it does not wait for."""
         assert book.flow is not None
         partition = self._store._partition(book.partition)
@@ -269,7 +269,7 @@ class Checker:
             self._hand_out(self.books[attempt.flow_id], attempt, worker, lease_ms)
         for book in self.books.values():
             if book.partition in partitions and not book.removed:
-                self.check_kept_whole(book)
+                self.check_complete(book)
 
     def _hand_out(self, book: FlowBook, attempt: Attempt, worker: str, lease_ms: int) -> None:
         if lease_ms >= attempt.timeout_seconds * 1000:
@@ -319,7 +319,7 @@ class Checker:
                 self._world.note(f"p{receipt.partition} {key.flow_id} {key.action_id}.{key.attempt} came back")
                 self._world.count("attempts given back")
                 self.sound.discard(attempt.key)
-                self.check_kept_whole(self.books[key.flow_id])
+                self.check_complete(self.books[key.flow_id])
                 wait_for_loss.setdefault((receipt.partition, attempt.name), []).append(attempt.key)
         for (number, name), keys in wait_for_loss.items():
             self._queues.put_back(number, name, keys)
@@ -332,7 +332,7 @@ class Checker:
             self._world.note(f"p{partition} timer {key} is forgotten")
             book = self.books.get(key.flow_id)
             if book is not None:
-                self.check_kept_whole(book)
+                self.check_complete(book)
 
     def expired(self, partitions: Iterable[int]) -> None:
         """Some flows of the partitions were removed."""
@@ -348,7 +348,7 @@ class Checker:
 
     # Timers.
 
-    def looked(self, leases: Sequence[Lease], scans: Sequence[PartitionScan], lease_ms: int) -> None:
+    def scanned(self, leases: Sequence[Lease], scans: Sequence[PartitionScan], lease_ms: int) -> None:
         """An owner has looked."""
         now = trio.current_time()
         for lease, scan in zip(leases, scans, strict=True):

@@ -14,7 +14,7 @@ from orchy.engine.orchestrator import Result
 from orchy.errors import OrchyError
 from orchy.flow.definition import ActionDefinition, RetryPolicy
 from tests.simulation.books import require
-from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
+from tests.simulation.callers import RETRY_SECONDS, Client, Cluster
 from tests.simulation.decoding import Attempt, read_attempt
 from tests.simulation.node import Life, NoAnswer
 from tests.simulation.plan import Plan
@@ -47,7 +47,7 @@ class LastMoment:
         """`number` is the first of their flows."""
         self._cluster = cluster
         self._clients = [Client(cluster, number + flow, str(RACES["name"])) for flow in range(FLOWS)]
-        self._chance: random.Random = cluster.world.stream("last moment")
+        self._rng: random.Random = cluster.world.stream("last moment")
 
     async def run(self, catalog: Catalog) -> None:
         """Start the flows and let each fail."""
@@ -77,26 +77,26 @@ class LastMoment:
 
         while True:
             try:
-                bodies = await self._cluster.call(self._chance, poll, 1.0)
+                bodies = await self._cluster.call(self._rng, poll, 1.0)
             except OrchyError:
-                await trio.sleep(AGAIN_SECONDS)
+                await trio.sleep(RETRY_SECONDS)
                 continue
             for body in bodies:
                 attempt = read_attempt(body)
-                self._cluster.checker.reach(attempt)
+                self._cluster.checker.record_received(attempt)
                 nursery.start_soon(self._fail, attempt)
 
     async def _fail(self, attempt: Attempt) -> None:
-        chance, world = self._chance, self._cluster.world
-        await trio.sleep(attempt.timeout_seconds + chance.uniform(-SLOW_SECONDS, LATE_SECONDS_MAX))
+        rng, world = self._rng, self._cluster.world
+        await trio.sleep(attempt.timeout_seconds + rng.uniform(-SLOW_SECONDS, LATE_SECONDS_MAX))
         world.count("failures at the last moment")
         result = Result(*attempt.key, error="at the last moment", worker="last")
         while True:
             try:
-                await self._cluster.call(chance, partial(_push, result))
+                await self._cluster.call(rng, partial(_push, result))
                 return
             except (NoAnswer, OrchyError):
-                await trio.sleep(AGAIN_SECONDS)
+                await trio.sleep(RETRY_SECONDS)
 
 
 async def _push(result: Result, life: Life) -> object:

@@ -40,7 +40,7 @@ class Gossip:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.chance = world.stream("gossip")
+        self.rng = world.stream("gossip")
         self.cuts: set[tuple[str, str]] = set()  # (from, to): what one says does not reach the other
         self.false_views: dict[tuple[str, str], str] = {}  # (observer, target): the state that it believes in
         self._truths: dict[str, _Truth] = {}
@@ -74,15 +74,15 @@ class Gossip:
     def datagram(self, sender: str, to: str, message: bytes) -> None:
         """Send a wake-up: it may be lost, late, or come twice."""
         profile, calm = self.world.profile, self.world.healed.is_set()
-        if not calm and (self.chance.random() < profile.wakeups_lost or (sender, to) in self.cuts):
+        if not calm and (self.rng.random() < profile.wakeups_lost or (sender, to) in self.cuts):
             self.world.count("wake-ups lost")
             return
         copies = 1
-        if not calm and self.chance.random() < profile.wakeups_doubled:
+        if not calm and self.rng.random() < profile.wakeups_doubled:
             self.world.count("wake-ups doubled")
             copies = 2
         for _ in range(copies):
-            self.world.later(self.chance.choice((0.0005, 0.01, 0.3)), self._deliver, to, message)
+            self.world.later(self.rng.choice((0.0005, 0.01, 0.3)), self._deliver, to, message)
 
     async def _deliver(self, to: str, message: bytes) -> None:
         truth = self._truths.get(to)
@@ -157,8 +157,8 @@ class SimulatedMembership:
             elif name in self._view:
                 if name not in self._silent_since:
                     self._silent_since[name] = now
-                    self._dead_after[name] = gossip.chance.uniform(*DEAD_AFTER_SECONDS)
-                    if truth.ended and (name, self._name) not in gossip.cuts and gossip.chance.random() < 0.5:
+                    self._dead_after[name] = gossip.rng.uniform(*DEAD_AFTER_SECONDS)
+                    if truth.ended and (name, self._name) not in gossip.cuts and gossip.rng.random() < 0.5:
                         self._dead_after[name] = 0.0
                 silent = now - self._silent_since[name]
                 state = "left" if truth.left else "suspect" if silent < self._dead_after[name] else "dead"
@@ -170,7 +170,7 @@ class SimulatedMembership:
         before = self._view[name]
         if state != "dead" or before.state == "dead":
             return state == "dead" and before.gone
-        return self._gossip.chance.random() < 0.5
+        return self._gossip.rng.random() < 0.5
 
     def _see(self, member: Member) -> None:
         before = self._view.get(member.name)

@@ -191,11 +191,11 @@ def a_time_out_counts_for_any_attempt() -> Iterator[None]:
             attempt = running.attempt
         return act(made, trigger, action_id, attempt, event)
 
-    async def unminding(self: Any, made: Any) -> Any:
+    async def lenient(self: Any, made: Any) -> Any:
         there = self._partition(made.partition).timers
         return await commit(self, replace(made, fired_timers=tuple(key for key in made.fired_timers if key in there)))
 
-    with _replaced(machine, "_act", mutated), _replaced(MemoryStore, "commit", unminding):
+    with _replaced(machine, "_act", mutated), _replaced(MemoryStore, "commit", lenient):
         yield
 
 

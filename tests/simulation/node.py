@@ -33,7 +33,7 @@ from orchy.partition.timers import TimerLoop
 from orchy.ring import owners, partition_of, successors
 from orchy.rpc.api.convert import encode_action
 from orchy.rpc.api.sessions import WorkSessions
-from tests.simulation.books import answer_of
+from tests.simulation.books import script_result
 from tests.simulation.determinism import uuids
 from tests.simulation.freezing import Process
 from tests.simulation.link import Link
@@ -64,16 +64,16 @@ class Scripts:
 
     def __init__(self, world: World, node: str) -> None:
         self._world = world
-        self._chance = world.stream(f"engine of {node}")
+        self._rng = world.stream(f"engine of {node}")
 
     async def evaluate(self, expression: str, context: Any, workflow: str = "") -> Evaluation | ScriptFailure:
         """See the port."""
-        await trio.sleep(self._chance.choice((0.0, 0.0, 0.001, 0.4)))
-        if not self._world.healed.is_set() and self._chance.random() < 0.05:
+        await trio.sleep(self._rng.choice((0.0, 0.0, 0.001, 0.4)))
+        if not self._world.healed.is_set() and self._rng.random() < 0.05:
             raise Overloaded("no engine is free")
         if expression.startswith("throw "):
             return ScriptFailure(expression, "throw")
-        return Evaluation(answer_of(expression, context))
+        return Evaluation(script_result(expression, context))
 
 
 class Observer:
@@ -104,7 +104,7 @@ class Life:
     sessions: WorkSessions
     offers: Offers
     pipes: list[Pipe] = attrs.field(factory=list)
-    doors: trio.Nursery | None = None
+    nursery: trio.Nursery | None = None
     stopping: bool = False
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -167,10 +167,10 @@ class Node:
             if not life.stopping:
                 life.stopping = True
                 self.world.note(f"{self.name} stops")
-                while life.doors is None and not life.ended.is_set():
+                while life.nursery is None and not life.ended.is_set():
                     await trio.sleep(0.001)  # it has just been started
-                if life.doors is not None:
-                    life.doors.start_soon(self._shut_down, life)  # a task of its own: it may stand still, or crash
+                if life.nursery is not None:
+                    life.nursery.start_soon(self._shut_down, life)  # a task of its own: it may stand still, or crash
             await life.ended.wait()
 
     async def _shut_down(self, life: Life) -> None:
@@ -279,7 +279,7 @@ class Node:
             with life.scope:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(life.sessions.run)
-                    life.doors = nursery
+                    life.nursery = nursery
                     nursery.start_soon(life.cluster.run)
                     nursery.start_soon(life.timers.run)
                     nursery.start_soon(life.offers.run)
@@ -288,23 +288,23 @@ class Node:
                     async for message in life.membership.inbox:
                         life.cluster.receive(message)
         finally:
-            life.doors = None
+            life.nursery = None
             life.link.kill()
             life.ended.set()
 
     # Its doors.
 
-    async def call(self, deed: Callable[[Life], Awaitable[_T]], within_seconds: float) -> _T:
-        """Have a node do something for a caller outside. Raises NoAnswer, and what `deed` raises of OrchyError.
+    async def call(self, operation: Callable[[Life], Awaitable[_T]], within_seconds: float) -> _T:
+        """Have a node do something for a caller outside. Raises NoAnswer, and what `operation` raises of OrchyError.
 
         A caller that leaves ends its connection, and the node what it does for it.
         """
         life = self.life
-        if life is None or life.doors is None:
+        if life is None or life.nursery is None:
             await trio.sleep(0.01)
             raise NoAnswer
         answer = _Answer()
-        life.doors.start_soon(self._serve, life, deed, answer)
+        life.nursery.start_soon(self._serve, life, operation, answer)
         with trio.move_on_after(within_seconds):
             await answer.came.wait()
         if not answer.came.is_set():
@@ -315,12 +315,12 @@ class Node:
         value: _T = answer.value
         return value
 
-    async def _serve(self, life: Life, deed: Callable[[Life], Awaitable[Any]], answer: _Answer) -> None:
+    async def _serve(self, life: Life, operation: Callable[[Life], Awaitable[Any]], answer: _Answer) -> None:
         answer.error = NoAnswer()
         broken = False
         try:
             with answer.scope:
-                answer.value = await deed(life)
+                answer.value = await operation(life)
                 answer.error = None
         except OrchyError as error:
             answer.error = error
@@ -336,11 +336,11 @@ class Node:
     def open_stream(self) -> Pipe:
         """Begin a worker's stream. Raises NoAnswer."""
         life = self.life
-        if life is None or life.doors is None or life.stopping:
+        if life is None or life.nursery is None or life.stopping:
             raise NoAnswer
         pipe = Pipe(partial(self._is_live, life))
         life.pipes.append(pipe)
-        life.doors.start_soon(pipe.carry, life.sessions)
+        life.nursery.start_soon(pipe.carry, life.sessions)
         return pipe
 
     def _is_live(self, life: Life) -> bool:

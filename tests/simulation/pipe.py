@@ -34,7 +34,7 @@ class Pipe:
         """Whether what is said may be heard."""
         return not self._scope.cancel_called and self._is_live()
 
-    def say(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         """Send a message; it is lost if the node has gone, or takes no more."""
         with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
             self._to_node.send_nowait(message)

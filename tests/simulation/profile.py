@@ -58,49 +58,49 @@ class Profile:
     sound: bool = False  # nothing breaks from the outset
 
     @classmethod
-    def draw(cls, chance: random.Random) -> Profile:
+    def draw(cls, rng: random.Random) -> Profile:
         """One of many worlds."""
 
         def rate(most: float) -> float:
-            return chance.choice((0.0, most / 5, most))
+            return rng.choice((0.0, most / 5, most))
 
         profile = cls(
-            nodes=chance.choice((1, 2, 3, 3, 3, 4)),
-            partitions=chance.choice((2, 4, 4, 7)),
-            workers=chance.randint(1, 3),  # those that poll
-            workflows=chance.randint(1, 3),
-            flows=chance.randint(2, 8),
-            fault_seconds=chance.choice((20.0, 30.0, 45.0)),
-            faults=tuple(fault for fault in FAULTS if chance.random() < 0.4),
-            between_faults_seconds=chance.choice((1.0, 3.0, 8.0)),
+            nodes=rng.choice((1, 2, 3, 3, 3, 4)),
+            partitions=rng.choice((2, 4, 4, 7)),
+            workers=rng.randint(1, 3),  # those that poll
+            workflows=rng.randint(1, 3),
+            flows=rng.randint(2, 8),
+            fault_seconds=rng.choice((20.0, 30.0, 45.0)),
+            faults=tuple(fault for fault in FAULTS if rng.random() < 0.4),
+            between_faults_seconds=rng.choice((1.0, 3.0, 8.0)),
             answers_lost=rate(0.1),
             wakeups_lost=rate(0.5),
             wakeups_doubled=rate(0.5),
             calls_lost=rate(0.2),
-            store_delay_seconds=chance.choice((0.0, 0.001, 0.02, 0.2)),
+            store_delay_seconds=rng.choice((0.0, 0.001, 0.02, 0.2)),
             worker_deaths=rate(0.2),
             worker_failures=rate(0.3),
             late_results=rate(0.3),
             doubled_results=rate(0.5),
             commands=rate(0.6),
-            retention_seconds=chance.choice((3600.0, 3600.0, 3600.0, 15.0)),
-            removals=chance.random() < 0.2,
-            stream_workers=chance.choice((0, 1, 1, 2)),
-            sound=chance.random() < 0.15,
-            bursts=chance.choice((0, 1, 2)),
+            retention_seconds=rng.choice((3600.0, 3600.0, 3600.0, 15.0)),
+            removals=rng.random() < 0.2,
+            stream_workers=rng.choice((0, 1, 1, 2)),
+            sound=rng.random() < 0.15,
+            bursts=rng.choice((0, 1, 2)),
             callers_leave=rate(0.4),
             batches=rate(0.8),
         )
         if profile.batches:
             profile = attrs.evolve(profile, flows=profile.flows + 4)
-        if chance.random() < 0.3:
+        if rng.random() < 0.3:
             profile = attrs.evolve(
                 profile,
                 batch_size=40,
                 bursts=max(1, profile.bursts),
                 burst_events=40,
                 callers_leave=0.4,
-                store_delay_seconds=chance.choice((0.02, 0.2)),
+                store_delay_seconds=rng.choice((0.02, 0.2)),
             )
         if not profile.sound:
             return profile

@@ -19,7 +19,7 @@ from orchy.engine.catalog import Catalog
 from orchy.runtime.nurseries import first_error
 from orchy.store.memory import store as memory
 from orchy.store.memory.store import MemoryStore
-from orchy.telemetry import unexpected as unforeseen
+from orchy.telemetry import unexpected
 from tests.simulation import lastmoment
 from tests.simulation.arbiter import Arbiter
 from tests.simulation.books import Violation, require, violations
@@ -27,7 +27,7 @@ from tests.simulation.callers import Client, Cluster, Worker
 from tests.simulation.crowds import IMPATIENT_FLOWS, Batch, Crowd, Impatient, draw_batches
 from tests.simulation.cutting import Cutting
 from tests.simulation.determinism import determined, stream
-from tests.simulation.freezing import Births, current_process, end_all
+from tests.simulation.freezing import ProcessInheritance, current_process, end_all
 from tests.simulation.invariants import Checker
 from tests.simulation.lastmoment import LastMoment
 from tests.simulation.membership import Gossip
@@ -96,19 +96,19 @@ def run_seed(
                     ended_at[0] = trio.current_time()
             background.cancel_scope.cancel()
 
-    noted: list[BaseException] = []  # what a node survives, but should not have met
-    unforeseen.watchers.append(noted.append)
+    unexpected_errors: list[BaseException] = []  # what a node survives, but should not have met
+    unexpected.watchers.append(unexpected_errors.append)
     broken = None
     violations.clear()
     end_all(None)
     try:
         with determined(seed), _small_limits():
             clock = trio.testing.MockClock(autojump_threshold=0)
-            trio.run(main, clock=clock, instruments=[Births(), _Standstill(clock)])
-        for first in (*violations, *noted):
+            trio.run(main, clock=clock, instruments=[ProcessInheritance(), _StallDetector(clock)])
+        for first in (*violations, *unexpected_errors):
             raise first
     except BaseException as error:
-        error = next(iter((*violations, *noted)), error)
+        error = next(iter((*violations, *unexpected_errors)), error)
         cause = first_error(error) if isinstance(error, BaseExceptionGroup) else error
         if not isinstance(cause, Exception):
             raise
@@ -116,7 +116,7 @@ def run_seed(
         if not isinstance(cause, Violation):
             logging.getLogger("simulation").warning("seed %d", seed, exc_info=cause)
     finally:
-        unforeseen.watchers.remove(noted.append)
+        unexpected.watchers.remove(unexpected_errors.append)
     (world,) = worlds
     transcript = tuple(world.transcript[-keep:]) if keep and (broken or keep_always) else ()
     return Outcome(seed, broken, world.digest(), world.counts, ended_at[0], transcript)
@@ -139,21 +139,21 @@ async def _overrun() -> None:
 
 
 async def _run(world: World) -> None:
-    chance = world.stream("workload")
+    rng = world.stream("workload")
     profile = world.profile
     world.note(f"seed {world.seed}: {profile}")
     store = MemoryStore(trio.current_time)
     checker = Checker(world, store)
     arbiter = Arbiter(world, store, checker)
     catalog = Catalog(store, SYSTEM_ACTIONS)
-    definitions = draw_definitions(chance)
+    definitions = draw_definitions(rng)
     checker.definitions = {definition.name: definition for definition in definitions}
     for definition in definitions:
         await catalog.save_action(definition)
     on_end = "DELETE" if profile.removals else "NOOP"
     names = [f"wf{number}" for number in range(profile.workflows)]
     for name in (*names, STAGES):
-        document = draw_stages(name, on_end) if name == STAGES else draw_workflow(chance, name, on_end)
+        document = draw_stages(name, on_end) if name == STAGES else draw_workflow(rng, name, on_end)
         await catalog.save_workflow(json.dumps(document).encode())
         checker.plans[name] = Plan(document)
     gossip = Gossip(world)
@@ -170,9 +170,9 @@ async def _run(world: World) -> None:
                 workers.start_soon(Worker(cluster, number, workers).run)
             for number in range(profile.stream_workers):
                 workers.start_soon(StreamWorker(cluster, profile.workers + number, workers).run)
-            clients = [Client(cluster, number, chance.choice(names)) for number in range(profile.flows)]
+            clients = [Client(cluster, number, rng.choice(names)) for number in range(profile.flows)]
             crowded = [Client(cluster, profile.flows + number, STAGES) for number in range(profile.bursts)]
-            batches = draw_batches(chance, profile, clients)
+            batches = draw_batches(rng, profile, clients)
             async with trio.open_nursery() as users:
                 for number, batch in enumerate(batches):
                     users.start_soon(Batch(cluster, number, batch).run if len(batch) > 1 else batch[0].run)
@@ -189,7 +189,7 @@ async def _run(world: World) -> None:
         await _play_last(cluster, catalog, len(clients))
         await _check_idle(nodes)
         await _drain(arbiter, profile.partitions)
-        checker.each(checker.check_kept_whole)
+        checker.each(checker.check_complete)
         checker.check_nothing_left()
         for node in nodes:
             stopped_at = trio.current_time()
@@ -213,9 +213,9 @@ async def _play_last(cluster: Cluster, catalog: Catalog, flows: int) -> None:
 def _note_sound(checker: Checker, verb: str, args: Sequence[Any], answer: Any) -> None:
     """What the store handed out to a stream, and was heard to; polls may have been lost before the world was healed."""
     if verb == "claim" and args[3].startswith("s"):
-        checker.handed_out_soundly(answer.bodies)
+        checker.handed_out_in_sound_world(answer.bodies)
     elif verb == "commit":
-        checker.handed_out_soundly(entry.body for entry in args[0].enqueue if entry.worker is not None)
+        checker.handed_out_in_sound_world(entry.body for entry in args[0].enqueue if entry.worker is not None)
 
 
 async def _end(world: World, checker: Checker, clients: Sequence[Client], users: trio.CancelScope) -> None:
@@ -267,7 +267,7 @@ async def _drain(arbiter: Arbiter, partitions: int) -> None:
         require(not claimed.bodies, "nothing is left to be handed out", claimed.bodies)
 
 
-class _Standstill(trio.abc.Instrument):
+class _StallDetector(trio.abc.Instrument):
     """Ends a run in which tasks keep each other busy while the virtual time stands still: a loop that spins.
 
     The clock then jumps to where a run must have come to its end; what spins on, behind a shield, is ended by force.
@@ -292,7 +292,7 @@ class _Standstill(trio.abc.Instrument):
             end_all(Violation("a run comes to its end", "a task spins and lets nobody end it"))
 
 
-class _Notes(logging.Handler):
+class _TranscriptHandler(logging.Handler):
     """What production code logs goes into the transcript."""
 
     def __init__(self, world: World) -> None:
@@ -308,7 +308,7 @@ class _Notes(logging.Handler):
 @contextmanager
 def _logged(world: World) -> Iterator[None]:
     log = logging.getLogger("orchy")
-    before, handler = (log.level, log.propagate), _Notes(world)
+    before, handler = (log.level, log.propagate), _TranscriptHandler(world)
     log.setLevel(logging.INFO)
     log.propagate = False
     log.addHandler(handler)

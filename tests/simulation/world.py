@@ -58,12 +58,12 @@ class World:
         """One more of these, for the figures at the end."""
         self.counts[what] += 1
 
-    def later(self, seconds: float, deed: Callable[..., Awaitable[object]], *args: Any) -> None:
+    def later(self, seconds: float, operation: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Have something done by nobody in particular, whatever becomes of the caller."""
 
         async def wait_and_do() -> None:
             await trio.sleep(seconds)
-            await deed(*args)
+            await operation(*args)
 
         # From the nursery's own side: what a node started mustn't stop with the node.
         self._nursery.start_soon(wait_and_do)
