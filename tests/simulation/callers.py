@@ -1,7 +1,7 @@
-"""Who uses the cluster from outside: workers that poll and push, clients that start flows and disturb them.
+"""The users of the cluster: workers that poll and push, and clients that start flows and send them commands.
 
-Calls go to any node, get lost, and are made again until somebody answers, as the worker library and a careful client
-do. Workers die with work in hand, answer too late or twice, or say that they failed.
+Calls go to any node, get lost, and are repeated until one is answered, as the worker library and a careful client do.
+Workers die while they hold attempts, return results too late or twice, or report failures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.simulation.node import Life, NoAnswer, Node
 from tests.simulation.workload import ACTION_NAMES, EVENTS, PICKS, draw_input
 from tests.simulation.world import World
 
-#: How long a caller waits for a node.
+#: How long a caller waits for an answer.
 CALL_TIMEOUT_SECONDS = 8.0
 RETRY_SECONDS = 0.3
 
@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 @attrs.frozen
 class Cluster:
-    """What callers know: where the nodes are."""
+    """The nodes, as callers see them."""
 
     world: World
     nodes: Sequence[Node]
@@ -51,10 +51,10 @@ class Cluster:
         leaves: float = 0.0,
         node: Node | None = None,
     ) -> _T:
-        """One call to some node. Raises NoAnswer (it may have been done), and what the node says.
+        """Call a random node. Raises NoAnswer (the operation may still have been done), and the node's errors.
 
-        `node`: go there, at once. `leaves`: how often, where callers leave at all, this one is gone in the middle, as a
-        client that ends its connection. That is no fault.
+        With `node` the call goes there, without delay. `leaves` scales how often this caller gives up in the middle of
+        the call, as a client does that closes its connection; that is not a fault.
         """
         profile, calm = self.world.profile, self.world.healed.is_set()
         fate = "answered"
@@ -85,7 +85,7 @@ class Cluster:
         return answer
 
     async def send_event(self, rng: random.Random, workflow: str, flow_id: str, event: str, node: Node | None) -> None:
-        """One event; half of them with an id, until somebody answers. What is answered is so."""
+        """Send one event; if it has an id (half of them do), until it is answered. The answer must be true."""
         token = f"{flow_id}/{next(self._tokens)}"
         event_id = token if rng.random() < 0.5 else None
         self.world.count("events sent")
@@ -95,7 +95,7 @@ class Cluster:
                 delivered = await self.call(
                     rng,
                     lambda life: life.orchestrator.deliver(workflow, flow_id, event, {"token": token}, event_id),
-                    leaves=2.0 if node else 1.0,  # more so in a crowd
+                    leaves=2.0 if node else 1.0,  # more often in a crowd
                     node=node,
                 )
                 break
@@ -113,7 +113,7 @@ class Cluster:
         require(token in book.tokens, "an accepted event is kept or taken", token)
 
     async def send_and_leave(self, workflow: str, flow_id: str, event: str, node: Node, seconds: float) -> None:
-        """One event, by a caller that is gone after so long; it counts or it doesn't."""
+        """Send one event and give up after `seconds`; it may count or not."""
         token = f"{flow_id}/{next(self._tokens)}"
         self.world.count("callers that left")
         with suppress(NoAnswer, OrchyError):
@@ -123,7 +123,7 @@ class Cluster:
 
 
 class Worker:
-    """A worker process; it is born again under another name when it dies."""
+    """A worker process; when it dies, another one starts under a new name."""
 
     def __init__(self, cluster: Cluster, number: int, nursery: trio.Nursery) -> None:
         self._cluster = cluster
@@ -136,7 +136,7 @@ class Worker:
         self._lives = count(1)
 
     async def run(self) -> None:
-        """Poll in turn for each action until cancelled."""
+        """Poll for each action in turn, until cancelled."""
         rng = self._rng
         name = f"w{self._number}.{next(self._lives)}"
         while True:
@@ -192,7 +192,7 @@ class Worker:
                 self._nursery.start_soon(self._push, result)
 
     async def _push_batch(self) -> None:
-        """All results of the next moment with one call, again and again until each is taken."""
+        """Push the results of the next moment with one call, and repeat until each is taken."""
         await trio.sleep(self._rng.choice((0.0, 0.05, 0.5)))
         batch, self._batch = self._batch, []
         while batch:
@@ -215,7 +215,7 @@ class Worker:
                 await trio.sleep(RETRY_SECONDS)
 
     async def _push(self, result: Result) -> None:
-        """Until a node takes it."""
+        """Push one result until a node takes it."""
         while True:
             try:
                 verdict = await self._cluster.call(self._rng, lambda life: life.orchestrator.push(result), leaves=1.0)
@@ -245,7 +245,7 @@ async def _pushing_all(results: Sequence[Result], life: Life) -> Sequence[Any]:
 
 
 class Client:
-    """Starts one flow and does with it what users do."""
+    """Starts one flow, and sends it the commands and events that users send."""
 
     def __init__(self, cluster: Cluster, number: int, workflow: str) -> None:
         self.flow_id = f"f{number}"
@@ -254,11 +254,11 @@ class Client:
         self._world = cluster.world
         self._rng = self._world.stream(f"client {number}")
         self.input = cluster.checker.inputs[self.flow_id] = draw_input(self._rng)
-        self._doubtful = False  # an order may still be under way that was given up
+        self._doubtful = False  # a command that was given up may still be in flight
         self.started = False
 
     async def run(self) -> None:
-        """Start it, disturb it until the world is healed, then see to it that it can end."""
+        """Start the flow, send commands until the world is healed, then let it end."""
         rng, world = self._rng, self._world
         await trio.sleep(rng.uniform(0, world.profile.fault_seconds * 0.6))
         for _ in range(rng.choice((1, 1, 2))):
@@ -266,24 +266,24 @@ class Client:
         await self.use()
 
     async def start(self) -> None:
-        """Start it, also if it is started already."""
+        """Start the flow; it may be started already."""
         await self._until_answered(
             lambda life: life.engine.starts.start(StartRequest(self.workflow, self.input, flow_id=self.flow_id))
         )
         self.note_started()
 
     async def cancel(self) -> None:
-        """End it, unless it is over."""
+        """Cancel the flow, unless it is over."""
         while not self._book.over:
             await self._command("cancel")
 
     def note_started(self) -> None:
-        """Its start was answered."""
+        """The start was answered."""
         require(self.flow_id in self._cluster.checker.books, "an accepted flow is in the store", self.flow_id)
         self.started = True
 
     async def use(self) -> None:
-        """Once it is started."""
+        """Use the flow once it is started."""
         rng, world = self._rng, self._world
         while not world.healed.is_set():
             if rng.random() < world.profile.commands:
@@ -317,7 +317,7 @@ class Client:
         await self._command(command)
 
     async def _command(self, command: str) -> None:
-        """Pause, resume or cancel: when it is answered, it is so."""
+        """Pause, resume or cancel; once that is answered, it must hold."""
         self._world.count(f"{command}s")
 
         async def send(life: Life) -> None:
@@ -337,7 +337,7 @@ class Client:
             require(good, f"a {command} that is answered holds", self.flow_id)
 
     async def _send_event(self) -> None:
-        """It counts at most once, also one that is sent with its id until somebody answers."""
+        """Send one event; it counts at most once, even if it has an id and is repeated."""
         event = self._rng.choice((*EVENTS, *self._book.awaited))
         await self._cluster.send_event(self._rng, self.workflow, self.flow_id, event, None)
 

@@ -1,4 +1,4 @@
-"""Many at once: flows that are started with one call, clients that send events to one flow at the same moment."""
+"""Concurrency: flows that are started with one call, and clients that send events to one flow simultaneously."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.simulation.node import LIMITS, Life, NoAnswer, Node
 from tests.simulation.profile import Profile
 from tests.simulation.workload import EVENTS
 
-#: Flows that the impatient send events to in turn: more than a node has in its cache.
+#: Flows that impatient callers send events to in turn: more than a node caches.
 IMPATIENT_FLOWS = LIMITS.cached_flows + 1
 IMPATIENT_ROUNDS = 2
-#: How many of them there are at once, at most.
+#: The most impatient callers at a time.
 IMPATIENT_MAX = 8
-#: Events that one crowd sends in all: a flow keeps no more than 1,000.
+#: Events that one crowd sends in all. A flow keeps at most 1,000.
 EVENTS_MAX = 240
 
 
 def draw_batches(rng: random.Random, profile: Profile, clients: Sequence[Client]) -> list[list[Client]]:
-    """Which clients start their flows together; most have one workflow, and so queues in common."""
+    """Which clients start their flows together. Most of a batch share a workflow, and so its queues."""
     batches: list[list[Client]] = []
     for client in clients:
         if batches and rng.random() < profile.batches:
@@ -37,7 +37,7 @@ def draw_batches(rng: random.Random, profile: Profile, clients: Sequence[Client]
 
 
 class Batch:
-    """Clients whose flows are started together, again and again until each is; then each does as it likes."""
+    """Clients that start their flows together, repeating until each is started, and then use them separately."""
 
     def __init__(self, cluster: Cluster, number: int, clients: Sequence[Client]) -> None:
         self._cluster = cluster
@@ -45,7 +45,7 @@ class Batch:
         self._rng = cluster.world.stream(f"batch {number}")
 
     async def run(self) -> None:
-        """Start them and let them go on."""
+        """Start all flows, then use them."""
         rng, world = self._rng, self._cluster.world
         await trio.sleep(rng.uniform(0, world.profile.fault_seconds * 0.4))
         for _ in range(rng.choice((1, 1, 2))):
@@ -57,7 +57,7 @@ class Batch:
                 nursery.start_soon(client.use)
 
     async def _start(self, clients: Sequence[Client]) -> list[Client]:
-        """Those that are to be started again."""
+        """One call; the clients whose flows it did not start."""
         starts = [StartRequest(client.workflow, client.input, None, client.flow_id) for client in clients]
 
         async def start(life: Life) -> Sequence[object]:
@@ -81,9 +81,9 @@ class Batch:
 
 
 class Crowd:
-    """Has a flow, and sends it bursts of events, each event by a client of its own; many of them leave at once.
+    """Sends bursts of events to one flow, each event from a client of its own; many clients leave at once.
 
-    Most go to one node; of those that the flow waits for the first is taken, all others are kept.
+    Most events of a burst go to one node. Of those that the flow waits for the first is taken, the others are kept.
     """
 
     def __init__(self, cluster: Cluster, number: int, client: Client) -> None:
@@ -92,7 +92,7 @@ class Crowd:
         self._rng = cluster.world.stream(f"crowd {number}")
 
     async def run(self) -> None:
-        """Until the world is healed."""
+        """Send bursts until the world is healed."""
         rng, world = self._rng, self._cluster.world
         left = EVENTS_MAX
         while left > 0 and not world.healed.is_set():
@@ -117,21 +117,21 @@ class Crowd:
 
 
 class Impatient:
-    """Crowds at nodes that have to load the flow first, whose callers leave before the store has answered.
+    """Crowds at nodes that have to load the flow first; some callers leave before the store has answered.
 
-    A commit is made to its end whoever leaves; it is while a flow is loaded that the caller that leads the others can
-    be cancelled. Nothing else breaks here, and so all who stay must be answered. They come last, with flows and chance
-    of their own, and leave what a seed does before as it is.
+    A commit is completed whoever leaves, but while the flow is loaded, the caller that does the work for the others can
+    be cancelled. Nothing else breaks here, so all callers that stay must be answered. This scene comes last, with flows
+    and random numbers of its own, so that it changes nothing of the seed before it.
     """
 
     def __init__(self, cluster: Cluster, number: int, workflow: str) -> None:
-        """`number` is the first of their flows."""
+        """`number` is that of the first flow."""
         self._cluster = cluster
         self._clients = [Client(cluster, number + flow, workflow) for flow in range(IMPATIENT_FLOWS)]
         self._rng = cluster.world.stream("impatient")
 
     async def run(self) -> None:
-        """Start the flows, send to each in turn, and cancel them."""
+        """Start the flows, send events to each in turn, and cancel them."""
         for client in self._clients:
             await client.start()
         for _ in range(IMPATIENT_ROUNDS):
@@ -141,7 +141,7 @@ class Impatient:
             await client.cancel()
 
     async def _send(self, client: Client, node: Node) -> None:
-        """All at the same moment: who leads, and whose events it takes along, is the scheduler's to say."""
+        """Send all at the same moment; the scheduler decides which caller does the work, and for whom."""
         rng, cluster = self._rng, self._cluster
         cluster.world.count("bursts of the impatient")
         slow_seconds = rng.choice((0.05, 0.3))

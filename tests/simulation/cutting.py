@@ -1,4 +1,4 @@
-"""A worker that cuts its streams off with messages on their way to it."""
+"""A worker that cuts its streams while messages to it are in flight."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.simulation.node import Life, NoAnswer
 from tests.simulation.pipe import Pipe
 from tests.simulation.plan import Plan
 
-#: An action that no other worker of the simulation takes; what gets lost is missed only when its time is over.
+#: An action that no other worker takes. An attempt that got lost would be noticed only by its timeout.
 HAUL = ActionDefinition("haul", 9, 0, RetryPolicy.FIXED, int(READING_SECONDS) + 2)
-#: One, and when it is done many at the same time.
+#: One action, and after it several at the same time.
 HAULS = {
     "name": "hauls",
     "rootAction": 1,
@@ -42,19 +42,20 @@ HAULS = {
     ],
 }
 FLOWS = 3
-#: All of them, also when most streams are cut before anything came.
+#: For all flows, even if most streams are cut before anything arrives.
 END_SECONDS = 120.0
 
 
 class Cutting:
-    """Flows whose attempts go to a worker that reads for a moment, or not at all, and is gone; then it comes again.
+    """Flows whose worker reads its stream for a moment or not at all, cuts it, and opens another one.
 
-    It answers all that came. Nothing else breaks here: what it did not read must go back at once. They come last, with
-    flows and chance of their own, and leave what a seed does before as it is.
+    It returns a result for each attempt that it read. Nothing else breaks here, so what it did not read must be given
+    back at once. This scene comes last, with flows and random numbers of its own, so that it changes nothing of the
+    seed before it.
     """
 
     def __init__(self, cluster: Cluster, number: int) -> None:
-        """`number` is the first of their flows."""
+        """`number` is that of the first flow."""
         self._cluster = cluster
         self._clients = [Client(cluster, number + flow, str(HAULS["name"])) for flow in range(FLOWS)]
         self._rng: random.Random = cluster.world.stream("cutting")
@@ -62,7 +63,7 @@ class Cutting:
         self._lives = count(1)
 
     async def run(self, catalog: Catalog) -> None:
-        """Start the flows and see them to their end."""
+        """Start the flows and wait for their ends."""
         checker = self._cluster.checker
         checker.definitions[HAUL.name] = HAUL
         checker.plans[str(HAULS["name"])] = Plan(HAULS)
@@ -80,7 +81,7 @@ class Cutting:
         require(not checker.open_flows(), "every accepted flow ends", "one whose worker cuts its streams off")
 
     async def _work(self, nursery: trio.Nursery) -> None:
-        """Have one stream after the other, each to any node."""
+        """Open one stream after the other, each to a random node."""
         rng = self._rng
         while True:
             pipe = rng.choice(self._cluster.nodes).open_stream()

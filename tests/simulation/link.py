@@ -1,8 +1,8 @@
-"""The way from one node to the store, and all that can happen on it.
+"""The connection from one node to the store, and all that can go wrong on it.
 
-A call may take long, not arrive, arrive after the caller has given it up, or be applied and its answer lost. What the
-caller is told then is what the client for Redis tells: a call that is safe to repeat is sent again, or ends as
-StoreUnavailable; for another the outcome is unknown.
+A call may take long, get lost, arrive after the caller has given it up, or be applied and its response lost. The caller
+then sees what the Redis client would show it: a call that is safe to repeat is sent again, or raises StoreUnavailable;
+any other raises OutcomeUnknown.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tests.simulation.world import World
 
 #: How long the client waits for an answer (`RedisSettings.command_timeout_seconds`).
 ANSWER_SECONDS = 5.0
-#: A call that is given up may still be on its way for so long.
+#: How long a call that was given up may still be in flight.
 LATE_SECONDS_MAX = 12.0
 
-#: What is safe to send twice, as the store on Redis has it.
+#: Calls that are safe to send twice, as in the store on Redis.
 SAFE = frozenset(
     {
         "load", "history", "scan", "extend", "renew_attempts", "last_hand_out",
@@ -33,10 +33,10 @@ SAFE = frozenset(
 
 
 class Link:
-    """A store as one process sees it. `cut`, `slow_seconds` and `trap` are the nemesis's to set.
+    """A store as one process sees it. The nemesis sets `cut`, `slow_seconds` and `trap`.
 
-    `trap` is called in the middle of the next call, "before" or "after" it is applied; `on_sound` with what was called
-    and answered when nothing was broken any more.
+    `trap` is called once in the middle of the next call, "before" or "after" it is applied. `on_sound` is called with
+    each call and its response, in a sound world only.
     """
 
     def __init__(self, world: World, node: str, store: Any) -> None:
@@ -51,13 +51,13 @@ class Link:
         self.on_sound: Any = None
 
     def kill(self) -> None:
-        """The process is gone: what it has sent may still arrive, it itself does nothing more."""
+        """The process has died: what it has sent may still arrive, but it does nothing any more."""
         self._dead = True
         for scope in list(self._under_way):
             scope.cancel()
 
     async def commit_all(self, commits: Any) -> Any:
-        """Each has its own fate."""
+        """Each commit is a call of its own, with its own fate."""
         return await gather(partial(outcome_of, self.commit), commits)
 
     def __getattr__(self, verb: str) -> Any:
@@ -92,23 +92,23 @@ class Link:
     async def _try(self, verb: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
         rng = self._rng
         lost = rng.random() < self._world.profile.answers_lost and not self._world.healed.is_set()
-        fate = rng.choice(("not sent", "answer lost", "stray")) if lost else "answered"
+        fate = rng.choice(("not sent", "answer lost", "late")) if lost else "answered"
         there, back = self._delay(), self._delay()
         if self.trap is not None and self.trap[0] == "before":
             self._trigger_trap()
         if there:
             try:
                 await self._sleep(there)
-            except BaseException:  # whoever called gave up, but the call is on its way
+            except BaseException:  # the caller gave up, but the call may be in flight
                 if rng.random() < 0.5:
                     self._deliver_late(verb, args)
                 raise
         if self.cut and fate == "answered":
-            fate = rng.choice(("not sent", "answer lost", "stray"))
+            fate = rng.choice(("not sent", "answer lost", "late"))
         if fate == "not sent":
             self._world.count("calls that did not arrive")
             return False, None
-        if fate == "stray" or there + back > ANSWER_SECONDS:
+        if fate == "late" or there + back > ANSWER_SECONDS:
             self._deliver_late(verb, args)
             return False, None
         answer = await self._apply(verb, args)
@@ -145,7 +145,7 @@ class Link:
         return longest * self._rng.random()
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep, unless the process ends. Raises StoreUnavailable then."""
+        """Sleep. Raises StoreUnavailable if the process dies meanwhile."""
         with trio.CancelScope() as scope:
             self._under_way[scope] = None
             try:

@@ -1,7 +1,7 @@
-"""The engine with one check taken out, to see that the simulation would notice.
+"""Mutations: production code with one check removed, which the simulation must notice.
 
-Each mutation is a context in which the production code has the mistake. Those of the store stand for the same mistake
-in the scripts on Redis, with which the reference store is compared call by call elsewhere.
+Each mutation is a context manager in which the production code has the mistake. Those of the reference store stand for
+the same mistake in the Redis scripts; other tests compare the two call by call.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.simulation.run import run_seed
 
 
 def commit_compares_no_version() -> AbstractContextManager[None]:
-    """The store takes a commit on any version."""
+    """The store accepts a commit on any version."""
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
@@ -98,7 +98,7 @@ def claim_ignores_the_pause() -> AbstractContextManager[None]:
 
 
 def claim_ignores_the_attempt() -> AbstractContextManager[None]:
-    """Whatever is in the queue is handed out, also of a flow that is over."""
+    """Each queue entry is handed out, even of a flow that is over."""
     mutation: AbstractContextManager[None] = _hand_out_of(any_attempt=True)
     return mutation
 
@@ -118,12 +118,12 @@ def claim_sets_no_timeout() -> AbstractContextManager[None]:
 
 
 def look_ignores_the_epoch() -> AbstractContextManager[None]:
-    """Whoever held a partition once gets its timers."""
+    """A former holder of a partition still gets its timers."""
     return _replaced(MemoryStore, "_is_current", lambda self, lease: True)
 
 
 def look_takes_timers_away() -> AbstractContextManager[None]:
-    """A timer that is handed to an owner is gone, whether it is handled or not."""
+    """A timer that a scan returns is removed, whether it is handled or not."""
     scan = MemoryStore._scan
 
     def mutated(self: Any, lease: Any, limit: int, lease_ms: int) -> Any:
@@ -141,7 +141,7 @@ def timers_are_due_a_moment_early() -> AbstractContextManager[None]:
 
 
 def leases_are_taken_while_held() -> AbstractContextManager[None]:
-    """A node takes what another still holds."""
+    """A node acquires partitions that another one still holds."""
     acquire = MemoryStore.acquire
 
     async def mutated(self: Any, partitions: Any, node: str, lease_ms: int, instead_of: Any = ()) -> Any:
@@ -168,7 +168,7 @@ def epochs_do_not_rise() -> AbstractContextManager[None]:
 
 
 def results_of_any_attempt_count() -> AbstractContextManager[None]:
-    """A late result moves the flow as if it were of the running attempt."""
+    """A late result counts as one of the running attempt."""
     take_result = machine._take_result
 
     def mutated(made: Any, result: Any) -> Any:
@@ -182,7 +182,7 @@ def results_of_any_attempt_count() -> AbstractContextManager[None]:
 
 @contextmanager
 def a_time_out_counts_for_any_attempt() -> Iterator[None]:
-    """A timer that is due counts for whatever attempt runs, and the store does not mind that it is gone."""
+    """A timeout counts for any running attempt, and the store does not check that its timer is there."""
     act, commit = machine._act, MemoryStore.commit
 
     def mutated(made: Any, trigger: Any, action_id: int, attempt: int, event: Any) -> Any:
@@ -200,7 +200,7 @@ def a_time_out_counts_for_any_attempt() -> Iterator[None]:
 
 
 def a_completion_cancels_no_timer() -> AbstractContextManager[None]:
-    """What leaves its phase keeps the phase's timer."""
+    """An action that leaves a phase keeps the phase's timer."""
     build_commit = transition.build_commit
 
     def mutated(transition: Any, **more: Any) -> Any:
@@ -211,7 +211,7 @@ def a_completion_cancels_no_timer() -> AbstractContextManager[None]:
 
 
 def a_start_is_not_idempotent() -> AbstractContextManager[None]:
-    """A repeated flowId begins the flow anew."""
+    """A repeated flowId starts the flow again."""
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
@@ -223,7 +223,7 @@ def a_start_is_not_idempotent() -> AbstractContextManager[None]:
 
 
 def kept_events_are_taken_from_the_wrong_end() -> AbstractContextManager[None]:
-    """A wait takes the newest event that is kept."""
+    """A wait takes the newest kept event."""
     wait = draft.Draft.wait
 
     def mutated(self: Any, action_id: int, attempt: int, event: str, timeout_seconds: Any) -> None:
@@ -235,7 +235,7 @@ def kept_events_are_taken_from_the_wrong_end() -> AbstractContextManager[None]:
 
 
 def events_sent_again_count_again() -> AbstractContextManager[None]:
-    """An event whose commit's answer was lost is taken in once more."""
+    """An event whose commit's response was lost counts again."""
     take_event = machine._take_event
     numbers = count()
 
@@ -248,7 +248,7 @@ def events_sent_again_count_again() -> AbstractContextManager[None]:
 
 
 def a_pause_holds_nothing() -> AbstractContextManager[None]:
-    """What is reached in a pause is started."""
+    """Actions that are reached during a pause are started."""
     start = draft.Draft.start
 
     def mutated(self: Any, action_id: int, attempt: int) -> None:
@@ -273,7 +273,7 @@ def the_end_leaves_what_runs() -> AbstractContextManager[None]:
 
 
 def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
-    """A start whose answer was lost is answered as if it had been made."""
+    """A start whose response was lost is reported as done."""
     make = StartCommits.make
 
     async def mutated(self: Any, new: Any) -> StartOutcome:
@@ -299,7 +299,7 @@ class _Once:
 
 
 def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
-    """What changes nothing is decided on the flow as the node saw it last (a mistake that was there)."""
+    """Events that change nothing are decided on the cached flow (a mistake that once existed)."""
     move = Mover._move
 
     async def mutated(self: Any, flow_id: str, envelopes: Any) -> None:
@@ -318,7 +318,7 @@ def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
 
 
 def the_owner_does_not_look() -> AbstractContextManager[None]:
-    """Work and timers are found by wake-ups only."""
+    """Work and timers are found only by wake-ups."""
 
     def mutated(self: Any, scan: Any) -> None:
         return None
@@ -327,7 +327,7 @@ def the_owner_does_not_look() -> AbstractContextManager[None]:
 
 
 def the_timer_loop_keeps_what_is_not_its_own() -> AbstractContextManager[None]:
-    """A due time of a partition that was given up keeps the loop awake (a mistake that was there)."""
+    """The due time of a partition that was released keeps the loop awake (a mistake that once existed)."""
 
     def mutated(self: Any, partition: int, at: float) -> None:
         if at < self._due_at.get(partition, float("inf")):
@@ -340,7 +340,7 @@ def the_timer_loop_keeps_what_is_not_its_own() -> AbstractContextManager[None]:
 
 
 def ready_work_is_forgotten() -> AbstractContextManager[None]:
-    """A partition counts as empty once it was asked."""
+    """A partition counts as empty once it was claimed from."""
     claim = Dispatcher._claim
 
     async def mutated(self: Any, *args: Any) -> Any:
@@ -352,7 +352,7 @@ def ready_work_is_forgotten() -> AbstractContextManager[None]:
 
 
 def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
-    """What a commit hands out itself never times out."""
+    """Attempts that a commit hands out never time out."""
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
@@ -367,7 +367,7 @@ def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
 
 
 def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
-    """Whoever waits gets the attempt though somebody else was first."""
+    """A waiting poll or stream gets the attempt although the commit failed."""
     tell = commits.tell
 
     def mutated(kept: Any, commit: Any, outcome: Any) -> None:
@@ -382,7 +382,7 @@ def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
 
 
 def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:
-    """A stream that ends takes along what was handed out for it."""
+    """A stream that ends does not give back attempts that it has not sent."""
 
     async def mutated(self: Any) -> None:
         await trio.lowlevel.checkpoint()
@@ -392,7 +392,7 @@ def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:
 
 
 def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
-    """A stream that is cut takes along the message that was on its way (a mistake that was there)."""
+    """A stream that is cut does not give back the message in flight (a mistake that once existed)."""
     leave = Session.leave
 
     def mutated(self: Any) -> None:
@@ -403,7 +403,7 @@ def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
 
 
 def a_stream_that_ends_goes_on_taking_work() -> AbstractContextManager[None]:
-    """While its worker's results are with the store, it keeps what is handed out for it (a mistake that was there)."""
+    """An ending stream keeps attempts that are handed out to it meanwhile (a mistake that once existed)."""
 
     def mutated(self: Any) -> None:
         self._ending, self._unheard = True, False
@@ -424,7 +424,7 @@ def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
 
 
 def more_time_that_was_granted_does_not_hold() -> AbstractContextManager[None]:
-    """A timer that somebody has taken ends its attempt, though it was moved since (a mistake that was there)."""
+    """A timer that a scan has taken ends its attempt, although it was moved since (a mistake that once existed)."""
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
@@ -434,7 +434,7 @@ def more_time_that_was_granted_does_not_hold() -> AbstractContextManager[None]:
 
 
 def what_was_never_received_counts_as_lost() -> AbstractContextManager[None]:
-    """A worker that does not hold an attempt uses it up, whether it ever got it or not."""
+    """An attempt that its worker does not hold is used up, even if the worker never received it."""
     ask = WorkSessions.ask
 
     async def mutated(self: Any, worker: str, attempt: Any) -> Any:
@@ -445,7 +445,7 @@ def what_was_never_received_counts_as_lost() -> AbstractContextManager[None]:
 
 
 def what_is_held_is_handed_out_again() -> AbstractContextManager[None]:
-    """A worker's answer that it holds an attempt is taken for the opposite."""
+    """A worker's answer that it holds an attempt is understood as the opposite."""
     ask = WorkSessions.ask
 
     async def mutated(self: Any, worker: str, attempt: Any) -> Any:
@@ -456,7 +456,7 @@ def what_is_held_is_handed_out_again() -> AbstractContextManager[None]:
 
 
 def a_lost_worker_keeps_what_it_held() -> AbstractContextManager[None]:
-    """A worker's attempts are renewed for ever."""
+    """The attempts of a lost worker are renewed forever."""
 
     async def mutated(self: Any, worker: str, attempt: Any) -> Any:
         await trio.lowlevel.checkpoint()
@@ -508,9 +508,9 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 def hunt(task: tuple[str, int, int]) -> tuple[str, int | None, str]:
-    """The first seed that finds a mutation: (mutation, seed or None, what it found). Without it the seed is good.
+    """Find the first seed that breaks a rule with the mutation and none without: (mutation, seed or None, rule).
 
-    One that does not fit the engine any more (a TypeError at once) finds nothing but itself.
+    A TypeError means that the mutation does not fit the engine any more, so it does not count.
     """
     name, start, seeds = task
     logging.disable(logging.WARNING)

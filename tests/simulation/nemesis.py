@@ -1,4 +1,4 @@
-"""Breaks things, as the seed has it, and mends them again."""
+"""Injects faults by the seed, and repairs them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.simulation.membership import Gossip
 from tests.simulation.node import Node
 from tests.simulation.world import World
 
-#: Longer than a lease, so that somebody else takes over.
+#: Up to longer than a lease, so that another node takes over.
 FREEZE_SECONDS = (0.5, 25.0)
 
 
 class Nemesis:
-    """Faults of the kinds that the profile has, until the time is over. `nursery` is the nodes'."""
+    """Injects the faults of the profile until its time is over. `nursery` is that of the nodes."""
 
     def __init__(self, world: World, nodes: Sequence[Node], gossip: Gossip, nursery: trio.Nursery) -> None:
         self._world = world
@@ -27,7 +27,7 @@ class Nemesis:
         self._rng: random.Random = world.stream("nemesis")
 
     async def run(self) -> None:
-        """Break things; when this returns, all is mended."""
+        """Inject faults; when this returns, all are repaired."""
         world, rng = self._world, self._rng
         with trio.move_on_after(world.profile.fault_seconds):
             while True:
@@ -86,15 +86,15 @@ class Nemesis:
                 await self._mislead(fault, node)
 
     async def _freeze(self, node: Node) -> None:
-        """Longer than a lease, or not."""
+        """Freeze a node for a while."""
         node.freeze(True)
         try:
             await self._wait(self._rng.uniform(*FREEZE_SECONDS))
-        finally:  # also when a broken rule ends the run: what stands still can't end
+        finally:  # also if a broken rule ends the run: a frozen task cannot end
             node.freeze(False)
 
     async def _mislead(self, fault: str, node: Node) -> None:
-        """Let a node believe what is not so."""
+        """Give a node a wrong view of another one."""
         pair = (node.name, self._rng.choice(self._nodes).name)
         if pair[0] == pair[1]:
             return

@@ -1,7 +1,7 @@
-"""What a seed's world is made of, and which faults it knows.
+"""The sizes and rates of a seed's world, and the faults that can happen in it.
 
-Each seed has only some kinds of faults ("swarm testing", Groce et al. 2012): a fault that is always there can hide
-what another one would show.
+Each seed has only some kinds of faults ("swarm testing", Groce et al. 2012): a fault that is always present can hide
+what another one would reveal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 
 import attrs
 
-#: The kinds of faults that the nemesis brings about, one at a time or together.
+#: The kinds of faults that the nemesis injects, one at a time or together.
 FAULTS = (
     "crash",
     "crash in a store call",
@@ -50,16 +50,16 @@ class Profile:
     retention_seconds: float
     removals: bool = False
     stream_workers: int = 0
-    batch_size: int = 3  # small, so that limits are met with
+    batch_size: int = 3  # small, so that the limit is reached
     bursts: int = 0  # crowds of clients that send events to one flow at the same moment
-    burst_events: int = 4  # how many of them at the most
-    callers_leave: float = 0.0  # in the middle of a call; that is no fault
+    burst_events: int = 4  # events of a burst, at most
+    callers_leave: float = 0.0  # in the middle of a call, which is not a fault
     batches: float = 0.0  # of starts, and of results
-    sound: bool = False  # nothing breaks from the outset
+    sound: bool = False  # nothing ever breaks
 
     @classmethod
     def draw(cls, rng: random.Random) -> Profile:
-        """One of many worlds."""
+        """Draw a world."""
 
         def rate(most: float) -> float:
             return rng.choice((0.0, most / 5, most))
@@ -105,4 +105,4 @@ class Profile:
         if not profile.sound:
             return profile
         sound = attrs.evolve(profile, faults=(), answers_lost=0.0, calls_lost=0.0, late_results=0.0)
-        return attrs.evolve(sound, worker_deaths=0.2)  # workers are not the world
+        return attrs.evolve(sound, worker_deaths=0.2)  # workers may die in a sound world too

@@ -1,4 +1,4 @@
-"""One seed, from the first node to the check that nothing is left; and many seeds, on all cores."""
+"""One seed, from the start of the first node to the check that nothing is left."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ from tests.simulation.streamers import StreamWorker
 from tests.simulation.workload import ACTION_NAMES, draw_definitions, draw_stages, draw_workflow
 from tests.simulation.world import World
 
-#: After the world is healed, all flows end within so long (virtual seconds).
+#: Virtual seconds within which all flows end, once the world is healed.
 END_SECONDS = 150.0
-#: And a little later each partition has the holder that the ring wants: what was adopted just before is kept for 30 s.
+#: After that, until each partition has the holder that the ring wants: an adopted one is kept for 30 s.
 SETTLE_SECONDS = 40.0
-#: All of a run, so that one in which everybody waits for everybody ends too.
+#: The limit of a whole run, so that a deadlock ends too.
 RUN_SECONDS_MAX = 1_000.0
-#: Rounds of Trio's loop without that time goes on.
+#: Rounds of Trio's loop during which virtual time does not advance.
 ROUNDS_PER_MOMENT_MAX = 20_000
-#: The workflow of the flows to which crowds send events.
+#: The workflow of flows that crowds send events to.
 STAGES = "stages"
-#: After all callers have gone: what they have left behind is let go of by then.
+#: After all callers have gone, until nodes have released what they held for them.
 LEAVE_SECONDS = 5.0
 #: Limits of the product that are made small, so that they are met with: bytes of one claim (two or three attempts). See
 #: also `node.LIMITS`.
@@ -58,7 +58,7 @@ SMALL = ((memory, "CLAIM_BYTES_MAX", 400),)
 
 @attrs.frozen
 class Outcome:
-    """What came of a seed. `broken` is None, or the rule and what was against it."""
+    """The outcome of a seed. `broken` is None, or the rule that was broken with details."""
 
     seed: int
     broken: str | None
@@ -96,7 +96,7 @@ def run_seed(
                     ended_at[0] = trio.current_time()
             background.cancel_scope.cancel()
 
-    unexpected_errors: list[BaseException] = []  # what a node survives, but should not have met
+    unexpected_errors: list[BaseException] = []  # a node survives them, but they are mistakes
     unexpected.watchers.append(unexpected_errors.append)
     broken = None
     violations.clear()
@@ -203,7 +203,7 @@ async def _run(world: World) -> None:
 
 
 async def _play_last(cluster: Cluster, catalog: Catalog, flows: int) -> None:
-    """Scenes for what is rare in the rest of a seed; `flows` is how many there are already."""
+    """Scenes for what is rare in the rest of a seed; `flows` is the number of flows so far."""
     await Impatient(cluster, flows, STAGES).run()
     flows += IMPATIENT_FLOWS
     await LastMoment(cluster, flows).run(catalog)
@@ -211,7 +211,7 @@ async def _play_last(cluster: Cluster, catalog: Catalog, flows: int) -> None:
 
 
 def _note_sound(checker: Checker, verb: str, args: Sequence[Any], answer: Any) -> None:
-    """What the store handed out to a stream, and was heard to; polls may have been lost before the world was healed."""
+    """Note what the store handed out to streams; polls are left out, they may date from before the healing."""
     if verb == "claim" and args[3].startswith("s"):
         checker.handed_out_in_sound_world(answer.bodies)
     elif verb == "commit":
@@ -219,7 +219,7 @@ def _note_sound(checker: Checker, verb: str, args: Sequence[Any], answer: Any) -
 
 
 async def _end(world: World, checker: Checker, clients: Sequence[Client], users: trio.CancelScope) -> None:
-    """Wait until all flows are over, or say which are not."""
+    """Wait until all flows are over. Raises Violation with those that are not."""
     with trio.move_on_after(END_SECONDS):
         while not all(client.started for client in clients) or checker.open_flows():
             await trio.sleep(0.5)
@@ -232,7 +232,7 @@ async def _end(world: World, checker: Checker, clients: Sequence[Client], users:
 
 
 def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> None:
-    """Each partition is held by one node, as that node believes too, and nothing of what is over is in memory."""
+    """Each partition has one holder, and the nodes know which partitions they hold."""
     believed = {}
     for node in nodes:
         assert node.life is not None
@@ -245,7 +245,7 @@ def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> Non
 
 
 async def _check_idle(nodes: Sequence[Node]) -> None:
-    """Nobody calls any more: a node holds nothing for anybody."""
+    """Once no caller is left, nodes hold nothing for callers."""
     await trio.sleep(LEAVE_SECONDS)
     for node in nodes:
         life = node.life
@@ -261,16 +261,16 @@ async def _check_idle(nodes: Sequence[Node]) -> None:
 
 
 async def _drain(arbiter: Arbiter, partitions: int) -> None:
-    """Ask everywhere, so that entries that mean nothing any more are met with and dropped."""
+    """Claim from all queues, so that stale entries are dropped."""
     for action in ACTION_NAMES:
         claimed = await arbiter.claim(action, range(partitions), 100, "drain")
         require(not claimed.bodies, "nothing is left to be handed out", claimed.bodies)
 
 
 class _StallDetector(trio.abc.Instrument):
-    """Ends a run in which tasks keep each other busy while the virtual time stands still: a loop that spins.
+    """Ends a run in which tasks spin while virtual time stands still.
 
-    The clock then jumps to where a run must have come to its end; what spins on, behind a shield, is ended by force.
+    The clock then jumps to the limit of a run; tasks that still spin, behind a shield, are ended by force.
     """
 
     def __init__(self, clock: trio.testing.MockClock) -> None:
@@ -293,14 +293,14 @@ class _StallDetector(trio.abc.Instrument):
 
 
 class _TranscriptHandler(logging.Handler):
-    """What production code logs goes into the transcript."""
+    """Puts the log lines of production code into the transcript."""
 
     def __init__(self, world: World) -> None:
         super().__init__(logging.INFO)
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1]:  # a server goes on after a mistake in one stream; a run does not
+        if record.exc_info and record.exc_info[1]:  # a server survives a bug in one stream, but a run must not
             raise record.exc_info[1]
         self._world.note(f"{current_process()} says: {record.getMessage()}")
 

@@ -1,4 +1,4 @@
-"""Workers that have a stream to each node: credit out, work in, results back; read slowly, cut off, ended in order."""
+"""Workers with a stream to each node, which they read slowly, cut off, or end in good order."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ from tests.simulation.pipe import Pipe
 from tests.simulation.queues import Key
 from tests.simulation.workload import ACTION_NAMES
 
-#: How often a worker is heard, as a share of the lease; and how long its streams must have been there for a node to be
-#: able to ask it.
+#: How often a worker sends a keepalive, and how old its streams must be for nodes to be able to ask it.
 KEEPALIVE_SECONDS = LEASE_SECONDS * 0.25
 CONNECTED_SECONDS = 1.2
-#: After the lease of a worker that died: a look at the timers, and the way to the store.
+#: After the lease of a worker that died, for a scan of the timers and the way to the store.
 RETURN_SECONDS = 1.6
 
 
 @attrs.define(eq=False)
 class Process:
-    """A worker process: what it holds, and its streams. An old one does not renew; another may wait to be asked."""
+    """A worker process with its attempts and streams. Old worker libraries do not renew, and some do not rehome."""
 
     name: str
     nodes: int
     renews: bool
     rehomes: bool
     held: Held = attrs.field(factory=Held)
-    attempts: dict[Key, float] = attrs.field(factory=dict)  # that it works on, with their timeouts
+    attempts: dict[Key, float] = attrs.field(factory=dict)  # in progress, with their timeouts
     streams: dict[_Stream, None] = attrs.field(factory=dict)
     gone: trio.Event = attrs.field(factory=trio.Event)
     frozen_until: float = 0.0
@@ -48,24 +47,24 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs."""
+        """Whether it is neither dead nor frozen."""
         return not self.gone.is_set() and trio.current_time() >= self.frozen_until
 
     def is_well_connected_since(self, moment: float) -> bool:
-        """Whether each node can ask it, and could all the time since a while before a moment."""
+        """Whether each node can ask it, and could since well before `moment`."""
         before = moment - CONNECTED_SECONDS
         connected = [one for one in self.streams if one.opened_at < before and one.pipe.open and one.reads]
         return self.frozen_until < before and len(connected) == self.nodes
 
     async def thaw(self) -> None:
-        """Stand still, as long as it does."""
+        """Wait while the process is frozen."""
         while trio.current_time() < self.frozen_until:
             await trio.sleep_until(self.frozen_until)
 
 
 @attrs.define(eq=False)
 class _Stream:
-    """One, as its worker sees it."""
+    """One stream, as its worker sees it."""
 
     pipe: Pipe
     process: Process
@@ -86,7 +85,7 @@ class _Stream:
         return number
 
     async def send_keepalives(self) -> None:
-        """Say something often enough, unless the process stands still."""
+        """Send keepalives, unless the process is frozen."""
         while self.process.renews:
             await trio.sleep(KEEPALIVE_SECONDS)
             await self.process.thaw()
@@ -97,7 +96,7 @@ class StreamWorker(Worker):
     """A worker process with streams instead of polls."""
 
     async def run(self) -> None:
-        """Be one process after the other, with one stream after the other to each node, until cancelled."""
+        """Run one process after the other, each with one stream after the other to each node, until cancelled."""
         while True:
             name, nodes = f"s{self._number}.{next(self._lives)}", self._cluster.nodes
             renews, rehomes = self._rng.random() < 0.85, self._rng.random() < 0.6
@@ -134,7 +133,7 @@ class StreamWorker(Worker):
             await trio.sleep(self._rng.uniform(0, 0.5))
 
     def _rehome(self, process: Process) -> None:
-        """Another node shall renew what the one had handed out whose stream is no more."""
+        """Ask another node to renew attempts whose stream is gone."""
         other = next((one for one in process.streams if one.pipe.open), None)
         homeless = process.held.rehome(other) if other and process.renews and process.rehomes else []
         if other and homeless:
@@ -142,7 +141,7 @@ class StreamWorker(Worker):
             other.send(holding=_messages_of(homeless))
 
     def _expect_return(self, process: Process) -> None:
-        """In a sound world, what a process held that died is with others soon, or over."""
+        """In a sound world, attempts of a process that died soon go to others, or end."""
         if self._world.sound and process.renews:
             leased = [attempt for attempt, seconds in process.attempts.items() if seconds > LEASE_SECONDS]
             self._world.later(LEASE_SECONDS + RETURN_SECONDS, self._check_returned, process.name, leased)
@@ -169,7 +168,7 @@ class StreamWorker(Worker):
                 return
         if rng.random() < 0.5 or not stream.pipe.open:
             self._world.count("streams that broke")
-            return  # it is cut, in the middle of whatever it is in
+            return  # the stream is cut in the middle of whatever it carries
         self._world.count("streams that ended")
         stream.send(goodbye=True)
         with trio.move_on_after(CALL_TIMEOUT_SECONDS):
@@ -181,7 +180,7 @@ class StreamWorker(Worker):
                 await self._read(stream, lambda: False)
 
     async def _read(self, stream: _Stream, is_done: Callable[[], bool]) -> bool:
-        """Take what comes; true when nothing more does."""
+        """Handle messages until the stream ends (True) or `is_done` (False)."""
         rng = self._rng
         async for reply in stream.pipe.replies():
             await stream.process.thaw()
@@ -208,7 +207,7 @@ class StreamWorker(Worker):
                 await trio.sleep_forever()
             if is_done():
                 return False
-            if rng.random() < 0.05:  # it reads no more, and is cut off
+            if rng.random() < 0.05:  # it stops reading, and the stream is cut
                 self._world.count("streams that were left unread")
                 stream.reads = False
                 await trio.sleep(rng.uniform(0, 1.5))
@@ -234,12 +233,12 @@ class StreamWorker(Worker):
             self._nursery.start_soon(self._extend_late, stream, attempt)
 
     async def _work_long(self, stream: _Stream, attempt: Attempt) -> None:
-        """Some take longer than a lease."""
+        """Work on an attempt, sometimes for longer than a lease."""
         await trio.sleep(self._rng.choice((0.0, 0.0, 0.0, 1.5, 2.5, 4.0)))
         await self._work(attempt, stream.name, partial(self._return_result, stream))
 
     async def _extend_late(self, stream: _Stream, attempt: Attempt) -> None:
-        """Ask for more time as late as may be, or too late: an answer that it was granted holds all the same."""
+        """Ask for more time at the last moment or too late; if it is granted, that must hold."""
         rng, seconds = self._rng, float(attempt.timeout_seconds)
         just_then = seconds + rng.choice((0.0, 0.002, 0.01, 0.03, 0.5))
         about_then = seconds * rng.choice((rng.uniform(0.97, 1.05), rng.uniform(1, 1.6)))
@@ -249,7 +248,7 @@ class StreamWorker(Worker):
             stream.send(extend=_messages_of([attempt.key]))
 
     def _answer(self, stream: _Stream, asks: Any) -> None:
-        """What a node wants to know."""
+        """Answer a node that asks which attempts this worker holds."""
         asked = [(ask.flowId, ask.actionId, ask.retryCount) for ask in asks]
         held, missing = stream.process.held.split(asked, stream)
         self._world.count("questions to workers")
@@ -260,7 +259,7 @@ class StreamWorker(Worker):
     def _return_result(self, stream: _Stream, result: Result) -> None:
         process = stream.process
         if process.gone.is_set():
-            return  # it died with it
+            return  # the result died with the process
         if not process.is_running:
             self._world.later(process.frozen_until - trio.current_time(), self._return_result_late, stream, result)
             return
@@ -293,7 +292,7 @@ class StreamWorker(Worker):
         (outcome,) = taken.outcomes
         require(outcome.code != Code.INVALID_ARGUMENT, "a good result is not refused", outcome.message)
         if result is None:
-            return  # somebody else was asked meanwhile
+            return  # the result was pushed elsewhere meanwhile
         self._world.note(f"{result.flow_id} {result.action_id}.{result.attempt} of {result.worker}: {outcome.code}")
         if outcome.code:
             self._nursery.start_soon(self._push, result)
@@ -306,7 +305,7 @@ class StreamWorker(Worker):
         self._forget(result)
 
     def _forget(self, result: Result) -> None:
-        """Some node has it: it is held no more."""
+        """A node has the result, so the attempt is not held any more."""
         process, attempt = (
             self._cluster.checker.processes[result.worker],
             (result.flow_id, result.action_id, result.attempt),

@@ -1,4 +1,4 @@
-"""The oracle reads what a flow means as the product does, on what the workload draws; and it sees what is wrong."""
+"""The oracle and the product agree on the workflows that are drawn, and the oracle notices mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is run: random workflows, the actions that they use, as JSON documents that a user could have written."""
+"""Random workflows and action definitions, as JSON documents that a user could have written."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ ACTION_NAMES = ("pack", "ship", "bill")
 EVENTS = ("go", "stop")
 ACTIONS_MAX = 9
 _KINDS = ("user", "user", "user", "delay", "wait", "switch", "javascript")
-#: Of a workflow in which much joins and branches, and of one that is mostly waits.
+#: Of a workflow with many joins and branches, and of one that consists mostly of waits.
 _WIDE_KINDS = ("user", "user", "switch", "switch", "javascript")
 _WAITING_KINDS = ("wait", "wait", "user")
-#: What a result's `pick` may be: a switch after it takes a branch of that name.
+#: Values of a result's `pick`, by which a later switch takes its branch.
 PICKS = ("a", "b", "c", "other")
 
 
 def draw_definitions(rng: random.Random) -> list[ActionDefinition]:
-    """What workers say of each action."""
+    """Draw the definition of each action."""
     return [
         ActionDefinition(
             name,
@@ -33,7 +33,7 @@ def draw_definitions(rng: random.Random) -> list[ActionDefinition]:
 
 
 def draw_workflow(rng: random.Random, name: str, on_end: str) -> dict[str, Any]:
-    """Up to ACTIONS_MAX actions in topological order, each reachable from the first."""
+    """Draw up to ACTIONS_MAX actions in topological order, each reachable from the first."""
     count = rng.randint(1, ACTIONS_MAX)
     kinds = rng.choice((_KINDS, _KINDS, _WIDE_KINDS, _WAITING_KINDS))
     actions: list[dict[str, Any]] = []
@@ -50,7 +50,7 @@ def draw_workflow(rng: random.Random, name: str, on_end: str) -> dict[str, Any]:
         if action["name"] == "switch":
             if not action["next"]:
                 _become_user(rng, action, actions)
-            elif rng.random() < 0.8:  # otherwise it may find no branch, and the flow fails
+            elif rng.random() < 0.8:  # without it the switch may find no branch, and the flow fails
                 action["next"].setdefault("default", [])
         action.pop("branches", None)
     return {
@@ -63,7 +63,7 @@ def draw_workflow(rng: random.Random, name: str, on_end: str) -> dict[str, Any]:
 
 
 def draw_stages(name: str, on_end: str) -> dict[str, Any]:
-    """One wait after the other, each for an event of its own: for a crowd that sends many of each."""
+    """A chain of waits, each for an event of its own, for crowds that send many of each."""
     actions = [
         {"id": id, "type": "system", "name": "wait", "event": f"stage{id}", "next": {f"stage{id}": [id + 1]}}
         for id in range(1, ACTIONS_MAX)
@@ -73,7 +73,7 @@ def draw_stages(name: str, on_end: str) -> dict[str, Any]:
 
 
 def draw_input(rng: random.Random) -> dict[str, Any]:
-    """A flow's input: which branch each switch takes, and values of each kind to be put into parameters."""
+    """Draw a flow's input: the branch of each switch, and values of each type for parameters."""
     return {
         **{f"s{id}": rng.choice(PICKS) for id in range(1, ACTIONS_MAX + 1)},
         "number": rng.choice((0, 1, 2, 17)),
@@ -105,7 +105,7 @@ def _draw_action(rng: random.Random, id: int, kind: str, before: list[dict[str, 
 
 
 def _draw_switch(rng: random.Random, id: int, before: list[dict[str, Any]]) -> tuple[str, list[str]]:
-    """An expression, and the branches that there may be for what it finds."""
+    """Draw an expression, and the branches that its values may take."""
     forms = [
         (f"{{$.input.s{id}}}", ["a", "b", "c", "default"]),
         (f"{{$.input['s{id}']}}", ["a", "b", "default"]),
@@ -133,7 +133,7 @@ def _become_user(rng: random.Random, action: dict[str, Any], before: list[dict[s
 
 
 def _draw_parameters(rng: random.Random, action: dict[str, Any], before: list[dict[str, Any]]) -> dict[str, Any]:
-    """Never empty, so that an empty one is seen."""
+    """Draw parameters that are never empty, so that lost ones are noticed."""
     forms: dict[str, Any] = {
         "of": "{$.input.s1}",
         "number": "{$.input.number}",
@@ -146,7 +146,7 @@ def _draw_parameters(rng: random.Random, action: dict[str, Any], before: list[di
         "deep": [1, None, {"list": ["{$.input.flag}", True, 0.5], "empty": {}, "none": []}],
     }
     earlier = [other["id"] for other in before if other["id"] < action["id"]]
-    if earlier:  # it may not be finished then, or never
+    if earlier:  # that action may finish later, or never
         source = rng.choice(earlier)
         forms["result"] = f"{{$.{source}.output}}"
         forms["token"] = f"{{${source}.output.token}} after {{$.{source}.output.pick}}"
