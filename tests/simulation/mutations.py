@@ -286,7 +286,7 @@ def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
 
 
 class _Once:
-    """Commits of starts that do not look whether a flow is there whose answer was lost."""
+    """Start commits that do not check whether a start with an unknown outcome was made."""
 
     def __init__(self, commits: Any) -> None:
         self._commits_of_starts = commits

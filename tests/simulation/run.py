@@ -51,8 +51,8 @@ ROUNDS_PER_MOMENT_MAX = 20_000
 STAGES = "stages"
 #: After all callers have gone, until nodes have released what they held for them.
 LEAVE_SECONDS = 5.0
-#: Limits of the product that are made small, so that they are met with: bytes of one claim (two or three attempts). See
-#: also `node.LIMITS`.
+#: Limits of the product, made small so that they are reached: bytes of one claim (two or three attempts). See also
+#: `node.LIMITS`.
 SMALL = ((memory, "CLAIM_BYTES_MAX", 400),)
 
 
