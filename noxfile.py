@@ -75,9 +75,9 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The standard work on real processes, beside goals and Celery; plots. `-- --against COMMIT`, `-- --help`."""
+    """The standard work on real processes, beside goals and Celery; plots. `-- three burst`, `-- --against COMMIT`."""
     _install(session, "bench")
-    session.run("python", "bench/run.py", *session.posargs, env={"CELERY_PYTHON": _celery(session)})
+    session.run("python", "-m", "bench", *session.posargs, env={"CELERY_PYTHON": _celery(session)})
 
 
 def _celery(session: nox.Session) -> str:
@@ -94,14 +94,14 @@ def _celery(session: nox.Session) -> str:
 def gossip(session: nox.Session) -> None:
     """The gossip against its goals, in virtual time and on real processes; plots into docs/. `-- --quick`."""
     _install(session, "bench")
-    session.run("python", "bench/gossip.py", "--plots", "docs", *session.posargs)
+    session.run("python", "-m", "bench.gossip", "--plots", "docs", *session.posargs)
 
 
 @nox.session
 def ring(session: nox.Session) -> None:
     """How many partitions move when a member joins or leaves, beside two other schemes. `-- --json FILE`."""
     _install(session)
-    session.run("python", "bench/ring.py", *session.posargs)
+    session.run("python", "-m", "bench.ring", *session.posargs)
 
 
 @nox.session

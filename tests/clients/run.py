@@ -1,7 +1,7 @@
 """Workers in other languages against real servers: `python -m tests.clients.run go go-stream java`.
 
-Each is generated from `proto/`, built, and tried; needs its toolchain and its package registry. Without names all are
-tried whose toolchains are here; the others are skipped with a sentence.
+Each one is generated from `proto/`, built and tried. It needs its toolchain and package registry. Without names, those
+whose toolchains are installed are tried, and the others are reported as skipped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORKFLOW = {
 
 
 def run(command: list[str], folder: Path, seconds: float, **variables: str) -> None:
-    """One step of a build, or the worker. Raises CalledProcessError, TimeoutExpired."""
+    """Run one step of a build, or a worker. Raises CalledProcessError or TimeoutExpired."""
     print("+", *command, flush=True)
     subprocess.run(command, cwd=folder, check=True, timeout=seconds, env={**os.environ, **variables})
 
@@ -48,7 +48,7 @@ def protoc(folder: Path, path: str, *options: str) -> None:
 
 
 def build_go(folder: Path) -> list[str]:
-    """The command of the worker in Go."""
+    """Build the worker in Go; return its command."""
     tools = folder / "bin"
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
     for tool in ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"):
@@ -63,7 +63,7 @@ def build_go(folder: Path) -> list[str]:
 
 
 def build_java(folder: Path) -> list[str]:
-    """The command of the worker in Java; Maven generates and builds."""
+    """Build the worker in Java, with code that Maven generates; return its command."""
     source = folder / "src" / "main" / "proto"
     source.mkdir(parents=True)
     shutil.copy(PROTO / "action_service.proto", source)
@@ -72,7 +72,7 @@ def build_java(folder: Path) -> list[str]:
 
 
 def work(command: list[str], folder: Path) -> None:
-    """A server, a flow, the worker; the flow must be at its end."""
+    """Start a server, a flow and the worker. Raises AssertionError if the flow does not complete."""
     server = OrchyServer(["--data-dir", str(folder / "data")], folder / "server.log").start()
     try:
         server.post("/workflow", WORKFLOW)
@@ -94,7 +94,7 @@ CLIENTS: dict[str, tuple[str, Callable[[Path], list[str]], Callable[[list[str], 
 
 
 def main(names: list[str]) -> int:
-    """0 when all that could be tried have done their work; 1 when one was named whose toolchain is not here."""
+    """Exit code 1 if a worker was named whose toolchain is not installed; a worker that fails raises."""
     unknown = set(names) - CLIENTS.keys()
     if unknown:
         print(f"there is no client {', '.join(sorted(unknown))}; there are {', '.join(CLIENTS)}")

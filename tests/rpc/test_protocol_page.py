@@ -117,6 +117,6 @@ def test_a_number_is_what_the_page_says(said):
 
 
 def test_numbers_that_the_page_has_in_words():
-    assert (LATE_RESULTS_MAX, TIMEOUT_SECONDS_MAX, work.REPLY_BYTES) == (10, RETRY_AFTER_SECONDS_MAX, MIB)
-    assert WAITS.handshake_seconds == server.HANDSHAKE_SECONDS
+    assert (LATE_RESULTS_MAX, TIMEOUT_SECONDS_MAX, SESSION.message_bytes) == (10, RETRY_AFTER_SECONDS_MAX, MIB)
+    assert WAITS.handshake_seconds == ServerLimits().handshake_seconds
     assert session.NAME_CHARACTERS_MAX == servicer.NAME_LENGTH_MAX

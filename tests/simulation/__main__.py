@@ -1,4 +1,4 @@
-"""The command line: many seeds on all cores, or one; or the mutations, to see that the simulation finds them."""
+"""The command line: many seeds on all cores, one seed, or the mutations, which the simulation must find."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.simulation.mutations import MUTATIONS, hunt
 from tests.simulation.profile import FAULTS
 from tests.simulation.run import Outcome, run_seed
 
-#: What breaks everything is seen in a few.
+#: Stop here: a mistake that breaks everything is evident from a few seeds.
 BROKEN_MAX = 20
-#: A seed that takes longer (real time) has stopped moving: its worker says where, and ends.
+#: Real time. A seed that takes longer hangs: its process prints all stacks and exits.
 SEED_SECONDS_MAX = 120.0
 
 
 def main() -> int:
-    """0: no rule was broken (or with --mutations: each mutation was found); 1 otherwise."""
+    """Exit code 0 if no rule was broken (with --mutations: if each mutation was found), else 1."""
     parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, help="how many; 500, with --mutations 1000")
     parser.add_argument("--start", type=int, default=0, help="the first")

@@ -1,4 +1,4 @@
-"""The store that all nodes share: the reference store, with a checker that sees each change as it is made."""
+"""The store that all nodes share: the reference store, with a checker that sees each change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.simulation.world import World
 
 
 class Arbiter:
-    """A store whose calls are watched. What is not named here changes nothing that the checker keeps."""
+    """Reports calls to the checker. Those that are not named here change nothing that it keeps track of."""
 
     def __init__(self, world: World, store: MemoryStore, checker: Checker) -> None:
         self._world = world
@@ -26,7 +26,6 @@ class Arbiter:
         return getattr(self._store, verb)
 
     async def commit(self, commit: Commit) -> Committed:
-        """One step of a flow."""
         committed = await self._store.commit(commit)
         self._world.count("commits")
         self._checker.committed(commit, committed)
@@ -35,25 +34,21 @@ class Arbiter:
     async def claim(
         self, action_name: str, partitions: Sequence[int], limit: int, worker_id: str, lease_ms: int = 0
     ) -> Claimed:
-        """Attempts for a worker."""
         claimed = await self._store.claim(action_name, partitions, limit, worker_id, lease_ms)
         self._checker.claimed(action_name, partitions, claimed, limit, worker_id, lease_ms)
         return claimed
 
     async def give_back(self, claimed: Claimed) -> int:
-        """Attempts that did not reach their worker."""
         given_back = await self._store.give_back(claimed)
         self._checker.given_back(claimed, given_back)
         return given_back
 
     async def extend(self, partition: int, timer: TimerSetting) -> bool:
-        """More time for an attempt."""
         extended = await self._store.extend(partition, timer)
         self._checker.extended(partition, timer, extended)
         return extended
 
     async def renew_attempts(self, partition: int, timers: Sequence[TimerKey], lease_ms: int) -> list[bool]:
-        """Workers that hold attempts are there."""
         found = await self._store.renew_attempts(partition, timers, lease_ms)
         self._checker.leases_renewed(
             partition, [key for key, good in zip(timers, found, strict=True) if good], lease_ms
@@ -61,18 +56,15 @@ class Arbiter:
         return found
 
     async def scan(self, leases: Sequence[Lease], limit: int, lease_ms: int) -> list[PartitionScan]:
-        """Due timers for an owner."""
         scans = await self._store.scan(leases, limit, lease_ms)
-        self._checker.looked(leases, scans, lease_ms)
+        self._checker.scanned(leases, scans, lease_ms)
         return scans
 
     async def cancel_timers(self, partition: int, keys: Sequence[TimerKey]) -> None:
-        """Timers that are said to mean nothing."""
         await self._store.cancel_timers(partition, keys)
         self._checker.cancelled(partition, keys)
 
     async def expire(self, leases: Sequence[Lease], limit: int) -> int:
-        """The end of retentions."""
         removed = await self._store.expire(leases, limit)
         if removed:
             self._checker.expired([lease.partition for lease in leases])
@@ -81,18 +73,15 @@ class Arbiter:
     async def acquire(
         self, partitions: Sequence[int], node: str, lease_ms: int, instead_of: Collection[str] = ()
     ) -> list[Lease]:
-        """Leases for a node."""
         leases = await self._store.acquire(partitions, node, lease_ms, instead_of)
         self._checker.holders.acquired(leases, node, lease_ms, instead_of)
         return leases
 
     async def renew(self, leases: Sequence[Lease], node: str, lease_ms: int) -> list[Lease]:
-        """And for longer."""
         kept = await self._store.renew(leases, node, lease_ms)
         self._checker.holders.renewed(kept, node, lease_ms)
         return kept
 
     async def release(self, leases: Sequence[Lease], node: str) -> None:
-        """No longer."""
         await self._store.release(leases, node)
         self._checker.holders.released(leases, node)

@@ -1,7 +1,7 @@
-"""One flow as its history tells it, written anew from the records and compared with what the store holds.
+"""One flow as its history tells it, rebuilt from the records and compared with what the store holds.
 
-The rules here are said another way than in the engine: no machine, no effects, only what may follow what in a history
-and how much time must have passed between.
+The rules are stated independently of the engine: no machine and no effects, only which record may follow which, and
+how much time must have passed between them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tests.simulation.decoding import (
 )
 from tests.simulation.plan import Action, Plan, find
 
-#: Of this run, in their order: what comes after the first, while everything ends, is about books that are behind.
+#: The violations of this run, in order. Only the first one counts: after it, the books lag behind the store.
 violations: list[Violation] = []
 
 
 class Violation(Exception):
-    """A rule was broken. The text begins with the rule."""
+    """A rule was broken; the message begins with the rule."""
 
     def __init__(self, rule: str, details: object = "") -> None:
         super().__init__(f"{rule}: {details}")
@@ -57,7 +57,7 @@ _Attempt = tuple[int, int]  # action, attempt
 
 @attrs.define(eq=False)
 class FlowBook:
-    """What is known of a flow. Times are the store's, in ms."""
+    """What is known of a flow. Times are in ms, by the store's clock."""
 
     id: str
     partition: int
@@ -90,7 +90,7 @@ class FlowBook:
 
     @property
     def over(self) -> bool:
-        """Whether nothing may happen any more."""
+        """Whether the flow has ended."""
         return self.state is not None
 
     @property
@@ -103,7 +103,7 @@ class FlowBook:
         return self.definitions[action.name]
 
     def replay(self, entry: bytes, now_ms: int) -> None:
-        """One more line of the history; `fields` are those that its commit wrote."""
+        """Follow one more line of the history; `fields` already has what its commit wrote."""
         kind, action_id, attempt, _, detail = read_record(entry)
         where = f"flow {self.id}, {kind} of action {action_id}, attempt {attempt}"
         if self.lines:
@@ -164,12 +164,12 @@ class FlowBook:
         return self.plan.actions[action_id]
 
     def _context(self) -> dict[str, Any]:
-        """What expressions are resolved in, at this line of the history."""
+        """The context of expressions at this line of the history."""
         outputs = {str(id): json.loads(self.fields[f"o:{id}"].split(b":", 1)[1]) for id in self.outcomes}
         return {"input": self.input, **{id: {"output": output} for id, output in outputs.items()}}
 
     def _begin(self, action_id: int, where: str) -> None:
-        """An action's turn has come: its join must have let it."""
+        """An action starts for the first time, so its join must be satisfied."""
         if action_id not in self.begun:
             reached = self.plan.reached(self.outcomes)
             require(action_id in reached, "an action starts when its join has what it waits for", where)
@@ -211,7 +211,7 @@ class FlowBook:
             wanted = self.plan.branch(action_id, self._context())
             require(outcome == wanted, "a switch takes its branch", f"{where}: {outcome!r}, not {wanted!r}")
         elif action.name == "javascript":
-            wanted = answer_of(action.document["expression"], self._context())
+            wanted = script_result(action.document["expression"], self._context())
             output = json.loads(self.fields[f"o:{action_id}"].split(b":", 1)[1])
             require(output == wanted, "a script's result is its own", f"{where}: {output}, not {wanted}")
         elif action.name == "delay":
@@ -235,14 +235,14 @@ class FlowBook:
         self.retried[key] = wanted
 
     def _postpone(self, key: _Attempt, where: str) -> None:
-        """It may start now, and does with the next commit."""
+        """The action is ready; it starts with the next commit."""
         require(not self.paused, "nothing starts in a paused flow", where)
         require(key[0] not in self.outcomes, "an action runs once", where)
         self._begin(key[0], where)
         self.postponed.add(key)
 
     def _check_reason(self, error: str, where: str) -> None:
-        """A flow fails when an action has used up its attempts, a script threw, or a switch has no branch."""
+        """A flow fails only if an action is out of attempts, a script threw, or a switch has no branch."""
         said = _REASON.match(error)
         require(said is not None, "a flow that fails says why", f"{where}: {error}")
         assert said is not None
@@ -261,7 +261,7 @@ class FlowBook:
             require(good, "only what can fail fails", f"{where}: {error}")
 
     def check_attempt(self, attempt: Attempt) -> None:
-        """What a worker gets is what the definition says."""
+        """A worker gets what the definition says."""
         key, where = (attempt.action_id, attempt.attempt), f"flow {self.id}: {attempt}"
         action = self._action(attempt.action_id)
         good = (attempt.workflow, attempt.flow_id, attempt.name) == (self.plan.name, self.id, action.name)
@@ -272,7 +272,7 @@ class FlowBook:
         require(attempt.parameters in wanted, "a worker gets its parameters", f"{where}, not {wanted}")
 
     def hand_out(self, action_id: int, attempt: int, now_ms: int, lease_ms: int = 0) -> None:
-        """A worker gets an attempt."""
+        """An attempt was handed to a worker."""
         where = f"flow {self.id}, action {action_id}, attempt {attempt}"
         assert self.flow is not None
         require(not self.over and not self.removed, "nothing is handed out of a flow that is over", where)
@@ -288,14 +288,14 @@ class FlowBook:
         self.lines.append((now_ms, "HANDED_OUT", action_id, attempt))
 
     def give_back(self, action_id: int, attempt: int, now_ms: int) -> None:
-        """It did not reach the worker."""
+        """An attempt did not reach its worker and was given back."""
         key = (action_id, attempt)
         require(key in self.handed_out and key not in self.given_back, "what is given back was handed out", key)
         self.given_back.add(key)
         self.lines.append((now_ms, "GIVEN_BACK", action_id, attempt))
 
     def agree(self) -> None:
-        """The history and the state say the same. Raises Violation."""
+        """Check that the history and the state agree. Raises Violation."""
         flow = self.flow
         assert flow is not None
         where = f"flow {self.id}: {flow.state}, running {flow.running}, history {self.lines[-8:]}"
@@ -335,7 +335,7 @@ class FlowBook:
         require(phase == wanted, "what runs is in the phase that its kind has", where)
 
     def live_timers(self) -> dict[tuple[str, int, int], bool]:
-        """The timers that the flow may have now, and whether it must have them."""
+        """The timers that the flow may have now; True for those that it must have."""
         assert self.flow is not None
         timers = {}
         for action_id, running in self.flow.running.items():
@@ -350,7 +350,7 @@ class FlowBook:
         return timers
 
     def take_events(self) -> None:
-        """Follow the kept events: each counts once, those of a name in the order in which they came."""
+        """Check that each kept event counts once, and that events of one name are taken in the order of arrival."""
         assert self.flow is not None
         kept = [(event, _token(data)) for event, data, _ in self.flow.kept]
         where = f"flow {self.id}: {self.kept} -> {kept}"
@@ -384,7 +384,7 @@ def _token(data: Any) -> str:
     return data["token"] if isinstance(data, dict) and "token" in data else json.dumps(data)
 
 
-def answer_of(script: str, context: Mapping[str, Any]) -> Any:
-    """What a script (see `node.Engine`) comes to."""
+def script_result(script: str, context: Mapping[str, Any]) -> Any:
+    """The result of a script (see `node.Engine`)."""
     verb, name, *rest = script.split(" ", 2)
     return {name: 1} if verb == "set" else {name: find(rest[0].removeprefix("$."), context)}

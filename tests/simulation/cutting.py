@@ -1,4 +1,4 @@
-"""A worker that cuts its streams off with messages on their way to it."""
+"""A worker that cuts its streams while messages to it are in flight."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from orchy.errors import OrchyError
 from orchy.flow.definition import ActionDefinition, RetryPolicy
 from orchy.rpc.generated import action_service_pb2 as pb
 from tests.simulation.books import require
-from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
+from tests.simulation.callers import RETRY_SECONDS, Client, Cluster
 from tests.simulation.decoding import Attempt, read_attempts
 from tests.simulation.invariants import READING_SECONDS
 from tests.simulation.node import Life, NoAnswer
 from tests.simulation.pipe import Pipe
 from tests.simulation.plan import Plan
 
-#: An action that no other worker of the simulation takes; what gets lost is missed only when its time is over.
+#: An action that no other worker takes. An attempt that got lost would be noticed only by its timeout.
 HAUL = ActionDefinition("haul", 9, 0, RetryPolicy.FIXED, int(READING_SECONDS) + 2)
-#: One, and when it is done many at the same time.
+#: One action, and after it several at the same time.
 HAULS = {
     "name": "hauls",
     "rootAction": 1,
@@ -42,27 +42,28 @@ HAULS = {
     ],
 }
 FLOWS = 3
-#: All of them, also when most streams are cut before anything came.
+#: For all flows, even if most streams are cut before anything arrives.
 END_SECONDS = 120.0
 
 
 class Cutting:
-    """Flows whose attempts go to a worker that reads for a moment, or not at all, and is gone; then it comes again.
+    """Flows whose worker reads its stream for a moment or not at all, cuts it, and opens another one.
 
-    It answers all that came. Nothing else breaks here: what it did not read must go back at once. They come last, with
-    flows and chance of their own, and leave what a seed does before as it is.
+    It returns a result for each attempt that it read. Nothing else breaks here, so what it did not read must be given
+    back at once. This scene comes last, with flows and random numbers of its own, so that it changes nothing of the
+    seed before it.
     """
 
     def __init__(self, cluster: Cluster, number: int) -> None:
-        """`number` is the first of their flows."""
+        """`number` is that of the first flow."""
         self._cluster = cluster
         self._clients = [Client(cluster, number + flow, str(HAULS["name"])) for flow in range(FLOWS)]
-        self._chance: random.Random = cluster.world.stream("cutting")
+        self._rng: random.Random = cluster.world.stream("cutting")
         self._results = count(1)
         self._lives = count(1)
 
     async def run(self, catalog: Catalog) -> None:
-        """Start the flows and see them to their end."""
+        """Start the flows and wait for their ends."""
         checker = self._cluster.checker
         checker.definitions[HAUL.name] = HAUL
         checker.plans[str(HAULS["name"])] = Plan(HAULS)
@@ -80,40 +81,40 @@ class Cutting:
         require(not checker.open_flows(), "every accepted flow ends", "one whose worker cuts its streams off")
 
     async def _work(self, nursery: trio.Nursery) -> None:
-        """Have one stream after the other, each to any node."""
-        chance = self._chance
+        """Open one stream after the other, each to a random node."""
+        rng = self._rng
         while True:
-            pipe = chance.choice(self._cluster.nodes).open_stream()
+            pipe = rng.choice(self._cluster.nodes).open_stream()
             name = f"s-cutting.{next(self._lives)}"
-            pipe.say(pb.WorkerMessage(number=1, workerId=name))
-            credit = pb.Credit(actionName=HAUL.name, count=chance.choice((1, 3)))
-            pipe.say(pb.WorkerMessage(number=2, workerId=name, credits=[credit]))
+            pipe.send(pb.WorkerMessage(number=1, workerId=name))
+            credit = pb.Credit(actionName=HAUL.name, count=rng.choice((1, 3)))
+            pipe.send(pb.WorkerMessage(number=2, workerId=name, credits=[credit]))
             try:
-                await trio.sleep(chance.uniform(0, 0.5))
-                if chance.random() < 0.5:
-                    with trio.move_on_after(chance.uniform(0.1, 1)):
+                await trio.sleep(rng.uniform(0, 0.5))
+                if rng.random() < 0.5:
+                    with trio.move_on_after(rng.uniform(0.1, 1)):
                         await self._read(pipe, name, nursery)
             finally:
                 self._cluster.world.count("streams that were cut off")
                 pipe.cut()
-            await trio.sleep(chance.choice((0.0, 0.1)))
+            await trio.sleep(rng.choice((0.0, 0.1)))
 
     async def _read(self, pipe: Pipe, name: str, nursery: trio.Nursery) -> None:
         async for reply in pipe.replies():
             for attempt in read_attempts(reply.SerializeToString()):
-                self._cluster.checker.reach(attempt, name)
+                self._cluster.checker.record_received(attempt, name)
                 nursery.start_soon(self._push, attempt, name)
-            await trio.sleep(self._chance.choice((0.0, 0.2)))
+            await trio.sleep(self._rng.choice((0.0, 0.2)))
 
     async def _push(self, attempt: Attempt, name: str) -> None:
         output = {"token": f"{name}/{next(self._results)}"}
         self._cluster.checker.pushed.setdefault(attempt.key, []).append(output)
         while True:
             try:
-                await self._cluster.call(self._chance, partial(_push, Result(*attempt.key, output, worker=name)))
+                await self._cluster.call(self._rng, partial(_push, Result(*attempt.key, output, worker=name)))
                 return
             except (NoAnswer, OrchyError):
-                await trio.sleep(AGAIN_SECONDS)
+                await trio.sleep(RETRY_SECONDS)
 
 
 async def _push(result: Result, life: Life) -> object:

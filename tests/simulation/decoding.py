@@ -1,7 +1,7 @@
-"""What the store keeps and what workers get, read from the bytes: nothing here is the product's.
+"""Decoders of the stored format and of workers' messages that share no code with the product.
 
-The format is said once more, in the oracle's own words, so that an encoder and a decoder of the product that are wrong
-in the same way do not agree with each other and go unnoticed. A change of the format is made here too, by hand.
+If the product's encoder and decoder were wrong in the same way, they would agree with each other and nobody would
+notice. So a change of the format has to be made here too, by hand.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ QUEUED, RETRY, DELAY, WAIT, DEFERRED, HELD = "q", "r", "d", "w", "e", "h"
 #: The letter of the timer that an action in a phase may have.
 PHASE_TIMERS = {QUEUED: "t", RETRY: "r", DELAY: "d", WAIT: "w", DEFERRED: "e"}
 TIMEOUT = "t"
-#: And beside it: the worker of the attempt has not been heard of for its lease.
+#: The timer beside it: the attempt's worker has been silent for the length of its lease.
 LOST = "l"
 
 OVER = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
-#: The letters of a history's lines.
+#: The letters of history records.
 KINDS = {
     "S": "STARTED",
     "Q": "SCHEDULED",
@@ -68,7 +68,7 @@ class Done:
 
 @attrs.frozen
 class StoredFlow:
-    """A flow as its fields tell it; `kept` has the events that wait for a wait: name, data, id."""
+    """A flow read from its fields; `kept` are the events that no wait has taken yet: name, data, id."""
 
     workflow: str
     version: int
@@ -82,7 +82,7 @@ class StoredFlow:
 
     @property
     def over(self) -> bool:
-        """Whether nothing may happen any more."""
+        """Whether the flow has ended."""
         return self.state in OVER
 
 
@@ -112,9 +112,9 @@ def read_flow(fields: Mapping[str, bytes]) -> StoredFlow:
 
 
 def _kept_events(fields: Mapping[str, bytes]) -> list[tuple[str, Any, str]]:
-    """In the order in which they came, a field ``k:<n>`` for each: name, id, data.
+    """Kept events in the order of arrival, from a field ``k:<n>`` for each (name, id, data).
 
-    Older flows have them all in ``e``. The ids of recent ones, beside them, are the engine's own affair.
+    Older flows have all of them in ``e``, with the ids of recent events, which only the engine needs.
     """
     numbers = sorted(int(name[2:]) for name in fields if name.startswith("k:"))
     newer = [json.loads(fields[f"k:{number}"]) for number in numbers]
@@ -123,7 +123,7 @@ def _kept_events(fields: Mapping[str, bytes]) -> list[tuple[str, Any, str]]:
 
 
 def read_record(entry: bytes) -> tuple[str, int, int, str, Any]:
-    """Kind, action, attempt, worker and detail of a line of history; what is left out at its end is nothing."""
+    """Kind, action, attempt, worker and detail of a history record; trailing defaults are omitted in it."""
     parts = json.loads(entry)
     kind, action_id, attempt, worker, detail = [*parts, *[None, 0, 0, "", None][len(parts) :]]
     return KINDS[kind], action_id, attempt, worker, detail
@@ -134,7 +134,7 @@ def read_record(entry: bytes) -> tuple[str, int, int, str, Any]:
 
 @attrs.frozen
 class Attempt:
-    """What a worker gets."""
+    """One attempt, as a worker gets it."""
 
     workflow: str
     flow_id: str
@@ -146,27 +146,33 @@ class Attempt:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """Which attempt it is: flow, action, attempt."""
+        """Its identity: flow, action, attempt."""
         return self.flow_id, self.action_id, self.attempt
 
 
 def read_attempt(body: bytes) -> Attempt:
     """An encoded `Action`."""
-    said: dict[int, Any] = {}
+    values: dict[int, Any] = {}
     parameters: dict[str, Any] = {}
     for number, value in _fields(body):
         if number == 3:
             entry = dict(_fields(value))
             parameters[entry.get(1, b"").decode()] = _value(entry.get(2, b""))
         else:
-            said[number] = value
+            values[number] = value
     return Attempt(
-        said[1].decode(), said[2].decode(), said.get(4, 0), said[5].decode(), said[6], said.get(8, 0), parameters
+        values[1].decode(),
+        values[2].decode(),
+        values.get(4, 0),
+        values[5].decode(),
+        values[6],
+        values.get(8, 0),
+        parameters,
     )
 
 
 def read_attempts(message: bytes) -> list[Attempt]:
-    """Those in an `Actions` or a `ServerMessage`: its field 1."""
+    """The attempts in an `Actions` or a `ServerMessage`, in both field 1."""
     return [read_attempt(value) for number, value in _fields(message) if number == 1]
 
 

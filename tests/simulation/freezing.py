@@ -1,11 +1,11 @@
-"""Tasks that stand still: what SIGSTOP does to a process, done to all tasks of one simulated node.
+"""Freezing: what SIGSTOP does to a process, done to all tasks of one simulated node.
 
-A task of a frozen node that Trio wants to run takes note of why it was woken and goes back to sleep; at the thaw it
-goes on with just that, its memory as it was, while the world has moved on. Clocks run on meanwhile, deadlines pass
-and cancellations come, and are met with at the thaw, as after SIGCONT.
+When Trio wakes a task of a frozen node, the task keeps the value it was woken with and goes back to sleep; at the thaw
+it continues with that value. Clocks run on meanwhile, and deadlines and cancellations that came are seen at the thaw,
+as after SIGCONT.
 
-This is done at the one place that all of a task's steps go through, its coroutine's `send`. A task belongs to a
-process if its parent task does.
+This happens in the one place that each step of a task goes through, its coroutine's `send`. A task belongs to the
+process of its parent task.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ class Process:
         self._held: list[_Gate] = []
 
     def adopt(self) -> None:
-        """From now on the calling task, and all tasks that come of it, belong to this process."""
+        """Make the calling task, and all its future children, part of this process."""
         task = trio.lowlevel.current_task()
         task.coro = _Gate(task, self)  # type: ignore[assignment]
 
     def freeze(self) -> None:
-        """Nothing of it runs from the next step on."""
+        """Stop all its tasks at their next step."""
         self.frozen = True
 
     def thaw(self) -> None:
-        """All goes on."""
+        """Let all its tasks continue."""
         self.frozen = False
         held, self._held = self._held, []
         for gate in held:
             trio.lowlevel.reschedule(gate.task)
 
     def hold(self, gate: _Gate) -> None:
-        """A task to be woken at the thaw."""
+        """Wake this task at the thaw."""
         self._held.append(gate)
 
 
 class _Gate:
-    """Stands for a task's coroutine. `doom`, once there is one, is what each step of each process raises."""
+    """Wraps a task's coroutine. Once `failure` is set, each step of each process raises it."""
 
-    doom: Exception | None = None
+    failure: Exception | None = None
 
     def __init__(self, task: trio.lowlevel.Task, process: Process) -> None:
         self.task = task
@@ -59,8 +59,8 @@ class _Gate:
         self._kept: Any = _NOTHING
 
     def send(self, value: Any) -> Any:
-        if _Gate.doom is not None:
-            return self._coro.throw(_Gate.doom)
+        if _Gate.failure is not None:
+            return self._coro.throw(_Gate.failure)
         if self.process.frozen:
             if self._kept is _NOTHING:
                 self._kept = value
@@ -75,12 +75,12 @@ class _Gate:
 
 
 def end_all(reason: Exception | None) -> None:
-    """Let no task of any process do another step, whatever shields it; None: the next run begins."""
-    _Gate.doom = reason
+    """Make each task of any process raise `reason` at its next step, shielded or not; None resets that."""
+    _Gate.failure = reason
 
 
-class Births(trio.abc.Instrument):
-    """Puts new tasks into their parents' processes."""
+class ProcessInheritance(trio.abc.Instrument):
+    """Puts each new task into its parent's process."""
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Called by Trio before the task's first step."""
@@ -92,6 +92,6 @@ class Births(trio.abc.Instrument):
 
 
 def current_process() -> str:
-    """The name of the process that the calling task is of, or "world"."""
+    """The name of the calling task's process, or "world"."""
     coro: Any = trio.lowlevel.current_task().coro
     return coro.process.name if isinstance(coro, _Gate) else "world"

@@ -1,4 +1,4 @@
-"""Which node holds each partition, and may: epochs rise, and nobody takes what another still has."""
+"""Which node holds each partition. Epochs rise, and no node acquires what another one still holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchy.store.leases import Lease
 from tests.simulation.books import require
 from tests.simulation.world import World
 
-#: Leases run from and until whole milliseconds; floating point may take a little off.
+#: Leases begin and end at whole milliseconds, and floating point adds a little error.
 _ROUNDING_SECONDS = 0.001 + 1e-6
 
 
@@ -24,20 +24,20 @@ class _Holder:
 
 
 class Holders:
-    """Of all partitions, as the store was asked and has answered. Methods raise Violation."""
+    """The holders of all partitions, as the store has granted them. Methods raise Violation."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._holders: dict[int, _Holder] = {}
 
     def check_newest(self, lease: Lease) -> None:
-        """A look was answered."""
+        """A scan was answered for this lease."""
         holder = self._holders.get(lease.partition)
         good = holder is not None and holder.epoch == lease.epoch
         require(good, "timers go to the newest epoch only", f"{lease}, held: {holder}")
 
     def acquired(self, leases: Sequence[Lease], node: str, lease_ms: int, instead_of: Collection[str]) -> None:
-        """A node was given leases; it named nodes that it knows to be gone."""
+        """A node got leases; `instead_of` are the nodes that it declared gone."""
         now = trio.current_time()
         for lease in leases:
             before = self._holders.get(lease.partition)
@@ -49,7 +49,7 @@ class Holders:
             self._world.note(f"p{lease.partition} goes to {node}, epoch {lease.epoch}")
 
     def renewed(self, leases: Sequence[Lease], node: str, lease_ms: int) -> None:
-        """A node keeps leases."""
+        """A node renewed leases."""
         for lease in leases:
             holder = self._holders.get(lease.partition)
             good = holder is not None and holder.node == node and holder.epoch == lease.epoch
@@ -59,7 +59,7 @@ class Holders:
             holder.until = trio.current_time() + lease_ms / 1000
 
     def released(self, leases: Sequence[Lease], node: str) -> None:
-        """A node gives up what is still its own."""
+        """A node released those of the leases that it still holds."""
         for lease in leases:
             holder = self._holders.get(lease.partition)
             if holder is not None and holder.node == node and holder.epoch == lease.epoch:
@@ -67,12 +67,12 @@ class Holders:
                 self._world.note(f"p{lease.partition} is given up by {node}")
 
     def now(self) -> dict[int, str]:
-        """Who holds each partition now."""
+        """The current holder of each partition."""
         now = trio.current_time()
         return {partition: holder.node for partition, holder in self._holders.items() if holder.until > now}
 
     def held_since_before(self, node: str, moment: float) -> list[int]:
-        """What a node holds, and held at a moment. (An acquisition may be under way when its node stops.)"""
+        """What a node holds now and held at `moment`; an acquisition may be in flight when its node stops."""
         return [
             partition
             for partition, holder in self._holders.items()

@@ -1,7 +1,7 @@
 """What must hold after each change of the store, whoever made it and whatever went wrong before.
 
-The checker keeps its own books: of each flow (`books`), of each timer, of each lease. It learns from what the store
-was asked and what it answered, and looks into the store only to see that nothing is missing and nothing left over.
+The checker keeps its own record of each flow (`books`), each timer and each lease, from the store's requests and
+responses. It looks into the store only to see that nothing is missing and nothing is left over.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from tests.simulation.plan import Plan
 from tests.simulation.queues import Key, Queues
 from tests.simulation.world import World
 
-#: What floating point may take off.
+#: The error of floating point.
 _ROUNDING_SECONDS = 1e-6
-#: How long a worker may leave what is on its stream unread, the message under way included.
+#: How long a worker may leave its stream unread, the message in flight included.
 READING_SECONDS = 2.5
 
 
-#: Lines that say that an attempt's time, or its worker's, was over, and the timers of which that comes.
+#: History records that come from a timer of an attempt, and the kind of that timer.
 _TIMERS_OF_ENDS = {"TIMED_OUT": TIMEOUT, "WORKER_LOST": LOST, "GIVEN_BACK": LOST}
 
 
 class Checker:
-    """Watches one store. Methods are called with what was done, at once; they raise Violation."""
+    """Watches one store. Its methods are called right after each change; they raise Violation."""
 
     def __init__(self, world: World, store: MemoryStore) -> None:
         self._world = world
@@ -45,14 +45,14 @@ class Checker:
         self.inputs: dict[str, Any] = {}  # by flow, what its client has sent
         self.definitions: dict[str, ActionDefinition] = {}
         self.books: dict[str, FlowBook] = {}
-        self.reached: set[tuple[str, int, int]] = set()  # attempts that came to a worker
-        self.sound: set[tuple[str, int, int]] = set()  # those that were handed out when nothing was broken
-        self.pushed: dict[tuple[str, int, int], list[Any]] = {}  # what workers said of each attempt
+        self.reached: set[tuple[str, int, int]] = set()  # attempts that a worker received
+        self.sound: set[tuple[str, int, int]] = set()  # attempts handed out when nothing was broken
+        self.pushed: dict[tuple[str, int, int], list[Any]] = {}  # what workers returned for each attempt
         self._timers: dict[tuple[int, TimerKey], float] = {}  # when each is due
-        self._taken: dict[tuple[int, TimerKey], float] = {}  # since when those are that a look took, and nobody moved
+        self._taken: dict[tuple[int, TimerKey], float] = {}  # when a scan took each timer that was not moved since
         self._handed_out_to: dict[tuple[str, int, int], tuple[str, float]] = {}
-        self.reached_by: dict[tuple[str, int, int, str], float] = {}  # when it came to that worker
-        self.missing: dict[tuple[str, int, int, str], float] = {}  # when that worker said that it had not come
+        self.reached_by: dict[tuple[str, int, int, str], float] = {}  # when that worker received it
+        self.missing: dict[tuple[str, int, int, str], float] = {}  # when that worker reported it missing
         self.processes: dict[str, Any] = {}  # workers with streams, by name
         self.holders = Holders(world)
         self._queues = Queues(self._meaning)
@@ -80,8 +80,8 @@ class Checker:
             self._check_reached(book)
         book.flow = read_flow(book.fields)
         self._world.counts["actions postponed"] += sum(read_record(line)[0] == "POSTPONED" for line in commit.history)
-        told = " ".join(f"{kind}{id or ''}.{n or ''}" for _, kind, id, n in book.lines[-len(commit.history) :])
-        self._world.note(f"p{book.partition} {book.id} v{book.version} {book.flow.state} [{told}]")
+        summary = " ".join(f"{kind}{id or ''}.{n or ''}" for _, kind, id, n in book.lines[-len(commit.history) :])
+        self._world.note(f"p{book.partition} {book.id} v{book.version} {book.flow.state} [{summary}]")
         book.agree()
         book.take_events()
         self._check_results(book, commit)
@@ -118,10 +118,10 @@ class Checker:
         for entry in handed_out:
             self._world.count("attempts handed out by commits")
             self._hand_out(book, read_attempt(entry.body), str(entry.worker), entry.lease_ms)
-        self.check_kept_whole(book)
+        self.check_complete(book)
 
     def _check_fields(self, book: FlowBook, commit: Commit, where: str) -> None:
-        """What is written once stays as it is."""
+        """Fields that are written once do not change."""
         for name, value in commit.fields.items():
             require(name != "i" or not book.version > 1, "the input is written once", where)
             if name == "i":
@@ -130,7 +130,7 @@ class Checker:
                 require(book.input == wanted, "a flow has the input that it was given", f"{where}: {book.input}")
 
     def _meaning(self, key: Key) -> str:
-        """What a queue entry is to a claim now."""
+        """What a claim should do with a queue entry now: see `Queues`."""
         flow_id, action_id, attempt = key
         book = self.books[flow_id]
         if book.removed or book.over or book.flow is None:
@@ -147,7 +147,7 @@ class Checker:
                 self._timers.pop((partition, _timer(LOST, timer.flow_id, timer.action_id, timer.attempt)), None)
 
     def _check_ends(self, book: FlowBook, commit: Commit) -> None:
-        """What ends for want of time was taken by a look, and was given no more time since."""
+        """An attempt is ended by a timer only if a scan took the timer, and it was not moved since."""
         for line in commit.history:
             kind, action_id, attempt, worker, _ = read_record(line)
             timer = _TIMERS_OF_ENDS.get(kind)
@@ -162,7 +162,7 @@ class Checker:
                 had, _ = self._handed_out_to[book.id, action_id, attempt]
                 said_at = self.missing.get((book.id, action_id, attempt, had), float("inf"))
                 reached_at = self.reached_by.get((book.id, action_id, attempt, had), float("inf"))
-                # It may be on its way, and come after the worker has said that it has not.
+                # It may be in flight, and arrive after the worker has reported it missing.
                 missed = reached_at >= said_at
                 require(missed, "what goes back was not received", f"{book.id} {action_id}.{attempt} of {had}")
                 self.sound.discard((book.id, action_id, attempt))
@@ -170,12 +170,12 @@ class Checker:
     def _check_lost(self, book: FlowBook, action_id: int, attempt: int, worker: str, taken_at: float) -> None:
         """A worker that could be asked is not lost, whether it has received the attempt or not.
 
-        It is asked when a look has taken the timer, and the commit comes later, by an answer's time and the way to the
-        store. So what counts is whether it could be asked all that time: one that stood still, or had no stream, when
-        its lease was over is lost though it may be back when that is written down.
+        It is asked once a scan has taken the timer; the commit follows after the time for an answer and the way to the
+        store. So the worker must have been reachable all that time: one that was frozen or had no stream when its lease
+        ran out is lost, even if it is back when that is committed.
         """
         process = self.processes.get(worker)
-        if process is not None and process.is_there:
+        if process is not None and process.is_running:
             self._world.note(f"{worker} is there, and {book.id} {action_id}.{attempt} is lost")
             could_answer = process.is_well_connected_since(taken_at)
             require(not could_answer, "a worker that answers is not lost", f"{book.id} {action_id} {worker}")
@@ -193,15 +193,15 @@ class Checker:
                 book.lines[-6:],
             )
 
-    def handed_out_soundly(self, bodies: Iterable[bytes]) -> None:
-        """The answer by which these were handed out came, and nothing breaks any more."""
+    def handed_out_in_sound_world(self, bodies: Iterable[bytes]) -> None:
+        """These were handed out, the response arrived, and nothing breaks any more."""
         for body in bodies:
             attempt = read_attempt(body)
             if attempt.timeout_seconds > READING_SECONDS:
                 self.sound.add(attempt.key)
 
-    def reach(self, attempt: Attempt, worker: str = "") -> None:
-        """A worker has it."""
+    def record_received(self, attempt: Attempt, worker: str = "") -> None:
+        """A worker has received an attempt."""
         self.reached_by[(*attempt.key, worker)] = trio.current_time()
         self.reached.add(attempt.key)
         self.books[attempt.flow_id].check_attempt(attempt)
@@ -227,8 +227,8 @@ class Checker:
                     said = self.pushed.get((book.id, action_id, done.attempt), [])
                     require(done.output in said, "a result is what a worker said of that attempt", f"{book.id} {name}")
 
-    def check_kept_whole(self, book: FlowBook) -> None:
-        """Nothing that the flow waits for is missing, and nothing is left of what it does not wait for."""
+    def check_complete(self, book: FlowBook) -> None:
+        """All timers and queue entries that the flow needs are there, and no others."""
         assert book.flow is not None
         partition = self._store._partition(book.partition)
         where = f"flow {book.id}: running {book.flow.running}"
@@ -255,7 +255,7 @@ class Checker:
     def claimed(
         self, name: str, partitions: Sequence[int], claimed: Claimed, limit: int, worker: str, lease_ms: int
     ) -> None:
-        """Attempts were handed out, and others may have been parked or dropped."""
+        """A claim handed out attempts, and may have parked or dropped others."""
         require(len(claimed.bodies) <= limit, "no more is handed out than was asked for", len(claimed.bodies))
         attempts = [read_attempt(body) for body in claimed.bodies]
         for attempt in attempts:
@@ -269,7 +269,7 @@ class Checker:
             self._hand_out(self.books[attempt.flow_id], attempt, worker, lease_ms)
         for book in self.books.values():
             if book.partition in partitions and not book.removed:
-                self.check_kept_whole(book)
+                self.check_complete(book)
 
     def _hand_out(self, book: FlowBook, attempt: Attempt, worker: str, lease_ms: int) -> None:
         if lease_ms >= attempt.timeout_seconds * 1000:
@@ -284,7 +284,7 @@ class Checker:
         self._world.count("attempts handed out")
 
     def extended(self, partition: int, timer: TimerSetting, extended: bool) -> None:
-        """An attempt has its time again, or was not there to be extended."""
+        """An attempt got more time, or was not there any more."""
         if extended:
             require((partition, timer.key) in self._timers, "what is extended has a timer", timer)
             self._set(partition, timer.key, timer.after_ms / 1000)
@@ -296,7 +296,7 @@ class Checker:
         self._taken.pop((partition, key), None)
 
     def leases_renewed(self, partition: int, keys: Iterable[TimerKey], lease_ms: int) -> None:
-        """Workers were said to live: none of their leases ends sooner than it would have."""
+        """Leases of attempts were renewed: none ends sooner than it would have."""
         for key in keys:
             due_at = self._timers.get((partition, key))
             require(due_at is not None, "what is renewed has a lease", key)
@@ -306,8 +306,8 @@ class Checker:
             self._world.count("leases renewed")
 
     def given_back(self, claimed: Claimed, count: int) -> None:
-        """Attempts went back into their queues, unless they had ended."""
-        wait_for_loss: dict[tuple[int, str], list[Key]] = {}
+        """Attempts were put back into their queues, unless they had ended."""
+        went_back: dict[tuple[int, str], list[Key]] = {}
         for body, receipt in zip(claimed.bodies, claimed.receipts, strict=True):
             attempt = read_attempt(body)
             key = _timer(TIMEOUT, *attempt.key)
@@ -319,23 +319,23 @@ class Checker:
                 self._world.note(f"p{receipt.partition} {key.flow_id} {key.action_id}.{key.attempt} came back")
                 self._world.count("attempts given back")
                 self.sound.discard(attempt.key)
-                self.check_kept_whole(self.books[key.flow_id])
-                wait_for_loss.setdefault((receipt.partition, attempt.name), []).append(attempt.key)
-        for (number, name), keys in wait_for_loss.items():
+                self.check_complete(self.books[key.flow_id])
+                went_back.setdefault((receipt.partition, attempt.name), []).append(attempt.key)
+        for (number, name), keys in went_back.items():
             self._queues.put_back(number, name, keys)
         require(count == 0, "what goes back was handed out", count)
 
     def cancelled(self, partition: int, keys: Iterable[TimerKey]) -> None:
-        """Timers were forgotten."""
+        """Timers were cancelled."""
         for key in keys:
             self._forget(partition, [key])
             self._world.note(f"p{partition} timer {key} is forgotten")
             book = self.books.get(key.flow_id)
             if book is not None:
-                self.check_kept_whole(book)
+                self.check_complete(book)
 
     def expired(self, partitions: Iterable[int]) -> None:
-        """Some flows of the partitions were removed."""
+        """Flows of these partitions were removed."""
         now_ms = self._store._now_ms()
         asked = set(partitions)
         for book in self.books.values():
@@ -348,8 +348,8 @@ class Checker:
 
     # Timers.
 
-    def looked(self, leases: Sequence[Lease], scans: Sequence[PartitionScan], lease_ms: int) -> None:
-        """An owner has looked."""
+    def scanned(self, leases: Sequence[Lease], scans: Sequence[PartitionScan], lease_ms: int) -> None:
+        """An owner has scanned for due timers."""
         now = trio.current_time()
         for lease, scan in zip(leases, scans, strict=True):
             if scan.lease_lost:
@@ -361,7 +361,7 @@ class Checker:
                 require(due_at is not None, "a timer that is due was set", due)
                 assert due_at is not None
                 require(now >= due_at - _ROUNDING_SECONDS, "no timer is early", f"{due}: due at {due_at}, now {now}")
-                # Whole milliseconds of now, not of the next one as for a timer that is set: it was due before.
+                # Rounded down to whole milliseconds, not up as for a new timer: it was due already.
                 self._timers[due.partition, due.key] = now - 0.001 + lease_ms / 1000
                 self._taken.setdefault((due.partition, due.key), now)
                 self._world.note(f"p{due.partition} timer {due.key} is due")
@@ -370,7 +370,7 @@ class Checker:
     # The end.
 
     def check_nothing_left(self) -> None:
-        """After all flows are over and polls have been everywhere: no queue entry, no timer."""
+        """All flows are over and all queues were polled: no queue entry and no timer is left."""
         for number, partition in sorted(self._store._partitions.items()):
             require(not partition.queues, "nothing is left in the queues", f"partition {number}: {partition.queues}")
             require(not partition.timers, "nothing is left of the timers", f"partition {number}: {partition.timers}")
@@ -378,11 +378,11 @@ class Checker:
                 require(not flow.parked, "nothing is left parked", flow.parked)
 
     def open_flows(self) -> list[FlowBook]:
-        """Those that are not over."""
+        """The flows that are not over."""
         return [book for book in self.books.values() if not book.over]
 
     def each(self, check: Callable[[FlowBook], None]) -> None:
-        """Have all flows checked."""
+        """Run a check on all flows."""
         for book in self.books.values():
             check(book)
 

@@ -1,4 +1,4 @@
-"""Workers that answer at the moment when their attempt times out, at nodes that look and commit slowly."""
+"""Workers that return results at the moment of the timeout, at nodes that scan and commit slowly."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from orchy.engine.orchestrator import Result
 from orchy.errors import OrchyError
 from orchy.flow.definition import ActionDefinition, RetryPolicy
 from tests.simulation.books import require
-from tests.simulation.callers import AGAIN_SECONDS, Client, Cluster
+from tests.simulation.callers import RETRY_SECONDS, Client, Cluster
 from tests.simulation.decoding import Attempt, read_attempt
 from tests.simulation.node import Life, NoAnswer
 from tests.simulation.plan import Plan
 
-#: An action that no other worker of the simulation takes, and the workflow that has nothing else.
+#: An action that no other worker takes, and a workflow of nothing else.
 RACE = ActionDefinition("race", 4, 0, RetryPolicy.FIXED, 1)
 RACES = {
     "name": "races",
@@ -30,27 +30,27 @@ RACES = {
 }
 FLOWS = 4
 SLOW_SECONDS = 0.3
-#: After the timeout, at the latest: then the look that finds it has been answered, and the timeout is committed.
+#: The latest result after the timeout. By then a scan has found the timer, and the timeout is being committed.
 LATE_SECONDS_MAX = 0.5
-#: All attempts of a flow, with room.
+#: Enough for all attempts of a flow.
 END_SECONDS = 60.0
 
 
 class LastMoment:
     """Flows of one action that fails again and again, each time when its timeout is about to be handled.
 
-    It is retried at once, so that the next attempt is there before the timeout of the one before it is done with.
-    They come last, with flows and chance of their own, and leave what a seed does before as it is.
+    It is retried at once, so that the next attempt begins before the timeout of the previous one is committed. This
+    scene comes last, with flows and random numbers of its own, so that it changes nothing of the seed before it.
     """
 
     def __init__(self, cluster: Cluster, number: int) -> None:
-        """`number` is the first of their flows."""
+        """`number` is that of the first flow."""
         self._cluster = cluster
         self._clients = [Client(cluster, number + flow, str(RACES["name"])) for flow in range(FLOWS)]
-        self._chance: random.Random = cluster.world.stream("last moment")
+        self._rng: random.Random = cluster.world.stream("last moment")
 
     async def run(self, catalog: Catalog) -> None:
-        """Start the flows and let each fail."""
+        """Start the flows and wait until each has failed."""
         checker, nodes = self._cluster.checker, self._cluster.nodes
         checker.definitions[RACE.name] = RACE
         checker.plans[str(RACES["name"])] = Plan(RACES)
@@ -77,26 +77,26 @@ class LastMoment:
 
         while True:
             try:
-                bodies = await self._cluster.call(self._chance, poll, 1.0)
+                bodies = await self._cluster.call(self._rng, poll, 1.0)
             except OrchyError:
-                await trio.sleep(AGAIN_SECONDS)
+                await trio.sleep(RETRY_SECONDS)
                 continue
             for body in bodies:
                 attempt = read_attempt(body)
-                self._cluster.checker.reach(attempt)
+                self._cluster.checker.record_received(attempt)
                 nursery.start_soon(self._fail, attempt)
 
     async def _fail(self, attempt: Attempt) -> None:
-        chance, world = self._chance, self._cluster.world
-        await trio.sleep(attempt.timeout_seconds + chance.uniform(-SLOW_SECONDS, LATE_SECONDS_MAX))
+        rng, world = self._rng, self._cluster.world
+        await trio.sleep(attempt.timeout_seconds + rng.uniform(-SLOW_SECONDS, LATE_SECONDS_MAX))
         world.count("failures at the last moment")
         result = Result(*attempt.key, error="at the last moment", worker="last")
         while True:
             try:
-                await self._cluster.call(chance, partial(_push, result))
+                await self._cluster.call(rng, partial(_push, result))
                 return
             except (NoAnswer, OrchyError):
-                await trio.sleep(AGAIN_SECONDS)
+                await trio.sleep(RETRY_SECONDS)
 
 
 async def _push(result: Result, life: Life) -> object:

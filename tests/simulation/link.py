@@ -1,8 +1,8 @@
-"""The way from one node to the store, and all that can happen on it.
+"""The connection from one node to the store, and all that can go wrong on it.
 
-A call may take long, not arrive, arrive after the caller has given it up, or be applied and its answer lost. What the
-caller is told then is what the client for Redis tells: a call that is safe to repeat is sent again, or ends as
-StoreUnavailable; for another the outcome is unknown.
+A call may take long, get lost, arrive after the caller has given it up, or be applied and its response lost. The caller
+then sees what the Redis client would show it: a call that is safe to repeat is sent again, or raises StoreUnavailable;
+any other raises OutcomeUnknown.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tests.simulation.world import World
 
 #: How long the client waits for an answer (`RedisSettings.command_timeout_seconds`).
 ANSWER_SECONDS = 5.0
-#: A call that is given up may still be on its way for so long.
-STRAY_SECONDS_MAX = 12.0
+#: How long a call that was given up may still be in flight.
+LATE_SECONDS_MAX = 12.0
 
-#: What is safe to send twice, as the store on Redis has it.
+#: Calls that are safe to send twice, as in the store on Redis.
 SAFE = frozenset(
     {
         "load", "history", "scan", "extend", "renew_attempts", "last_hand_out",
@@ -33,15 +33,15 @@ SAFE = frozenset(
 
 
 class Link:
-    """A store as one process sees it. `cut`, `slow_seconds` and `trap` are the nemesis's to set.
+    """A store as one process sees it. The nemesis sets `cut`, `slow_seconds` and `trap`.
 
-    `trap` is called in the middle of the next call, "before" or "after" it is applied; `on_sound` with what was called
-    and answered when nothing was broken any more.
+    `trap` is called once in the middle of the next call, "before" or "after" it is applied. `on_sound` is called with
+    each call and its response, in a sound world only.
     """
 
     def __init__(self, world: World, node: str, store: Any) -> None:
         self._world = world
-        self._chance = world.stream(f"link of {node}")
+        self._rng = world.stream(f"link of {node}")
         self._store = store
         self._under_way: dict[trio.CancelScope, None] = {}
         self._dead = False
@@ -51,13 +51,13 @@ class Link:
         self.on_sound: Any = None
 
     def kill(self) -> None:
-        """The process is gone: what it has sent may still arrive, it itself does nothing more."""
+        """The process has died: what it has sent may still arrive, but it does nothing any more."""
         self._dead = True
         for scope in list(self._under_way):
             scope.cancel()
 
     async def commit_all(self, commits: Any) -> Any:
-        """Each has its own fate."""
+        """Each commit is a call of its own, with its own fate."""
         return await gather(partial(outcome_of, self.commit), commits)
 
     def __getattr__(self, verb: str) -> Any:
@@ -75,7 +75,7 @@ class Link:
             if self._dead:
                 raise StoreUnavailable("this process is gone")
             if self.cut:
-                await self._sleep(self._chance.choice((0.01, 0.1, 2.0)))
+                await self._sleep(self._rng.choice((0.01, 0.1, 2.0)))
                 raise StoreUnavailable("no connection to the store")
             answered, answer = await self._try(verb, args)
             if answered:
@@ -84,36 +84,36 @@ class Link:
                 if sound and self.on_sound is not None:
                     self.on_sound(verb, args, answer)
                 return answer
-            await self._sleep(self._chance.choice((0.0, 0.02, ANSWER_SECONDS)))
+            await self._sleep(self._rng.choice((0.0, 0.02, ANSWER_SECONDS)))
         if verb in SAFE:
             raise StoreUnavailable(f"the store did not answer {verb}")
         raise OutcomeUnknown(f"the answer to {verb} was lost")
 
     async def _try(self, verb: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
-        chance = self._chance
-        lost = chance.random() < self._world.profile.answers_lost and not self._world.healed.is_set()
-        fate = chance.choice(("not sent", "answer lost", "stray")) if lost else "answered"
+        rng = self._rng
+        lost = rng.random() < self._world.profile.answers_lost and not self._world.healed.is_set()
+        fate = rng.choice(("not sent", "answer lost", "late")) if lost else "answered"
         there, back = self._delay(), self._delay()
         if self.trap is not None and self.trap[0] == "before":
-            self._spring()
+            self._trigger_trap()
         if there:
             try:
                 await self._sleep(there)
-            except BaseException:  # whoever called gave up, but the call is on its way
-                if chance.random() < 0.5:
-                    self._stray(verb, args)
+            except BaseException:  # the caller gave up, but the call may be in flight
+                if rng.random() < 0.5:
+                    self._deliver_late(verb, args)
                 raise
         if self.cut and fate == "answered":
-            fate = chance.choice(("not sent", "answer lost", "stray"))
+            fate = rng.choice(("not sent", "answer lost", "late"))
         if fate == "not sent":
             self._world.count("calls that did not arrive")
             return False, None
-        if fate == "stray" or there + back > ANSWER_SECONDS:
-            self._stray(verb, args)
+        if fate == "late" or there + back > ANSWER_SECONDS:
+            self._deliver_late(verb, args)
             return False, None
         answer = await self._apply(verb, args)
         if self.trap is not None and verb in ("commit", "claim", "scan"):
-            self._spring()
+            self._trigger_trap()
         if back:
             await self._sleep(back)
         if fate == "answer lost" or self.cut:
@@ -127,25 +127,25 @@ class Link:
         except OrchyError as error:
             return error
 
-    def _stray(self, verb: str, args: tuple[Any, ...]) -> None:
+    def _deliver_late(self, verb: str, args: tuple[Any, ...]) -> None:
         self._world.count("calls that arrived late")
-        self._world.later(self._chance.uniform(0, STRAY_SECONDS_MAX), self._apply, verb, args)
+        self._world.later(self._rng.uniform(0, LATE_SECONDS_MAX), self._apply, verb, args)
 
-    def _spring(self) -> None:
+    def _trigger_trap(self) -> None:
         assert self.trap is not None
-        (_, deed), self.trap = self.trap, None
-        deed()
+        (_, callback), self.trap = self.trap, None
+        callback()
         if self._dead:
             raise StoreUnavailable("this process is gone")
 
     def _delay(self) -> float:
         longest = max(self.slow_seconds, self._world.profile.store_delay_seconds)
-        if not longest or self._chance.random() < 0.5:
+        if not longest or self._rng.random() < 0.5:
             return 0.0
-        return longest * self._chance.random()
+        return longest * self._rng.random()
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep, unless the process ends. Raises StoreUnavailable then."""
+        """Sleep. Raises StoreUnavailable if the process dies meanwhile."""
         with trio.CancelScope() as scope:
             self._under_way[scope] = None
             try:

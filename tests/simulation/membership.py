@@ -1,9 +1,9 @@
-"""Who each node believes to be there: views that are late, one-sided and sometimes wrong, as gossip gives them.
+"""The members that each node believes in: views that are late, one-sided and sometimes wrong, as gossip gives them.
 
-This stands for `orchy.swim` behind the port `orchy.cluster.cluster.Membership`. A node's view of another
-follows the truth after a while; silence makes it suspect and then dead, after times that each observer draws for
-itself. Half of those whose process has ended, and half of those that are wrongly taken for dead, are taken for gone:
-there is evidence, true or forged, and their partitions are taken from them at once.
+This replaces `orchy.swim` behind the port `orchy.cluster.cluster.Membership`. A node's view of another one follows the
+truth with a delay; silence makes a member suspect and then dead, after times that each observer draws for itself. Half
+of the members whose process has ended, and half of those that are wrongly declared dead, count as gone: there is
+evidence, true or forged, and their partitions are taken from them at once.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import trio
 from orchy.cluster.cluster import Member
 from tests.simulation.world import World
 
-#: How often an observer's view follows what it has heard.
+#: How often each observer updates its view.
 TICK_SECONDS = 0.7
 DEAD_AFTER_SECONDS = (1.0, 8.0)
-#: What a socket's buffer holds.
+#: The capacity of a socket's buffer.
 INBOX_MESSAGES_MAX = 100
 
 
 @attrs.define
 class _Truth:
-    """A node as it is. `incarnation` counts its lives; `frozen` ones say nothing."""
+    """The actual state of a node. `incarnation` counts its lives; a `frozen` node sends nothing."""
 
     membership: SimulatedMembership
     incarnation: int
@@ -36,53 +36,53 @@ class _Truth:
 
 
 class Gossip:
-    """The network between the nodes, and what they say of themselves."""
+    """The network between the nodes, and their actual states."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.chance = world.stream("gossip")
-        self.cuts: set[tuple[str, str]] = set()  # (from, to): what one says does not reach the other
-        self.false_views: dict[tuple[str, str], str] = {}  # (observer, target): the state that it believes in
+        self.rng = world.stream("gossip")
+        self.cuts: set[tuple[str, str]] = set()  # (from, to): messages that do not arrive
+        self.false_views: dict[tuple[str, str], str] = {}  # (observer, target): the state that the observer believes in
         self._truths: dict[str, _Truth] = {}
         self._lives: dict[str, int] = {}
 
     def join(self, name: str) -> SimulatedMembership:
-        """A process of this name starts."""
+        """Start a life of the node `name`."""
         self._lives[name] = self._lives.get(name, 0) + 1
         membership = SimulatedMembership(self, name, self._lives[name])
         self._truths[name] = _Truth(membership, self._lives[name])
         return membership
 
     def gone(self, name: str, *, left: bool) -> None:
-        """It is not there any more; `left` says that it has told the others."""
+        """The node's process has ended; `left` if it said goodbye."""
         self._truths[name].left = left
         self._truths[name].ended = not left
         self._truths[name].frozen = True
 
     def frozen(self, name: str, frozen: bool) -> None:
-        """It says nothing for a while."""
+        """The node is frozen, or thawed."""
         self._truths[name].frozen = frozen
 
     def truths(self) -> dict[str, _Truth]:
-        """All that ever were, by name."""
+        """All nodes that ever were, by name."""
         return self._truths
 
     def heard(self, target: str, observer: str) -> bool:
-        """Whether what one says reaches the other now."""
+        """Whether messages from `target` reach `observer` now."""
         return not self._truths[target].frozen and (target, observer) not in self.cuts
 
     def datagram(self, sender: str, to: str, message: bytes) -> None:
-        """Send a wake-up: it may be lost, late, or come twice."""
+        """Send a wake-up, which may be lost, delayed or duplicated."""
         profile, calm = self.world.profile, self.world.healed.is_set()
-        if not calm and (self.chance.random() < profile.wakeups_lost or (sender, to) in self.cuts):
+        if not calm and (self.rng.random() < profile.wakeups_lost or (sender, to) in self.cuts):
             self.world.count("wake-ups lost")
             return
         copies = 1
-        if not calm and self.chance.random() < profile.wakeups_doubled:
+        if not calm and self.rng.random() < profile.wakeups_doubled:
             self.world.count("wake-ups doubled")
             copies = 2
         for _ in range(copies):
-            self.world.later(self.chance.choice((0.0005, 0.01, 0.3)), self._deliver, to, message)
+            self.world.later(self.rng.choice((0.0005, 0.01, 0.3)), self._deliver, to, message)
 
     async def _deliver(self, to: str, message: bytes) -> None:
         truth = self._truths.get(to)
@@ -90,7 +90,7 @@ class Gossip:
             truth.membership.receive(message)
 
     async def follow(self) -> None:
-        """Let the views follow the truth until cancelled."""
+        """Update all views again and again, until cancelled."""
         while True:
             for truth in list(self._truths.values()):
                 if not truth.frozen:
@@ -113,22 +113,22 @@ class SimulatedMembership:
     # The port.
 
     def members(self) -> Sequence[Member]:
-        """As this node sees them now."""
+        """The members, as this node sees them now."""
         return list(self._view.values())
 
     async def changed(self) -> None:
-        """Returns when the view is another."""
+        """Wait for the next change of the view."""
         await self._change.wait()
 
     def announce_ready(self, ready: bool) -> None:
-        """The others hear it with their next tick."""
+        """The others see it at their next tick."""
         truths = self._gossip.truths()
         if truths[self._name].membership is self:
             truths[self._name].ready = ready
             self._see(attrs.evolve(self._view[self._name], ready=ready))
 
     def send(self, node: str, message: bytes) -> None:
-        """One datagram."""
+        """Send one datagram."""
         truth = self._gossip.truths()[self._name]
         if truth.membership is self and not truth.frozen:
             self._gossip.datagram(self._name, node, message)
@@ -136,14 +136,14 @@ class SimulatedMembership:
     # The network's side.
 
     def receive(self, message: bytes) -> None:
-        """A datagram has come; the node's own task reads it."""
+        """Put a datagram into the inbox, which a task of the node reads."""
         try:
             self._to_inbox.send_nowait(message)
         except (trio.WouldBlock, trio.BrokenResourceError):
             self._gossip.world.count("wake-ups lost")
 
     def follow(self) -> None:
-        """What a tick changes in this node's view."""
+        """Update this node's view."""
         gossip, now = self._gossip, trio.current_time()
         for name, truth in gossip.truths().items():
             if name == self._name:
@@ -157,8 +157,8 @@ class SimulatedMembership:
             elif name in self._view:
                 if name not in self._silent_since:
                     self._silent_since[name] = now
-                    self._dead_after[name] = gossip.chance.uniform(*DEAD_AFTER_SECONDS)
-                    if truth.ended and (name, self._name) not in gossip.cuts and gossip.chance.random() < 0.5:
+                    self._dead_after[name] = gossip.rng.uniform(*DEAD_AFTER_SECONDS)
+                    if truth.ended and (name, self._name) not in gossip.cuts and gossip.rng.random() < 0.5:
                         self._dead_after[name] = 0.0
                 silent = now - self._silent_since[name]
                 state = "left" if truth.left else "suspect" if silent < self._dead_after[name] else "dead"
@@ -166,11 +166,11 @@ class SimulatedMembership:
                 self._see(attrs.evolve(self._view[name], state=state, gone=gone))
 
     def _gone(self, name: str, state: str) -> bool:
-        """Whether one that is wrongly taken for dead is taken for gone: drawn when it dies."""
+        """Whether a member that is wrongly declared dead counts as gone; drawn when it is declared dead."""
         before = self._view[name]
         if state != "dead" or before.state == "dead":
             return state == "dead" and before.gone
-        return self._gossip.chance.random() < 0.5
+        return self._gossip.rng.random() < 0.5
 
     def _see(self, member: Member) -> None:
         before = self._view.get(member.name)

@@ -1,4 +1,4 @@
-"""Mutations of what a flow means (branches, joins, parameters), of the order of work, of what is let go of again."""
+"""Mutations of what a flow means (branches, joins, parameters), of the order of work, and of releasing resources."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def _all_joins_are(mode: JoinMode) -> AbstractContextManager[None]:
 
 
 def all_joins_start_on_their_first_edge() -> AbstractContextManager[None]:
-    """ALL is taken for ANY."""
+    """ALL is treated as ANY."""
     return _all_joins_are(JoinMode.ANY)
 
 
 def any_joins_wait_for_all_edges() -> AbstractContextManager[None]:
-    """ANY is taken for ALL."""
+    """ANY is treated as ALL."""
     return _all_joins_are(JoinMode.ALL)
 
 
 def a_switch_takes_another_branch() -> AbstractContextManager[None]:
-    """It has more than one, and takes the one after the right one."""
+    """A switch takes the branch after the right one."""
     start = Switch.start
 
     def mutated(self: Any, action: Any, context: Any) -> Any:
@@ -59,7 +59,7 @@ def a_switch_takes_another_branch() -> AbstractContextManager[None]:
 
 
 def a_switch_goes_another_way_than_it_says() -> AbstractContextManager[None]:
-    """The history has the right branch, the flow goes on with another."""
+    """The history has the right branch, but the flow continues with another one."""
     settle = Graph.settle
 
     def mutated(self: Any, joins: Any, action_id: int, outcome: str) -> Any:
@@ -99,7 +99,7 @@ class _AsItIs:
 
 
 def a_claim_puts_back_in_the_wrong_order() -> AbstractContextManager[None]:
-    """What was taken out of the queue, and is more than one answer holds, comes back the last one first."""
+    """Entries that were popped but did not fit into the response are put back in reverse order."""
     claim = MemoryStore.claim
 
     async def mutated(self: Any, action_name: str, partitions: Any, limit: int, worker: str, lease_ms: int = 0) -> Any:
@@ -128,7 +128,7 @@ def a_claim_takes_from_the_wrong_end() -> AbstractContextManager[None]:
 
 
 def what_is_given_back_goes_to_the_end() -> AbstractContextManager[None]:
-    """It waits once more behind all others."""
+    """An attempt that is given back waits behind all others again."""
     give_back = MemoryStore.give_back
 
     async def mutated(self: Any, claimed: Any) -> int:
@@ -147,7 +147,7 @@ def what_is_given_back_goes_to_the_end() -> AbstractContextManager[None]:
 
 
 def what_is_given_back_is_in_the_wrong_order() -> AbstractContextManager[None]:
-    """At the front, the last one first."""
+    """Attempts are given back to the front, but in reverse order."""
     give_back = MemoryStore.give_back
 
     async def mutated(self: Any, claimed: Any) -> int:
@@ -158,7 +158,7 @@ def what_is_given_back_is_in_the_wrong_order() -> AbstractContextManager[None]:
 
 
 def an_extension_moves_nothing() -> AbstractContextManager[None]:
-    """It is granted, and the timeout stays where it is."""
+    """The extension is granted, but the timeout stays where it is."""
 
     async def mutated(self: Any, partition: int, timer: Any) -> bool:
         await trio.lowlevel.checkpoint()
@@ -182,7 +182,7 @@ def a_timer_slot_leaks() -> AbstractContextManager[None]:
 
 
 def a_leader_that_leaves_drops_its_letters() -> AbstractContextManager[None]:
-    """The events of others, which a caller that leaves has taken along, are answered to nobody."""
+    """When the caller that does the work for others leaves, the others' events are never answered."""
 
     async def mutated(self: Any, flow_id: str, mailbox: Any) -> None:
         envelopes = [mailbox.envelopes.popleft() for _ in range(min(len(mailbox.envelopes), self._batch_size))]
@@ -196,12 +196,12 @@ def a_leader_that_leaves_drops_its_letters() -> AbstractContextManager[None]:
 
 
 def a_place_that_was_kept_stays_kept() -> AbstractContextManager[None]:
-    """A commit that was not made lets nobody else have the places that were kept for it."""
+    """Reservations of a commit that was not made are never released."""
     return replaced(Demand, "release", lambda self: None)
 
 
 def what_is_postponed_is_forgotten() -> AbstractContextManager[None]:
-    """Nothing starts it with the next commit."""
+    """What is postponed does not start with the next commit."""
     start = Draft.start
 
     def mutated(self: Any, action_id: int, attempt: int) -> None:
@@ -214,7 +214,7 @@ def what_is_postponed_is_forgotten() -> AbstractContextManager[None]:
 
 
 def a_poll_that_has_left_waits_on() -> AbstractContextManager[None]:
-    """The dispatcher keeps polls whose time is over."""
+    """The dispatcher keeps polls that have timed out."""
 
     async def mutated(self: Any, action_name: str) -> None:
         event = trio.Event()

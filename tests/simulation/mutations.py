@@ -1,7 +1,7 @@
-"""The engine with one check taken out, to see that the simulation would notice.
+"""Mutations: production code with one check removed, which the simulation must notice.
 
-Each mutation is a context in which the production code has the mistake. Those of the store stand for the same mistake
-in the scripts on Redis, with which the reference store is compared call by call elsewhere.
+Each mutation is a context manager in which the production code has the mistake. Those of the reference store stand for
+the same mistake in the Redis scripts; other tests compare the two call by call.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.simulation.run import run_seed
 
 
 def commit_compares_no_version() -> AbstractContextManager[None]:
-    """The store takes a commit on any version."""
+    """The store accepts a commit on any version."""
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
@@ -100,7 +100,7 @@ def claim_ignores_the_pause() -> AbstractContextManager[None]:
 
 
 def claim_ignores_the_attempt() -> AbstractContextManager[None]:
-    """Whatever is in the queue is handed out, also of a flow that is over."""
+    """Each queue entry is handed out, even of a flow that is over."""
     mutation: AbstractContextManager[None] = _hand_out_of(any_attempt=True)
     return mutation
 
@@ -120,12 +120,12 @@ def claim_sets_no_timeout() -> AbstractContextManager[None]:
 
 
 def look_ignores_the_epoch() -> AbstractContextManager[None]:
-    """Whoever held a partition once gets its timers."""
+    """A former holder of a partition still gets its timers."""
     return _replaced(MemoryStore, "_is_current", lambda self, lease: True)
 
 
 def look_takes_timers_away() -> AbstractContextManager[None]:
-    """A timer that is handed to an owner is gone, whether it is handled or not."""
+    """A timer that a scan returns is removed, whether it is handled or not."""
     scan = MemoryStore._scan
 
     def mutated(self: Any, lease: Any, limit: int, lease_ms: int) -> Any:
@@ -143,7 +143,7 @@ def timers_are_due_a_moment_early() -> AbstractContextManager[None]:
 
 
 def leases_are_taken_while_held() -> AbstractContextManager[None]:
-    """A node takes what another still holds."""
+    """A node acquires partitions that another one still holds."""
     acquire = MemoryStore.acquire
 
     async def mutated(self: Any, partitions: Any, node: str, lease_ms: int, instead_of: Any = ()) -> Any:
@@ -170,7 +170,7 @@ def epochs_do_not_rise() -> AbstractContextManager[None]:
 
 
 def results_of_any_attempt_count() -> AbstractContextManager[None]:
-    """A late result moves the flow as if it were of the running attempt."""
+    """A late result counts as one of the running attempt."""
     take_result = machine._take_result
 
     def mutated(made: Any, result: Any) -> Any:
@@ -184,7 +184,7 @@ def results_of_any_attempt_count() -> AbstractContextManager[None]:
 
 @contextmanager
 def a_time_out_counts_for_any_attempt() -> Iterator[None]:
-    """A timer that is due counts for whatever attempt runs, and the store does not mind that it is gone."""
+    """A timeout counts for any running attempt, and the store does not check that its timer is there."""
     act, commit = machine._act, MemoryStore.commit
 
     def mutated(made: Any, trigger: Any, action_id: int, attempt: int, event: Any) -> Any:
@@ -193,16 +193,16 @@ def a_time_out_counts_for_any_attempt() -> Iterator[None]:
             attempt = running.attempt
         return act(made, trigger, action_id, attempt, event)
 
-    async def unminding(self: Any, made: Any) -> Any:
+    async def lenient(self: Any, made: Any) -> Any:
         there = self._partition(made.partition).timers
         return await commit(self, replace(made, fired_timers=tuple(key for key in made.fired_timers if key in there)))
 
-    with _replaced(machine, "_act", mutated), _replaced(MemoryStore, "commit", unminding):
+    with _replaced(machine, "_act", mutated), _replaced(MemoryStore, "commit", lenient):
         yield
 
 
 def a_completion_cancels_no_timer() -> AbstractContextManager[None]:
-    """What leaves its phase keeps the phase's timer."""
+    """An action that leaves a phase keeps the phase's timer."""
     build_commit = transition.build_commit
 
     def mutated(transition: Any, **more: Any) -> Any:
@@ -213,7 +213,7 @@ def a_completion_cancels_no_timer() -> AbstractContextManager[None]:
 
 
 def a_start_is_not_idempotent() -> AbstractContextManager[None]:
-    """A repeated flowId begins the flow anew."""
+    """A repeated flowId starts the flow again."""
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
@@ -225,7 +225,7 @@ def a_start_is_not_idempotent() -> AbstractContextManager[None]:
 
 
 def kept_events_are_taken_from_the_wrong_end() -> AbstractContextManager[None]:
-    """A wait takes the newest event that is kept."""
+    """A wait takes the newest kept event."""
     wait = draft.Draft.wait
 
     def mutated(self: Any, action_id: int, attempt: int, event: str, timeout_seconds: Any) -> None:
@@ -237,7 +237,7 @@ def kept_events_are_taken_from_the_wrong_end() -> AbstractContextManager[None]:
 
 
 def events_sent_again_count_again() -> AbstractContextManager[None]:
-    """An event whose commit's answer was lost is taken in once more."""
+    """An event whose commit's response was lost counts again."""
     take_event = machine._take_event
     numbers = count()
 
@@ -250,7 +250,7 @@ def events_sent_again_count_again() -> AbstractContextManager[None]:
 
 
 def a_pause_holds_nothing() -> AbstractContextManager[None]:
-    """What is reached in a pause is started."""
+    """Actions that are reached during a pause are started."""
     start = draft.Draft.start
 
     def mutated(self: Any, action_id: int, attempt: int) -> None:
@@ -275,7 +275,7 @@ def the_end_leaves_what_runs() -> AbstractContextManager[None]:
 
 
 def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
-    """A start whose answer was lost is answered as if it had been made."""
+    """A start whose response was lost is reported as done."""
     make = StartCommits.make
 
     async def mutated(self: Any, new: Any) -> StartOutcome:
@@ -288,7 +288,7 @@ def unknown_outcomes_are_taken_for_done() -> AbstractContextManager[None]:
 
 
 class _Once:
-    """Commits of starts that do not look whether a flow is there whose answer was lost."""
+    """Start commits that do not check whether a start with an unknown outcome was made."""
 
     def __init__(self, commits: Any) -> None:
         self._commits_of_starts = commits
@@ -301,7 +301,7 @@ class _Once:
 
 
 def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
-    """What changes nothing is decided on the flow as the node saw it last (a mistake that was there)."""
+    """Events that change nothing are decided on the cached flow (a mistake that once existed)."""
     move = Mover._move
 
     async def mutated(self: Any, flow_id: str, envelopes: Any) -> None:
@@ -320,7 +320,7 @@ def answers_come_from_an_old_cache() -> AbstractContextManager[None]:
 
 
 def the_owner_does_not_look() -> AbstractContextManager[None]:
-    """Work and timers are found by wake-ups only."""
+    """Work and timers are found only by wake-ups."""
 
     def mutated(self: Any, scan: Any) -> None:
         return None
@@ -329,7 +329,7 @@ def the_owner_does_not_look() -> AbstractContextManager[None]:
 
 
 def the_timer_loop_keeps_what_is_not_its_own() -> AbstractContextManager[None]:
-    """A due time of a partition that was given up keeps the loop awake (a mistake that was there)."""
+    """The due time of a partition that was released keeps the loop awake (a mistake that once existed)."""
 
     def mutated(self: Any, partition: int, at: float) -> None:
         if at < self._due_at.get(partition, float("inf")):
@@ -342,7 +342,7 @@ def the_timer_loop_keeps_what_is_not_its_own() -> AbstractContextManager[None]:
 
 
 def ready_work_is_forgotten() -> AbstractContextManager[None]:
-    """A partition counts as empty once it was asked."""
+    """A partition counts as empty once it was claimed from."""
     claim = Dispatcher._claim
 
     async def mutated(self: Any, *args: Any) -> Any:
@@ -354,7 +354,7 @@ def ready_work_is_forgotten() -> AbstractContextManager[None]:
 
 
 def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
-    """What a commit hands out itself never times out."""
+    """Attempts that a commit hands out never time out."""
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
@@ -369,7 +369,7 @@ def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
 
 
 def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
-    """Whoever waits gets the attempt though somebody else was first."""
+    """A waiting poll or stream gets the attempt although the commit failed."""
     tell = commits.tell
 
     def mutated(kept: Any, commit: Any, outcome: Any) -> None:
@@ -384,7 +384,7 @@ def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
 
 
 def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:
-    """A stream that ends takes along what was handed out for it."""
+    """A stream that ends does not give back attempts that it has not sent."""
 
     async def mutated(self: Any) -> None:
         await trio.lowlevel.checkpoint()
@@ -423,7 +423,7 @@ def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
 
 
 def more_time_that_was_granted_does_not_hold() -> AbstractContextManager[None]:
-    """A timer that somebody has taken ends its attempt, though it was moved since (a mistake that was there)."""
+    """A timer that a scan has taken ends its attempt, although it was moved since (a mistake that once existed)."""
     commit = MemoryStore.commit
 
     async def mutated(self: Any, made: Any) -> Any:
@@ -433,7 +433,7 @@ def more_time_that_was_granted_does_not_hold() -> AbstractContextManager[None]:
 
 
 def what_was_never_received_counts_as_lost() -> AbstractContextManager[None]:
-    """A worker that does not hold an attempt uses it up, whether it ever got it or not."""
+    """An attempt that its worker does not hold is used up, even if the worker never received it."""
     ask = WorkSessions.ask
 
     async def mutated(self: Any, worker: str, attempt: Any) -> Any:
@@ -444,7 +444,7 @@ def what_was_never_received_counts_as_lost() -> AbstractContextManager[None]:
 
 
 def what_is_held_is_handed_out_again() -> AbstractContextManager[None]:
-    """A worker's answer that it holds an attempt is taken for the opposite."""
+    """A worker's answer that it holds an attempt is understood as the opposite."""
     ask = WorkSessions.ask
 
     async def mutated(self: Any, worker: str, attempt: Any) -> Any:
@@ -455,7 +455,7 @@ def what_is_held_is_handed_out_again() -> AbstractContextManager[None]:
 
 
 def a_lost_worker_keeps_what_it_held() -> AbstractContextManager[None]:
-    """A worker's attempts are renewed for ever."""
+    """The attempts of a lost worker are renewed forever."""
 
     async def mutated(self: Any, worker: str, attempt: Any) -> Any:
         await trio.lowlevel.checkpoint()
@@ -507,9 +507,9 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 def hunt(task: tuple[str, int, int]) -> tuple[str, int | None, str]:
-    """The first seed that finds a mutation: (mutation, seed or None, what it found). Without it the seed is good.
+    """Find the first seed that breaks a rule with the mutation and none without: (mutation, seed or None, rule).
 
-    One that does not fit the engine any more (a TypeError at once) finds nothing but itself.
+    A TypeError means that the mutation does not fit the engine any more, so it does not count.
     """
     name, start, seeds = task
     logging.disable(logging.WARNING)

@@ -1,6 +1,6 @@
-"""A node: the production parts of a server, wired as `orchy.server.node` does, with doors that simulated callers use.
+"""A node: the production parts of a server, wired as in `orchy.server.node`, with entry points for simulated callers.
 
-A node has lives. A crash ends one between two steps: nothing that it does afterwards, as its tasks unwind, reaches
+A node has several lives. A crash ends a life between two steps; nothing that its tasks do as they unwind reaches
 anybody. A restart drains first, as SIGTERM does.
 """
 
@@ -33,7 +33,7 @@ from orchy.partition.timers import TimerLoop
 from orchy.ring import owners, partition_of, successors
 from orchy.rpc.api.convert import encode_action
 from orchy.rpc.api.sessions import WorkSessions
-from tests.simulation.books import answer_of
+from tests.simulation.books import script_result
 from tests.simulation.determinism import uuids
 from tests.simulation.freezing import Process
 from tests.simulation.link import Link
@@ -41,7 +41,7 @@ from tests.simulation.membership import Gossip, SimulatedMembership
 from tests.simulation.pipe import Pipe
 from tests.simulation.world import World
 
-#: Small, so that limits are met with.
+#: Small, so that the limit is reached.
 LIMITS = EngineLimits(deferred_per_commit=2, small_step_work=3, commit_work=1, cached_flows=4)
 TIMER_LIMITS = TimerLimits(firing_max=5)
 DRAIN_SECONDS = 1.0
@@ -52,41 +52,37 @@ _T = TypeVar("_T")
 
 
 class NoAnswer(Exception):
-    """A call to a node came to nothing: nobody there, or the connection broke. It may have been done."""
+    """A call was not answered: the node is down, or the connection broke. It may have been done."""
 
 
 class Scripts:
-    """Stands for javascript; it is slow, or overloaded, by chance.
+    """Stands in for the JavaScript engine; it is slow or overloaded at random.
 
-    `set NAME` answers {NAME: 1}, `copy NAME PATH` {NAME: what the path leads to in the context that it is given},
+    `set NAME` returns {NAME: 1}, `copy NAME PATH` returns {NAME: the value of the path in the context}, and
     `throw TEXT` fails.
     """
 
     def __init__(self, world: World, node: str) -> None:
         self._world = world
-        self._chance = world.stream(f"engine of {node}")
+        self._rng = world.stream(f"engine of {node}")
 
     async def evaluate(self, expression: str, context: Any, workflow: str = "") -> Evaluation | ScriptFailure:
-        """See the port."""
-        await trio.sleep(self._chance.choice((0.0, 0.0, 0.001, 0.4)))
-        if not self._world.healed.is_set() and self._chance.random() < 0.05:
+        await trio.sleep(self._rng.choice((0.0, 0.0, 0.001, 0.4)))
+        if not self._world.healed.is_set() and self._rng.random() < 0.05:
             raise Overloaded("no engine is free")
         if expression.startswith("throw "):
             return ScriptFailure(expression, "throw")
-        return Evaluation(answer_of(expression, context))
+        return Evaluation(script_result(expression, context))
 
 
 class Observer:
-    """Nobody looks at these counts here."""
+    """Ignores all counts."""
 
-    def flow_started(self) -> None:
-        """See the port."""
+    def flow_started(self) -> None: ...
 
-    def flow_ended(self, state: str) -> None:
-        """See the port."""
+    def flow_ended(self, state: str) -> None: ...
 
-    def result_taken(self, verdict: str) -> None:
-        """See the port."""
+    def result_taken(self, verdict: str) -> None: ...
 
 
 @attrs.define(eq=False)
@@ -104,19 +100,19 @@ class Life:
     sessions: WorkSessions
     offers: Offers
     pipes: list[Pipe] = attrs.field(factory=list)
-    doors: trio.Nursery | None = None
+    nursery: trio.Nursery | None = None
     stopping: bool = False
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ended: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def orchestrator(self) -> Orchestrator:
-        """What workers and users ask of flows."""
+        """Entry point of workers and users."""
         return self.engine.orchestrator
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """Who hands out work."""
+        """Hands out work."""
         return self.engine.dispatcher
 
 
@@ -129,7 +125,7 @@ class _Answer:
 
 
 class Node:
-    """One name in the cluster, and whoever lives under it now."""
+    """A name in the cluster, and its current life, if any."""
 
     def __init__(self, world: World, name: str, gossip: Gossip, store: Any) -> None:
         self.world = world
@@ -142,17 +138,17 @@ class Node:
         self._store = store
         self._uuids = uuids(world.stream(f"uuids of {name}"))
 
-    # Its life.
+    # Its lives.
 
     def start(self, nursery: trio.Nursery) -> None:
-        """Begin a life; there is none now."""
+        """Begin a life; the node must be down."""
         assert self.life is None
         self.life = self._wire()
         self.world.note(f"{self.name} starts")
         nursery.start_soon(self._live, self.life, name=self.name)
 
     def crash(self) -> None:
-        """Kill it, if it is there."""
+        """Kill the node, if it is up."""
         life = self.life
         if life is not None:
             self.world.note(f"{self.name} crashes")
@@ -161,16 +157,16 @@ class Node:
             life.scope.cancel()
 
     async def stop(self) -> None:
-        """Hand over, drain and end it, if it is there; returns when it is gone."""
+        """Hand over, drain and stop the node, if it is up; return when it is down."""
         life = self.life
         if life is not None:
             if not life.stopping:
                 life.stopping = True
                 self.world.note(f"{self.name} stops")
-                while life.doors is None and not life.ended.is_set():
+                while life.nursery is None and not life.ended.is_set():
                     await trio.sleep(0.001)  # it has just been started
-                if life.doors is not None:
-                    life.doors.start_soon(self._shut_down, life)  # a task of its own: it may stand still, or crash
+                if life.nursery is not None:
+                    life.nursery.start_soon(self._shut_down, life)  # a task of the node, which may be frozen or crash
             await life.ended.wait()
 
     async def _shut_down(self, life: Life) -> None:
@@ -189,7 +185,7 @@ class Node:
         self._gossip.gone(self.name, left=left)
 
     def freeze(self, frozen: bool) -> None:
-        """Let it stand still, or go on."""
+        """Freeze or thaw the node."""
         life = self.life
         if life is not None and life.process.frozen != frozen:
             self.world.note(f"{self.name} {'stands still' if frozen else 'goes on'}")
@@ -200,14 +196,14 @@ class Node:
                 life.process.thaw()
 
     def cut_store(self, cut: bool) -> None:
-        """Take the store away, or give it back."""
+        """Cut the connection to the store, or restore it."""
         self.store_cut = cut
         self.world.note(f"{self.name} {'loses' if cut else 'finds'} the store")
         if self.life is not None:
             self.life.link.cut = cut
 
     def slow_store(self, seconds: float) -> None:
-        """Let calls to the store take up to so long, each way."""
+        """Delay calls to the store by up to `seconds` each way."""
         self.slow_seconds = seconds
         self.world.note(f"{self.name}'s store takes up to {seconds} s")
         if self.life is not None:
@@ -274,12 +270,12 @@ class Node:
 
     async def _live(self, life: Life) -> None:
         life.process.adopt()
-        await trio.lowlevel.checkpoint()  # from here on the process's gate is passed
+        await trio.lowlevel.checkpoint()  # the gate takes effect with the next step
         try:
             with life.scope:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(life.sessions.run)
-                    life.doors = nursery
+                    life.nursery = nursery
                     nursery.start_soon(life.cluster.run)
                     nursery.start_soon(life.timers.run)
                     nursery.start_soon(life.offers.run)
@@ -288,23 +284,23 @@ class Node:
                     async for message in life.membership.inbox:
                         life.cluster.receive(message)
         finally:
-            life.doors = None
+            life.nursery = None
             life.link.kill()
             life.ended.set()
 
-    # Its doors.
+    # What callers use.
 
-    async def call(self, deed: Callable[[Life], Awaitable[_T]], within_seconds: float) -> _T:
-        """Have a node do something for a caller outside. Raises NoAnswer, and what `deed` raises of OrchyError.
+    async def call(self, operation: Callable[[Life], Awaitable[_T]], within_seconds: float) -> _T:
+        """Run an operation on the node for a caller outside. Raises NoAnswer, and each OrchyError of the operation.
 
-        A caller that leaves ends its connection, and the node what it does for it.
+        When the time is over, the caller closes its connection, and the node cancels the operation.
         """
         life = self.life
-        if life is None or life.doors is None:
+        if life is None or life.nursery is None:
             await trio.sleep(0.01)
             raise NoAnswer
         answer = _Answer()
-        life.doors.start_soon(self._serve, life, deed, answer)
+        life.nursery.start_soon(self._serve, life, operation, answer)
         with trio.move_on_after(within_seconds):
             await answer.came.wait()
         if not answer.came.is_set():
@@ -315,32 +311,32 @@ class Node:
         value: _T = answer.value
         return value
 
-    async def _serve(self, life: Life, deed: Callable[[Life], Awaitable[Any]], answer: _Answer) -> None:
+    async def _serve(self, life: Life, operation: Callable[[Life], Awaitable[Any]], answer: _Answer) -> None:
         answer.error = NoAnswer()
         broken = False
         try:
             with answer.scope:
-                answer.value = await deed(life)
+                answer.value = await operation(life)
                 answer.error = None
         except OrchyError as error:
             answer.error = error
-        except Exception:  # a rule was broken: that, and not what the caller makes of it, is the run's outcome
+        except Exception:  # a broken rule is the run's outcome, whatever the caller would make of it
             broken = True
             raise
         finally:
-            if self.life is not life:  # a dead process says nothing
+            if self.life is not life:  # a dead process sends nothing
                 answer.error = NoAnswer()
             if not broken:
                 answer.came.set()
 
     def open_stream(self) -> Pipe:
-        """Begin a worker's stream. Raises NoAnswer."""
+        """Open a worker's stream. Raises NoAnswer."""
         life = self.life
-        if life is None or life.doors is None or life.stopping:
+        if life is None or life.nursery is None or life.stopping:
             raise NoAnswer
         pipe = Pipe(partial(self._is_live, life))
         life.pipes.append(pipe)
-        life.doors.start_soon(pipe.carry, life.sessions)
+        life.nursery.start_soon(pipe.carry, life.sessions)
         return pipe
 
     def _is_live(self, life: Life) -> bool:
@@ -352,4 +348,4 @@ def _steady_ms() -> float:
 
 
 def _ignore(_: int) -> None:
-    """How late a timer was is checked at the store."""
+    """The checker sees at the store how late a timer is."""

@@ -1,7 +1,7 @@
-"""A worker's stream to a node: what `rpc.connection` is in a server, with nothing in between that keeps anything.
+"""A worker's stream to a node, in place of `rpc.grpc.connection`, without a buffer towards the worker.
 
-What the node says is with the worker when the worker takes it, and not before; so a stream that is cut leaves the node
-with what it could not say, and it is in the node's hands to give that back.
+A message from the node leaves it only when the worker takes it. So when a stream is cut, the node still has what it
+could not send, and must give it back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchy.rpc.grpc.framing import Status
 
 
 class Pipe:
-    """One stream. `ended` is set when the node has said all; `is_live` says whether its process is still there."""
+    """One stream. `is_live` tells whether the node's process is still running."""
 
     def __init__(self, is_live: Callable[[], bool]) -> None:
         self._is_live = is_live
@@ -31,45 +31,45 @@ class Pipe:
 
     @property
     def open(self) -> bool:
-        """Whether what is said may be heard."""
+        """Whether messages can still arrive."""
         return not self._scope.cancel_called and self._is_live()
 
-    def say(self, message: Any) -> None:
-        """Send a message; it is lost if the node has gone, or takes no more."""
+    def send(self, message: Any) -> None:
+        """Send a message; it is lost if the node is gone or reads no more."""
         with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
             self._to_node.send_nowait(message)
 
     def end_request(self) -> None:
-        """Nothing more is said (the worker's end of it, or the node drains)."""
+        """End the worker's half of the stream (the worker is done, or the node drains)."""
         self._to_node.close()
 
     def cut(self) -> None:
-        """The connection is gone."""
+        """Break the connection."""
         self._scope.cancel()
         self._to_node.close()
         self._replies.close()
 
     async def replies(self) -> AsyncIterator[Any]:
-        """What the node says, until it ends the stream or is gone."""
+        """The node's messages, until it ends the stream or dies."""
         async for reply in self._replies:
             yield reply
 
     # The node's side.
 
     async def carry(self, sessions: WorkSessions) -> None:
-        """Be the call; a task of the node."""
+        """Serve the call; runs as a task of the node."""
         try:
             with self._scope:
                 async with aclosing(sessions.serve(self._messages)) as replies:
                     async for reply in replies:
                         if not self._is_live():
-                            return  # a dead process says nothing
+                            return  # a dead process sends nothing
                         await self._to_worker.send(reply)
         except Status as status:
             self.status = status
-        except trio.BrokenResourceError:  # cut just now
+        except trio.BrokenResourceError:  # the stream was just cut
             pass
-        except RuntimeError:  # no task can be started in a process that has just been killed
+        except RuntimeError:  # a process that was just killed cannot start tasks
             if self._is_live():
                 raise
         finally:

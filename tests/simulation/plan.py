@@ -1,5 +1,7 @@
-"""What a workflow means, said another way than in the engine: when an action may start, which branch a switch takes,
-what a worker gets. Read from the document that was saved, for the shapes that `workload` draws.
+"""What a workflow means, stated independently of the engine.
+
+When an action may start, which branch a switch takes and what a worker gets: read from the saved document, for the
+shapes that `workload` draws.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ _STEP = re.compile(r"\.?([A-Za-z0-9_]+)|\['([^']*)'\]|\[(-?[0-9]+)\]|(\[\*\])")
 
 @attrs.frozen
 class Action:
-    """One node of the graph, as the document has it."""
+    """One action of the document."""
 
     id: int
     type: str
@@ -26,13 +28,13 @@ class Action:
 
     @property
     def next(self) -> Mapping[str, list[int]]:
-        """What follows, by outcome."""
+        """The next actions by outcome."""
         following: Mapping[str, list[int]] = self.document["next"]
         return following
 
     @property
     def any(self) -> bool:
-        """Whether it starts on the first arrival."""
+        """Whether the first edge that is taken starts it."""
         return self.document.get("join") == "any"
 
 
@@ -52,7 +54,7 @@ class Plan:
                     self._into[target].append((action.id, outcome))
 
     def reached(self, outcomes: Mapping[int, str]) -> set[int]:
-        """The actions that have their turn, or had it, when those in `outcomes` are finished and no other.
+        """The actions that are ready, running or finished when exactly those in `outcomes` are finished.
 
         An edge is open, taken or dead. All edges of an action that can't be reached any more are dead. ANY: one edge is
         taken. ALL: none is open, and one is taken.
@@ -73,7 +75,7 @@ class Plan:
         return reached
 
     def branch(self, id: int, context: Mapping[str, Any]) -> str | None:
-        """The outcome that a switch takes; None: it has no branch for what it finds."""
+        """The branch that a switch takes, or None if it has none for its value."""
         action = self.actions[id]
         text = text_of(resolve(action.document["expression"], context))
         for outcome in (text, "default"):
@@ -82,12 +84,12 @@ class Plan:
         return None
 
     def parameters(self, id: int, context: Mapping[str, Any]) -> Any:
-        """What a worker gets."""
+        """The parameters that a worker gets."""
         return resolve(self.actions[id].document.get("parameters", {}), context)
 
 
 def resolve(template: Any, context: Mapping[str, Any]) -> Any:
-    """A value with the tokens in its strings replaced. What is not there is None."""
+    """A value with the tokens in its strings replaced; a missing value is None."""
     if isinstance(template, dict):
         return {key: resolve(item, context) for key, item in template.items()}
     if isinstance(template, list):
@@ -101,7 +103,7 @@ def resolve(template: Any, context: Mapping[str, Any]) -> Any:
 
 
 def find(path: str, context: Mapping[str, Any]) -> Any:
-    """What a path without its ``$.`` leads to, from the whole context on. A path with ``[*]`` gives a list."""
+    """The value of a path (without its ``$.``) in the context. A path with ``[*]`` gives a list."""
     found, many, at = [context], False, 0
     while at < len(path):
         step = _STEP.match(path, at)
@@ -120,7 +122,7 @@ def find(path: str, context: Mapping[str, Any]) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """A value within a text, and as a switch's outcome."""
+    """A value as part of a text, and as the outcome of a switch."""
     if isinstance(value, str):
         return value
     if value is None:

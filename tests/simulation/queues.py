@@ -1,7 +1,8 @@
-"""What each queue holds, in order: a model beside the store's own queues.
+"""A model of the store's queues, to check their order.
 
-What is put in goes to the end; what did not reach its worker comes back to the front, in its order; what is met with
-in a pause is set aside, and goes to the end when its flow is resumed. What is handed out is always the first that may.
+New attempts go to the end. Those that did not reach their worker go back to the front, in their order. Those that a
+claim meets while their flow is paused are set aside, and go to the end when the flow is resumed. A claim hands out the
+first attempts that are live.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Key = tuple[str, int, int]  # flow, action, attempt
 
 
 class Queues:
-    """`meaning` says of an attempt: it may be handed out ("live"), waits for a resumption ("paused"), or is "stale"."""
+    """`meaning` of an attempt is "live" (may be handed out), "paused" or "stale"."""
 
     def __init__(self, meaning: Callable[[Key], str]) -> None:
         self._meaning = meaning
@@ -23,24 +24,24 @@ class Queues:
         self._aside: dict[str, list[tuple[int, str, Key]]] = {}
 
     def put(self, partition: int, name: str, key: Key) -> None:
-        """To the end."""
+        """Append an attempt."""
         self._waiting.setdefault((partition, name), deque()).append(key)
 
     def put_back(self, partition: int, name: str, keys: Sequence[Key]) -> None:
-        """To the front, the first of them first."""
+        """Put attempts back to the front, in their order."""
         self._waiting.setdefault((partition, name), deque()).extendleft(reversed(keys))
 
     def resume(self, flow_id: str) -> None:
-        """What was set aside goes back."""
+        """Append what was set aside of a flow."""
         for partition, name, key in self._aside.pop(flow_id, ()):
             self.put(partition, name, key)
 
     def forget(self, flow_id: str) -> None:
-        """What was set aside is not wanted any more."""
+        """Drop what was set aside of a flow."""
         self._aside.pop(flow_id, None)
 
     def hand_out(self, partition: int, name: str, keys: Iterable[Key], *, emptied: bool) -> None:
-        """A claim gave these, in this order. Raises Violation."""
+        """A claim handed out these attempts, in this order. Raises Violation."""
         waiting = self._waiting.get((partition, name), deque())
         for key in keys:
             self._pass_over(partition, name, waiting)

@@ -1,4 +1,4 @@
-"""How a mutation puts its mistake in, and takes it out again."""
+"""How a mutation inserts its mistake, and removes it again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def replaced(place: Any, name: str, value: Any) -> Iterator[None]:
-    """While the block runs, `place` has another `name`."""
+    """Replace the attribute `name` of `place` while the block runs."""
     before = getattr(place, name)
     setattr(place, name, value)
     try:

@@ -1,4 +1,4 @@
-"""One seed, from the first node to the check that nothing is left; and many seeds, on all cores."""
+"""One seed, from the start of the first node to the check that nothing is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchy.engine.catalog import Catalog
 from orchy.runtime.nurseries import first_error
 from orchy.store.memory import store as memory
 from orchy.store.memory.store import MemoryStore
-from orchy.telemetry import unexpected as unforeseen
+from orchy.telemetry import unexpected
 from tests.simulation import lastmoment
 from tests.simulation.arbiter import Arbiter
 from tests.simulation.books import Violation, require, violations
@@ -27,7 +27,7 @@ from tests.simulation.callers import Client, Cluster, Worker
 from tests.simulation.crowds import IMPATIENT_FLOWS, Batch, Crowd, Impatient, draw_batches
 from tests.simulation.cutting import Cutting
 from tests.simulation.determinism import determined, stream
-from tests.simulation.freezing import Births, current_process, end_all
+from tests.simulation.freezing import ProcessInheritance, current_process, end_all
 from tests.simulation.invariants import Checker
 from tests.simulation.lastmoment import LastMoment
 from tests.simulation.membership import Gossip
@@ -39,26 +39,26 @@ from tests.simulation.streamers import StreamWorker
 from tests.simulation.workload import ACTION_NAMES, draw_definitions, draw_stages, draw_workflow
 from tests.simulation.world import World
 
-#: After the world is healed, all flows end within so long (virtual seconds).
+#: Virtual seconds within which all flows end, once the world is healed.
 END_SECONDS = 150.0
-#: And a little later each partition has the holder that the ring wants: what was adopted just before is kept for 30 s.
+#: After that, until each partition has the holder that the ring wants: an adopted one is kept for 30 s.
 SETTLE_SECONDS = 40.0
-#: All of a run, so that one in which everybody waits for everybody ends too.
+#: The limit of a whole run, so that a deadlock ends too.
 RUN_SECONDS_MAX = 1_000.0
-#: Rounds of Trio's loop without that time goes on.
+#: Rounds of Trio's loop during which virtual time does not advance.
 ROUNDS_PER_MOMENT_MAX = 20_000
-#: The workflow of the flows to which crowds send events.
+#: The workflow of flows that crowds send events to.
 STAGES = "stages"
-#: After all callers have gone: what they have left behind is let go of by then.
+#: After all callers have gone, until nodes have released what they held for them.
 LEAVE_SECONDS = 5.0
-#: Limits of the product that are made small, so that they are met with: bytes of one claim (two or three attempts). See
-#: also `node.LIMITS`.
+#: Limits of the product, made small so that they are reached: bytes of one claim (two or three attempts). See also
+#: `node.LIMITS`.
 SMALL = ((memory, "CLAIM_BYTES_MAX", 400),)
 
 
 @attrs.frozen
 class Outcome:
-    """What came of a seed. `broken` is None, or the rule and what was against it."""
+    """The outcome of a seed. `broken` is None, or the rule that was broken with details."""
 
     seed: int
     broken: str | None
@@ -96,19 +96,19 @@ def run_seed(
                     ended_at[0] = trio.current_time()
             background.cancel_scope.cancel()
 
-    noted: list[BaseException] = []  # what a node survives, but should not have met
-    unforeseen.watchers.append(noted.append)
+    unexpected_errors: list[BaseException] = []  # a node survives them, but they are mistakes
+    unexpected.watchers.append(unexpected_errors.append)
     broken = None
     violations.clear()
     end_all(None)
     try:
         with determined(seed), _small_limits():
             clock = trio.testing.MockClock(autojump_threshold=0)
-            trio.run(main, clock=clock, instruments=[Births(), _Standstill(clock)])
-        for first in (*violations, *noted):
+            trio.run(main, clock=clock, instruments=[ProcessInheritance(), _StallDetector(clock)])
+        for first in (*violations, *unexpected_errors):
             raise first
     except BaseException as error:
-        error = next(iter((*violations, *noted)), error)
+        error = next(iter((*violations, *unexpected_errors)), error)
         cause = first_error(error) if isinstance(error, BaseExceptionGroup) else error
         if not isinstance(cause, Exception):
             raise
@@ -116,7 +116,7 @@ def run_seed(
         if not isinstance(cause, Violation):
             logging.getLogger("simulation").warning("seed %d", seed, exc_info=cause)
     finally:
-        unforeseen.watchers.remove(noted.append)
+        unexpected.watchers.remove(unexpected_errors.append)
     (world,) = worlds
     transcript = tuple(world.transcript[-keep:]) if keep and (broken or keep_always) else ()
     return Outcome(seed, broken, world.digest(), world.counts, ended_at[0], transcript)
@@ -139,21 +139,21 @@ async def _overrun() -> None:
 
 
 async def _run(world: World) -> None:
-    chance = world.stream("workload")
+    rng = world.stream("workload")
     profile = world.profile
     world.note(f"seed {world.seed}: {profile}")
     store = MemoryStore(trio.current_time)
     checker = Checker(world, store)
     arbiter = Arbiter(world, store, checker)
     catalog = Catalog(store, SYSTEM_ACTIONS)
-    definitions = draw_definitions(chance)
+    definitions = draw_definitions(rng)
     checker.definitions = {definition.name: definition for definition in definitions}
     for definition in definitions:
         await catalog.save_action(definition)
     on_end = "DELETE" if profile.removals else "NOOP"
     names = [f"wf{number}" for number in range(profile.workflows)]
     for name in (*names, STAGES):
-        document = draw_stages(name, on_end) if name == STAGES else draw_workflow(chance, name, on_end)
+        document = draw_stages(name, on_end) if name == STAGES else draw_workflow(rng, name, on_end)
         await catalog.save_workflow(json.dumps(document).encode())
         checker.plans[name] = Plan(document)
     gossip = Gossip(world)
@@ -170,9 +170,9 @@ async def _run(world: World) -> None:
                 workers.start_soon(Worker(cluster, number, workers).run)
             for number in range(profile.stream_workers):
                 workers.start_soon(StreamWorker(cluster, profile.workers + number, workers).run)
-            clients = [Client(cluster, number, chance.choice(names)) for number in range(profile.flows)]
+            clients = [Client(cluster, number, rng.choice(names)) for number in range(profile.flows)]
             crowded = [Client(cluster, profile.flows + number, STAGES) for number in range(profile.bursts)]
-            batches = draw_batches(chance, profile, clients)
+            batches = draw_batches(rng, profile, clients)
             async with trio.open_nursery() as users:
                 for number, batch in enumerate(batches):
                     users.start_soon(Batch(cluster, number, batch).run if len(batch) > 1 else batch[0].run)
@@ -189,7 +189,7 @@ async def _run(world: World) -> None:
         await _play_last(cluster, catalog, len(clients))
         await _check_idle(nodes)
         await _drain(arbiter, profile.partitions)
-        checker.each(checker.check_kept_whole)
+        checker.each(checker.check_complete)
         checker.check_nothing_left()
         for node in nodes:
             stopped_at = trio.current_time()
@@ -203,7 +203,7 @@ async def _run(world: World) -> None:
 
 
 async def _play_last(cluster: Cluster, catalog: Catalog, flows: int) -> None:
-    """Scenes for what is rare in the rest of a seed; `flows` is how many there are already."""
+    """Scenes for what is rare in the rest of a seed; `flows` is the number of flows so far."""
     await Impatient(cluster, flows, STAGES).run()
     flows += IMPATIENT_FLOWS
     await LastMoment(cluster, flows).run(catalog)
@@ -211,15 +211,15 @@ async def _play_last(cluster: Cluster, catalog: Catalog, flows: int) -> None:
 
 
 def _note_sound(checker: Checker, verb: str, args: Sequence[Any], answer: Any) -> None:
-    """What the store handed out to a stream, and was heard to; polls may have been lost before the world was healed."""
+    """Note what the store handed out to streams; polls are left out, they may date from before the healing."""
     if verb == "claim" and args[3].startswith("s"):
-        checker.handed_out_soundly(answer.bodies)
+        checker.handed_out_in_sound_world(answer.bodies)
     elif verb == "commit":
-        checker.handed_out_soundly(entry.body for entry in args[0].enqueue if entry.worker is not None)
+        checker.handed_out_in_sound_world(entry.body for entry in args[0].enqueue if entry.worker is not None)
 
 
 async def _end(world: World, checker: Checker, clients: Sequence[Client], users: trio.CancelScope) -> None:
-    """Wait until all flows are over, or say which are not."""
+    """Wait until all flows are over. Raises Violation with those that are not."""
     with trio.move_on_after(END_SECONDS):
         while not all(client.started for client in clients) or checker.open_flows():
             await trio.sleep(0.5)
@@ -232,7 +232,7 @@ async def _end(world: World, checker: Checker, clients: Sequence[Client], users:
 
 
 def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> None:
-    """Each partition is held by one node, as that node believes too, and nothing of what is over is in memory."""
+    """Each partition has one holder, and the nodes know which partitions they hold."""
     believed = {}
     for node in nodes:
         assert node.life is not None
@@ -245,7 +245,7 @@ def _check_settled(world: World, checker: Checker, nodes: Sequence[Node]) -> Non
 
 
 async def _check_idle(nodes: Sequence[Node]) -> None:
-    """Nobody calls any more: a node holds nothing for anybody."""
+    """Once no caller is left, nodes hold nothing for callers."""
     await trio.sleep(LEAVE_SECONDS)
     for node in nodes:
         life = node.life
@@ -261,16 +261,16 @@ async def _check_idle(nodes: Sequence[Node]) -> None:
 
 
 async def _drain(arbiter: Arbiter, partitions: int) -> None:
-    """Ask everywhere, so that entries that mean nothing any more are met with and dropped."""
+    """Claim from all queues, so that stale entries are dropped."""
     for action in ACTION_NAMES:
         claimed = await arbiter.claim(action, range(partitions), 100, "drain")
         require(not claimed.bodies, "nothing is left to be handed out", claimed.bodies)
 
 
-class _Standstill(trio.abc.Instrument):
-    """Ends a run in which tasks keep each other busy while the virtual time stands still: a loop that spins.
+class _StallDetector(trio.abc.Instrument):
+    """Ends a run in which tasks spin while virtual time stands still.
 
-    The clock then jumps to where a run must have come to its end; what spins on, behind a shield, is ended by force.
+    The clock then jumps to the limit of a run; tasks that still spin, behind a shield, are ended by force.
     """
 
     def __init__(self, clock: trio.testing.MockClock) -> None:
@@ -292,15 +292,15 @@ class _Standstill(trio.abc.Instrument):
             end_all(Violation("a run comes to its end", "a task spins and lets nobody end it"))
 
 
-class _Notes(logging.Handler):
-    """What production code logs goes into the transcript."""
+class _TranscriptHandler(logging.Handler):
+    """Puts the log lines of production code into the transcript."""
 
     def __init__(self, world: World) -> None:
         super().__init__(logging.INFO)
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1]:  # a server goes on after a mistake in one stream; a run does not
+        if record.exc_info and record.exc_info[1]:  # a server survives a bug in one stream, but a run must not
             raise record.exc_info[1]
         self._world.note(f"{current_process()} says: {record.getMessage()}")
 
@@ -308,7 +308,7 @@ class _Notes(logging.Handler):
 @contextmanager
 def _logged(world: World) -> Iterator[None]:
     log = logging.getLogger("orchy")
-    before, handler = (log.level, log.propagate), _Notes(world)
+    before, handler = (log.level, log.propagate), _TranscriptHandler(world)
     log.setLevel(logging.INFO)
     log.propagate = False
     log.addHandler(handler)

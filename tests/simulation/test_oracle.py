@@ -1,4 +1,4 @@
-"""The oracle reads what a flow means as the product does, on what the workload draws; and it sees what is wrong."""
+"""The oracle and the product agree on the workflows that are drawn, and the oracle notices mistakes."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ SEEDS = range(150)
 
 
 def drawn(seed):
-    chance = random.Random(seed)
-    document = draw_workflow(chance, "wf", "NOOP")
+    rng = random.Random(seed)
+    document = draw_workflow(rng, "wf", "NOOP")
     parsed = parse_workflow(json.dumps(document).encode(), SYSTEM_ACTIONS)
     assert parsed.workflow is not None, parsed.errors
-    return chance, document, parsed.workflow
+    return rng, document, parsed.workflow
 
 
-def some_finished(chance, workflow):
-    return {id: {"token": f"t{id}", "pick": chance.choice(PICKS)} for id in workflow.actions if chance.random() < 0.5}
+def some_finished(rng, workflow):
+    return {id: {"token": f"t{id}", "pick": rng.choice(PICKS)} for id in workflow.actions if rng.random() < 0.5}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_templates_are_resolved_as_the_product_does(seed):
-    chance, _, workflow = drawn(seed)
-    given, outputs = draw_input(chance), some_finished(chance, workflow)
+    rng, _, workflow = drawn(seed)
+    given, outputs = draw_input(rng), some_finished(rng, workflow)
     context = {"input": given, **{str(id): {"output": output} for id, output in outputs.items()}}
     product = FlowContext(given, {id: Finished(1, output) for id, output in outputs.items()})
     for action in workflow.actions.values():
@@ -66,7 +66,7 @@ def test_templates_are_resolved_as_the_product_does(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_reached_is_what_the_graph_starts(seed):
     """Actions end in any order, with any of their outcomes."""
-    chance, document, workflow = drawn(seed)
+    rng, document, workflow = drawn(seed)
     graph, plan = Graph.of(workflow), Plan(document)
     joins, outcomes, started = {}, {}, [workflow.root]
     while True:
@@ -74,8 +74,8 @@ def test_what_is_reached_is_what_the_graph_starts(seed):
         open_ones = [id for id in started if id not in outcomes]
         if not open_ones:
             return
-        id = chance.choice(open_ones)
-        outcomes[id] = chance.choice([*workflow.actions[id].next, "another"])
+        id = rng.choice(open_ones)
+        outcomes[id] = rng.choice([*workflow.actions[id].next, "another"])
         reached, changed = graph.settle(joins, id, outcomes[id])
         joins = {target: join for target, join in {**joins, **changed}.items() if join is not None}
         started += reached
@@ -83,11 +83,11 @@ def test_what_is_reached_is_what_the_graph_starts(seed):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_what_a_worker_gets_is_read_as_it_was_written(seed):
-    chance, _, workflow = drawn(seed)
+    rng, _, workflow = drawn(seed)
     bodies, wanted = [], []
     for action in workflow.actions.values():
         if action.type is ActionType.USER:
-            parameters = {**action.parameters, "input": draw_input(chance)}
+            parameters = {**action.parameters, "input": draw_input(rng)}
             about = {"workflow": "wf", "flow_id": "f", "action_id": action.id, "name": action.name, "attempt": 300}
             bodies.append(encode_action(**about, parameters=parameters, timeout_seconds=2.5))
             wanted.append(((action.id, action.name, 300, 3), parameters))

@@ -1,4 +1,4 @@
-"""A few seeds of the simulation, those that once found something, and that a seed says all there is to say."""
+"""A few seeds, mistakes that seeds once found, and that a run depends on nothing but its seed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.simulation.run import run_seed
 ROOT = Path(__file__).parents[2]
 SEEDS_PER_RUN = 10
 
-#: Mistakes that seeds found, each with a seed that finds it now. A change of the simulation gives a seed another
-#: meaning, so what is kept of a mistake is the mistake, as a mutation; `--mutations` tells the seed.
+#: Mistakes that seeds once found, each with a seed that finds it now. A change of the simulation changes what a seed
+#: means, so the mistake itself is kept, as a mutation; `--mutations` prints a seed that finds it.
 FOUND = {
     "answers_come_from_an_old_cache": 1,
     "the_timer_loop_keeps_what_is_not_its_own": 8,
@@ -47,7 +47,7 @@ def test_a_seed_gives_the_same_run_each_time() -> None:
 
 
 def test_a_seed_gives_the_same_run_in_another_process() -> None:
-    """Neither the hashes of strings nor what ran before get in."""
+    """Neither the hashes of strings nor earlier runs have an influence."""
     digests = set()
     for hash_seed in ("1", "2"):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What all parts of one run share: the seed's profile, the transcript, the counts, the nursery of what is under way."""
+"""What all parts of one run share: profile, transcript, counts, and a nursery for delayed calls."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import trio
 from tests.simulation.determinism import stream
 from tests.simulation.profile import Profile
 
-#: After the last fault: what was begun before is over, and what is late has come.
+#: After the last fault, until earlier calls have ended and late messages have arrived.
 QUIET_SECONDS = 30.0
 
 
 class World:
-    """One run. `healed` is set when the nemesis is done: from then on nothing fails any more."""
+    """One run. `healed` is set when the nemesis is done; nothing breaks after that."""
 
     def __init__(self, seed: int, profile: Profile, nursery: trio.Nursery) -> None:
         self.seed = seed
@@ -31,18 +31,18 @@ class World:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing breaks: not any more, or not at all."""
+        """Whether nothing breaks any more, or ever did."""
         return self.profile.sound or self.healed.is_set()
 
     def heal(self) -> None:
-        """Nothing breaks any more."""
+        """End all faults."""
         self.healed.set()
         self._healed_at = trio.current_time()
         self.note("the world is healed")
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing has broken for so long that every call must be answered."""
+        """Whether the last fault is so long ago that every call must be answered."""
         since = 0.0 if self.profile.sound else self._healed_at
         return trio.current_time() >= since + QUIET_SECONDS
 
@@ -51,23 +51,23 @@ class World:
         return stream(self.seed, purpose)
 
     def note(self, line: str) -> None:
-        """Write a line of the transcript."""
+        """Add a line to the transcript."""
         self.transcript.append(f"{trio.current_time():9.4f} {line}")
 
     def count(self, what: str) -> None:
-        """One more of these, for the figures at the end."""
+        """Count something, for the figures at the end."""
         self.counts[what] += 1
 
-    def later(self, seconds: float, deed: Callable[..., Awaitable[object]], *args: Any) -> None:
-        """Have something done by nobody in particular, whatever becomes of the caller."""
+    def later(self, seconds: float, operation: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Run an operation after a while, whatever becomes of the caller."""
 
         async def wait_and_do() -> None:
             await trio.sleep(seconds)
-            await deed(*args)
+            await operation(*args)
 
-        # From the nursery's own side: what a node started mustn't stop with the node.
+        # A child of the world's nursery, so that it does not stop with the node that asked for it.
         self._nursery.start_soon(wait_and_do)
 
     def digest(self) -> str:
-        """What two runs of one seed have in common."""
+        """A hash of the transcript, which two runs of one seed have in common."""
         return hashlib.sha256("\n".join(self.transcript).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Benchmarks on real processes: `python -m bench --help`."""

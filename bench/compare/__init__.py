@@ -1,0 +1,1 @@
+"""Other systems, measured beside Orchy on the same machine."""

@@ -1,0 +1,1 @@
+"""The gossip: in virtual time, and on real processes."""
