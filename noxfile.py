@@ -130,3 +130,22 @@ def clients(session: nox.Session) -> None:
     """Workers in Go and Java, generated from proto/, against real servers; needs their toolchains. `-- go-stream`."""
     _install(session, "test", "proto")
     session.run("python", "-m", "tests.clients.run", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site into site/, links checked. `-- --serve [PORT]` on loopback, `-- --external`: foreign links."""
+    _install(session, "docs")
+    command = ["sphinx-build", "--fail-on-warning", "--keep-going", "--quiet", "-c", "docs"]
+    doctrees = str(Path(session.create_tmp()) / "doctrees")
+    if "--external" in session.posargs:
+        session.run(*command, "-b", "linkcheck", "-d", doctrees, ".", str(Path(session.create_tmp()) / "links"))
+        return
+    # From nothing each time: a page that is gone must not stay in the site, nor in its search.
+    session.run(*command, "--fresh-env", "-b", "html", "-d", doctrees, ".", "site")
+    session.run("python", "docs/_site/check.py", "site")
+    if "--serve" in session.posargs:
+        port = next((argument for argument in session.posargs if argument.isdecimal()), "8000")
+        session.run("python", "-m", "http.server", "--bind", "127.0.0.1", "--directory", "site", port)
+    else:
+        session.log("open site/index.html in a browser, or look at it with: nox -s docs -- --serve")
