@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -134,14 +135,14 @@ def clients(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation site into site/, links checked. `-- --serve [PORT]` on loopback, `-- --external`: foreign links."""
+    """The documentation as a site in site/, links checked. `-- --serve [PORT]` on loopback; `-- --external`: links."""
     _install(session, "docs")
     command = ["sphinx-build", "--fail-on-warning", "--keep-going", "--quiet", "-c", "docs"]
     doctrees = str(Path(session.create_tmp()) / "doctrees")
     if "--external" in session.posargs:
         session.run(*command, "-b", "linkcheck", "-d", doctrees, ".", str(Path(session.create_tmp()) / "links"))
         return
-    # From nothing each time: a page that is gone must not stay in the site, nor in its search.
+    shutil.rmtree("site", ignore_errors=True)  # a page that is gone must not stay there
     session.run(*command, "--fresh-env", "-b", "html", "-d", doctrees, ".", "site")
     session.run("python", "docs/_site/check.py", "site")
     if "--serve" in session.posargs:
