@@ -61,9 +61,10 @@ def proto(session: nox.Session) -> None:
 
 @nox.session
 def diagrams(session: nox.Session) -> None:
-    """Draw docs/architecture.md again from the transition tables, and docs/worker-api.md from docstrings."""
+    """Draw and write again what pages have from the code: states (architecture), settings, the worker library."""
     _install(session)
     session.run("python", "docs/draw_diagrams.py")
+    session.run("python", "docs/list_settings.py")
     session.run("python", "docs/write_worker_api.py")
 
 

@@ -160,8 +160,9 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_diagrams_are_those_of_the_transition_tables():
+@pytest.mark.parametrize("program", ["draw_diagrams.py", "list_settings.py"])
+def test_the_pages_are_those_of_the_tables(program):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "draw_diagrams.py"), "--check"], capture_output=True, text=True, timeout=60
+        [sys.executable, str(ROOT / "docs" / program), "--check"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr

@@ -126,6 +126,8 @@ def test_commands_of_orchy_are_right_before_they_are_run(block):
     found = commands(block.text, block.line + 1)
     assert found, f"{block.place}: a console block has no line that begins with '$ '"
     for command in found:
+        if command.answer and command.answer.startswith("orchy: "):
+            continue  # shown as a mistake
         for line in commands_of_orchy(command.text):
             check_command(line, block.place)
 
