@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 project = "Orchy"
 author = "The Orchy maintainers"
 copyright = author  # noqa: A001 - Sphinx' name for it
-extensions = ["myst_parser", "_site.mermaid", "_site.navigation"]
+extensions = ["myst_parser", "sphinx_copybutton", "_site.mermaid", "_site.navigation"]
 
 root_doc = "docs/index"
 include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**.md"]
@@ -23,6 +23,11 @@ exclude_patterns = ["src", "tests", "bench", "proto", "clients", "web", "example
 
 myst_enable_extensions = ["strikethrough"]
 myst_heading_anchors = 4  # anchors as GitHub makes them
+
+# Copied are the commands of a console block, without prompts and answers.
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
+copybutton_here_doc_delimiter = "EOF"
 
 html_theme = "furo"
 html_title = "Orchy"
