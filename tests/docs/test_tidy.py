@@ -22,6 +22,7 @@ WIDE = {
 FOREIGN_FLAGS = {
     "--json": "curl",
     "--data-binary": "curl",
+    "--enable-optimizations": "the configure of Python",
     "--pattern": "redis-cli",
     "--scan": "redis-cli",
 }
