@@ -146,6 +146,7 @@ def docs(session: nox.Session) -> None:
     shutil.rmtree("site", ignore_errors=True)  # a page that is gone must not stay there
     session.run(*command, "--fresh-env", "-b", "html", "-d", doctrees, ".", "site")
     session.run("python", "docs/_site/check.py", "site")
+    session.run("python", "docs/_site/search.py", "site", "quarantine", "rootAction", "http-port")
     if "--serve" in session.posargs:
         port = next((argument for argument in session.posargs if argument.isdecimal()), "8000")
         session.run("python", "-m", "http.server", "--bind", "127.0.0.1", "--directory", "site", port)

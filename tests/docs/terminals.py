@@ -22,7 +22,7 @@ from orchy.commands.demo.processes import free_port
 from tests.docs.answers import Differs, Ids, compare
 from tests.docs.pages import Block, Comment, Page, page_named
 
-ANSWER_SECONDS = 20.0
+ANSWER_SECONDS = 40.0
 COMMAND_SECONDS = 120.0
 READY_SECONDS = 40.0
 STOP_SECONDS = 30.0
