@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -60,9 +61,10 @@ def proto(session: nox.Session) -> None:
 
 @nox.session
 def diagrams(session: nox.Session) -> None:
-    """Draw docs/architecture.md again from the transition tables, and docs/worker-api.md from docstrings."""
+    """Draw and write again what pages have from the code: states (architecture), settings, the worker library."""
     _install(session)
     session.run("python", "docs/draw_diagrams.py")
+    session.run("python", "docs/list_settings.py")
     session.run("python", "docs/write_worker_api.py")
 
 
@@ -130,3 +132,23 @@ def clients(session: nox.Session) -> None:
     """Workers in Go and Java, generated from proto/, against real servers; needs their toolchains. `-- go-stream`."""
     _install(session, "test", "proto")
     session.run("python", "-m", "tests.clients.run", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site in site/, links checked. `-- --serve [PORT]` on loopback; `-- --external`: links."""
+    _install(session, "docs")
+    command = ["sphinx-build", "--fail-on-warning", "--keep-going", "--quiet", "-c", "docs"]
+    doctrees = str(Path(session.create_tmp()) / "doctrees")
+    if "--external" in session.posargs:
+        session.run(*command, "-b", "linkcheck", "-d", doctrees, ".", str(Path(session.create_tmp()) / "links"))
+        return
+    shutil.rmtree("site", ignore_errors=True)  # a page that is gone must not stay there
+    session.run(*command, "--fresh-env", "-b", "html", "-d", doctrees, ".", "site")
+    session.run("python", "docs/_site/check.py", "site")
+    session.run("python", "docs/_site/search.py", "site", "quarantine", "rootAction", "http-port")
+    if "--serve" in session.posargs:
+        port = next((argument for argument in session.posargs if argument.isdecimal()), "8000")
+        session.run("python", "-m", "http.server", "--bind", "127.0.0.1", "--directory", "site", port)
+    else:
+        session.log("open site/index.html in a browser, or look at it with: nox -s docs -- --serve")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -102,6 +103,14 @@ def test_a_stop_drains(orchy_server):
     server = orchy_server().start()
     assert server.stop() == 0
     assert "stopped" in server.log_path.read_text()
+
+
+def test_a_node_says_at_debug_which_python_it_runs_on(orchy_server):
+    server = orchy_server("--log-level", "debug").start()
+    assert f"{platform.python_implementation()} {platform.python_version()}" in server.log_path.read_text()
+    server.stop()
+    quiet = orchy_server().start()
+    assert platform.python_version() not in quiet.log_path.read_text()
 
 
 def wait_for_line(server, line, wait_for):

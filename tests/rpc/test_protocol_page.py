@@ -74,7 +74,7 @@ def test_each_field_is_on_the_page_with_its_number(message, field, number):
         ("calls at the same time on one connection", f"{STREAMS_MAX:,}"),
         (
             "unread requests of one connection, of all",
-            f"{CONNECTION.requests_bytes_max // MIB} MiB, {call.Allowance().bytes_max // MIB} MiB",
+            f"{CONNECTION.requests_bytes_max // MIB} MiB, {call.BufferQuota().bytes_max // MIB} MiB",
         ),
         ("time for a request, or a message of a stream, to arrive", f"{WAITS.request_seconds:g} s"),
         ("time for the answer of a call to be taken", f"{write_buffer.SEND_SECONDS:g} s"),

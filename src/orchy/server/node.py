@@ -44,6 +44,7 @@ from orchy.rpc.api.sessions import WorkSessions
 from orchy.rpc.grpc.limits import CONNECTIONS_MAX, ServerLimits
 from orchy.rpc.grpc.server import RpcServer, open_listeners
 from orchy.rpc.grpc.tls import server_context
+from orchy.runtime.interpreter import describe_interpreter
 from orchy.runtime.nurseries import open_service_nursery
 from orchy.runtime.open_files import raise_limit, share_of_listener
 from orchy.server.config import Config
@@ -78,6 +79,7 @@ async def run_node(
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a server until `shutdown`; started when it serves. Raises StartupError in one plain sentence."""
+    log.debug("%s", describe_interpreter())
     raise_limit()
     rpc_tls = None
     if config.grpc_tls_cert and config.grpc_tls_key:
