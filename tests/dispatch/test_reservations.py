@@ -248,7 +248,7 @@ async def test_an_extended_attempt_gets_its_whole_timeout_again(autojump_clock, 
 
 async def test_only_attempts_that_a_worker_has_are_extended(autojump_clock, engine, user, known):
     await engine.save(user(1, "a"))
-    flow_id = await engine.orchestrator.execute("w", {})
+    flow_id = await engine.execute("w", {})
     assert not await engine.orchestrator.extend(flow_id, 1, 1)  # no worker has it
     (action,) = await engine.poll("a")
     assert await engine.orchestrator.extend(flow_id, 1, 1)

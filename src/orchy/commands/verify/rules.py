@@ -110,14 +110,14 @@ def _history_problems(flow: Flow, fold: HistoryFold) -> list[str]:
         problems.append(f"its state is {flow.state}, its history says that it is {'' if fold.paused else 'not '}paused")
     for action_id in sorted(flow.finished.keys() | fold.completions.keys()):
         done = flow.finished.get(action_id)
-        told = fold.completed_attempts.get(action_id)
+        recorded = fold.completed_attempts.get(action_id)
         if done is None:
             problems.append(f"action {action_id} completed in its history, and has no output")
-        elif told is None:
+        elif recorded is None:
             problems.append(f"action {action_id} has an output, and did not complete in its history")
-        elif told != done.attempt:
+        elif recorded != done.attempt:
             problems.append(
-                f"action {action_id} has the output of attempt {done.attempt}, its history of attempt {told}"
+                f"action {action_id} has the output of attempt {done.attempt}, its history of attempt {recorded}"
             )
     for action_id in sorted(flow.running.keys() | fold.running.keys()):
         running, attempt = flow.running.get(action_id), fold.running.get(action_id)
