@@ -53,12 +53,20 @@ INNER = {
     "store.redis": {"store": ["store.redis", *STORE_PORT]},
     "engine": {"store": STORE_PORT, "actions": ["actions.javascript.port", "actions.runner"]},
     "views": {"store": STORE_PORT},
-    "partition": {"store": STORE_PORT},
-    "dispatch": {"store": STORE_PORT},
+    "partition": {"store": STORE_PORT, "flow": ["flow.events"]},
+    "dispatch": {"store": STORE_PORT, "flow": ["flow.events", "flow.runs"]},
+    "cluster": {
+        "flow": ["flow.definition"], "partition": ["partition.holdings", "partition.leases"],
+        "runtime": ["runtime.callbacks"],
+    },
+    "telemetry": {"runtime": ["runtime.token_bucket"]},
     "rpc.http2": {"rpc": ["rpc.http2"], "engine": [], "dispatch": [], "store": [], "flow": [], "telemetry": []},
     "rpc.grpc": {"rpc": ["rpc.http2", "rpc.grpc"], "engine": [], "dispatch": [], "store": [], "telemetry": []},
     "actions.javascript": {"actions": ["actions.javascript", "actions.runner"]},
-}
+    "commands.serve": {"worker": [], "engine": [], "store": [], "flow": [], "ring": []},
+    "commands.demo": {"server": [], "engine": [], "store": [], "flow": [], "ring": [], "telemetry": []},
+    "commands.verify": {"server": [], "worker": [], "engine": ["engine.transition"], "telemetry": []},
+}  # fmt: skip
 
 
 def module_of(path: Path) -> str:

@@ -1,25 +1,21 @@
-"""The command line: `python -m orchy [flags]` is a server, `demo` shows one at work, `verify` checks what it keeps."""
+"""The command line: `python -m orchy [SUBCOMMAND] [flags]`; without a subcommand it runs a server."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+
+from orchy.commands import SUBCOMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code: 0 after a drained stop, 1 for a failure at run time, 2 for a bad command line or configuration."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if argv[:1] == ["demo"]:
-        from orchy.commands.demo import run_demo
-
-        return run_demo(argv[1:])
-    if argv[:1] == ["verify"]:
-        from orchy.commands.verify import run_verify
-
-        return run_verify(argv[1:])
-    from orchy.commands.serve import serve
-
-    return serve(argv)
+    """The exit code: 0 for success, 1 for a failure at run time, 2 for a bad command line or configuration."""
+    name, *rest = "serve", *(sys.argv[1:] if argv is None else argv)
+    if rest and rest[0] in SUBCOMMANDS:
+        name, *rest = rest
+    code: int = import_module(SUBCOMMANDS[name].module).run(rest)
+    return code
 
 
 if __name__ == "__main__":

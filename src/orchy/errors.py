@@ -1,8 +1,8 @@
 """Every exception that Orchy raises on purpose, in one tree.
 
-Each class says whose fault it is and whether anything was changed. Adapters translate once, at their
-edge: the store turns Redis errors into `StoreError`s, REST turns the tree into status codes, gRPC into
-its own. A bug of ours is an `AssertionError`, never one of these.
+Each class says whose fault it is and whether anything was changed. Adapters translate once, at their edge: the store
+turns Redis errors into `StoreError`s, REST turns these classes into status codes, and gRPC into its own. A bug of ours
+is an `AssertionError`, never one of these.
 
 ::
 
@@ -11,17 +11,19 @@ its own. A bug of ours is an `AssertionError`, never one of these.
     │   └── TooLarge            the caller's; over a limit, nothing changed    413
     ├── NotFound                the caller's; nothing changed                  404
     ├── WrongState              the caller's; nothing changed                  409
-    │   └── LimitReached        the caller's; no more of it is kept            409
+    │   └── LimitReached        the caller's; nothing changed                  409
     ├── Overloaded              ours for now; nothing changed: try again later  503
+    ├── FlowFault               ours; nothing changed                         500
     ├── StartupError            the operator's; the server did not start       exit 1
     │   └── ConfigurationError  the operator's; command line or settings       exit 2
     └── StoreError              the store's or the network's                   503
         ├── StoreUnavailable    nothing was changed: safe to try again
         ├── StoreRefused        the store said no (memory, rights, read-only); nothing was changed
-        ├── DefinitionMissing   what a flow runs on is not there: try again when it is
-        ├── OutcomeUnknown      may or may not have been applied: look before trying again
-        ├── VersionConflict     somebody else moved the flow first; nothing was changed
-        └── LeaseLost           the partition is owned by somebody else; nothing was changed
+        ├── DefinitionMissing   a flow's definition is not in the store: try again when it is
+        ├── OutcomeUnknown      may or may not have been applied: check before trying again
+        ├── VersionConflict     another caller moved the flow first; nothing was changed
+        │   └── TimerMoved      a timer was moved into the future; nothing was changed
+        └── LeaseLost           another node owns the partition; nothing was changed
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ import attrs
 class Problem:
     """One thing that is wrong with an input.
 
-    `pointer` is a JSON pointer (RFC 6901) to the place, "" for the whole document. `line` and `column`
-    count from 1 and are there where the input was JSON text.
+    `pointer` is a JSON pointer (RFC 6901), "" for the whole document. `line` and `column` count from 1, and
+    are known if the input was JSON text.
     """
 
     message: str
@@ -52,11 +54,11 @@ class Problem:
 
 
 class OrchyError(Exception):
-    """The root: catch it to catch all that Orchy raises on purpose. Its text is one plain sentence."""
+    """The root of all that Orchy raises on purpose. The text is one plain sentence."""
 
 
 class InvalidInput(OrchyError):
-    """What the caller sent is wrong; `problems` lists all of it. Nothing was changed."""
+    """What the caller sent is wrong; `problems` lists all mistakes. Nothing was changed."""
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
@@ -72,7 +74,7 @@ class NotFound(OrchyError):
 
 
 class WrongState(OrchyError):
-    """What the caller names can't do that in its present state; `problems` say what is there. Nothing was changed."""
+    """What the caller names is in a state that does not allow this; `problems` say which. Nothing was changed."""
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
@@ -80,7 +82,7 @@ class WrongState(OrchyError):
 
 
 class LimitReached(WrongState):
-    """What the caller names has as much of this already as it may have. Nothing was changed."""
+    """What the caller names already has as many of these as it may have. Nothing was changed."""
 
 
 class Overloaded(OrchyError):
@@ -88,11 +90,11 @@ class Overloaded(OrchyError):
 
 
 class FlowFault(OrchyError):
-    """An error in Orchy itself that one flow met: its text says which. Nothing was changed."""
+    """A bug in Orchy that affects one flow; the text says which one. Nothing was changed."""
 
 
 class StartupError(OrchyError):
-    """The server can't start: says what, where and what to do, in one line. Exit code 1."""
+    """The server can't start; the text says what is wrong, where, and what to do, in one line. Exit code 1."""
 
 
 class ConfigurationError(StartupError):
@@ -108,24 +110,26 @@ class StoreUnavailable(StoreError):
 
 
 class StoreRefused(StoreError):
-    """The store was reached and said no: out of memory, read-only, no permission. Nothing was changed."""
+    """The store answered with a refusal: out of memory, read-only, no permission. Nothing was changed."""
 
 
 class DefinitionMissing(StoreError):
-    """The store has a flow, and not the definition that it runs on. Nothing was changed, and nothing may be forgotten:
-    the same call may be made again."""
+    """The store has a flow, but not its definition. Nothing was changed.
+
+    The same call may be made again, and nothing of the flow may be dropped: the definition may come back.
+    """
 
 
 class OutcomeUnknown(StoreError):
-    """A write was sent and its answer was lost: it may have been applied. Look before making it again."""
+    """A write was sent and its answer was lost: it may have been applied. Check before making it again."""
 
 
 class VersionConflict(StoreError):
-    """The flow is not at the version that the commit was made for. Nothing was changed."""
+    """The flow has another version than the commit expects. Nothing was changed."""
 
 
 class TimerMoved(VersionConflict):
-    """Timers that the commit handles are not due any more: somebody was given more time. Nothing was changed.
+    """Timers that the commit handles are no longer due, as a worker was given more time. Nothing was changed.
 
     `timers` are their keys, as text.
     """
@@ -136,4 +140,4 @@ class TimerMoved(VersionConflict):
 
 
 class LeaseLost(StoreError):
-    """The caller's epoch is not the partition's any more. Nothing was changed."""
+    """The caller's epoch is no longer that of the partition. Nothing was changed."""

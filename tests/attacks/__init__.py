@@ -1,4 +1,4 @@
-"""What a stranger may send to a real node, and what comes of it: `nox -s attacks` prints the table of docs/security.md.
+"""Attacks on real nodes, and how they come out: `nox -s attacks` prints the table of docs/security.md.
 
 Each attack is a function in one of the files here, registered by `@attack`; `test_attacks` runs all of them.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.attacks [NAME ...]`: attack real nodes, print what came of it; exit code 1 if a bound was missed."""
+"""`python -m tests.attacks [NAME ...]`: attack real nodes and print the results; exit code 1 if a bound was missed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEGIN, END = "<!-- ATTACKS -->", "<!-- /ATTACKS -->"
 
 
 def main() -> int:
-    """Run some, or all."""
+    """Run the attacks that were named, or all."""
     parser = argparse.ArgumentParser("python -m tests.attacks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"just these: {', '.join(sorted(ATTACKS))}")
     parser.add_argument("--write", action="store_true", help="put the table into docs/security.md")

@@ -1,4 +1,4 @@
-"""Definitions that are to freeze a node, to fill its memory, or to end it: expressions, patterns, sizes, a bug."""
+"""Definitions meant to freeze a node, fill its memory, or crash it: expressions, patterns, sizes, a bug."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SETTLE_SECONDS = 60.0
 SEED = 20_260_727
 SAMPLE = 15
 ALL = 200
-#: By what a node may grow for one definition; for all of them it keeps the inputs that it may keep, and what the
-#: allocator does not give back.
+#: How much a node may grow for one definition. After all of them it has grown by the inputs that it may keep, and by
+#: what the allocator does not return.
 GROWN_MB_MAX = 100.0
 KEPT_MB_MAX = 250.0
 BUGGY = (str(Path(__file__).with_name("buggy_node.py")),)
@@ -44,7 +44,7 @@ def nested(depth: int, leaf: Any = 1) -> Any:
 
 
 def until(node: OrchyServer, flow_id: str, *states: str) -> dict[str, Any]:
-    """The flow as it is shown when it is in one of the states."""
+    """The flow, once it is in one of these states."""
     give_up_at = time.monotonic() + SETTLE_SECONDS
     while (flow := node.get(f"/flow/{flow_id}"))["state"] not in states:
         assert time.monotonic() < give_up_at, f"{flow_id} is {flow['state']}"
@@ -53,7 +53,7 @@ def until(node: OrchyServer, flow_id: str, *states: str) -> dict[str, Any]:
 
 
 def _fails(node: OrchyServer, parameters: Any, document: Any, why: str) -> None:
-    """A user action and a switch of such an expression, at once and behind a delay: all fail with that reason."""
+    """A user action and a switch with this expression, at once and after a delay: all fail for this reason."""
     node.post("/workflow", workflow("direct", user(1, {"x": parameters})))
     node.post("/workflow", workflow("later", system(1, "delay", 2, delaySeconds=0.3), user(2, {"x": parameters})))
     node.post(
@@ -147,7 +147,7 @@ _DOCUMENTS: list[Any] = [
 
 
 def hostile(seed: int, count: int) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Definitions and the inputs for them."""
+    """Generated definitions, and inputs for them."""
     chance = random.Random(seed)
     for number in range(count):
         token = "{$.input" + "".join(chance.choices(_STEPS, k=chance.randint(1, 5))) + "}"

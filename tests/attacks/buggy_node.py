@@ -1,4 +1,4 @@
-"""`python -m orchy` with a bug: a flow whose input says so raises what nobody foresaw when it comes to a wait."""
+"""`python -m orchy` with a bug: flows with a certain input raise an unexpected exception when they reach a wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks on the evidence that a process is gone: strangers say so of nodes that live."""
+"""Forged evidence that processes are gone, sent by strangers about live nodes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.attacks.harness import Target, attack
 from tests.conftest import OrchyServer
 
 ROUNDS = 300
-#: Longer than a debounce: what was believed would have moved partitions by then.
+#: Longer than the debounce, so that partitions would have moved by then.
 LOOK_SECONDS = 3.0
 WHOLE_SECONDS = 30.0
 
 
 def _whole(target: Target) -> dict[str, int]:
-    """When all nodes see all alive and have partitions: the incarnations."""
+    """Wait until all nodes are alive for each other and own partitions; returns their incarnations."""
     names = {f"node-{number}" for number in range(len(target.nodes))}
     give_up_at = time.monotonic() + WHOLE_SECONDS
     while True:
@@ -43,7 +43,7 @@ def _dropped(node: OrchyServer) -> float:
 
 
 def _send(target: Target, messages: list[Message]) -> None:
-    """To every node, from a port that is no member's."""
+    """Send messages to every node, from a port that is no member's."""
     envelope = envelope_of(target)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for node in target.nodes:
@@ -62,7 +62,7 @@ def _nobody_moved(target: Target, before: list[int], dropped: float) -> None:
 
 @attack("a stranger says, in the names of two members, that the third one is refused", nodes=3)
 def forged_refusals(target: Target) -> str:
-    """Each node looks for itself, and has its answer."""
+    """Each node checks for itself, and gets an answer."""
     incarnations = _whole(target)
     before, dropped = _epochs(target.node), _dropped(target.node)
     names = sorted(incarnations)
@@ -82,7 +82,7 @@ def forged_refusals(target: Target) -> str:
 
 @attack("a stranger says of each member that it is dead by evidence", nodes=3)
 def forged_evidence_of_death(target: Target) -> str:
-    """It is believed as any other news of a death, until the member objects; nobody's lease is taken for it."""
+    """It counts as any other rumour of a death, until the member refutes it; no lease is taken because of it."""
     incarnations = _whole(target)
     before, dropped = _epochs(target.node), _dropped(target.node)
     names = sorted(incarnations)

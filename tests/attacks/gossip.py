@@ -1,4 +1,4 @@
-"""On the gossip port. The attacker knows the cluster's label, as somebody who has seen one packet of it does."""
+"""Attacks on the gossip port. The attacker knows the cluster's label, which each packet carries."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tests.conftest import OrchyServer, run_server
 
 INVENTED = 2_000
 MUTATIONS = 5_000
-#: Longer than the cluster waits before it moves partitions, and than a suspicion of the fast profile lasts.
+#: Longer than the debounce, and than a suspicion lasts in the fast profile.
 SETTLED_SECONDS = 6.0
 FAST = ("--gossip-profile", "fast")
 
 
 def envelope_of(target: Target) -> Envelope:
-    """What the cluster's own packets are sealed with."""
+    """The envelope of the cluster's own packets."""
     with closing(redis.Redis(unix_socket_path=str(target.folder / "data" / "redis.sock"))) as client:
         identity = client.hget("{orchy}:settings", "identity")
     assert isinstance(identity, bytes)
@@ -43,7 +43,7 @@ def envelope_of(target: Target) -> Envelope:
 
 
 def send(node: OrchyServer, *packets: bytes) -> None:
-    """Datagrams, not faster than a socket's buffer takes them."""
+    """Send datagrams, no faster than the socket's buffer takes them."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for number, packet in enumerate(packets, 1):
             sender.sendto(packet, ("127.0.0.1", node.gossip_port))
@@ -52,7 +52,7 @@ def send(node: OrchyServer, *packets: bytes) -> None:
 
 
 def exchange(node: OrchyServer, *frames: bytes) -> list[bytes]:
-    """Frames on one stream, and what was answered to each."""
+    """Send frames on one stream; returns the answer to each."""
     answers = []
     with socket.create_connection(("127.0.0.1", node.gossip_port), timeout=10) as stream:
         for frame in frames:
@@ -75,7 +75,7 @@ def _read_frame(stream: socket.socket) -> bytes:
 
 
 def cluster(node: OrchyServer) -> dict[str, Any]:
-    """Names and states of the members, and who owns what."""
+    """The names and states of the members, and the owners of the partitions."""
     seen = node.get("/cluster")
     return {
         "members": {member["name"]: member["state"] for member in seen["members"]},
@@ -85,7 +85,7 @@ def cluster(node: OrchyServer) -> dict[str, Any]:
 
 
 def servers(node: OrchyServer) -> set[str]:
-    """The addresses that workers are told."""
+    """The addresses that workers are given."""
     with grpc.insecure_channel(node.grpc) as channel:
         call = channel.unary_unary(
             "/ActionService/GetServers",
@@ -96,7 +96,7 @@ def servers(node: OrchyServer) -> set[str]:
 
 
 def wait_for(node: OrchyServer, names: set[str]) -> dict[str, Any]:
-    """Until these own the partitions, evenly."""
+    """Wait until these nodes own the partitions, evenly."""
     give_up_at = time.monotonic() + 30
     while True:
         seen = cluster(node)
@@ -107,12 +107,12 @@ def wait_for(node: OrchyServer, names: set[str]) -> dict[str, Any]:
 
 
 def incarnation_of(node: OrchyServer, name: str) -> int:
-    """As the node sees it."""
+    """How the node sees it."""
     return next(member["incarnation"] for member in node.get("/cluster")["members"] if member["name"] == name)
 
 
 def acknowledge(envelope: Envelope, stream: socket.socket) -> None:
-    """Say yes to a ping over TCP."""
+    """Answer a ping over TCP."""
     for message in decode(envelope.open(_read_frame(stream))):
         if isinstance(message, Ping):
             frame = envelope.seal(join([encode(Ack(message.seq))]))
@@ -121,7 +121,7 @@ def acknowledge(envelope: Envelope, stream: socket.socket) -> None:
 
 @attack("gossip: a wake-up with infinity, NaN, huge numbers, nested lists in each field")
 def gossip_wake_ups(target: Target) -> str:
-    """A message of the application is the application's to check."""
+    """The gossip passes messages of the application on; the application has to check them."""
     envelope = envelope_of(target)
     strange = [
         float("inf"),
@@ -151,7 +151,7 @@ def gossip_wake_ups(target: Target) -> str:
 
 @attack(f"gossip: {MUTATIONS} datagrams of all kinds with bits flipped, pieces cut out and the seal made good again")
 def gossip_mutations(target: Target) -> str:
-    """Seeded; each is sealed as a member seals, so that all of it is decoded."""
+    """Seeded; sealed as by a member, so that all of it is decoded."""
     chance, envelope = random.Random(11), envelope_of(target)
     record = Record("other", 5, State.ALIVE, ("127.0.0.1", 9), Profile(True, "127.0.0.1:9", "", "x").pack())
     bodies = [
@@ -176,7 +176,7 @@ def gossip_mutations(target: Target) -> str:
 
 @attack("gossip: the node's own name is said to live elsewhere, and who is asked there says yes")
 def gossip_own_name(target: Target) -> str:
-    """Its name is the node's because the store says so."""
+    """The store says that the name is the node's."""
     envelope = envelope_of(target)
     with _listening(partial(acknowledge, envelope)) as port:
         before = incarnation_of(target.node, "node-0")
@@ -191,7 +191,7 @@ def gossip_own_name(target: Target) -> str:
 
 @attack("gossip: a node is said to be dead, for ever (incarnation 2^32 - 1) and for a day", nodes=2, flags=FAST)
 def gossip_dead_for_ever(target: Target) -> str:
-    """What no clock can have given is dropped; what one can is outbid, also after a restart."""
+    """Incarnations that no clock can have given are dropped; others are outbid, also after a restart."""
     wait_for(target.node, {"node-0", "node-1"})
     envelope = envelope_of(target)
     for incarnation in (INCARNATION_MAX, int(time.time()) + 80_000):
@@ -210,7 +210,7 @@ def gossip_dead_for_ever(target: Target) -> str:
 
 @attack(f"gossip: {INVENTED} invented members with worker addresses, all of them ready to work", nodes=2, flags=FAST)
 def gossip_invented_members(target: Target) -> str:
-    """Who is not registered in the store owns nothing, and is told to nobody."""
+    """Nodes that are not registered in the store own nothing, and are not shown to workers."""
     before = wait_for(target.node, {"node-0", "node-1"})
     envelope, real = envelope_of(target), {node.grpc for node in target.nodes}
     bodies: list[list[bytes]] = [[]]
@@ -225,7 +225,7 @@ def gossip_invented_members(target: Target) -> str:
     packets = [envelope.seal(join(body)) for body in bodies]
     for node in target.nodes:
         send(node, *packets)
-    # A member that there is, with another address for workers: its own instance was not made for that one.
+    # A real member with another address for workers, for which its instance was not made.
     members = {member["name"]: member for member in target.node.get("/cluster")["members"]}
     frame = exchange(target.node, envelope.seal(join([encode(Sync(0, True, "x"))])))[0]
     (table,) = decode(envelope.open(frame))
@@ -255,7 +255,7 @@ def gossip_invented_members(target: Target) -> str:
 
 
 def _join_under(target: Target, packets: list[bytes]) -> float:
-    """How long a node takes to get its partitions, from its readiness on, while the packets come again and again."""
+    """How long a ready node takes to get its partitions while these packets are sent again and again."""
     flags = ["--node-name", "joiner", "--cluster-address", f"127.0.0.1:{target.node.gossip_port}", *FAST]
     joiner, stop = OrchyServer(flags, target.folder / "joiner.log"), threading.Event()
 
@@ -280,7 +280,7 @@ def _join_under(target: Target, packets: list[bytes]) -> float:
 
 @attack("gossip: a frame of 8 MB that says it holds 8 million maps", memory_mb_max=60.0)
 def gossip_frame_of_maps(target: Target) -> str:
-    """It is read row by row, and at the first one that is none it is over."""
+    """It is read row by row, up to the first malformed one."""
     envelope = envelope_of(target)
     question = envelope.seal(join([encode(Sync(0, False, "x"))]))
     room = FRAME_BYTES_MAX - 200
@@ -298,14 +298,14 @@ def gossip_frame_of_maps(target: Target) -> str:
 
 @attack("gossip: packets and frames of another cluster, of another version, and noise: what do the answers tell?")
 def gossip_what_answers_tell(target: Target) -> str:
-    """Not the identity, without which no packet counts; and to noise there is no answer at all."""
+    """Not the identity, without which no packet counts; and noise gets no answer at all."""
     identity = envelope_of(target).seal(b"")[3:].split(b"/")[3][:16]
     chance = random.Random(5)
     strange = Envelope("other/64/1/" + "0" * 16).seal(join([encode(Sync(0, True, "x"))]))
     noise = [b"GET / HTTP/1.1\r\n\r\n", b"\x01\x00\xff", b"\x01\x00\x05abc", *[chance.randbytes(60) for _ in range(50)]]
     noise += [bytes([1, 0, 4]) + b"orch" + chance.randbytes(40), bytes([9]) + strange[1:], strange[:-1]]
     told = exchange(target.node, strange)[0]
-    assert b"orchy/64/1/" in told  # for the operator that mistook the namespace, on this host
+    assert b"orchy/64/1/" in told  # for an operator on this host with the wrong namespace
     assert identity not in told
     for frame in noise:
         assert exchange(target.node, frame) in ([], [b""]), frame
@@ -314,7 +314,7 @@ def gossip_what_answers_tell(target: Target) -> str:
 
 @attack("gossip: a copy of a data directory, with the running cluster in its list of nodes, is started elsewhere")
 def gossip_copied_data(target: Target) -> str:
-    """The copy has another identity, and its node stays alone; with the cluster's address it is refused."""
+    """The copy has another identity, so its node stays alone, and is refused if it is given the cluster's address."""
     copy = target.folder / "copy"
     copy.mkdir()
     shutil.copytree(target.folder / "data" / "appendonlydir", copy / "appendonlydir")
@@ -334,7 +334,7 @@ def gossip_copied_data(target: Target) -> str:
 
 
 def _start_refused(target: Target) -> str:
-    """What a node says that has a store of its own, and is told to join the cluster."""
+    """The output of a node with a store of its own that is told to join the cluster."""
     folder = target.folder / "third"
     folder.mkdir()
     with run_server(folder, cluster=False) as port:
@@ -352,7 +352,7 @@ def _start_refused(target: Target) -> str:
 
 @attack("gossip: a fake member and a fake first node say where the store is to a node that has a password for it")
 def gossip_password(target: Target) -> str:
-    """The store is asked of the node that the operator named; over a network, only with a gossip key."""
+    """Only the nodes that the operator named are asked for the store; over a network, only with a gossip key."""
     heard: list[bytes] = []
     with _listening(lambda stream: heard.append(stream.recv(1_000))) as evil:
         joined = _start_beside_a_liar(target, evil)
@@ -366,7 +366,7 @@ def gossip_password(target: Target) -> str:
 
 @contextmanager
 def _listening(serve: Callable[[socket.socket], object], host: str = "127.0.0.1") -> Iterator[int]:
-    """Serves each connection in its turn; the port."""
+    """Serve connections one after the other; returns the port."""
     with socket.create_server((host, 0)) as listener:
 
         def run() -> None:
@@ -384,7 +384,7 @@ def _listening(serve: Callable[[socket.socket], object], host: str = "127.0.0.1"
 
 
 def _start_beside_a_liar(target: Target, evil: int) -> bool:
-    """Whether a node joins another one that has a Redis with a password, while a fake member names another Redis."""
+    """Whether a node joins one that has a Redis with a password, while a fake member names another Redis."""
     folder = target.folder / "with-password"
     folder.mkdir()
     with run_server(folder, cluster=False) as port:
@@ -422,7 +422,7 @@ def _start_beside_a_liar(target: Target, evil: int) -> bool:
 
 
 def _start_at_a_liar(target: Target, evil: int, address: str) -> str:
-    """What a node says whose first node, over the network, is none."""
+    """The output of a node whose seed, over the network, is a fake."""
     door = Envelope(cluster_label("orchy", 64, 1, ""))
 
     def lie(stream: socket.socket) -> None:

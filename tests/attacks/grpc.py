@@ -1,4 +1,4 @@
-"""What a stranger may send to the port for workers, and what labels a stranger may make at the REST port."""
+"""Attacks on the port for workers, and on the labels of metrics at the REST port."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ CALM = 11
 POLL = {":method": "POST", ":scheme": "http", ":path": "/ActionService/Poll", ":authority": "a"}
 POLL |= {"te": "trailers", "content-type": "application/grpc"}
 GREETING = PREFACE + settings() + frame(SETTINGS, ACK)
-#: Lines of one kind that a node may have logged after an attack of a few seconds.
+#: How many lines of one kind a node may log during an attack of a few seconds.
 LINES_MAX = 150
-#: An attacker that is not let go in this time has won.
+#: The node must have closed the attacker's connection by then.
 GIVE_UP_SECONDS = 30.0
 
 
 def headers(stream: int, path: str = POLL[":path"], *, end: bool = False) -> bytes:
-    """The headers of a call."""
+    """The HEADERS frame of a call."""
     return frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), stream, block({**POLL, ":path": path}))
 
 
 def flood(target: Target, *parts: bytes) -> tuple[float, int]:
-    """Say all of it on one connection, reading what comes, until it is ended: after how many seconds, and the code of
-    the GOAWAY, or -1 where a reset came before it.
+    """Send all of it on one connection, and read, until the node closes it.
+
+    Returns how many seconds that took, and the code of the GOAWAY, or -1 if a reset came first.
     """
     got = bytearray()
     began = time.monotonic()
@@ -77,7 +78,7 @@ def flood(target: Target, *parts: bytes) -> tuple[float, int]:
 
 
 def frames_in(got: bytearray) -> list[tuple[int, bytes]]:
-    """Kind and payload of the whole frames in some bytes, which are taken out of them."""
+    """Take the complete frames out of some bytes; returns the type and payload of each."""
     found, at = [], 0
     while at + 9 <= len(got) and at + 9 + (length := int.from_bytes(got[at : at + 3], "big")) <= len(got):
         found.append((got[at + 3], bytes(got[at + 9 : at + 9 + length])))
@@ -87,13 +88,13 @@ def frames_in(got: bytearray) -> list[tuple[int, bytes]]:
 
 
 def code_of(got: bytes) -> int:
-    """What the last GOAWAY in some frames says; -1: there is none."""
+    """The error code of the last GOAWAY in some frames; -1: there is none."""
     codes = [int.from_bytes(payload[4:8], "big") for kind, payload in frames_in(bytearray(got)) if kind == GOAWAY]
     return codes[-1] if codes else -1
 
 
 def calmed(target: Target, *parts: bytes) -> str:
-    """The same on a few connections, each of which is ended, with the words for it if they get through."""
+    """The same attack on a few connections; each is closed, with an error code if that gets through."""
     outcomes = [flood(target, *parts) for _ in range(CONNECTIONS)]
     assert {code for _, code in outcomes} <= {CALM, -1}, f"connections were ended with {outcomes}"
     assert any(code == CALM for _, code in outcomes), "no connection was told to calm down"
@@ -194,7 +195,7 @@ def odd_methods(target: Target) -> str:
             connection.request(f"ODD{number}", "/flow")
             connection.getresponse().read()
         except (http.client.HTTPException, ConnectionError):
-            pass  # turned away without an answer is as good
+            pass  # closed without an answer: as good
         finally:
             connection.close()
     connection = http.client.HTTPConnection("127.0.0.1", target.node.http_port, timeout=GIVE_UP_SECONDS)

@@ -1,8 +1,8 @@
-"""A real node under attack, and somebody who uses it meanwhile.
+"""A real node under attack, and a client that uses it meanwhile.
 
-An attack gets a `Target` and returns what it saw in a few words; it raises AssertionError when an answer is not the one
-that is promised. Beside it, one client after the other asks the node for something ordinary: how long each has waited,
-and how much memory the node took, is measured here, for all attacks in the same way.
+An attack gets a `Target` and returns what it saw in a few words; it raises AssertionError if the node breaks a promise.
+Meanwhile other clients make ordinary requests, one after the other. How long each of them waits, and how much memory
+the node takes, is measured here in the same way for all attacks.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import attrs
 
 from tests.conftest import OrchyServer
 
-#: Between two requests of the client that measures.
+#: Between two requests of the other clients.
 PAUSE_SECONDS = 0.02
-#: A request that has no answer by then counts as one that took so long.
+#: A request without an answer by then counts as one that took this long.
 REQUEST_SECONDS_MAX = 30.0
-#: The node's memory is looked at so often.
-MEMORY_LOOK_SECONDS = 0.05
+#: Between two measurements of the memory.
+MEMORY_SECONDS = 0.05
 
 
 @attrs.frozen
 class Attack:
-    """`waits_seconds_max` and `memory_mb_max` bound what others wait, and by how much the node grows.
+    """`waits_seconds_max` bounds how long others wait, `memory_mb_max` how much the node grows.
 
-    `slow`: not for the test suite. `program`: what is run instead of `-m orchy`.
+    `slow`: too slow for the test suite. `program`: run instead of `-m orchy`.
     """
 
     name: str
@@ -45,13 +45,13 @@ class Attack:
 
     @property
     def bound(self) -> str:
-        """As the table shows it."""
+        """The bounds, for the table."""
         return f"lives; others wait <= {self.waits_seconds_max * 1000:.0f} ms; <= {self.memory_mb_max:.0f} MB more"
 
 
 @attrs.frozen
 class Observed:
-    """What came of one."""
+    """The result of an attack."""
 
     said: str
     longest_seconds: float
@@ -62,21 +62,21 @@ class Observed:
 
     @property
     def shown(self) -> str:
-        """As the table shows it."""
+        """The result, for the table."""
         life = "" if self.alive else "THE NODE ENDED; "
         return f"{life}{self.said}; others waited <= {self.longest_seconds * 1000:.0f} ms; {self.grown_mb:+.0f} MB"
 
 
 @attrs.frozen
 class Target:
-    """The nodes that are attacked; the first one is the one that is measured. `folder` is for files of the attack."""
+    """The nodes under attack, of which the first is measured. `folder` is for files of the attack."""
 
     nodes: list[OrchyServer]
     folder: Path
 
     @property
     def node(self) -> OrchyServer:
-        """The one that is measured."""
+        """The node that is measured."""
         return self.nodes[0]
 
     @property
@@ -98,7 +98,7 @@ def attack(
     slow: bool = False,
     program: tuple[str, ...] = ("-m", "orchy"),
 ) -> Callable[[Callable[[Target], str]], Callable[[Target], str]]:
-    """Register a function as an attack; its name is the attack's."""
+    """Register a function as an attack of its name; `what` describes it in the table."""
 
     def register(run: Callable[[Target], str]) -> Callable[[Target], str]:
         name = run.__name__.replace("_", "-")
@@ -110,7 +110,7 @@ def attack(
 
 
 def observe(one: Attack, folder: Path) -> Observed:
-    """Start the nodes, attack, look; the nodes are ended then, whatever happens."""
+    """Start the nodes, attack and measure; always ends the nodes."""
     with _running(one, folder) as nodes:
         target = Target(nodes, folder)
         usual = [_request(target.node) for _ in range(20)]
@@ -122,7 +122,7 @@ def observe(one: Attack, folder: Path) -> Observed:
                 times.append(_request(target.node))
 
         def look() -> None:
-            while not stop.wait(MEMORY_LOOK_SECONDS):
+            while not stop.wait(MEMORY_SECONDS):
                 peak_mb.append(memory_mb(target.node))
 
         watchers = [threading.Thread(target=watch, daemon=True) for watch in (ask, look)]
@@ -161,7 +161,7 @@ def _running(one: Attack, folder: Path) -> Iterator[list[OrchyServer]]:
 
 
 def _request(node: OrchyServer) -> float:
-    """How long something ordinary takes, in seconds; REQUEST_SECONDS_MAX if there was no good answer."""
+    """How long an ordinary request takes, in seconds; REQUEST_SECONDS_MAX if it fails."""
     began = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", node.http_port, timeout=REQUEST_SECONDS_MAX)
     try:
@@ -176,7 +176,7 @@ def _request(node: OrchyServer) -> float:
 
 
 def memory_mb(node: OrchyServer) -> float:
-    """Of the node and the processes that run its scripts, in MiB; its embedded store is not counted."""
+    """Resident memory in MiB of the node and of the processes that run its scripts, without its embedded store."""
     assert node.process is not None
     return sum(_resident_mb(pid) for pid in _family(node.process.pid))
 

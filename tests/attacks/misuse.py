@@ -1,4 +1,4 @@
-"""Careless and malicious use of what everybody may do: results, events, definitions, scripts."""
+"""Careless and malicious use of what every client may do: results, events, definitions, scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS_MAX = 60.0
 
 
 def ask(node: OrchyServer, path: str, body: Any = None) -> tuple[int, Any]:
-    """Status and JSON of an answer; a body is posted."""
+    """The status and JSON of an answer; with a body, to a POST."""
     connection = http.client.HTTPConnection("127.0.0.1", node.http_port, timeout=SECONDS_MAX)
     try:
         headers = {"Content-Type": "application/json"}
@@ -39,7 +39,7 @@ def ask(node: OrchyServer, path: str, body: Any = None) -> tuple[int, Any]:
 
 
 def save(node: OrchyServer, name: str, *actions: dict[str, Any]) -> None:
-    """A workflow of these actions, the first one its root."""
+    """A workflow of these actions, starting with the first."""
     status, answer = ask(node, "/workflow", {"name": name, "rootAction": actions[0]["id"], "actions": list(actions)})
     assert status == 200, answer
 
@@ -62,7 +62,7 @@ def wait(id: int, *following: int) -> dict[str, Any]:
 
 @attack("a worker pushes 10,000 old and invented results of 5 kB each")
 def repeated_old_results(target: Target) -> str:
-    """Each attempt has one late result in the history, an action at most ten, each of them cut."""
+    """The history keeps one late result for each attempt and ten for each action, each of them truncated."""
     node = target.node
     save(node, "w", user(1, "a", 2), user(2, "b"))
     start(node, "w", "f")
@@ -95,7 +95,7 @@ def repeated_old_results(target: Target) -> str:
         assert (await channel.call("ActionService/Push", result, pb.ActionResultPushResponse)).status
 
     taken = trio.run(push)
-    assert taken == 10_000, taken  # a late result is answered well, so that its worker forgets it
+    assert taken == 10_000, taken  # late results are acknowledged, so that workers drop them
     history = ask(node, "/flow/f/history")[1]["history"]
     late = [line for line in history if line["type"] == "late"]
     size_bytes = sum(len(json.dumps(line)) for line in history)
@@ -106,7 +106,7 @@ def repeated_old_results(target: Target) -> str:
 
 @attack("12 events of 9 MB that nobody waits for, then 1,200 small ones")
 def large_kept_events(target: Target) -> str:
-    """A large one is refused, all together have a limit, and a further event costs what it has itself."""
+    """Large events are refused, all together have a limit, and the cost of one does not depend on the others."""
     node = target.node
     save(node, "w", wait(1, 2), wait(2))
     start(node, "w", "f")
@@ -136,7 +136,7 @@ def large_kept_events(target: Target) -> str:
 
 @contextmanager
 def sent(node: OrchyServer, body: Any) -> Iterator[socket.socket]:
-    """A connection on which a request was sent."""
+    """A connection after a request was sent on it."""
     data = json.dumps(body).encode()
     head = "POST /flow/event HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
     with socket.create_connection(("127.0.0.1", node.http_port), timeout=SECONDS_MAX) as connection:
@@ -146,7 +146,7 @@ def sent(node: OrchyServer, body: Any) -> Iterator[socket.socket]:
 
 @attack("900 events to one flow, of which each fifth client cuts its connection in the middle")
 def clients_that_leave(target: Target) -> str:
-    """Nobody's event counts twice, or not at all, because somebody else left."""
+    """No event counts twice, or not at all, because another client has disconnected."""
     node, waits = target.node, 1_000
     save(node, "w", *(wait(id, id + 1) for id in range(1, waits)), wait(waits))
     start(node, "w", "f")
@@ -160,7 +160,9 @@ def clients_that_leave(target: Target) -> str:
             return True
         with sent(node, body) as connection:
             time.sleep(chance.uniform(0.0, 0.06))
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # so that it is reset
+            connection.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # the connection will be reset
         return False
 
     with ThreadPoolExecutor(30) as clients:
@@ -187,7 +189,7 @@ FEW = ("--workflow-version-limit", "50", "--workflow-limit", "60", "--action-lim
 
 @attack("200 versions of a workflow, 200 workflows and 200 actions", flags=FEW)
 def endless_definitions(target: Target) -> str:
-    """What is kept for ever has limits, and the error names them."""
+    """What is kept for ever is limited, and the errors name the limits."""
     node = target.node
     answers: dict[str, list[tuple[int, Any]]] = {"versions": [], "workflows": [], "actions": []}
     for number in range(200):
@@ -212,7 +214,7 @@ BUSY = "const end = Date.now() + 800; while (Date.now() < end); $.x = 1;"
 
 @attack("64 starts whose scripts take 0.8 s each")
 def slow_scripts(target: Target) -> str:
-    """A quick script of another workflow waits for one that runs, not for all that wait."""
+    """A short script of another workflow waits for the running one, not for the whole queue."""
     node = target.node
     save(node, "slow", {"id": 1, "type": "system", "name": "javascript", "expression": BUSY})
     save(node, "quick", {"id": 1, "type": "system", "name": "javascript", "expression": "$.x = 1;"})

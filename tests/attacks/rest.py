@@ -1,4 +1,4 @@
-"""What strangers send to the REST port: other protocols, bodies without end, connections that stay, foreign pages."""
+"""Attacks on the REST port: other protocols, endless bodies, idle connections, requests of foreign web pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 JSON = "Content-Type: application/json"
 WORKFLOW = {"name": "stolen", "rootAction": 1, "actions": [{"id": 1, "type": "user", "name": "a"}]}
 ANSWER_SECONDS = 30.0
-#: Lines that an attack may leave in the log, whatever its size.
+#: How many lines an attack may leave in the log, whatever its size.
 LOG_LINES_MAX = 60
 
 
@@ -31,7 +31,7 @@ def connected(node: OrchyServer) -> Iterator[socket.socket]:
 
 
 def exchange(node: OrchyServer, *parts: bytes) -> bytes:
-    """All that is answered to these bytes, until the node closes, or says nothing more for a second."""
+    """The whole answer to these bytes: until the node closes, or is silent for a second."""
     with connected(node) as connection:
         with suppress(OSError):
             for part in parts:
@@ -40,7 +40,7 @@ def exchange(node: OrchyServer, *parts: bytes) -> bytes:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Until the end, or a second of silence after something."""
+    """Read to the end, or to a second of silence after the first bytes."""
     answer = b""
     with suppress(OSError):
         while part := connection.recv(65_536):
@@ -50,12 +50,12 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def status_of(answer: bytes) -> int:
-    """0: there was no answer over HTTP/1.1."""
+    """The status of an HTTP/1.1 answer; 0: there is none."""
     return int(answer.split()[1]) if answer.startswith(b"HTTP/1.1 ") else 0
 
 
 def ask(node: OrchyServer, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-    """A request with just these headers, whose names have _ for -."""
+    """A request with just these headers; `_` in their names stands for `-`."""
     connection = http.client.HTTPConnection("127.0.0.1", node.http_port, timeout=ANSWER_SECONDS)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -142,14 +142,14 @@ def rest_other_protocols(target: Target) -> str:
 
 
 def chunks(megabytes: int) -> Iterator[bytes]:
-    """A chunked body of so many MiB."""
+    """A chunked body of this many MiB."""
     for _ in range(megabytes):
         yield b"100000\r\n" + b" " * 2**20 + b"\r\n"
     yield b"0\r\n\r\n"
 
 
 def flood(node: OrchyServer, head: str, parts: Iterable[bytes]) -> tuple[bytes, int]:
-    """Send a request as far as the node takes it: (answer, bytes sent)."""
+    """Send as much of a request as the node takes; returns its answer and the bytes sent."""
     sent = 0
     with connected(node) as connection:
         connection.sendall(head.encode())
@@ -222,7 +222,7 @@ def rest_many_values(target: Target) -> str:
             status, _ = ask(target.node, "POST", path, body, **headers)
             assert status == 413, f"{path} {body[:40]!r}: {status}"
     text = json.dumps({"name": "w", "input": "a, b, [c]; " * 800_000}).encode()
-    assert ask(target.node, "POST", "/flow/execute", text, **headers)[0] == 404  # long, and let in
+    assert ask(target.node, "POST", "/flow/execute", text, **headers)[0] == 404  # long, but within the limit
     return f"{2 * len(bodies)} refused before they were read"
 
 

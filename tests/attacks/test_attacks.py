@@ -1,4 +1,4 @@
-"""Each attack on a real node: it lives, answers the others, and stays within its memory.
+"""A real node survives each attack, answers other clients, and stays within its memory.
 
 How long others wait is bounded loosely here, as tests run beside each other; `nox -s attacks` is strict.
 """
@@ -11,13 +11,13 @@ from tests.attacks import catalog
 from tests.attacks.harness import observe
 
 pytestmark = pytest.mark.real
-#: Others may wait so much longer than in a run of its own, and at least so long.
+#: How much longer others may wait than in a run on a quiet machine; at least this long.
 NOISE_FACTOR = 10
 NOISE_SECONDS = 5.0
 
 
 @pytest.mark.parametrize("name", sorted(name for name, one in catalog.ATTACKS.items() if not one.slow))
-def test_a_node_bears_it(name, tmp_path):
+def test_a_node_survives(name, tmp_path):
     attack = catalog.ATTACKS[name]
     observed = observe(attack, tmp_path)
     assert observed.alive, (tmp_path / "node-0.log").read_text(errors="replace")

@@ -1,4 +1,4 @@
 """Faults on real processes: nodes, workers and a Redis that are killed, stopped, cut and slowed while flows run.
 
-`python -m tests.faults NAME ...` makes the runs; `checker` says which promise was broken; `faults` lists what breaks.
+`python -m tests.faults NAME ...` makes the runs; `checker` finds broken promises; `faults` has the list of faults.
 """

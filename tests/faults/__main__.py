@@ -17,12 +17,12 @@ from tests.faults.run import describe, run_fault
 from tests.faults.world import Settings
 
 RESULTS = Path(__file__).with_name("results.json")
-#: Of broken rules, how many are told.
+#: How many broken rules are printed.
 BROKEN_SHOWN_MAX = 15
 
 
 def main() -> int:
-    """0: no rule was broken but where that is expected; 1: some was, or a run could not be made."""
+    """Exit code 0: no rule was broken unexpectedly; 1: some were, or a run could not be made."""
     defaults = Settings()
     parser = argparse.ArgumentParser("python -m tests.faults", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="faults, or `all`: each alone")
@@ -80,7 +80,7 @@ def _run(name: str, settings: Settings, results: Path) -> bool:
 
 
 def _command(name: str, settings: Settings) -> str:
-    """What makes the row again: flags that are not the defaults."""
+    """The command that repeats a row: with the flags that differ from the defaults."""
     flags = [
         f" --{flag} {getattr(settings, flag):g}"
         for flag in ("seconds", "seed", "rate", "nodes")
@@ -110,7 +110,7 @@ _COLUMNS = {
 
 
 def markdown(rows: dict[str, dict[str, Any]]) -> str:
-    """The table of all rows."""
+    """All rows as a table."""
     lines = ["| " + " | ".join([*_COLUMNS.values(), "command"]) + " |", "| --- " * (len(_COLUMNS) + 1) + "|"]
     for command, row in rows.items():
         cells = ["" if row[name] is None else f"{row[name]:g}" if name != "fault" else row[name] for name in _COLUMNS]

@@ -1,7 +1,7 @@
-"""Which promises a run broke, and its figures. Pure: logs and histories in, a verdict out.
+"""Finds the promises that a run broke, and its figures. Pure: logs and histories in, a verdict out.
 
-The clients' and workers' own logs are held against what the cluster says of its flows. Where the store itself may have
-lost what it had accepted (`Seen.store_may_lose`), what that explains is counted and not called broken.
+The logs of clients and workers are compared with what the cluster says about its flows. Where the store itself may
+have lost accepted data (`Seen.store_may_lose`), what that explains is counted, but breaks no rule.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.faults.observations import Line, Noted, Seen
 HEAL_SECONDS_MAX = 60.0
 #: Histories have whole milliseconds.
 ROUNDING_SECONDS = 0.0015
-#: Two processes that look at one clock, one after the other, on a busy machine.
+#: Between two processes that read the same clock one after the other on a busy machine.
 CLOCK_SECONDS = 0.05
 
 _ATTEMPT_ENDS = ("completed", "failed", "timedOut")
@@ -29,11 +29,11 @@ _Attempt = tuple[str, int, int]
 
 @attrs.frozen
 class Figures:
-    """One row: counts, seconds, milliseconds, percent. None where there was nothing to measure.
+    """One row: counts, seconds, milliseconds, percent. None: there was nothing to measure.
 
-    `lost`: accepted flows that are not there or have not ended. `store_lost`: what Redis itself forgot, counted only
-    where it may. `re_executions`: attempts beyond those that the flows mean to have. `heal`: how much longer than usual
-    flows took that were under way when mending could begin, counted from then.
+    `lost`: accepted flows that do not exist or have not ended. `store_lost`: what Redis itself forgot, counted only
+    where it may. `re_executions`: attempts beyond those that the flows are meant to have. `heal`: how much longer than
+    usual flows took that were under way when recovery could begin, counted from then.
     """
 
     accepted: int
@@ -53,14 +53,14 @@ class Figures:
 
 @attrs.frozen
 class Verdict:
-    """`broken` has a line for each rule that was broken, with where; the rule comes first."""
+    """`broken` has a line for each broken rule: the rule, then where it was broken."""
 
     broken: Sequence[str]
     figures: Figures
 
 
 def check(seen: Seen) -> Verdict:
-    """Look at a run."""
+    """Check a run."""
     checker = _Checker(seen)
     checker.check_flows()
     checker.check_workers()
@@ -99,12 +99,12 @@ class _Checker:
         }
 
     def require(self, holds: bool, rule: str, where: object) -> None:
-        """Note a rule that does not hold."""
+        """Record a rule that does not hold."""
         if not holds:
             self.broken.append(f"{rule}: {where}")
 
     def require_unless_lost(self, holds: bool, rule: str, where: object) -> None:
-        """The same for a rule that a store which forgets may break by itself."""
+        """The same for a rule that the store may break by losing data."""
         if not holds and self._seen.store_may_lose:
             self.store_lost[rule] += 1
         else:
@@ -113,7 +113,7 @@ class _Checker:
     # Flows and their histories.
 
     def check_flows(self) -> None:
-        """Each accepted flow is there, has ended, and its history is one that may be."""
+        """Each accepted flow exists, has ended, and has a possible history."""
         for flow, accepted_at in self.accepted_at.items():
             view = self._seen.flows.get(flow)
             if view is None:
@@ -194,7 +194,7 @@ class _Checker:
     # Workers.
 
     def check_workers(self) -> None:
-        """What workers were given is what was handed out, once, of flows that were not over."""
+        """Workers got what was handed out, once, and only of flows that were not over."""
         handed_out: dict[_Attempt, float] = {}
         for flow, lines in self._seen.histories.items():
             for line in lines:
@@ -219,7 +219,7 @@ class _Checker:
             self.require_unless_lost(count == 1, "an attempt is handed out once", f"{attempt}: {count} times")
 
     def check_answered_results(self) -> None:
-        """A result that counted is one that a worker pushed; one that was answered has ended its attempt."""
+        """Each result that counted was pushed by a worker; each result that was answered has ended its attempt."""
         pushed: defaultdict[_Attempt, set[str | None]] = defaultdict(set)
         answered: dict[_Attempt, float] = {}
         for noted in self._seen.workers:
@@ -251,7 +251,7 @@ class _Checker:
     # Clients.
 
     def check_events(self) -> None:
-        """Each accepted event goes to a wait, in order; it counts twice only if it was sent twice."""
+        """Each accepted event reaches a wait, in order; it counts twice only if it was sent twice."""
         sent: Counter[tuple[str, int]] = Counter()
         for noted in self._seen.client:
             if noted.what == "event":
@@ -311,7 +311,7 @@ class _Checker:
 
 
 def _cut_off(seen: Seen) -> set[str]:
-    """Flows whose clients were told of an event or a resumption that the store then lost: they wait for it."""
+    """Flows that wait for an event or a resumption that the store accepted and then lost."""
     if seen.loses_from is None:
         return set()
     told = ("eventAccepted", "pauseAccepted", "resumeAccepted")
@@ -347,7 +347,7 @@ def _rank(values: Sequence[float], share: float) -> float | None:
 
 
 def _lateness(seen: Seen, shape_of: Mapping[str, str]) -> list[float]:
-    """How much later (ms) than asked for each delay ended."""
+    """How many ms after its due time each delay ended."""
     late = []
     for flow, lines in seen.histories.items():
         if shape_of[flow] == "delay":
@@ -367,7 +367,7 @@ def _heal(seen: Seen, checker: _Checker) -> list[float]:
 
 
 def _usual_seconds(seen: Seen, checker: _Checker) -> dict[str, float]:
-    """How long flows of each shape take before the fault, half of them."""
+    """The median duration of the flows of each shape before the fault."""
     took: defaultdict[str, list[float]] = defaultdict(list)
     for flow, ended_at in checker.ended_at.items():
         if ended_at < seen.began:
@@ -376,7 +376,7 @@ def _usual_seconds(seen: Seen, checker: _Checker) -> dict[str, float]:
 
 
 def _kept(seen: Seen, ended_at: Mapping[str, float]) -> float | None:
-    """Flows ended a second during the fault, in percent of those before it."""
+    """Flows that ended per second during the fault, as a percentage of those before it."""
 
     def rate(begin: float, end: float) -> float:
         return sum(begin <= at < end for at in ended_at.values()) / (end - begin) if end > begin else 0.0
@@ -386,7 +386,7 @@ def _kept(seen: Seen, ended_at: Mapping[str, float]) -> float | None:
 
 
 def _re_executions(workers: Sequence[Noted]) -> int:
-    """Attempts beyond one for each action and one for each that was meant to fail or to be late."""
+    """Attempts beyond one for each action, and one for each attempt that was meant to fail or to be late."""
     received: Counter[tuple[str, int]] = Counter()
     meant: Counter[tuple[str, int]] = Counter()
     for noted in workers:

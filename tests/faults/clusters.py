@@ -14,13 +14,13 @@ from tests.faults.processes import RedisServer, wait_until
 
 MASTERS = 3
 SLOTS = 16_384
-#: How long a master may be silent before the others take it for lost.
+#: How long a master may be silent before the others consider it lost.
 NODE_TIMEOUT_MS = 1_000
 
 
 @attrs.define(eq=False)
 class RedisCluster:
-    """Six servers, to be used where a run has one."""
+    """Six servers in place of the one that other runs have."""
 
     folder: Path
     fsync: str
@@ -35,11 +35,11 @@ class RedisCluster:
 
     @property
     def address(self) -> str:
-        """What nodes are given."""
+        """The --redis-addr of the nodes."""
         return ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
     def start(self) -> None:
-        """Start them all, and make a cluster of them."""
+        """Start the servers, and make a cluster of them."""
         for server in self.servers:
             server.start()
         clients = [server.client() for server in self.servers]
@@ -77,7 +77,7 @@ class RedisCluster:
         return [server for server in self.servers if server.alive and _replication(server).get("role") == "master"]
 
     def whole(self) -> bool:
-        """Whether each living server sees all slots served, and each replica has what its master has."""
+        """Whether each live server sees all slots served, and each replica is in sync with its master."""
         living = [server for server in self.servers if server.alive]
         if len(self.masters()) != MASTERS:
             return False
@@ -91,7 +91,7 @@ class RedisCluster:
         return True
 
     def end(self) -> None:
-        """End all."""
+        """End all servers."""
         for server in self.servers:
             server.end()
 

@@ -1,4 +1,4 @@
-"""What is left of a run when all is over: the flows' histories, asked of the nodes, and Redis, looked at directly."""
+"""Collects what a run leaves behind: the histories of its flows from the nodes, and the keys in Redis."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def read_epochs(client: redis.Redis) -> dict[int, int]:
 
 
 def read_leftovers(client: redis.Redis) -> list[str]:
-    """Entries of queues, parked entries and timers; all flows are over, so there should be none."""
+    """Queue entries, parked entries and timers: there should be none, as all flows are over."""
     left = []
     for partition in range(PARTITIONS):
         prefix = _keys.partition(partition)

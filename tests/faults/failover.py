@@ -1,4 +1,4 @@
-"""A replica, a Sentinel, and a proxy that follows what Sentinel says: Orchy itself knows one address of Redis."""
+"""A replica, a Sentinel, and a proxy that follows Sentinel, as Orchy itself knows only one address of Redis."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.faults.processes import Process, RedisServer, wait_until
 from tests.faults.world import World
 
 NAME = "store"
-#: How long the master may be silent before Sentinel takes it for dead.
+#: How long the master may be silent before Sentinel considers it dead.
 DOWN_AFTER_MS = 1_000
 
 
 def start_replica(world: World) -> RedisServer:
-    """It has all there is when this returns."""
+    """A replica of the run's Redis, in sync when this returns."""
     replica = RedisServer(
         "replica", world.folder, fsync=world.redis.fsync, flags=["--replicaof", f"127.0.0.1 {world.redis.port}"]
     )
@@ -31,7 +31,7 @@ def start_replica(world: World) -> RedisServer:
 
 
 def start_replica_and_sentinel(world: World) -> int:
-    """The replica has all there is, and Sentinel knows both; Sentinel's port."""
+    """Wait until the replica is in sync and Sentinel knows both servers; returns Sentinel's port."""
     start_replica(world)
     port = free_port()
     config = world.folder / "sentinel.conf"
@@ -55,7 +55,7 @@ def start_replica_and_sentinel(world: World) -> int:
 
 
 def follow(world: World, sentinel_port: int) -> None:
-    """When Sentinel names another master that takes writes, that is the run's Redis, and the proxy leads there."""
+    """Wait until Sentinel names another master that takes writes, and point the proxy and the run to it."""
 
     def master() -> int:
         with redis.Redis(port=sentinel_port, socket_timeout=5) as client:

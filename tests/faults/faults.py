@@ -1,4 +1,4 @@
-"""What breaks: one function for each fault. It begins it, lasts, and ends it; the load goes on meanwhile."""
+"""The list of faults: a function each, which begins the fault, waits, and ends it while the load goes on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.faults.clusters import RedisCluster
 from tests.faults.processes import control_workers, wait_until
 from tests.faults.world import World
 
-#: How long a killed node, worker or Redis is not there before it is started again.
+#: How long a killed node, worker or Redis is down before it is started again.
 DOWN_SECONDS = 5.0
 REDIS_DOWN_SECONDS = 2.0
 CLOCK_SECONDS = 60.0
 REDIS_DELAY_SECONDS = 0.2
-#: Less than an empty Valkey uses: from then on no write is taken.
+#: Less than an empty Valkey uses, so that it refuses all writes.
 MEMORY_BYTES = 1_000_000
-#: Less than any append-only file has after the warm-up.
+#: Less than the size of any append-only file after the warm-up.
 FILE_BYTES = 1_000
-#: What is on its way to a worker when its node is stopped arrives when it goes on.
+#: A message on its way to a worker when its node is stopped arrives when the node is resumed.
 DELIVERY_SECONDS = 3.0
 
 
@@ -33,10 +33,10 @@ DELIVERY_SECONDS = 3.0
 class Fault:
     """One entry of the list.
 
-    `proxied`: a proxy stands between the nodes and Redis. `delivery_seconds`: how long an attempt that was handed out
-    may be on its way to its worker in this run. `store_may_lose`: whether Redis itself may forget something, with this
-    appendfsync. `weights`: how many of each shape there are, where they are not the usual ones. `clustered`: Redis is a
-    Redis Cluster. `expected_to_fail`: why rules are broken here, as long as there is no remedy.
+    `proxied`: there is a proxy between the nodes and Redis. `delivery_seconds`: how long an attempt that was handed out
+    may be on its way to its worker. `store_may_lose`: whether Redis itself may lose data with this appendfsync.
+    `weights`: the mix of shapes, if it is not the usual one. `clustered`: Redis is a Redis Cluster.
+    `expected_to_fail`: why rules are broken, as long as there is no remedy.
     """
 
     name: str
@@ -104,7 +104,7 @@ async def sigstop30(world: World) -> None:
 
 
 async def _cut(world: World, directions: Sequence[str]) -> None:
-    """One node from all others; each of them has Redis."""
+    """Cut one node off from the others; each side still reaches Redis."""
     victim = world.victim()
     world.begin()
     victim.cut([node for node in world.nodes if node is not victim], directions)

@@ -1,4 +1,4 @@
-"""HTTP as the load needs it: kept-alive connections to each node, and calls that go to another node when one fails."""
+"""An HTTP client for the load: kept-alive connections, and calls that move to another node when one fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 CALL_SECONDS = 3.0
-#: A node that did not answer is passed over for so long, as by a load balancer that looks at health.
+#: How long a node that did not answer is avoided, as a load balancer with health checks would.
 SHUN_SECONDS = 1.0
 AGAIN_SECONDS = 0.1
 
@@ -30,7 +30,7 @@ class Rest:
     async def ask(
         self, method: str, path: str, body: Any = None, *, on_send: Any = None, port: int | None = None
     ) -> tuple[int, Any]:
-        """Status and JSON of an answer below 500, from whichever node gives one, or that at `port`; callers bound it.
+        """The status and JSON of an answer below 500, from any node or the one at `port`. Retries until it has one.
 
         `on_send` is called before each try.
         """
@@ -52,7 +52,7 @@ class Rest:
             await trio.sleep(random.uniform(AGAIN_SECONDS / 2, AGAIN_SECONDS))
 
     async def get_all(self, path: str) -> list[Any]:
-        """What each node answers that does; for looking at the cluster."""
+        """The answers of all nodes that give one."""
         answers = []
         for port in self._ports:
             try:
@@ -74,7 +74,7 @@ class Rest:
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n"
         request = f"{head}Content-Type: application/json\r\n\r\n".encode() + data
         idle = self._idle[port]
-        while idle:  # one that was kept may have been closed meanwhile: that says nothing of the node
+        while idle:  # a kept connection may have been closed meanwhile, without any fault of the node
             stream = idle.pop()
             try:
                 return await self._exchange(port, stream, request)

@@ -28,14 +28,14 @@ from tests.faults.world import NAMESPACE, PARTITIONS, Settings, World, make_worl
 OWNED_SECONDS_MAX = 2.0
 WAIT_SECONDS_MAX = 3.0
 
-#: Flows of this time before a kill and after it are looked at.
+#: Flows started this long before and after a kill are measured.
 BEFORE_SECONDS, AFTER_SECONDS = 3.0, 6.0
 WARM_SECONDS = 5.0
 LOOK_SECONDS = 0.02
 GIVE_UP_SECONDS = 60.0
 DRAIN_SECONDS = 15.0
 
-#: Actions are handed out by whichever node has a worker for them; delays are ended by a partition's owner only.
+#: Any node with a worker may hand out actions; only a partition's owner ends delays.
 SHAPES = {"chain": 1, "delay": 1}
 
 _keys = Keys(NAMESPACE)
@@ -43,7 +43,7 @@ _keys = Keys(NAMESPACE)
 
 @attrs.frozen
 class Kill:
-    """One of them, at a time of the wall clock."""
+    """A kill, by the wall clock."""
 
     at: float
     victim: str
@@ -52,9 +52,9 @@ class Kill:
 
 @attrs.frozen
 class Flow:
-    """One flow. `seconds`: from the client's first try to start it to its end, without a delay that it asks for.
+    """One flow. `seconds`: from the client's first try to start it to its end, without its own delays.
 
-    `lost`: one of its attempts was handed out and never came to a worker.
+    `lost`: one of its attempts was handed out and never reached a worker.
     """
 
     started_at: float
@@ -63,7 +63,7 @@ class Flow:
 
 
 def main() -> int:
-    """1 if a kill was missed for longer than it should be."""
+    """Exit code 1 if a kill was felt for longer than it should be."""
     parser = argparse.ArgumentParser("python -m tests.faults.kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--nodes", type=int, default=3)
@@ -110,7 +110,7 @@ async def _run(world: World, count: int) -> tuple[list[Kill], list[Flow]]:
 
 
 def _owned_again(world: World, victim: Node) -> float:
-    """Seconds until no partition is the victim's, or nobody's, any more."""
+    """Seconds until all partitions have an owner other than the victim."""
     began = time.monotonic()
     with world.redis.client() as client:
         while time.monotonic() < began + GIVE_UP_SECONDS:
@@ -121,7 +121,7 @@ def _owned_again(world: World, victim: Node) -> float:
 
 
 def _owners(client: redis.Redis) -> list[str]:
-    """Who holds each partition; the empty text: nobody does."""
+    """The holder of each partition; an empty text: none."""
     with client.pipeline(transaction=False) as pipe:
         for partition in range(PARTITIONS):
             pipe.hmget(_keys.owner(partition), "node", "until")

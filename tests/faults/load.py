@@ -1,4 +1,4 @@
-"""The clients of a run: they start flows at a fixed rate whatever becomes of them, and write down what they see."""
+"""The clients of a run: they start flows at a fixed rate, whatever happens to them, and log what they see."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 150.0
 
 
 class Load:
-    """An open loop: a flow is started when its time has come. The log has one JSON object a line."""
+    """An open loop: flows are started on schedule. The log has one JSON object a line."""
 
     def __init__(self, rest: Rest, log: Path, rng: random.Random, rate: float, weights: dict[str, int]) -> None:
         self._rest = rest
@@ -30,11 +30,11 @@ class Load:
         self.open_calls = 0
 
     def note(self, what: str, **details: Any) -> None:
-        """One line of the log."""
+        """Write a line of the log."""
         self._log.write(json.dumps({"at": time.time(), "what": what, **details}) + "\n")
 
     async def run(self, nursery: trio.Nursery) -> None:
-        """Start flows until cancelled; `nursery` holds those that are under way, and is not cancelled with it."""
+        """Start flows until cancelled; `nursery` holds those under way, and outlives the cancellation."""
         next_at = trio.current_time()
         while True:
             next_at += self._rng.expovariate(self._rate)
@@ -66,7 +66,7 @@ class Load:
         self.note("accepted", **about)
 
     async def _send_events(self, flow: str, luck: float) -> None:
-        """Two, one after the other was accepted; some come before their wait."""
+        """Two events, the second after the first was accepted; some arrive before their wait."""
         await trio.sleep(luck * 0.5)
         for number in (1, 2):
             body = {"name": "wait", "flowId": flow, "event": shapes.EVENT, "data": {"number": number}}
@@ -74,7 +74,7 @@ class Load:
             status, answer = await self._rest.ask(
                 "POST", "/flow/event", body, on_send=lambda about=about: self.note("event", **about)
             )
-            # It is over when an event that was sent twice counted twice: both waits have had theirs then.
+            # The flow is over if an event that was sent twice counted twice, so that both waits got theirs.
             if status != 409:
                 self.note("eventAccepted" if status == 200 else "eventRefused", **about, answer=answer)
             await trio.sleep(luck * 0.5)
@@ -86,7 +86,7 @@ class Load:
             await self._command(flow, "resume")
 
     async def _command(self, flow: str, command: str) -> bool:
-        """Whether it was accepted: a flow that is over can't be paused."""
+        """Pause or resume a flow; False: it was refused, as when the flow is over."""
         body = {"name": "pause", "flowId": flow}
         status, answer = await self._rest.ask(
             "POST", f"/flow/{command}", body, on_send=lambda: self.note(command, flow=flow)
@@ -96,5 +96,5 @@ class Load:
         return status == 200
 
     async def resume_again(self, flow: str) -> None:
-        """A pause that was sent again may have come to two nodes, and to the second after the resumption."""
+        """Resume a flow once more: a repeated pause may have reached a second node after the resumption."""
         await self._command(flow, "resume")

@@ -25,7 +25,7 @@ class WrongClock:
         self._look_at = 0.0
 
     def offset(self) -> float:
-        """In seconds; the file says it."""
+        """The offset in the file, in seconds."""
         if self._monotonic() >= self._look_at:
             self._look_at = self._monotonic() + CLOCK_LOOK_SECONDS
             self._offset_seconds = float(self._file.read_text() or 0) if self._file.exists() else 0.0

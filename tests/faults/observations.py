@@ -24,7 +24,7 @@ class Noted:
 
     @property
     def attempt(self) -> tuple[str, int, int]:
-        """Of a worker's line: flow, action, attempt."""
+        """Flow, action and attempt of a worker's line."""
         return self.flow, self.details["action"], self.details["attempt"]
 
 
@@ -44,10 +44,9 @@ class Seen:
     """A run. `flows` holds the answer of GET /flow/{id}, None for 404, for each flow that a client asked for.
 
     `epochs` are samples of the partitions' epochs, in order. `leftovers` says what was found in Redis when all flows
-    were over. The fault lasts from `began` to `ended`; `heal_from` is when mending can begin (`began` for a kill that
-    others make up for). `delivery_seconds`: how long what was handed out may be on its way to a worker.
-    `store_may_lose`: the store itself may forget what it had accepted; with `loses_from` nothing older, and what it did
-    not forget goes on.
+    were over. The fault lasts from `began` to `ended`; `heal_from` is when recovery can begin (`began` for a kill that
+    others make up for). `delivery_seconds`: how long an attempt that was handed out may be on its way to a worker.
+    `store_may_lose`: the store itself may lose accepted data; with `loses_from`, nothing older than that.
     """
 
     client: Sequence[Noted]
@@ -66,7 +65,7 @@ class Seen:
 
 
 def read_log(path: Path) -> list[Noted]:
-    """The lines of a log, but a last one that a kill cut off."""
+    """The lines of a log, without a last one that a kill cut off."""
     noted = []
     for line in path.read_text().splitlines():
         try:
@@ -78,12 +77,12 @@ def read_log(path: Path) -> list[Noted]:
 
 
 def read_logs(paths: Iterable[Path]) -> list[Noted]:
-    """Those of several logs, in the order of their times."""
+    """The lines of several logs, ordered by time."""
     return sorted((noted for path in paths for noted in read_log(path)), key=lambda noted: noted.at)
 
 
 def read_history(answer: Mapping[str, Any]) -> list[Line]:
-    """What GET /flow/{id}/history answered."""
+    """The lines in the answer of GET /flow/{id}/history."""
     return [
         Line(
             datetime.fromisoformat(line["time"]).timestamp(),

@@ -1,4 +1,4 @@
-"""The processes of a run: a Redis, nodes, workers. Each is started here, and nothing of it is left at the end."""
+"""The processes of a run: a Redis, nodes, workers. They are started here, and none is left at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP_SECONDS = 25.0
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = READY_SECONDS) -> None:
-    """Poll until it holds. Raises RuntimeError when it does not in time."""
+    """Poll until a condition holds. Raises RuntimeError if it does not in time."""
     give_up_at = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > give_up_at:
@@ -34,7 +34,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = READY_S
 
 @attrs.define(eq=False)
 class Process:
-    """One process that can be killed, stopped and started again; what it says goes to a file."""
+    """A process that can be killed, stopped and started again; its output goes to a file."""
 
     name: str
     folder: Path
@@ -65,19 +65,19 @@ class Process:
             self.process.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Send SIGKILL."""
         if self.process is not None:
             self.signal(signal.SIGKILL)
             self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM, and its exit code. Raises subprocess.TimeoutExpired."""
+        """Send SIGTERM; returns the exit code. Raises subprocess.TimeoutExpired."""
         assert self.process is not None
         self.signal(signal.SIGTERM)
         return self.process.wait(STOP_SECONDS)
 
     def end(self) -> None:
-        """However it is now, it is gone after this."""
+        """End it, whatever its state."""
         if self.alive:
             self.signal(signal.SIGCONT)
             try:
@@ -96,7 +96,7 @@ class RedisServer(Process):
 
     @property
     def address(self) -> str:
-        """What nodes are given."""
+        """The --redis-addr of the nodes."""
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -109,11 +109,11 @@ class RedisServer(Process):
         wait_until(self.answers, f"{self.name} did not start")
 
     def client(self) -> redis.Redis:
-        """Straight to the server, around whatever is between it and the nodes."""
+        """A client of the server itself, past any proxy."""
         return redis.Redis(port=self.port, socket_timeout=5, socket_connect_timeout=5)
 
     def limit_files(self, file_bytes_max: int) -> None:
-        """As if the disk were full: no file of it may be longer. RLIM_INFINITY: it is not full any more."""
+        """Simulate a full disk: limit the size of its files. RLIM_INFINITY: the disk is no longer full."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (file_bytes_max, hard))
 
@@ -144,19 +144,19 @@ class Node(Process):
         return self.folder / f"{self.name}.clock"
 
     def start(self) -> None:
-        """Does not wait until it is ready."""
+        """Start it, without waiting until it is ready."""
         command = [sys.executable, "-m", "tests.faults.node", str(self.cut_file), str(self.clock_file)]
         command += ["--bind-addr", f"127.0.0.1:{self.gossip_port}", "--node-name", self.name]
         command += ["--http-port", str(self.http_port), "--grpc-port", str(self.grpc_port), *self.flags]
         self.launch(command)
 
     def cut(self, others: Sequence[Node], directions: Sequence[str] = ("in", "out")) -> None:
-        """Let nothing pass between this node's gossip and the others', in these directions; none: all passes."""
+        """Cut this node's gossip off in these directions; none: let everything pass."""
         lines = [f"{direction} {other.gossip_port}\n" for other in others for direction in directions]
         _replace(self.cut_file, "".join(lines))
 
     def shift_clock(self, seconds: float) -> None:
-        """Its wall clock is off by this from now on."""
+        """Set the error of its wall clock."""
         _replace(self.clock_file, str(seconds))
 
 
@@ -171,7 +171,7 @@ class WorkerProcess(Process):
     starts: int = 0
 
     def start(self) -> None:
-        """Each start writes a log of its own: what a killed process wrote is not touched."""
+        """Start it with a new log, so that the log of a killed process stays as it is."""
         self.starts += 1
         log = self.folder / f"{self.name}-{self.starts}.jsonl"
         command = [sys.executable, "-m", "tests.faults.workers", str(log), str(self.control_file)]
@@ -179,24 +179,24 @@ class WorkerProcess(Process):
 
 
 def _ignore_file_limit() -> None:
-    """A write beyond RLIMIT_FSIZE is an error then, as on a full disk, and not the end of the process."""
+    """Let writes beyond RLIMIT_FSIZE fail, as on a full disk, rather than kill the process."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
 def _replace(path: Path, text: str) -> None:
-    """At once, as its readers see it."""
+    """Write a file atomically for its readers."""
     new = path.with_suffix(path.suffix + ".new")
     new.write_text(text)
     new.replace(path)
 
 
 def control_workers(path: Path, **settings: Any) -> None:
-    """What all workers do with their results from now on; see `workers`."""
+    """Tell all workers what to do with their results; see `workers`."""
     _replace(path, json.dumps(settings))
 
 
 def environment_check() -> None:
-    """Say which Orchy the processes run: that of this tree."""
+    """Make all processes run the Orchy of this tree."""
     import orchy
 
     source = ROOT / "src"

@@ -1,4 +1,4 @@
-"""What is between the nodes and Redis in some runs: `python -m tests.faults.proxy CONTROL PORT...`.
+"""A proxy between the nodes and Redis: `python -m tests.faults.proxy CONTROL PORT...`.
 
 Each node has a port of its own. CONTROL is a JSON file, read again every CONTROL_LOOK_SECONDS: `target` is Redis's
 port, `delay_seconds` how long each answer is held back, `cut` the ports through which nothing passes. As on a network
@@ -20,14 +20,14 @@ import trio
 
 CONTROL_LOOK_SECONDS = 0.02
 CHUNK_BYTES = 65_536
-#: Chunks on their way in one direction of one connection; more waits, as it does in a socket's buffer.
+#: Chunks under way in one direction of a connection; more have to wait, as in a socket's buffer.
 CHUNKS_MAX = 1_000
 
 _GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Control:
-    """What the file says now."""
+    """The current content of the control file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class Control:
         self.read()
 
     def read(self) -> None:
-        """Look into the file."""
+        """Read the control file."""
         settings = json.loads(self._path.read_text())
         if self.settings and settings["target"] != self.settings["target"]:
             for scope in self._scopes:
@@ -50,7 +50,7 @@ class Control:
             self.read()
 
     async def passes(self, port: int) -> None:
-        """Returns when nothing is cut."""
+        """Returns when connections are not cut."""
         while port in self.settings.get("cut", ()):
             await trio.sleep(CONTROL_LOOK_SECONDS)
 

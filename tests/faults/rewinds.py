@@ -1,4 +1,4 @@
-"""A store that goes back: a replica that lagged takes over, or a server comes up with what it had a while ago.
+"""Stores that lose their newest data: a lagging replica takes over, or a server restarts with old files.
 
 Of what was written in the last LOST_SECONDS nothing is left, while the nodes remember it. `Probes` are flows of which
 one node remembers another past than the store has; that node must not go on from there.
@@ -16,23 +16,23 @@ from tests.faults import shapes
 from tests.faults.processes import RedisServer
 from tests.faults.world import World
 
-#: How much is lost.
+#: The time whose writes are lost.
 LOST_SECONDS = 1.0
-#: The append-only file is written, and a replica is sent to, at each turn of the server's loop: what was answered so
-#: long ago is there.
+#: The server writes its append-only file, and sends to its replicas, at each turn of its loop: writes that were
+#: answered this long ago have arrived there.
 ARRIVAL_SECONDS = 0.3
 PROBES = 10
 
 
 class Probes:
-    """Flows with two waits, one after the other moved by two nodes."""
+    """Flows with two waits, which are ended by two nodes, one after the other."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._flows = [f"probe-{number}" for number in range(PROBES)]
 
     async def start(self) -> None:
-        """Start them, on the first node, and let that arrive everywhere."""
+        """Start them on the first node, and wait until that has arrived everywhere."""
         with (self._world.folder / "client.jsonl").open("a") as log:
             for flow in self._flows:
                 about = {"flow": flow, "shape": shapes.PROBE}
@@ -42,13 +42,13 @@ class Probes:
         await trio.sleep(ARRIVAL_SECONDS)
 
     async def move(self) -> None:
-        """The first node sees one wait end; the store will forget it."""
+        """End one wait on the first node; the store will lose that."""
         await self._send(0, "first")
 
     async def move_again(self) -> None:
-        """The second node has the other wait end, and an event comes to the first node for what it remembers.
+        """End the other wait on the second node, and send an event to the first node, which has an outdated copy.
 
-        In the end what was lost is sent again: a flow that is as the store has it ends by that.
+        Finally the lost event is sent again, which ends the flows that are as the store has them.
         """
         await self._send(1, "second")
         await self._send(0, "second")
@@ -59,7 +59,7 @@ class Probes:
             await self._call(node, "/flow/event", {"name": shapes.PROBE, "flowId": flow, "event": event, "data": node})
 
     async def _call(self, node: int, path: str, body: object) -> None:
-        """409: it is over."""
+        """Make a call to a node; 409, as the flow is over, is fine."""
         port = self._world.nodes[node % len(self._world.nodes)].http_port
         status, answer = await self._world.rest.ask("POST", path, body, port=port)
         if status not in (200, 409):
@@ -67,9 +67,9 @@ class Probes:
 
 
 async def lag_and_take_over(world: World, replica: RedisServer) -> None:
-    """The replica gets nothing of the last LOST_SECONDS; then the master is lost, and the nodes are led to the replica.
+    """Cut the replica off for LOST_SECONDS; then the master is lost, and the nodes are pointed to the replica.
 
-    It is cut off for good, by its promotion: what waits for it in a socket's buffer must not reach it after all.
+    Its promotion makes the cut permanent: what waits for it in a socket's buffer must not reach it after all.
     """
     master = world.redis
     assert isinstance(master, RedisServer)
@@ -95,7 +95,7 @@ def _promote(replica: RedisServer) -> None:
 
 
 async def put_back(world: World) -> None:
-    """Kill the server, and start it at the same address with the files that it had LOST_SECONDS before."""
+    """Kill the server, and start it at the same address with its files of LOST_SECONDS ago."""
     server = world.redis
     assert isinstance(server, RedisServer)
     data, copy = server.folder / server.name, server.folder / "a-second-ago"

@@ -1,4 +1,4 @@
-"""One run: a cluster starts, flows are started all the time, something breaks and is mended, and all is looked at."""
+"""One run: a cluster under load, a fault in the middle, and a check of everything at the end."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BASELINE_SECONDS = 5.0
 AFTER_SECONDS = 4.0
 EPOCHS_EVERY_SECONDS = 1.0
 LOOK_SECONDS = 0.3
-#: After the last flow: how long entries that mean nothing any more may take to be dropped.
+#: After the last flow: how long stale queue entries may take to be dropped.
 SWEEP_SECONDS = 10.0
 
 
 def run_fault(fault: Fault, settings: Settings) -> Verdict:
-    """Make the run. Raises RuntimeError when it can't be made at all."""
+    """Make the run. Raises RuntimeError if it can't be made at all."""
     keep: list[bool] = []
     with make_world(settings, proxied=fault.proxied, clustered=fault.clustered, keep=keep) as world:
         verdict = check(trio.run(_run, fault, world))
@@ -80,13 +80,13 @@ async def _run(fault: Fault, world: World) -> Seen:
 
 async def _sample_epochs(world: World, epochs: list[dict[int, int]]) -> NoReturn:
     while True:
-        with suppress(redis.RedisError):  # it may be what breaks in this run
+        with suppress(redis.RedisError):  # it may be what this run breaks
             epochs.append(await world.blocking(_with_redis, world, collect.read_epochs))
         await trio.sleep(EPOCHS_EVERY_SECONDS)
 
 
 async def _drain(world: World, load: Load) -> None:
-    """Returns when no call is open and each flow is over, or when they have had their time."""
+    """Returns when no call is open and each flow is over, or after a limit."""
     give_up_at = trio.current_time() + HEAL_SECONDS_MAX
     while trio.current_time() < give_up_at:
         try:
@@ -117,7 +117,7 @@ def _with_redis(world: World, call: object, *args: object) -> object:
 
 
 def _leftovers(world: World) -> Sequence[str]:
-    """What is left after workers have had the time to find entries that mean nothing any more."""
+    """What is left in Redis after workers have had time to poll away stale entries."""
     give_up_at = time.monotonic() + SWEEP_SECONDS
     while True:
         with world.redis.client() as client:

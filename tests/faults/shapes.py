@@ -1,21 +1,21 @@
-"""The flows that a run starts: what they do, how often each is drawn, and what workers say of their actions."""
+"""The flows that a run starts: what they do, how often each is drawn, and the definitions of their actions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: More than any fault uses up: a flow that fails in a run is a broken promise, not a retry too few.
+#: More attempts than any fault uses up, so that a flow that fails in a run is a broken promise.
 ATTEMPTS_MAX = 100
 #: How long an attempt of an ordinary action may take. One whose worker dies comes back after it.
 TIMEOUT_SECONDS = 5
 SHORT_TIMEOUT_SECONDS = 1
-#: What a worker takes that comes too late for SHORT_TIMEOUT_SECONDS.
+#: How long a worker takes that misses SHORT_TIMEOUT_SECONDS.
 LATE_SECONDS = 1.6
 RETRY_SECONDS = 1
 DELAY_SECONDS = 1.5
 #: Longer than a run: the waits of these flows end by their events.
 WAIT_SECONDS = 300.0
-#: How long an ordinary action works, so that a worker which is killed has some in hand.
+#: How long an ordinary action takes, so that a worker that is killed holds some.
 WORK_SECONDS = 0.02
 
 #: User actions: (attempts in all, seconds between them, timeout).
@@ -26,7 +26,7 @@ ACTIONS: dict[str, tuple[int, int, int]] = {
     "flaky": (ATTEMPTS_MAX, RETRY_SECONDS, TIMEOUT_SECONDS),
     "hasty": (ATTEMPTS_MAX, 0, SHORT_TIMEOUT_SECONDS),
 }
-#: The event that both waits of the shape `wait` take.
+#: The event of both waits of the shape `wait`.
 EVENT = "go"
 
 
@@ -66,7 +66,7 @@ WORKFLOWS: dict[str, dict[str, Any]] = {
     shape: {"name": shape, "rootAction": 1, "actions": actions} for shape, actions in _ACTIONS.items()
 }
 
-#: Two waits, at the same time; the faults that want some start them themselves.
+#: Two waits at the same time; the faults that need such flows start them.
 PROBE = "probe"
 WORKFLOWS[PROBE] = {
     "name": PROBE,
@@ -78,5 +78,5 @@ WORKFLOWS[PROBE] = {
     ],
 }
 
-#: How many of 100 flows are of each shape.
+#: The share of each shape, in percent.
 WEIGHTS = {"chain": 40, "fork": 15, "delay": 15, "wait": 10, "retry": 8, "hasty": 6, "pause": 6}

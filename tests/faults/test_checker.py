@@ -1,4 +1,4 @@
-"""The checker is shown a run that is good, and the same with one thing wrong: it says which rule that breaks."""
+"""The checker accepts a good run, and names the broken rule when one thing in it is wrong."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_what_the_store_itself_lost_is_counted_and_not_called_broken():
 
 
 def gone_back(**changes):
-    """The store lost what was written from T + 0.5 on."""
+    """The store lost all writes from T + 0.5 on."""
     return attrs.evolve(GOOD, store_may_lose=True, loses_from=T + 0.5, **changes)
 
 

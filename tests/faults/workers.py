@@ -37,12 +37,12 @@ _control: dict[str, Any] = {}
 
 
 def note(what: str, **details: Any) -> None:
-    """One line; written at once, so that a kill loses none."""
+    """Write a line at once, so that a kill loses none."""
     _log.write(json.dumps({"at": time.time(), "what": what, **details}) + "\n")
 
 
 class NotedResults(ResultPusher):
-    """Pushes each result as often as CONTROL says, and writes down each push and its answer."""
+    """Pushes each result as often as CONTROL says, and logs each push and its answer."""
 
     async def push(self, result: pb.ActionResult) -> None:
         for _ in range(_control.get("times", 1)):
@@ -70,7 +70,7 @@ class NotedResults(ResultPusher):
 
 
 class NotedStream(Stream):
-    """Brings each result as often as CONTROL says (again by a call), and writes down what leaves and comes."""
+    """Sends each result as often as CONTROL says (repeats by a call), and logs what is sent and received."""
 
     def send_result(self, done: FinishedAttempt) -> None:
         owner: Any = self._owner

@@ -1,4 +1,4 @@
-"""A cluster of real processes and what a fault may do to it."""
+"""A cluster of real processes, and the tools to break it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.faults.processes import Node, Process, RedisServer, WorkerProcess
 
 NAMESPACE = "faults"
 PARTITIONS = 64
-#: A cluster that takes longer to be whole again after a fault is a finding.
+#: A cluster that takes longer than this to recover from a fault is a finding.
 WHOLE_SECONDS = 60.0
 
 
 @attrs.frozen
 class Settings:
-    """What a run is made of. `seconds` is how long a fault lasts where that is free."""
+    """The settings of a run. `seconds` is how long a fault lasts, if it has no duration of its own."""
 
     nodes: int = 3
     worker_processes: int = 4
@@ -44,7 +44,7 @@ class Settings:
 
 @attrs.define(eq=False)
 class World:
-    """The processes of one run, and when its fault began, ended, and could begin to be mended."""
+    """The processes of one run, and when its fault began and ended, and when recovery could begin."""
 
     settings: Settings
     folder: Path
@@ -67,23 +67,23 @@ class World:
         self.began = self.heal_from = self.ended = time.time()
 
     def end(self) -> None:
-        """It is over: mending can begin."""
+        """The fault is over: recovery can begin."""
         self.ended = self.heal_from = time.time()
 
     def end_made_up_for(self) -> None:
-        """It is over, but the rest could make up for it from its beginning."""
+        """The fault is over, but the others could make up for it from its beginning."""
         self.ended = time.time()
 
     async def last(self) -> None:
-        """The time that a fault lasts, where that is free."""
+        """Wait as long as a fault without a duration of its own lasts."""
         await trio.sleep(self.settings.seconds)
 
     def victim(self) -> Node:
-        """A node by chance."""
+        """A random node."""
         return self.rng.choice(self.nodes)
 
     def proxy_set(self, **settings: Any) -> None:
-        """What the proxy before Redis does from now on; see `proxy`."""
+        """Tell the proxy before Redis what to do; see `proxy`."""
         assert self.proxy_file is not None
         new = self.proxy_file.with_suffix(".new")
         assert isinstance(self.redis, RedisServer)
@@ -95,11 +95,11 @@ class World:
         return [int(node.flags[node.flags.index("--redis-addr") + 1].rpartition(":")[2]) for node in self.nodes]
 
     async def blocking(self, call: Any, *args: Any, **kwargs: Any) -> Any:
-        """Something that blocks, while all else goes on."""
+        """Run a blocking function in a thread."""
         return await trio.to_thread.run_sync(partial(call, *args, **kwargs))
 
     async def whole(self) -> None:
-        """Returns when each node that runs sees all of them alive and each partition owned."""
+        """Returns when each running node sees all of them alive and each partition owned."""
         names = {node.name for node in self.nodes if node.alive}
         give_up_at = trio.current_time() + WHOLE_SECONDS
         problem = "no node answers"
@@ -118,7 +118,7 @@ class World:
 
 @contextmanager
 def make_world(settings: Settings, *, proxied: bool, clustered: bool, keep: list[bool]) -> Iterator[World]:
-    """Start Redis and the nodes; end everything, and remove the folder unless `keep` holds anything true."""
+    """Start Redis and the nodes; finally end everything, and remove the folder unless `keep` has a true item."""
     folder = Path(tempfile.mkdtemp(prefix="orchy-faults-"))
     redis = RedisCluster(folder, settings.fsync) if clustered else RedisServer("redis", folder, fsync=settings.fsync)
     control_file = folder / "workers.json"
@@ -167,7 +167,7 @@ def make_world(settings: Settings, *, proxied: bool, clustered: bool, keep: list
 
 
 async def start_cluster(world: World) -> None:
-    """Nodes, definitions, workers: all there and known to each other."""
+    """Start the nodes and workers and save the definitions; returns when all know each other."""
     for node in world.nodes:
         node.start()
     await world.whole()

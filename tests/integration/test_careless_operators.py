@@ -1,4 +1,4 @@
-"""Slips of an operator at real nodes: each is told in one line, and nobody else notices."""
+"""Mistakes of an operator at real nodes: each is reported in one line, and disturbs nobody else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import redis
 pytestmark = pytest.mark.real
 
 
-def test_a_second_node_on_one_data_directory_is_refused_and_others_can_still_join(orchy_server, tmp_path, wait_for):
+def test_a_second_node_on_a_data_directory_is_refused_and_others_can_still_join(orchy_server, tmp_path, wait_for):
     data = str(tmp_path / "data")
     first = orchy_server("--data-dir", data, "--node-name", "first").start()
     command = [sys.executable, "-m", "orchy", "--data-dir", data, "--bind-addr", "127.0.0.1:0"]
@@ -33,7 +33,7 @@ def test_a_second_node_on_one_data_directory_is_refused_and_others_can_still_joi
     assert first.get("/flow") == {"flows": [], "cursor": None}
 
 
-def test_after_flushall_the_settings_are_restored_and_the_loss_is_told(orchy_server, valkey_port, wait_for):
+def test_after_flushall_the_settings_are_restored_and_the_loss_is_logged(orchy_server, valkey_port, wait_for):
     node = orchy_server("--redis-addr", f"127.0.0.1:{valkey_port}", "--namespace", "flushed").start()
     with redis.Redis(port=valkey_port) as client:
         before = client.hgetall("{flushed}:settings")

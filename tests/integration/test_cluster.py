@@ -1,4 +1,4 @@
-"""Several real nodes: they share the work, and lose nothing when one stops, dies, stalls or is cut off."""
+"""Several real nodes share the work, and lose nothing when one of them stops, dies, stalls or is cut off."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def redis_flags(valkey_port):
 
 @pytest.fixture
 def cluster(orchy_server, redis_flags):
-    """Makes and starts so many nodes; the first one starts the cluster, the others join it."""
+    """Starts this many nodes; the first one starts the cluster, the others join it."""
 
     def make(count, *flags, profile="fast"):
         nodes = []
@@ -80,7 +80,7 @@ def start_worker(tmp_path, wait_for):
 
 
 def owners(node):
-    """How many partitions each node holds, None for those that nobody holds."""
+    """How many partitions each node holds; None counts those without a holder."""
     return collections.Counter(partition["owner"] for partition in node.get("/cluster")["partitions"])
 
 
@@ -98,7 +98,7 @@ def states(node):
 
 
 def start_flows(nodes, count, first=0):
-    """On one node after the other; a node that does not answer is asked again later, on another node."""
+    """Start flows, on one node after the other; a start that fails is repeated later, on another node."""
 
     def start(number):
         for node in itertools.islice(itertools.cycle(nodes), number, None):
@@ -128,7 +128,7 @@ def test_three_nodes_share_the_work(cluster, start_worker, wait_for):
     nodes = cluster(3)
     wait_for(lambda: all(even(node, ["node-0", "node-1", "node-2"]) for node in nodes))
     nodes[1].post("/workflow", CHAIN)
-    log = start_worker(nodes[2])  # it is told of one node, and polls all
+    log = start_worker(nodes[2])  # it is given one node, and polls all
     flow_ids = start_flows(nodes, 60)
     wait_for(lambda: ended(nodes[0], 60))
     for node in nodes:
@@ -149,7 +149,7 @@ def test_a_second_terminal_joins_the_embedded_store(orchy_server, wait_for):
     first.post("/workflow", CHAIN)
     assert second.get("/workflow/chain")["version"] == 1
     first.kill()
-    first.start()  # the store is there again, at the same place
+    first.start()  # the store is back at the same place
     wait_for(lambda: even(second, ["node1", "node2"]), 60)
 
 
@@ -158,7 +158,7 @@ def test_nodes_of_one_store_find_each_other(orchy_server, redis_flags, wait_for)
     wait_for(lambda: all(even(node, ["a", "b"]) for node in nodes))
 
 
-def test_settings_that_the_store_lost_are_written_again(cluster, redis_flags, orchy_server, valkey_port, wait_for):
+def test_settings_that_the_store_lost_are_restored(cluster, redis_flags, orchy_server, valkey_port, wait_for):
     (first,) = cluster(1)
     key = f"{{{redis_flags[-1]}}}:settings"
     with redis.Redis(port=valkey_port) as client:
@@ -175,15 +175,15 @@ def test_another_store_is_refused(cluster, orchy_server, redis_flags):
     (first,) = cluster(1)
     join = ["--cluster-address", f"127.0.0.1:{first.gossip_port}", "--node-name", "b"]
     own = orchy_server(*join, "--namespace", redis_flags[-1])
-    own.start()  # it asks where the store is, and has it
+    own.start()  # it asks where the store is, and is answered
     assert own.stop() == 0
     other = [*redis_flags[:-1], redis_flags[-1] + "-other"]
-    said = refused(orchy_server(*other, *join), 2)  # the same Redis, and another namespace in it
+    said = refused(orchy_server(*other, *join), 2)  # the same Redis, but another namespace
     assert "--namespace" in said
     assert states(first)["b"] == "left"
 
 
-def test_a_killed_node_is_not_missed(cluster, start_worker, wait_for):
+def test_flows_go_on_when_a_node_is_killed(cluster, start_worker, wait_for):
     nodes = cluster(3)
     wait_for(lambda: even(nodes[0], ["node-0", "node-1", "node-2"]))
     nodes[0].post("/workflow", CHAIN)
@@ -200,12 +200,12 @@ def test_a_killed_node_is_not_missed(cluster, start_worker, wait_for):
     assert states(nodes[0])["node-2"] == "dead"
     assert all(new >= old for new, old in zip(epochs(nodes[0]), before, strict=True))
     assert "ERROR" not in log.read_text()
-    nodes[2].start()  # under its old name, at its old addresses
+    nodes[2].start()  # with its old name and addresses
     wait_for(lambda: all(even(node, ["node-0", "node-1", "node-2"]) for node in nodes))
 
 
-def test_a_killed_node_is_known_at_once(cluster, start_worker, wait_for):
-    """No suspicion has to run out, and no lease: that of a killed node lasts for 7.5 to 10 s by default."""
+def test_the_death_of_a_killed_node_is_known_at_once(cluster, start_worker, wait_for):
+    """No suspicion or lease has to expire first; by default, a killed node's leases last another 7.5 to 10 s."""
     nodes = cluster(3, profile="default")
     wait_for(lambda: all(even(node, ["node-0", "node-1", "node-2"]) for node in nodes))
     nodes[0].post("/workflow", CHAIN)
@@ -225,11 +225,11 @@ def test_a_killed_node_is_known_at_once(cluster, start_worker, wait_for):
         assert "its host says that nothing listens" in said
         assert "is suspected" not in said
     wait_for(lambda: ended(nodes[0], 300))
-    nodes[2].start()  # under its old name, at its old addresses
+    nodes[2].start()  # with its old name and addresses
     wait_for(lambda: all(even(node, ["node-0", "node-1", "node-2"]) for node in nodes))
 
 
-def test_a_node_that_is_stopped_hands_its_partitions_over(cluster, start_worker, wait_for):
+def test_a_node_that_stops_hands_its_partitions_over(cluster, start_worker, wait_for):
     nodes = cluster(3)
     wait_for(lambda: even(nodes[0], ["node-0", "node-1", "node-2"]))
     nodes[0].post("/workflow", CHAIN)
@@ -247,7 +247,7 @@ def test_a_node_that_is_stopped_hands_its_partitions_over(cluster, start_worker,
     assert "ERROR" not in log.read_text()
 
 
-def test_a_node_that_stalls_comes_back(cluster, start_worker, wait_for):
+def test_a_stalled_node_comes_back(cluster, start_worker, wait_for):
     nodes = cluster(3)
     wait_for(lambda: even(nodes[0], ["node-0", "node-1", "node-2"]))
     nodes[0].post("/workflow", CHAIN)
@@ -268,7 +268,9 @@ def test_a_node_that_stalls_comes_back(cluster, start_worker, wait_for):
 
 
 @pytest.mark.parametrize("directions", [("in", "out"), ("in",), ("out",)], ids=["both ways", "not in", "not out"])
-def test_nodes_that_are_cut_from_each_other_go_on(cluster, start_worker, wait_for, tmp_path, monkeypatch, directions):
+def test_nodes_that_are_cut_off_from_each_other_go_on(
+    cluster, start_worker, wait_for, tmp_path, monkeypatch, directions
+):
     cut_files = []
     popen = subprocess.Popen
 
@@ -310,12 +312,12 @@ def refused(server, code):
     return server.log_path.read_text()
 
 
-def test_what_does_not_fit_is_refused(orchy_server, redis_flags, cluster):
+def test_nodes_that_do_not_fit_are_refused(orchy_server, redis_flags, cluster):
     (first,) = cluster(1)
     join = ["--cluster-address", f"127.0.0.1:{first.gossip_port}"]
     said = refused(orchy_server(*redis_flags, *join, "--node-name", "node-0"), 1)
     assert "there is a live node named node-0 already" in said
-    said = refused(orchy_server(*redis_flags, "--node-name", "node-0"), 1)  # the store knows it as well
+    said = refused(orchy_server(*redis_flags, "--node-name", "node-0"), 1)  # the store knows the name
     assert "there is a live node named node-0 already" in said
     said = refused(orchy_server(*redis_flags, *join, "--node-name", "b", "--partitions", "32"), 2)
     assert "64 partitions" in said
@@ -332,7 +334,7 @@ def test_what_does_not_fit_is_refused(orchy_server, redis_flags, cluster):
     assert "--bind-addr" in said
 
 
-def test_nodes_with_a_key_talk(cluster, wait_for):
+def test_nodes_with_the_same_key_form_a_cluster(cluster, wait_for):
     key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
     nodes = cluster(2, "--gossip-key", key)
     wait_for(lambda: all(even(node, ["node-0", "node-1"]) for node in nodes))

@@ -1,4 +1,4 @@
-"""The command line from outside: each thing that can be wrong is one line, and a stop drains."""
+"""The command line from outside: each mistake is reported in one line, and a stop drains."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.real
+
+ANY_PORTS = ("--bind-addr", "127.0.0.1:0", "--http-port", "0", "--grpc-port", "0")
 
 
 def orchy(*args, **variables):
@@ -42,29 +44,29 @@ def taken_port():
 
 
 @pytest.mark.parametrize("flag", ["--http-port", "--grpc-port"])
-def test_a_port_that_is_taken(tmp_path, taken_port, flag):
-    done = orchy("--data-dir", str(tmp_path), "--http-port", "0", "--grpc-port", "0", flag, str(taken_port))
+def test_a_taken_port(tmp_path, taken_port, flag):
+    done = orchy("--data-dir", str(tmp_path), *ANY_PORTS, flag, str(taken_port))
     assert done.returncode == 1
     assert str(taken_port) in complaint(done)
     assert flag in complaint(done)
 
 
-def test_a_certificate_that_is_not_there(tmp_path):
+def test_a_missing_certificate(tmp_path):
     flags = ("--grpc-tls-cert", str(tmp_path / "cert.pem"), "--grpc-tls-key", str(tmp_path / "key.pem"))
-    done = orchy("--data-dir", str(tmp_path), "--http-port", "0", "--grpc-port", "0", *flags)
+    done = orchy("--data-dir", str(tmp_path), *ANY_PORTS, *flags)
     assert done.returncode == 2
     assert "--grpc-tls-cert" in complaint(done)
     assert "cert.pem can't be read" in complaint(done)
 
 
-def test_a_redis_that_is_not_there(taken_port):
-    done = orchy("--redis-addr", "127.0.0.1:1", "--http-port", "0", "--grpc-port", "0")
+def test_an_unreachable_redis(taken_port):
+    done = orchy("--redis-addr", "127.0.0.1:1", *ANY_PORTS)
     assert done.returncode == 1
     assert "127.0.0.1:1" in complaint(done)
     assert "--redis-addr" in complaint(done)
 
 
-def test_a_partition_count_that_is_another(orchy_server, tmp_path):
+def test_a_different_partition_count(orchy_server, tmp_path):
     server = orchy_server("--partitions", "8", "--data-dir", str(tmp_path)).start()
     assert server.stop() == 0
     ports = ("--http-port", "0", "--grpc-port", "0")
@@ -74,14 +76,14 @@ def test_a_partition_count_that_is_another(orchy_server, tmp_path):
     assert " 16" in complaint(done)
 
 
-def test_a_data_directory_that_is_in_use(orchy_server, tmp_path):
+def test_a_data_directory_in_use(orchy_server, tmp_path):
     orchy_server("--data-dir", str(tmp_path)).start()
     done = orchy("--data-dir", str(tmp_path), "--http-port", "0", "--grpc-port", "0")
     assert done.returncode == 1
     assert "--data-dir" in complaint(done)
 
 
-def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path):
+def test_all_mistakes_of_a_configuration_are_reported_at_once(tmp_path):
     file = tmp_path / "orchy.toml"
     file.write_text('http-prot = 1\nnamespace = "a b"\n')
     done = orchy("--config-file", str(file), "--grpc-port", "x", ORCHY_PARTITIONS="0")
@@ -95,8 +97,8 @@ def test_all_mistakes_of_a_configuration_are_told_at_once(tmp_path):
 def test_help_and_version():
     assert orchy("--version").stdout.startswith("orchy ")
     text = orchy("--help").stdout
-    for flag in ("--bind-addr", "--redis-addr", "--partitions", "--javascript-engine", "demo"):
-        assert flag in text
+    for word in ("--bind-addr", "--redis-addr", "--partitions", "--javascript-engine", "demo", "verify"):
+        assert word in text
 
 
 def test_a_stop_drains(orchy_server):
@@ -148,7 +150,7 @@ def test_a_signal_ends_a_node_that_waits_for_its_name(orchy_server, wait_for, va
 
 @pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4, 0.8])
 def test_a_signal_ends_a_node_in_the_middle_of_its_start(orchy_server, wait_for, seconds):
-    """From the moment at which the program itself runs: an interpreter that is just starting ends by the signal."""
+    """From when our code runs: before that, the signal kills the interpreter."""
     server = orchy_server("--log-level", "debug")
     begin(server)
     wait_for(lambda: signal.SIGTERM in caught_signals(server.process.pid))
@@ -159,7 +161,7 @@ def test_a_signal_ends_a_node_in_the_middle_of_its_start(orchy_server, wait_for,
 
 
 def caught_signals(pid):
-    """Those for which a process has a handler."""
+    """The signals for which a process has a handler."""
     status = Path(f"/proc/{pid}/status").read_text()
     mask = int(status.partition("SigCgt:")[2].split()[0], 16)
     return {number for number in signal.valid_signals() if mask >> (number - 1) & 1}

@@ -1,4 +1,4 @@
-"""kill -9 of the server, of the store, and of workers: nothing accepted is lost, no result counts twice."""
+"""SIGKILL to the server, the store, and workers: nothing accepted is lost, and no result counts twice."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def start_worker(wait_for):
 
 
 def start_flows(server, count):
-    """Each with an id of its own, tried until the server accepts it."""
+    """Start flows with ids chosen here, each repeated until the server accepts it."""
 
     def start(number):
         while True:
@@ -82,7 +82,7 @@ def check_histories(server, flow_ids):
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_server_that_is_killed_and_started_again_ends_every_flow(orchy_server, start_worker, wait_for, seed):
+def test_a_server_that_is_killed_and_restarted_ends_every_flow(orchy_server, start_worker, wait_for, seed):
     print(f"seed {seed}")
     chance = random.Random(seed)
     server = orchy_server().start()

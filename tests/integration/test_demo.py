@@ -1,4 +1,4 @@
-"""The demo runs to its end, on the embedded store, on a Redis and on a Redis Cluster."""
+"""The demo succeeds on the embedded store, on a Redis, and on a Redis Cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_on_the_embedded_store():
     check(demo())
 
 
-def test_on_three_nodes_of_which_one_is_killed():
+def test_on_three_nodes_one_of_which_is_killed():
     done = demo("--nodes", "3")
     check(done)
     assert "demo3 is killed" in done.stdout
@@ -42,7 +42,7 @@ def test_on_a_redis_cluster(cluster_ports):
     check(demo("--redis-addr", ",".join(f"127.0.0.1:{port}" for port in cluster_ports)))
 
 
-def test_a_server_that_can_not_start_is_told():
+def test_a_server_that_can_not_start_is_reported():
     done = demo("--redis-addr", "127.0.0.1:1")
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr

@@ -1,4 +1,4 @@
-"""A worker of another gRPC implementation (grpcio), as workers in Go and Java are, well-behaved and not."""
+"""Workers on another gRPC implementation (grpcio), as those in Go and Java are: well-behaved and not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def stubs(tmp_path_factory):
-    """Messages and stubs that grpcio's own generator makes of the contract's proto."""
+    """Messages and stubs that grpcio's own generator makes from the contract's proto."""
     folder = tmp_path_factory.mktemp("stubs")
     pytest.importorskip("grpc_tools", reason="needs grpcio-tools (the dependency group proto)")
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", f"--grpc_python_out={folder}"]
@@ -59,7 +59,7 @@ def poll(worker, pb, name, count=10, wait_millis=5_000):
 
 
 def result(pb, action, **fields):
-    """As existing workers send it: without actionName."""
+    """A result as existing workers send it: without actionName."""
     return pb.ActionResult(
         workflowName=action.workflowName,
         flowId=action.flowId,
@@ -78,7 +78,7 @@ def types_of(server, flow_id):
     return [line["type"] for line in server.get(f"/flow/{flow_id}/history")["history"]]
 
 
-def test_a_flow_is_worked_off(server, worker, stubs):
+def test_a_flow_is_completed(server, worker, stubs):
     pb = stubs[0]
     definition = pb.ActionDefinition(name="first", retryCount=3, retryPolicy="FIXED", timeoutSeconds=7)
     assert worker.SaveActionDefinition(definition).status
@@ -100,7 +100,7 @@ def test_a_flow_is_worked_off(server, worker, stubs):
     assert isinstance(flow["data"]["1"]["output"]["whole"], int)
 
 
-def test_a_result_counts_once_however_often_it_comes(server, worker, stubs):
+def test_a_result_counts_once_however_often_it_is_pushed(server, worker, stubs):
     pb = stubs[0]
     flow_id = start(server)
     (first,) = poll(worker, pb, "first")
@@ -115,7 +115,7 @@ def test_a_result_counts_once_however_often_it_comes(server, worker, stubs):
     assert types_of(server, flow_id).count("completed") == 2
 
 
-def test_a_late_result_changes_nothing_and_is_told(server, worker, stubs, wait_for):
+def test_a_late_result_changes_nothing_and_is_recorded(server, worker, stubs, wait_for):
     pb = stubs[0]
     worker.SaveActionDefinition(pb.ActionDefinition(name="first", retryCount=2, timeoutSeconds=1))
     flow_id = start(server)
@@ -136,7 +136,7 @@ def test_a_late_result_changes_nothing_and_is_told(server, worker, stubs, wait_f
     assert types_of(server, flow_id)[-1] == "late"
 
 
-def test_a_failure_is_tried_again_and_then_fails_the_flow_with_its_reason(server, worker, stubs):
+def test_a_failure_is_retried_and_then_fails_the_flow_with_its_reason(server, worker, stubs):
     pb = stubs[0]
     worker.SaveActionDefinition(pb.ActionDefinition(name="first", retryCount=2))
     flow_id = start(server)
@@ -150,7 +150,7 @@ def test_a_failure_is_tried_again_and_then_fails_the_flow_with_its_reason(server
     assert "no such user" in flow["error"]
 
 
-def test_a_flow_that_does_not_exist_takes_no_result(worker, stubs):
+def test_a_result_for_an_unknown_flow_is_refused(worker, stubs):
     pb = stubs[0]
     assert not worker.Push(pb.ActionResult(flowId="nobody", actionId=1, retryCount=1)).status
 
@@ -163,7 +163,7 @@ def test_a_flow_that_does_not_exist_takes_no_result(worker, stubs):
         ("SaveActionDefinition", {"name": "", "retryPolicy": "SOMETIMES"}, "retry_policy"),
     ],
 )
-def test_bad_input_is_told(worker, stubs, call, message, words):
+def test_bad_input_is_refused_with_the_reason(worker, stubs, call, message, words):
     pb = stubs[0]
     kind = {"Push": pb.ActionResult, "Poll": pb.ActionPollRequest, "SaveActionDefinition": pb.ActionDefinition}[call]
     with pytest.raises(grpc.RpcError) as caught:
@@ -172,7 +172,7 @@ def test_bad_input_is_told(worker, stubs, call, message, words):
     assert words in caught.value.details()
 
 
-def test_a_result_for_an_action_that_is_not_the_workers_is_refused(server, worker, stubs):
+def test_a_result_for_an_unknown_action_is_refused(server, worker, stubs):
     pb = stubs[0]
     flow_id = start(server)
     with pytest.raises(grpc.RpcError) as caught:
@@ -180,7 +180,7 @@ def test_a_result_for_an_action_that_is_not_the_workers_is_refused(server, worke
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_number_that_json_has_not_is_refused_and_the_attempt_goes_on(server, worker, stubs):
+def test_a_number_that_json_lacks_is_refused_and_the_attempt_goes_on(server, worker, stubs):
     pb = stubs[0]
     start(server)
     (first,) = poll(worker, pb, "first")
@@ -210,7 +210,7 @@ def test_a_deadline_ends_a_held_poll(server, worker, stubs, wait_for):
     wait_for(lambda: "orchy_polls_waiting 0.0" in metrics(server))
 
 
-def test_a_compressed_call_is_answered_and_not_left_hanging(server, stubs):
+def test_a_compressed_call_is_answered_rather_than_left_hanging(server, stubs):
     pb = stubs[0]
     with grpc.insecure_channel(server.grpc, compression=grpc.Compression.Gzip) as channel:
         stub = stubs[1].ActionServiceStub(channel)
@@ -219,7 +219,7 @@ def test_a_compressed_call_is_answered_and_not_left_hanging(server, stubs):
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_message_that_is_too_large_is_answered_and_not_left_hanging(worker, stubs):
+def test_too_large_a_message_is_answered_rather_than_left_hanging(worker, stubs):
     pb = stubs[0]
     huge = pb.ActionResult(flowId="f", actionId=1, retryCount=1, error="x" * (11 * 2**20))
     with pytest.raises(grpc.RpcError) as caught:
@@ -228,7 +228,7 @@ def test_a_message_that_is_too_large_is_answered_and_not_left_hanging(worker, st
     assert worker.GetServers(pb.GetServersRequest()).servers
 
 
-def test_unknown_methods_and_messages_that_are_none(server):
+def test_unknown_methods_and_malformed_messages(server):
     with grpc.insecure_channel(server.grpc) as channel:
         for method, code in [
             ("/ActionService/Nope", grpc.StatusCode.UNIMPLEMENTED),
@@ -251,7 +251,7 @@ def test_unknown_methods_and_messages_that_are_none(server):
     ],
     ids=["http/1", "noise", "noise after the preface", "a frame that is too large"],
 )
-def test_garbage_is_hung_up_on(server, worker, stubs, garbage):
+def test_garbage_closes_the_connection(server, worker, stubs, garbage):
     with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=20) as peer:
         peer.sendall(garbage)
         peer.shutdown(socket.SHUT_WR)
@@ -289,7 +289,7 @@ def test_servers_and_health(server, worker, stubs):
         told.cancel()
 
 
-def test_a_poll_that_waits_is_answered_when_the_server_stops(server, worker, stubs, wait_for):
+def test_a_waiting_poll_is_answered_when_the_server_stops(server, worker, stubs, wait_for):
     pb = stubs[0]
     held = worker.Poll.future(pb.ActionPollRequest(actionType="first", waitMillis=60_000))
     wait_for(lambda: "orchy_polls_waiting 1.0" in metrics(server))

@@ -1,4 +1,4 @@
-"""Workers and nodes that are killed or stand still: what they held comes back within the lease, and is worked off."""
+"""Workers and nodes that are killed or stalled: the attempts that they held come back within the lease."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real
 
 NAMESPACES = itertools.count()
 LEASE_SECONDS = 5
-#: The lease and what a question, a look at the timers and a slow machine take.
+#: The lease, and the time for a question to the worker, a scan of the timers, and a slow machine.
 BACK_SECONDS = 3 * LEASE_SECONDS + 5
 ONE = {"name": "one", "rootAction": 1, "actions": [{"id": 1, "type": "user", "name": "work"}]}
 WORKER = """
@@ -63,9 +63,7 @@ def ready(server):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_what_a_worker_held_that_is_killed_or_stands_still_is_worked_off_by_another(
-    orchy_server, start_worker, wait_for, how
-):
+def test_what_a_killed_or_stalled_worker_held_is_completed_by_another(orchy_server, start_worker, wait_for, how):
     server = orchy_server("--worker-lease-seconds", str(LEASE_SECONDS)).start()
     server.post("/workflow", ONE)
     first = start_worker("first", 1_000, server)
@@ -86,7 +84,7 @@ def test_what_a_worker_held_that_is_killed_or_stands_still_is_worked_off_by_anot
         os.kill(first.pid, signal.SIGCONT)
 
 
-def test_when_no_attempt_is_left_the_flow_fails_and_says_that_its_worker_was_lost(orchy_server, start_worker, wait_for):
+def test_without_attempts_left_the_flow_fails_because_its_worker_was_lost(orchy_server, start_worker, wait_for):
     server = orchy_server("--worker-lease-seconds", str(LEASE_SECONDS)).start()
     server.post("/workflow", ONE)
     flow_id = None
@@ -104,7 +102,7 @@ def test_when_no_attempt_is_left_the_flow_fails_and_says_that_its_worker_was_los
     assert "attempt 2: Worker.Lost: the worker victim-2" in error
 
 
-def test_a_worker_keeps_what_it_holds_when_the_node_is_killed_that_had_handed_it_out(
+def test_a_worker_keeps_what_it_holds_when_the_node_that_handed_it_out_is_killed(
     orchy_server, start_worker, wait_for, valkey_port
 ):
     namespace = f"lost-{next(NAMESPACES)}"

@@ -1,4 +1,4 @@
-"""Workers that know one node only, as the original's do: on real nodes they get the work of all partitions."""
+"""Workers that know only one node, as existing ones do, get the work of all partitions."""
 
 from __future__ import annotations
 

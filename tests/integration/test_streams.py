@@ -1,4 +1,4 @@
-"""Streams on real nodes: gRPC's own client speaks them, the library serves all nodes, and a stop strands nothing."""
+"""Streams on real nodes: gRPC's own client can use them, workers serve all nodes, and a stop loses nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ worker.run()
 
 
 class Stream:
-    """A worker's stream by grpcio."""
+    """A worker's stream on grpcio."""
 
     def __init__(self, channel):
         self._said = queue.Queue()
@@ -91,7 +91,7 @@ def result_for(action):
     return pb.ActionResult(flowId=action.flowId, actionId=action.actionId, retryCount=action.retryCount)
 
 
-def test_another_grpc_works_flows_off_on_one_stream(server, stream):
+def test_grpcio_completes_flows_on_one_stream(server, stream):
     stream.say(credits=[pb.Credit(actionName=name, count=2) for name in ("first", "second")])
     flow_ids = start(server, 5)
     done = 0
@@ -113,7 +113,7 @@ def test_another_grpc_works_flows_off_on_one_stream(server, stream):
     assert stream.call.code() is grpc.StatusCode.OK
 
 
-def test_another_grpc_extends_and_is_told_what_is_wrong(server, stream):
+def test_grpcio_extends_attempts_and_gets_errors(server, stream):
     stream.say(credits=[pb.Credit(actionName="first", count=1)])
     (flow_id,) = start(server)
     stream.until(lambda: stream.actions)
@@ -186,11 +186,11 @@ def wait_completed(wait_for, node, flow_ids):
     wait_for(lambda: all(node.get(f"/flow/{flow_id}")["state"] == "COMPLETED" for flow_id in flow_ids), seconds=60)
 
 
-def test_a_worker_serves_all_nodes_also_with_fewer_threads_than_nodes(cluster, start_worker, wait_for):
+def test_a_worker_serves_all_nodes_even_with_fewer_threads_than_nodes(cluster, start_worker, wait_for):
     start_worker(2, cluster[0])
     seconds = []
     for _ in range(8):
-        for node in cluster:  # one at a time, so that what is measured is the way, not the work
+        for node in cluster:  # one at a time, so that the latency is measured and not the work
             (flow_id,) = start(node)
             began = time.monotonic()
             wait_completed(wait_for, node, [flow_id])
@@ -201,7 +201,7 @@ def test_a_worker_serves_all_nodes_also_with_fewer_threads_than_nodes(cluster, s
     wait_completed(wait_for, cluster[0], flow_ids)
 
 
-def test_a_worker_that_stops_strands_nothing(cluster, start_worker, wait_for):
+def test_a_worker_that_stops_leaves_nothing_unfinished(cluster, start_worker, wait_for):
     first = start_worker(8, cluster[0])
     start_worker(8, cluster[0])
     flow_ids = [flow_id for node in cluster for flow_id in start(node, 100)]
@@ -212,7 +212,7 @@ def test_a_worker_that_stops_strands_nothing(cluster, start_worker, wait_for):
     assert "timedOut" not in types
 
 
-def test_a_node_that_stops_strands_nothing(cluster, start_worker, wait_for):
+def test_a_node_that_stops_leaves_nothing_unfinished(cluster, start_worker, wait_for):
     start_worker(8, cluster[0])
     start_worker(8, cluster[1])
     flow_ids = [flow_id for node in cluster for flow_id in start(node, 100)]

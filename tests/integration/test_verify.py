@@ -1,4 +1,4 @@
-"""`python -m orchy verify` on a real Redis: a namespace that a cluster made is in order, and each break is told."""
+"""`python -m orchy verify` on a real Redis: finds nothing in a sound namespace, and each defect in a broken one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GONE = {**SHORT, "name": "gone", "onSuccess": "DELETE"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, valkey_port):
-    """A namespace with flows that wait, are paused, ended or were removed; its server has stopped."""
+    """A namespace with flows that wait, are paused, have ended or were removed; its server has stopped."""
     from tests.conftest import OrchyServer
 
     namespace = f"verify-{os.getpid()}"
@@ -53,7 +53,7 @@ def made(tmp_path_factory, valkey_port):
 
 @pytest.fixture
 def copied(made, request):
-    """The namespace under a name of its own, to be broken; its Redis, and a function that verifies it."""
+    """A copy of the namespace to break: its Redis, and a function that verifies it."""
     namespace, port = made
     name = f"{namespace}-{abs(hash(request.node.name))}"
     client = redis.Redis(port=port)
@@ -73,7 +73,7 @@ def prefix_of(beginning, flow_id):
     return f"{beginning}{partition_of(flow_id, PARTITIONS)}}}:"
 
 
-def test_a_namespace_that_a_cluster_made_is_in_order(made, copied):
+def test_a_namespace_made_by_a_cluster_is_sound(made, copied):
     namespace, port = made
     assert copied[2]() == []
     command = [sys.executable, "-m", "orchy", "verify", "--redis-url", f"redis://127.0.0.1:{port}"]
@@ -84,14 +84,14 @@ def test_a_namespace_that_a_cluster_made_is_in_order(made, copied):
 
 
 def quarantine(client, prefix, flow_id):
-    """As the store does it, with its timer due."""
+    """Quarantine a flow as the store does, when its timer is due."""
     client.hset(f"{prefix}f:{flow_id}", "u", b"1 KeyError: 'a bug'")
     client.zadd(f"{prefix}u", {flow_id: float(client.hget(f"{prefix}f:{flow_id}", "c"))})
     client.zrem(f"{prefix}t", f"d:3:1:{flow_id}")
     client.sadd(f"{prefix}a:{flow_id}", f"d:3:1:{flow_id}")
 
 
-def test_a_flow_in_quarantine_is_in_order(copied):
+def test_a_flow_in_quarantine_is_sound(copied):
     client, beginning, verify = copied
     quarantine(client, prefix_of(beginning, "long"), "long")
     assert verify() == []
@@ -196,7 +196,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_what_does_not_add_up_is_told(copied, name):
+def test_each_defect_is_found(copied, name):
     client, beginning, verify = copied
     flow_id, do, told = BREAKS[name]
     do(client, prefix_of(beginning, flow_id))
@@ -225,7 +225,7 @@ def test_it_says_what_it_found_and_exits_with_1(copied, made):
         (["--namespace", "a{b"], 2, "namespace"),
     ],
 )
-def test_what_can_not_be_read_is_told(made, flags, code, words):
+def test_what_can_not_be_read_is_reported(made, flags, code, words):
     url = [] if "--redis-url" in flags else ["--redis-url", f"redis://127.0.0.1:{made[1]}"]
     command = [sys.executable, "-m", "orchy", "verify", *url, *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -234,8 +234,8 @@ def test_what_can_not_be_read_is_told(made, flags, code, words):
     assert "secret" not in done.stderr
 
 
-def test_a_cluster_at_work_is_in_order(orchy_server, valkey_port):
-    """What moves between two looks is looked at again, and not told."""
+def test_a_cluster_at_work_is_sound(orchy_server, valkey_port):
+    """What changes between two checks is checked again, and not reported."""
     namespace = f"verify-live-{os.getpid()}"
     server = orchy_server("--redis-addr", f"127.0.0.1:{valkey_port}", "--namespace", namespace).start()
     server.post(

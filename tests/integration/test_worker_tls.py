@@ -1,4 +1,4 @@
-"""A real server with a certificate, and workers that trust it."""
+"""A real server with a certificate, and workers that trust it, or do not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(orchy_server, files):
     return orchy_server("--grpc-tls-cert", str(files[0]), "--grpc-tls-key", str(files[1])).start()
 
 
-def test_a_worker_of_the_library_works_inside_tls(server, files, wait_for):
+def test_a_worker_of_the_library_works_over_tls(server, files, wait_for):
     worker = Worker(server.grpc, tls=ssl.create_default_context(cafile=files[0]))
 
     @worker.action("act")
@@ -60,7 +60,7 @@ def test_a_worker_that_does_not_trust_the_server_says_so(server, wait_for, caplo
     assert not thread.is_alive()
 
 
-def test_grpcs_own_client_is_served_and_one_without_tls_is_not(server, files):
+def test_grpcio_is_served_over_tls_and_refused_without(server, files):
     credentials = grpc.ssl_channel_credentials(files[0].read_bytes())
     for channel, serves in (
         (grpc.secure_channel(server.grpc, credentials), True),

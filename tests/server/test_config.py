@@ -1,4 +1,4 @@
-"""Settings: where they come from, which one counts, and all that is wrong at once."""
+"""Settings: their sources, which of them wins, and all mistakes at once."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def test_names_of_this_node():
         ({"http-requests-per-second": "-1"}, "from 0 to"),
     ],
 )
-def test_what_is_wrong_is_told(given_settings, words):
+def test_mistakes_are_reported(given_settings, words):
     (line,) = problems(flags=given_settings)
     assert words in line
 
 
-def test_all_of_it_at_once_with_where_it_came_from():
+def test_all_mistakes_are_reported_at_once_with_their_sources():
     told = problems(
         flags={"http-port": "x"},
         environment={"ORCHY_GRPC_PORT": "y", "ORCHY_NAMESPCE": "z"},
@@ -111,7 +111,7 @@ def test_a_password_is_never_shown():
     assert "hush" not in repr(config)
 
 
-def test_files_that_can_not_be_read(tmp_path):
+def test_unreadable_files(tmp_path):
     with pytest.raises(ConfigurationError, match="can't be read"):
         read_file(tmp_path / "nowhere.toml")
     (tmp_path / "bad.toml").write_text("a = = b")

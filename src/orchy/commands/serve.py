@@ -1,4 +1,4 @@
-"""`python -m orchy [flags]`: a server, until a signal stops it."""
+"""`python -m orchy [serve] [flags]`: a server, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -16,38 +16,31 @@ from typing import NoReturn
 import trio
 
 from orchy import __version__
+from orchy.commands import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, SUBCOMMANDS
 from orchy.errors import ConfigurationError, StartupError, StoreError
 from orchy.runtime.nurseries import first_error
 from orchy.server.config import SETTINGS, Config, load, read_file
 from orchy.telemetry.logs import set_up
 
-EXIT_OK, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
-
-_GROUPS = {
-    "cluster": "cluster",
-    "listeners": "listeners",
-    "store": "store",
-    "engine": "engine",
-    "log": "logging",
-}
-
 log = logging.getLogger("orchy")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of a server."""
+    """The command line of a server, whose help also lists the other subcommands."""
+    subcommands = "\n".join(f"  {name:8} {subcommand.help}" for name, subcommand in SUBCOMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m orchy",
+        usage="python -m orchy [SUBCOMMAND] [flags]",
         description="A distributed, fault-tolerant workflow orchestrator."
-        " Without flags: one node with a store of its own.",
-        epilog="Every flag also reads a variable (--http-port: ORCHY_HTTP_PORT) and a key of the file that"
-        " --config-file names (http-port); a flag beats the environment, which beats the file."
-        " `python -m orchy demo` starts a server and a worker and shows a workflow run; `python -m orchy verify` reads"
-        " what a cluster keeps in Redis and says what does not add up.",
+        " Without flags: one node with a store of its own."
+        f"\n\nsubcommands (each has a --help):\n{subcommands}",
+        epilog="Every flag also reads a variable (--http-port: ORCHY_HTTP_PORT) and a key of the file that\n"
+        "--config-file names (http-port); a flag beats the environment, which beats the file.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"orchy {__version__}")
     parser.add_argument("--config-file", metavar="PATH", help="a TOML file with these settings [ORCHY_CONFIG_FILE]")
-    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
+    groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(setting.group for setting in SETTINGS)}
     for setting in SETTINGS:
         default = f" (default: {setting.default})" if setting.default is not None else ""
         flag = groups[setting.group].add_argument(
@@ -63,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def configure(argv: Sequence[str]) -> Config:
-    """The settings that command line, environment and file make. Raises ConfigurationError; exits for --help."""
+    """The settings from command line, environment and file. Raises ConfigurationError; exits for --help."""
     flags = vars(make_parser().parse_args(argv))
     path = flags.pop("config_file") or os.environ.get("ORCHY_CONFIG_FILE")
     file = read_file(Path(path)) if path else None
@@ -73,7 +66,7 @@ def configure(argv: Sequence[str]) -> Config:
 async def _serve(config: Config) -> None:
     shutdown, started = trio.Event(), trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        from orchy.server.node import Addresses, run_node  # takes a while: a signal meanwhile is heard
+        from orchy.server.node import Addresses, run_node  # slow, so only when signals are already handled
 
         async with trio.open_nursery() as nursery:
 
@@ -81,7 +74,7 @@ async def _serve(config: Config) -> None:
                 async for _ in signals:
                     if not started.is_set():
                         log.info("stopping: it had not started to serve")
-                    if shutdown.is_set() or not started.is_set():  # asked twice, or nothing to drain: now
+                    if shutdown.is_set() or not started.is_set():  # a second signal, or nothing to drain: stop at once
                         nursery.cancel_scope.cancel()
                     shutdown.set()
 
@@ -92,27 +85,27 @@ async def _serve(config: Config) -> None:
             nursery.start_soon(stop_on_signal)
             addresses: Addresses = await nursery.start(run)
             started.set()
-            _calm_garbage_collector()
+            _tune_garbage_collector()
             log.info(
                 "node %s serves REST on http://%s and workers on %s", config.node_name, addresses.http, addresses.grpc
             )
 
 
-def _calm_garbage_collector() -> None:
-    """Look for cycles seldom, and not in what a server has from its start to its end.
+def _tune_garbage_collector() -> None:
+    """Look for cycles seldom, and never among the objects that live as long as the server.
 
-    What a step makes is freed by its reference counts; flows that are kept at hand are long-lived and many. With
-    Python's own thresholds a burst spent a fifth of its time on looking through them, in pauses of 50 ms.
+    Reference counts free what a step allocates, and cached flows are many and long-lived. With Python's own thresholds
+    a burst spent a fifth of its time on traversing them, in pauses of 50 ms.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
 
-def serve(argv: Sequence[str]) -> int:
-    """Be a server; the exit code."""
+def run(argv: Sequence[str]) -> int:
+    """Run a server; the exit code is 0 after a drained stop."""
     before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:  # from here on a signal ends it with 0; the event loop, once it runs, hears them by itself
+    try:  # from here on a signal ends the process with 0; the event loop, once it runs, receives them itself
         config = configure(argv)
         set_up(config.log_level, config.log_format)
         trio.run(_serve, config)
@@ -125,12 +118,12 @@ def serve(argv: Sequence[str]) -> int:
 
 
 def _leave(number: int, frame: object) -> NoReturn:
-    """A signal before there is anything to stop."""
+    """The handler of signals that come before there is anything to stop."""
     sys.exit(EXIT_OK)
 
 
 def _exit_code(error: BaseException) -> int:
-    """What went wrong, said to the operator; a traceback only for what is a bug of ours."""
+    """Report what went wrong; only a bug of ours gets a traceback."""
     if isinstance(error, ConfigurationError):
         return _complain(error, EXIT_USAGE)
     if isinstance(error, StartupError | StoreError):

@@ -12,7 +12,7 @@ import trio
 async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
     """A nursery that raises its first error, not a group, so that callers can catch it by type.
 
-    The other tasks have been cancelled by then; whatever they raised is lost, or is the error's `__context__`.
+    The other tasks have been cancelled by then; what else was raised is in the error's `__context__`.
     """
     try:
         async with trio.open_nursery() as nursery:

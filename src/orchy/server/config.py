@@ -295,10 +295,10 @@ SETTINGS: tuple[Setting, ...] = (
         _choice("debug", "info", "warning", "error"),
         "info",
         "debug, info, warning or error",
-        "log",
+        "logging",
         "LEVEL",
     ),
-    Setting("log-format", _choice("text", "json"), "text", "text or json", "log", "FORMAT"),
+    Setting("log-format", _choice("text", "json"), "text", "text or json", "logging", "FORMAT"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 

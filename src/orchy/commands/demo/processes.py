@@ -1,4 +1,4 @@
-"""The demo's processes: a server and a worker, that end with it."""
+"""The server and worker processes of the demo, which end with it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PORTS_TRIED_MAX = 1_000
 
 
 def free_port() -> int:
-    """A port that nobody has now, of those that no system gives to whoever connects: so that nobody has it later.
+    """A free port below the ephemeral range, so that no outgoing connection takes it before it is used.
 
-    10,000 above it (the bus of a Redis Cluster) is below the ports of connections, too. Raises OSError.
+    The port 10,000 above it (the bus of a Redis Cluster) is below that range too. Raises OSError.
     """
     for _ in range(PORTS_TRIED_MAX):
-        port = random.SystemRandom().randrange(10_000, 22_000)  # whatever seeds others set
+        port = random.SystemRandom().randrange(10_000, 22_000)  # independent of seeds, so that processes differ
         try:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 with socket.socket(type=kind) as probe:
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def _process(command: Sequence[str], on_line: Callable[[str], None]) -> AsyncIterator[trio.Process]:
-    """A process whose lines go to `on_line`; stopped by SIGTERM at the end, killed if that does not help."""
+    """A process whose output goes to `on_line`, line by line; at the end SIGTERM stops it, or SIGKILL if need be."""
     process = await trio.lowlevel.open_process(list(command), stdout=PIPE, stderr=STDOUT, start_new_session=True)
 
     async def read() -> None:
@@ -69,7 +69,7 @@ async def _process(command: Sequence[str], on_line: Callable[[str], None]) -> As
 
 @attrs.frozen
 class DemoServer:
-    """A server that serves, and how to reach it."""
+    """A running server, and its addresses."""
 
     node: str
     rest: RestClient
@@ -82,10 +82,10 @@ class DemoServer:
 async def open_server(flags: Sequence[str], node: str) -> AsyncIterator[DemoServer]:
     """A server on free ports. Raises RuntimeError if it does not start."""
     http, grpc, gossip = free_port(), free_port(), free_port()
-    said: list[str] = []
+    lines: list[str] = []
     command = [sys.executable, "-m", "orchy", "--http-port", str(http), "--grpc-port", str(grpc)]
     command += ["--bind-addr", f"127.0.0.1:{gossip}", "--node-name", node, *flags]
-    async with _process(command, said.append) as process:
+    async with _process(command, lines.append) as process:
         rest = RestClient(f"127.0.0.1:{http}")
         ready = False
         with trio.move_on_after(READY_SECONDS):
@@ -96,13 +96,13 @@ async def open_server(flags: Sequence[str], node: str) -> AsyncIterator[DemoServ
                 except (OSError, RuntimeError):
                     await trio.sleep(0.05)
         if not ready:
-            raise RuntimeError("the server did not start:\n" + "\n".join(said[-5:]))
+            raise RuntimeError("the server did not start:\n" + "\n".join(lines[-5:]))
         yield DemoServer(node, rest, f"127.0.0.1:{grpc}", f"127.0.0.1:{gossip}", process)
 
 
 @asynccontextmanager
 async def open_worker(server: str, on_sent: Callable[[Any], None]) -> AsyncIterator[None]:
-    """The worker of `orchy.commands.demo.worker`; `on_sent` gets what it was asked to send."""
+    """The worker of `orchy.commands.demo.worker`; `on_sent` gets each message that it was asked to send."""
 
     def on_line(line: str) -> None:
         if line.startswith("{"):

@@ -1,4 +1,4 @@
-"""A REST client as small as the demo needs it."""
+"""A REST client that can do what the demo needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 class RestClient:
-    """Calls one server. Raises OSError when it is not there, RuntimeError with its sentence when it says no."""
+    """Calls one server. Raises OSError if it can't be reached, RuntimeError with its sentence if it refuses."""
 
     def __init__(self, address: str) -> None:
         self._base = f"http://{address}"

@@ -1,4 +1,4 @@
-"""The demo's worker process: `python -m orchy.commands.demo.worker HOST:PORT`. It prints what it is asked to send."""
+"""The worker process of the demo: `python -m orchy.commands.demo.worker HOST:PORT`. Prints what it is asked to send."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_worker(server: str) -> Worker:
 
     def send(data: dict[str, Any], context: ActionContext) -> dict[str, Any]:
         line = json.dumps({"flowId": context.flow_id, "action": context.action_name, "data": data})
-        sys.stdout.write(f"{line}\n")  # in one piece: print() would let another thread's line in before the newline
+        sys.stdout.write(f"{line}\n")  # one write: print() lets other threads write before the newline
         sys.stdout.flush()
         return {"sent": True}
 

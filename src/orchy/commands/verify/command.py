@@ -13,18 +13,18 @@ import redis
 from redis.cluster import RedisCluster
 from redis.exceptions import RedisClusterException
 
+from orchy.commands import EXIT_FAILURE, EXIT_OK, EXIT_USAGE
 from orchy.commands.verify.reader import Reader
 from orchy.commands.verify.verifier import Progress, Verifier
 from orchy.errors import ConfigurationError
 
-EXIT_OK, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
 URL = "redis://127.0.0.1:6379"
 PROGRESS_SECONDS = 2.0
 CALL_SECONDS = 30.0
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags."""
+    """The flags of `verify`."""
     parser = argparse.ArgumentParser(
         prog="python -m orchy verify",
         description="Read a namespace and say what does not add up, one line each. Changes nothing; the cluster may run"
@@ -41,8 +41,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run_verify(argv: Sequence[str]) -> int:
-    """The exit code."""
+def run(argv: Sequence[str]) -> int:
+    """Verify a namespace; the exit code is 0 if nothing is wrong."""
     options = make_parser().parse_args(argv)
     try:
         with closing(_connect(options.redis_url)) as client:
@@ -59,7 +59,7 @@ def run_verify(argv: Sequence[str]) -> int:
 
 
 def _connect(url: str) -> Any:
-    """A client of one server, or of the cluster that it belongs to."""
+    """A client of one server, or of the Redis Cluster that it belongs to."""
     client = redis.Redis.from_url(url, socket_timeout=CALL_SECONDS, socket_connect_timeout=CALL_SECONDS)
     try:
         if not client.info("cluster").get("cluster_enabled"):
@@ -72,17 +72,17 @@ def _connect(url: str) -> Any:
 
 
 def _verify(reader: Reader, namespace: str) -> int:
-    told_at = time.monotonic()
+    printed_at = time.monotonic()
 
-    def tell(progress: Progress) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= PROGRESS_SECONDS:
-            told_at = time.monotonic()
+    def print_progress(progress: Progress) -> None:
+        nonlocal printed_at
+        if time.monotonic() - printed_at >= PROGRESS_SECONDS:
+            printed_at = time.monotonic()
             print(f"verify: {progress}", file=sys.stderr, flush=True)
 
     if reader.partitions() is None:
         print(f"verify: nobody has used the namespace {namespace!r} there", file=sys.stderr)
-    verifier = Verifier(reader, tell)
+    verifier = Verifier(reader, print_progress)
     findings = 0
     for finding in verifier.run():
         findings += 1

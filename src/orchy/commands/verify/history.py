@@ -1,7 +1,7 @@
-"""A flow's history, folded to the state that it tells. Pure; said another way than in the machine.
+"""A flow's history, folded into the state that it implies. Pure, and written independently of the machine.
 
-What the fold knows less well than the state: an action that was reached during a pause has no line until the
-resumption, and a history that was capped has lost its beginning.
+Two things can't be known from a history: an action that was reached during a pause has no line until the flow is
+resumed, and a history that was capped has lost its beginning.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _ATTEMPT_ENDS = (RecordType.COMPLETED, RecordType.FAILED, RecordType.TIMED_OUT, 
 
 @attrs.define
 class HistoryFold:
-    """Takes a history line by line, so that the whole of it is never in memory.
+    """Takes a history line by line, so that it is never in memory as a whole.
 
-    `running` holds the attempt of each action that was started and has not ended; `completions` counts; `end` is the
-    state in which the flow ended. `problems` are what no history may say.
+    `running` is the current attempt of each action that was started and has not ended, `completions` counts how often
+    an action completed, `end` is the state in which the flow ended. `problems` are contradictions in the history.
     """
 
     lines: int = 0
@@ -50,7 +50,7 @@ class HistoryFold:
             letter, action_id, attempt, _, _ = codec.decode_record(entry)
             kind = RecordType(letter)
         except (ValueError, TypeError):
-            self._say(f"history line {self.lines} can't be read: {text[:80]!r}")
+            self._add_problem(f"history line {self.lines} can't be read: {text[:80]!r}")
             self.lines += 1
             return
         where = f"history line {self.lines} ({kind.name}"
@@ -58,11 +58,11 @@ class HistoryFold:
         if self.lines == 0:
             self.whole = kind is RecordType.STARTED
         elif kind is RecordType.STARTED:
-            self._say(f"{where}: the flow had started before")
+            self._add_problem(f"{where}: the flow had started before")
         if at_ms < self._at_ms:
-            self._say(f"{where}: it is older than the line before it")
+            self._add_problem(f"{where}: it is older than the line before it")
         if self.end is not None and kind is not RecordType.LATE:
-            self._say(f"{where}: the flow was over before")
+            self._add_problem(f"{where}: the flow was over before")
         self.lines += 1
         self._at_ms = at_ms
         self._fold(kind, action_id, attempt, where)
@@ -70,7 +70,7 @@ class HistoryFold:
     def _fold(self, kind: RecordType, action_id: RunId, attempt: int, where: str) -> None:
         if kind in _ATTEMPT_ENDS:
             if (action_id, attempt) in self._ended:
-                self._say(f"{where}: the attempt had ended before")
+                self._add_problem(f"{where}: the attempt had ended before")
             self._ended.add((action_id, attempt))
             self.running.pop(action_id, None)
         match kind:
@@ -79,13 +79,13 @@ class HistoryFold:
                 self.completed_attempts[action_id] = attempt
             case RecordType.SCHEDULED | RecordType.RETRY | RecordType.POSTPONED:
                 if self.paused and kind is RecordType.SCHEDULED:
-                    self._say(f"{where}: the flow was paused")
+                    self._add_problem(f"{where}: the flow was paused")
                 self.running[action_id] = attempt
             case RecordType.HANDED_OUT:
                 if self.paused:
-                    self._say(f"{where}: the flow was paused")
+                    self._add_problem(f"{where}: the flow was paused")
                 if self.whole and self.running.get(action_id) != attempt:
-                    self._say(f"{where}: the running attempt was {self.running.get(action_id)}")
+                    self._add_problem(f"{where}: the running attempt was {self.running.get(action_id)}")
             case RecordType.PAUSED:
                 self.paused = True
             case RecordType.RESUMED:
@@ -96,5 +96,5 @@ class HistoryFold:
             case _:
                 pass
 
-    def _say(self, problem: str) -> None:
+    def _add_problem(self, problem: str) -> None:
         self.problems.append(problem)

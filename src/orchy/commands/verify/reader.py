@@ -1,8 +1,8 @@
-"""Reads of one namespace, straight from Redis. Never writes; each call is short, and about one partition.
+"""Reads a namespace straight from Redis. Never writes; each call is short, and about one partition.
 
-A look at a flow belongs together: its version and the length of its history are read again after all else, and when
-either has changed the look begins anew. Queues are read from their ends to their heads, and before the timers: what a
-claim moves from a queue to a timeout meanwhile is seen twice, never missed.
+A flow is read consistently: its version and the length of its history are read again at the end, and if either has
+changed, the flow is read again. Queues are read from their ends to their heads, and before the timers: what a claim
+moves from a queue to a timeout meanwhile is seen twice, never missed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from orchy.store.redis.keys import Keys
 
 SCAN_COUNT = 500
 ITEMS_PER_CALL = 500
-#: How often a look at a flow begins anew because the flow moves. One that moves so much is not stuck.
-LOOKS_MAX = 5
+#: How often a flow is read again because it has moved. One that moves so much is not stuck.
+READS_MAX = 5
 DEFINITIONS_MAX = 1_000
 
 IsQueued: TypeAlias = Callable[[int, Entry], bool]
@@ -57,7 +57,7 @@ return {
 
 @attrs.frozen
 class Key:
-    """One key of a partition: `kind` is what follows the tag up to the colon, `rest` what follows that."""
+    """One key of a partition: `kind` is the part after the hash tag up to the next colon, `rest` what follows."""
 
     partition: int
     kind: str
@@ -66,7 +66,7 @@ class Key:
 
 @attrs.frozen
 class _Action:
-    """What is to be known of an action's definition."""
+    """What the rules need of an action's definition."""
 
     name: str
     has_timeout: bool
@@ -74,7 +74,7 @@ class _Action:
 
 @attrs.frozen
 class FlowScan:
-    """A flow and its facts. `flow` None: its fields make none. `facts` None: there is no such flow."""
+    """A flow and its facts. `flow` None: its fields can't be decoded. `facts` None: there is no such flow."""
 
     flow: Flow | None
     facts: FlowFacts | None
@@ -91,23 +91,23 @@ class Reader:
         self._definitions: dict[tuple[str, int], Mapping[int, _Action] | None] = {}
 
     def partitions(self) -> int | None:
-        """How many the namespace has; None: nobody has used it."""
+        """The number of partitions; None: nobody has used the namespace."""
         text = self._client.hget(self._keys.settings(), "partitions")
         return None if text is None else int(text)
 
     def keys(self, kind: str = "") -> Iterator[Key]:
-        """All keys of all partitions, or those of one kind; one may come twice."""
+        """All keys of all partitions, or those of one kind; the same key may come twice."""
         pattern = f"{{{self._namespace}:*}}:{kind}*"
         for name in self._client.scan_iter(match=pattern, count=SCAN_COUNT):
             match = self._pattern.fullmatch(name)
-            if match is not None:  # else it is of a namespace whose name only begins with this one's
+            if match is not None:  # or it belongs to a namespace whose name begins with this one's
                 rest = (match[3] or b"").decode("utf-8", "replace")
                 yield Key(int(match[1]), match[2].decode(), rest)
 
     # Many at a time.
 
     def entries(self, partition: int, action_name: str) -> Iterator[list[bytes]]:
-        """A queue, from its end to its head, some at a time: a claim takes from the head, new ones come to the end."""
+        """A queue in batches, from its end to its head, as claims take from the head and new entries go to the end."""
         key = self._keys.partition(partition) + b"q:" + action_name.encode()
         last = -1
         while texts := self._client.lrange(key, last - ITEMS_PER_CALL + 1, last):
@@ -115,19 +115,19 @@ class Reader:
             last -= ITEMS_PER_CALL
 
     def timers(self, partition: int) -> Iterator[list[str]]:
-        """All timers, some at a time."""
+        """All timers, in batches."""
         return self._members(self._keys.timers(partition))
 
     def listed(self, partition: int, listing: str, workflow: str) -> Iterator[list[str]]:
-        """The flows of an index, some at a time."""
+        """The flows of an index, in batches."""
         return self._members(self._keys.partition(partition) + f"i:{listing}:{workflow}".encode())
 
     def retained(self, partition: int) -> Iterator[list[str]]:
-        """What is planned to be removed, some at a time."""
+        """The planned removals, in batches."""
         return self._members(self._keys.partition(partition) + b"x")
 
     def quarantined(self, partition: int) -> Iterator[list[str]]:
-        """The flows in quarantine, some at a time."""
+        """The flows in quarantine, in batches."""
         return self._members(self._keys.partition(partition) + b"u")
 
     def _members(self, key: bytes) -> Iterator[list[str]]:
@@ -141,7 +141,7 @@ class Reader:
             yield batch
 
     def flows(self, partition: int, flow_ids: Sequence[str]) -> dict[str, Flow | None]:
-        """These flows without what belongs to them; None for one that is not there."""
+        """These flows without history, timers and entries; None for one that does not exist."""
         wanted = list(dict.fromkeys(flow_ids))
         with self._client.pipeline(transaction=False) as pipe:
             for flow_id in wanted:
@@ -150,7 +150,7 @@ class Reader:
                 flow_id: decode(flow_id, _text(fields)) for flow_id, fields in zip(wanted, pipe.execute(), strict=True)
             }
 
-    # Small things of a partition.
+    # Single facts of a partition.
 
     def set_of(self, partition: int, name: str) -> set[str]:
         """The members of `ready` or `names`."""
@@ -158,7 +158,7 @@ class Reader:
         return {member.decode("utf-8", "replace") for member in self._client.smembers(key)}
 
     def exists(self, partition: int, *names: str) -> bool:
-        """Whether there is one of these keys of a partition."""
+        """Whether any of these keys of a partition exists."""
         return any(self._client.exists(self._keys.partition(partition) + name.encode()) for name in names)
 
     def has_timer(self, partition: int, member: str) -> bool:
@@ -174,20 +174,19 @@ class Reader:
         return _text(self._client.hgetall(self._keys.owner(partition)))
 
     def find_entry(self, partition: int, entry: Entry) -> bool:
-        """Whether a queue has this attempt."""
+        """Whether a queue has an entry for this attempt."""
         head = f"{entry}:".encode()
         return any(text.startswith(head) for texts in self.entries(partition, entry.action_name) for text in texts)
 
     # A flow.
 
-    def look(self, partition: int, flow_id: str, is_queued: IsQueued | None = None) -> FlowScan | None:
-        """A flow with all that belongs to it; None when it moved all the time.
+    def read(self, partition: int, flow_id: str, is_queued: IsQueued) -> FlowScan | None:
+        """A flow with all that belongs to it; None if it kept moving.
 
-        `is_queued` says whether an attempt is in a queue, by default by a search of the whole queue.
+        `is_queued` says whether an attempt is in a queue: `find_entry`, or something faster.
         """
-        is_queued = is_queued or self.find_entry
         prefix = self._keys.partition(partition)
-        for _ in range(LOOKS_MAX):
+        for _ in range(READS_MAX):
             pairs, length, lines = self._client.eval(_BEGIN, 1, prefix, flow_id, ITEMS_PER_CALL)
             fields = _text(dict(zip(pairs[::2], pairs[1::2], strict=True)))
             if not fields:
@@ -239,7 +238,7 @@ class Reader:
         return fold
 
     def _actions(self, name: str, version: int) -> Mapping[int, _Action] | None:
-        """The actions of a definition, None if it is not there."""
+        """The actions of a definition; None if it does not exist."""
         key = (name, version)
         if key not in self._definitions:
             if len(self._definitions) >= DEFINITIONS_MAX:
@@ -250,7 +249,7 @@ class Reader:
 
 
 def _read_actions(source: bytes) -> Mapping[int, _Action]:
-    """Of a text that was validated when it was saved."""
+    """The actions of a definition, which was validated when it was saved."""
     actions = json.loads(source)["actions"]
     return {action["id"]: _Action(action["name"], bool(action.get("timeoutSeconds"))) for action in actions}
 

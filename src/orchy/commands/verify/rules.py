@@ -1,4 +1,4 @@
-"""What must hold of a flow and of what belongs to it. Pure: facts in, what is wrong out, a line for each."""
+"""The rules for a flow and for all that belongs to it. Pure: facts in, one sentence for each violation out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Entry:
 
     @classmethod
     def parse(cls, text: bytes) -> Entry | None:
-        """None for what is no entry."""
+        """The head of an entry; None: the text is no entry."""
         match = _ENTRY.match(text)
         if match is None:
             return None
@@ -48,12 +48,12 @@ class Entry:
 
 @attrs.frozen
 class FlowFacts:
-    """All that there is of one flow, read so that it belongs together.
+    """All that the store has of one flow, read consistently.
 
-    `fields` are those of its hash. `queued` are the (action, attempt) pairs of `wanted_entries` that are in a queue,
-    `timers` those of `wanted_timers` that are set. `listed` holds the creation time by listing, `retained` the listings
-    under which its removal is planned. `has_timeout` says by action whether a wait has a timeout; None: the
-    definition is not there. `quarantined` is the flow's score in the index of those in quarantine.
+    `fields` are those of its hash. `queued` are the running (action, attempt) pairs that are in a queue, `timers` the
+    timers that it needs and that are set. `listed` is the creation time in each listing that has the flow, `retained`
+    are the listings under which its removal is planned. `has_timeout` says for each action whether its wait has a
+    timeout; None: the definition does not exist. `quarantined` is the flow's score in the index of the quarantine.
     """
 
     fields: Mapping[str, bytes]
@@ -69,7 +69,7 @@ class FlowFacts:
 
 
 def decode(flow_id: str, fields: Mapping[str, bytes]) -> Flow | None:
-    """The flow, or None if its fields make none."""
+    """The flow; None if its fields can't be decoded."""
     try:
         int(fields["v"]), int(fields["c"])
         return codec.decode_flow(flow_id, {name: value for name, value in fields.items() if name not in OWN_FIELDS})
@@ -91,7 +91,7 @@ def flow_problems(flow: Flow, facts: FlowFacts) -> list[str]:
         *(
             problem
             for action_id, one in sorted(flow.running.items())
-            for problem in _waits(flow, action_id, one, facts)
+            for problem in _wait_problems(flow, action_id, one, facts)
         ),
         *_index_problems(flow, facts),
     ]
@@ -105,19 +105,19 @@ def _history_problems(flow: Flow, fold: HistoryFold) -> list[str]:
     if fold.end is not (flow.state if flow.state.over else None):
         problems.append(f"its state is {flow.state}, its history says {fold.end or 'that it goes on'}")
     if not fold.whole:
-        return problems  # what its first lines said is not known
+        return problems  # its first lines are missing
     if not flow.state.over and fold.paused is not (flow.state is State.PAUSED):
         problems.append(f"its state is {flow.state}, its history says that it is {'' if fold.paused else 'not '}paused")
     for action_id in sorted(flow.finished.keys() | fold.completions.keys()):
         done = flow.finished.get(action_id)
-        told = fold.completed_attempts.get(action_id)
+        recorded = fold.completed_attempts.get(action_id)
         if done is None:
             problems.append(f"action {action_id} completed in its history, and has no output")
-        elif told is None:
+        elif recorded is None:
             problems.append(f"action {action_id} has an output, and did not complete in its history")
-        elif told != done.attempt:
+        elif recorded != done.attempt:
             problems.append(
-                f"action {action_id} has the output of attempt {done.attempt}, its history of attempt {told}"
+                f"action {action_id} has the output of attempt {done.attempt}, its history of attempt {recorded}"
             )
     for action_id in sorted(flow.running.keys() | fold.running.keys()):
         running, attempt = flow.running.get(action_id), fold.running.get(action_id)
@@ -157,8 +157,8 @@ def _state_of(flow: Flow) -> State:
     return State.WAITING_EVENT if Phase.WAIT in phases else State.WAITING_DELAY
 
 
-def _waits(flow: Flow, action_id: RunId, running: Running, facts: FlowFacts) -> list[str]:
-    """Whatever a running action waits for is there."""
+def _wait_problems(flow: Flow, action_id: RunId, running: Running, facts: FlowFacts) -> list[str]:
+    """Problems with what a running action waits for."""
     where = f"action {action_id}, attempt {running.attempt}"
     timer = timer_of(flow.id, action_id, running)
     if running.phase is Phase.HELD:
@@ -206,24 +206,24 @@ def _index_problems(flow: Flow, facts: FlowFacts) -> list[str]:
 
 
 def is_stale(entry: Entry, flow: Flow | None) -> bool:
-    """Whether an entry of a queue is of no attempt that waits there: the poll that meets it drops it."""
+    """Whether no attempt waits for this entry of a queue, so that the poll that finds it drops it."""
     running = None if flow is None or flow.state.over else flow.running.get(entry.action_id)
     return running is None or running.attempt != entry.attempt or running.phase is not Phase.QUEUED
 
 
 def timer_problem(key: TimerKey, flow: Flow | None) -> str | None:
-    """What is wrong with a timer."""
+    """What is wrong with a timer; None: nothing."""
     if flow is None:
         return "there is no such flow"
     if flow.state.over:
         return f"its flow is {flow.state}"
     running = flow.running.get(key.action_id)
     kind = TimerKind(key.kind)
-    kind = TimerKind.TIMEOUT if kind is TimerKind.LOST else kind  # they go together
+    kind = TimerKind.TIMEOUT if kind is TimerKind.LOST else kind  # a lease exists only beside a timeout
     if running is None or running.attempt != key.attempt or PHASE_TIMERS.get(running.phase) is not kind:
-        return f"its action {_now(running)}"
+        return f"its action {_current(running)}"
     return None
 
 
-def _now(running: Running | None) -> str:
+def _current(running: Running | None) -> str:
     return "does not run" if running is None else f"is in attempt {running.attempt}, {running.phase.name}"

@@ -1,8 +1,8 @@
-"""The walk through a namespace: all keys, each rule, and a second look at whatever seems wrong.
+"""Walks through all keys of a namespace, applies each rule, and checks again whatever seems wrong.
 
-A cluster that works moves on while it is read, so a first look can see two halves of two moments. What seems wrong is
-looked at again after a moment, twice; only what is the same each time is told. Memory is bounded: queue entries are
-remembered as 8 bytes each, what is to be looked at again is at most SUSPECTS_MAX.
+A cluster at work changes while it is read, so a first check may see parts of two states. What seems wrong is checked
+twice more, with pauses, and reported only if it is the same each time. Memory is bounded: queue entries are remembered
+as 8 bytes each, and at most SUSPECTS_MAX suspects wait to be checked again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 
 import attrs
 
-from orchy.commands.verify.reader import Key, Reader
+from orchy.commands.verify.reader import IsQueued, Key, Reader
 from orchy.commands.verify.rules import Entry, flow_problems, is_stale, timer_problem
 from orchy.engine.transition import to_listing
 from orchy.ring import partition_of
@@ -24,14 +24,14 @@ from orchy.store.flows import Listing
 from orchy.store.timers import TimerKey
 
 AGAIN_SECONDS = 1.0
-#: How often something is looked at again before it is told.
-LOOKS_AGAIN = 2
+#: How often a suspect is checked again before it is reported.
+CHECKS_AGAIN = 2
 SUSPECTS_MAX = 1_000
 
 
 @attrs.frozen
 class Finding:
-    """One thing that is wrong. `about` says of what: a flow, an entry, a key."""
+    """One thing that is wrong with `about`: a flow, an entry, a key."""
 
     partition: int
     about: str
@@ -43,24 +43,24 @@ class Finding:
 
 @attrs.define
 class Progress:
-    """How far the walk is."""
+    """What the walk has covered so far."""
 
     keys: int = 0
     flows: int = 0
     entries: int = 0
     stale: int = 0
     timers: int = 0
-    looked_again: int = 0
+    checked_again: int = 0
 
     def __str__(self) -> str:
         return (
             f"{self.keys:,} keys: {self.flows:,} flows, {self.entries:,} queue entries"
             f" ({self.stale:,} that the next poll drops), {self.timers:,} timers;"
-            f" {self.looked_again:,} looked at again"
+            f" {self.checked_again:,} looked at again"
         )
 
 
-_Look = Callable[[], list[Finding]]
+_Check = Callable[[], list[Finding]]
 
 
 class Verifier:
@@ -76,12 +76,12 @@ class Verifier:
         self._report = report
         self._again_seconds = again_seconds
         self.progress = Progress()
-        self._suspects: list[tuple[list[Finding], _Look]] = []
+        self._suspects: list[tuple[list[Finding], _Check]] = []
         self._queued = array("Q")
         self._partitions = 0
 
     def run(self) -> Iterator[Finding]:
-        """What is wrong, as it is found."""
+        """The findings, as they are confirmed."""
         partitions = self._reader.partitions()
         if partitions is None:
             first = next(self._reader.keys(), None)
@@ -96,32 +96,32 @@ class Verifier:
             self.progress.keys += 1
             yield from self._key(key)
             self._report(self.progress)
-        yield from self._look_again()
+        yield from self._check_again()
         self._report(self.progress)
 
-    # Looks, first and again.
+    # Checks, and their repetition.
 
-    def _see(self, look: _Look, again: _Look | None = None) -> Iterator[Finding]:
-        """Look; what seems wrong is remembered for `again`."""
-        found = look()
+    def _suspect(self, check: _Check, again: _Check | None = None) -> Iterator[Finding]:
+        """Make a check; what it finds will be confirmed by `again`, or by the same check."""
+        found = check()
         if found:
-            self._suspects.append((found, again or look))
+            self._suspects.append((found, again or check))
             if len(self._suspects) >= SUSPECTS_MAX:
-                yield from self._look_again()
+                yield from self._check_again()
 
-    def _look_again(self) -> Iterator[Finding]:
+    def _check_again(self) -> Iterator[Finding]:
         suspects, self._suspects = self._suspects, []
-        self.progress.looked_again += len(suspects)
-        for _ in range(LOOKS_AGAIN):
+        self.progress.checked_again += len(suspects)
+        for _ in range(CHECKS_AGAIN):
             if not suspects:
                 return
             time.sleep(self._again_seconds)
             still = []
-            for found, look in suspects:
-                now = look()
+            for found, check in suspects:
+                now = check()
                 same = [finding for finding in found if finding in now]
                 if same:
-                    still.append((same, look))
+                    still.append((same, check))
             suspects = still
         for found, _ in suspects:
             yield from found
@@ -136,13 +136,15 @@ class Verifier:
         match key.kind:
             case "f":
                 self.progress.flows += 1
-                yield from self._see(lambda: self._flow(key, quick=True), lambda: self._flow(key, quick=False))
+                yield from self._suspect(
+                    lambda: self._flow(key, self._was_queued), lambda: self._flow(key, self._reader.find_entry)
+                )
             case "g":
-                pass  # the id of a flow that was removed: it ends by itself
+                pass  # the id of a flow that was removed: the key expires by itself
             case "a" | "h" | "k":
-                yield from self._see(lambda: self._orphan(key))
+                yield from self._suspect(lambda: self._orphan(key))
             case "q":
-                yield from self._see(lambda: self._ready(key.partition, key.rest))
+                yield from self._suspect(lambda: self._ready(key.partition, key.rest))
             case "t":
                 for members in self._reader.timers(key.partition):
                     self.progress.timers += len(members)
@@ -155,26 +157,26 @@ class Verifier:
             case "u":
                 for members in self._reader.quarantined(key.partition):
                     for flow_id in members:
-                        yield from self._see(partial(self._quarantined, key.partition, flow_id))
+                        yield from self._suspect(partial(self._quarantined, key.partition, flow_id))
             case "ready" | "names":
                 for name in sorted(self._reader.set_of(key.partition, key.kind)):
                     check = self._ready if key.kind == "ready" else self._name
-                    yield from self._see(lambda check=check, name=name: check(key.partition, name))  # type: ignore[misc]
+                    yield from self._suspect(lambda check=check, name=name: check(key.partition, name))  # type: ignore[misc]
             case "own":
-                yield from self._see(lambda: self._lease(key.partition))
+                yield from self._suspect(lambda: self._lease(key.partition))
             case _:
                 yield Finding(key.partition, f"key {key.kind}:{key.rest}", "Orchy has no such key")
 
-    def _flow(self, key: Key, *, quick: bool) -> list[Finding]:
-        looked = self._reader.look(key.partition, key.rest, self._was_queued if quick else None)
-        if looked is None or looked.facts is None:
+    def _flow(self, key: Key, is_queued: IsQueued) -> list[Finding]:
+        scan = self._reader.read(key.partition, key.rest, is_queued)
+        if scan is None or scan.facts is None:
             return []  # it moves, or is gone
         place = partition_of(key.rest, self._partitions)
         problems = [] if place == key.partition else [f"it belongs to partition {place}"]
-        if looked.flow is None:
+        if scan.flow is None:
             problems.append("its fields make no flow")
         else:
-            problems += flow_problems(looked.flow, looked.facts)
+            problems += flow_problems(scan.flow, scan.facts)
         return [Finding(key.partition, f"flow {key.rest}", problem) for problem in problems]
 
     def _orphan(self, key: Key) -> list[Finding]:
@@ -188,7 +190,7 @@ class Verifier:
     # Queues.
 
     def _queue(self, key: Key) -> Iterator[Finding]:
-        """A whole queue: its entries are remembered, and each is looked at."""
+        """Check each entry of a queue, and remember it."""
         for texts in self._reader.entries(key.partition, key.rest):
             self.progress.entries += len(texts)
             entries = [Entry.parse(text) for text in texts]
@@ -203,7 +205,7 @@ class Verifier:
             self._queued.extend(_digest(key.partition, entry) for entry in good)
             flows = self._reader.flows(key.partition, [entry.flow_id for entry in good])
             for entry in good:
-                # A flow that ends leaves its entries: to look for them would cost more than to drop them.
+                # A flow that ends leaves its entries behind: removing them would cost more than dropping them later.
                 self.progress.stale += is_stale(entry, flows[entry.flow_id])
             self._report(self.progress)
 
@@ -231,7 +233,7 @@ class Verifier:
         flows = self._reader.flows(partition, [key.flow_id for key in keys.values()])
         for member, key in keys.items():
             if timer_problem(key, flows[key.flow_id]):
-                yield from self._see(lambda member=member, key=key: self._timer(partition, member, key))  # type: ignore[misc]
+                yield from self._suspect(lambda member=member, key=key: self._timer(partition, member, key))  # type: ignore[misc]
 
     def _timer(self, partition: int, member: str, key: TimerKey) -> list[Finding]:
         problem = timer_problem(key, self._reader.flows(partition, [key.flow_id])[key.flow_id])
@@ -246,13 +248,13 @@ class Verifier:
         if listing not in list(Listing):
             yield Finding(key.partition, f"key i:{key.rest}", "there is no such listing")
             return
-        yield from self._see(lambda: self._name(key.partition, workflow))
+        yield from self._suspect(lambda: self._name(key.partition, workflow))
         for members in self._reader.listed(key.partition, listing, workflow):
             flows = self._reader.flows(key.partition, members)
             for flow_id in members:
                 flow = flows[flow_id]
                 if flow is None or to_listing(flow.state) != listing or flow.workflow != workflow:
-                    yield from self._see(partial(self._listed, key.partition, listing, workflow, flow_id))
+                    yield from self._suspect(partial(self._listed, key.partition, listing, workflow, flow_id))
 
     def _listed(self, partition: int, listing: str, workflow: str, flow_id: str) -> list[Finding]:
         flow = self._reader.flows(partition, [flow_id])[flow_id]
@@ -269,7 +271,7 @@ class Verifier:
             listing, _, rest = member.partition(":")
             flow = flows.get(rest.partition(":")[0])
             if flow is None or to_listing(flow.state) != listing:
-                yield from self._see(lambda member=member: self._planned(partition, member))  # type: ignore[misc]
+                yield from self._suspect(lambda member=member: self._planned(partition, member))  # type: ignore[misc]
 
     def _planned(self, partition: int, member: str) -> list[Finding]:
         listing, _, rest = member.partition(":")

@@ -1,4 +1,4 @@
-"""How the demo looks: a line a step, a colour a flow, and a table at the end."""
+"""The demo's output: a line for each step, a colour for each flow, and a table at the end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def step_line(label: str, seconds: float, line: dict[str, Any]) -> str:
 
 
 def sent_line(label: str, seconds: float, action: str, data: dict[str, Any]) -> str:
-    """What the worker was asked to send."""
+    """A message that the worker was asked to send."""
     to = data.get("phoneNumber") or data.get("to")
     return _coloured(
         f"{seconds:7.3f} s  {label:14} {'':14} {action} to {to}: {data['message']!r}", _COLOURS.get(label, "0")
@@ -52,7 +52,7 @@ def sent_line(label: str, seconds: float, action: str, data: dict[str, Any]) -> 
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side."""
+    """Aligned columns, the first row being the head."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
