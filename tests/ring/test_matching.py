@@ -1,4 +1,4 @@
-"""Scores -> owners: the same as by going through all pairs, whatever the scores, and nobody has cause to swap."""
+"""Scores -> owners: for any scores the same as by sorting all pairs, and no swap would be an improvement."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def score_tables(draw: st.DrawFn) -> tuple[list[list[int]], int]:
 
 
 def match_by_sorting(scores: Sequence[Sequence[int]], members: int) -> list[int]:
-    """The rule as it is told: all pairs, from the highest score down."""
+    """The rule as documented: all pairs, from the highest score down."""
     floor, one_more = divmod(len(scores), members)
     owner: dict[int, int] = {}
     load = [0] * members
@@ -34,7 +34,7 @@ def match_by_sorting(scores: Sequence[Sequence[int]], members: int) -> list[int]
 
 
 @given(score_tables())
-def test_it_is_what_sorting_all_pairs_gives(table: tuple[list[list[int]], int]) -> None:
+def test_matching_equals_sorting_all_pairs(table: tuple[list[list[int]], int]) -> None:
     scores, members = table
     assert match(scores, members) == match_by_sorting(scores, members)
 
@@ -49,7 +49,7 @@ def test_loads_are_even_to_within_one(table: tuple[list[list[int]], int]) -> Non
 
 
 @given(score_tables())
-def test_who_was_passed_over_is_full_of_what_scores_higher(table: tuple[list[list[int]], int]) -> None:
+def test_a_member_that_was_passed_over_is_full_of_higher_scores(table: tuple[list[list[int]], int]) -> None:
     scores, members = table
     owner = match(scores, members)
     for partition, row in enumerate(scores):

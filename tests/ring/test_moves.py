@@ -14,9 +14,9 @@ import pytest
 
 from orchy.ring import owners
 
-#: The most that was seen is 1.12 (63 -> 64 members, 1,024 partitions).
+#: The highest that was seen is 1.12 (63 -> 64 members, 1,024 partitions).
 EXCESS_BOUND = 1.5
-#: The mean over the sets of names; the most that was seen is 1.04, at the same place.
+#: The mean over the sets of names; the highest that was seen is 1.04, in the same case.
 MEAN_EXCESS_BOUND = 1.2
 NAME_SETS = 5
 
@@ -25,7 +25,7 @@ LARGE = [(before, partitions) for before in (32, 33, 50, 63, 64, 99, 100) for pa
 
 
 def moves(before: int, partitions: int, seed: int) -> tuple[int, int, int]:
-    """(moved, moved to the one that joined, the least possible) of a join to `before` members."""
+    """(moved, moved to the joiner, the least possible) for a join to `before` members."""
     names = [f"node-{seed}-{number}" for number in range(before + 1)]
     was, now = owners(names[:-1], partitions), owners(names, partitions)
     moved = [new for old, new in zip(was, now, strict=True) if old != new]
@@ -33,7 +33,7 @@ def moves(before: int, partitions: int, seed: int) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize(("before", "partitions"), [*SMALL, *LARGE, (3, 1_024), (10, 1_024)])
-def test_a_join_or_a_leave_moves_little_more_than_it_must(before: int, partitions: int) -> None:
+def test_a_join_or_a_leave_moves_little_more_than_necessary(before: int, partitions: int) -> None:
     runs = [moves(before, partitions, seed) for seed in range(NAME_SETS)]
     excess = [(moved - least) / sqrt(partitions) for moved, _, least in runs]
     print(f"{before} <-> {before + 1} members, {partitions} partitions, seeds 0 to {NAME_SETS - 1}")

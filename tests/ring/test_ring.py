@@ -13,7 +13,7 @@ NAMES = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=12, uniq
 
 
 @given(st.text(), st.integers(1, 1_024))
-def test_a_key_has_one_partition(key: str, partitions: int) -> None:
+def test_a_key_has_exactly_one_partition(key: str, partitions: int) -> None:
     assert partition_of(key, partitions) == partition_of(key, partitions)
     assert 0 <= partition_of(key, partitions) < partitions
 

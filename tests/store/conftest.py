@@ -1,4 +1,4 @@
-"""The stores that the conformance suite is about, and a driver that makes their commits short to write.
+"""The stores under the conformance suite, and a driver for short commits.
 
 `store` is each of them in turn: the reference in memory, a standalone Valkey, a Redis Cluster of three masters. The
 servers live for the whole session; each test has a namespace of its own.
@@ -42,19 +42,19 @@ STORAGE_PAGE = Path(__file__).parents[2] / "docs" / "storage.md"
 
 
 def acl_rules(namespaces: str) -> list[str]:
-    """What docs/storage.md gives the user of a namespace, for those that the pattern matches."""
+    """The rights that docs/storage.md gives to the user of a namespace, for all that match a pattern."""
     (line,) = re.findall(r"^ACL SETUSER orchy on >PASSWORD (.*)$", STORAGE_PAGE.read_text(), re.MULTILINE)
     return [rule.replace("orchy", namespaces) for rule in line.split()]
 
 
 def make_user(port: int, name: str, rules: Sequence[str]) -> None:
-    """A user of a server with just these rights; its password is its name."""
+    """Create a user of a server with exactly these rights; its password is its name."""
     with redis.Redis(port=port) as client:
         client.execute_command("ACL SETUSER", name, "reset", "on", f">{name}", *rules)
 
 
 def redis_settings(kind: str, request: pytest.FixtureRequest, *, documented: bool = False) -> RedisSettings:
-    """How to reach the server or the cluster; `documented`: as a user with no rights but those of the documents."""
+    """How to reach the server or the cluster; `documented`: as a user with only the documented rights."""
     ports = [request.getfixturevalue("valkey_port")] if kind == "redis" else request.getfixturevalue("cluster_ports")
     addresses = tuple(TcpAddress("127.0.0.1", port) for port in ports)
     if not documented:
@@ -72,8 +72,8 @@ def settings_of(request: pytest.FixtureRequest) -> Callable[[str], RedisSettings
 
 @pytest.fixture
 def namespace() -> str:
-    """One that no other test has."""
-    return f"test-{next(NAMESPACES)}-"  # so that none is another one without its last character
+    """A namespace of the test's own."""
+    return f"test-{next(NAMESPACES)}-"  # so that none is a prefix of another
 
 
 @pytest.fixture(params=STORES)
@@ -89,7 +89,7 @@ async def store(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator
 
 @attrs.define
 class Driver:
-    """Commits with defaults, and looks at what can be seen."""
+    """Commits with defaults, and short forms of other calls."""
 
     store: Store
 
@@ -99,7 +99,7 @@ class Driver:
         return await self.move(flow_id, 0, listed_before=None, fields=fields, **changes)
 
     async def move(self, flow_id: str = "flow", version: int = 1, **changes: Any) -> Committed:
-        """A commit on `version`; in the index the flow stays where it is, if nothing else is said."""
+        """A commit on `version`; by default the flow stays listed as active."""
         commit = Commit(
             partition=changes.pop("partition", 0),
             flow_id=flow_id,
@@ -119,7 +119,7 @@ class Driver:
         return await self.move(flow_id, version, listed_after=Listing.COMPLETED, retain_ms=retain_ms, **changes)
 
     async def start_queued(self, flow_id: str, body: bytes, *, action: str = "pay", **changes: Any) -> Committed:
-        """A flow whose action 1 is in the queue, in its first attempt."""
+        """A flow whose action 1 is queued in its first attempt."""
         entry = QueueEntry(action, 1, 1, HOUR_MS, body)
         fields = {"r:1": b"1:q:", **changes.pop("fields", {})}
         return await self.start(flow_id, fields=fields, enqueue=[entry], **changes)
@@ -135,12 +135,12 @@ class Driver:
         return leases
 
     async def scan(self, lease: Lease, limit: int = 100, lease_ms: int = HOUR_MS) -> PartitionScan:
-        """One partition."""
+        """A scan of one partition."""
         (scan,) = await self.store.scan([lease], limit, lease_ms)
         return scan
 
     async def wait_for_due(self, lease: Lease, lease_ms: int = HOUR_MS) -> Sequence[DueTimer]:
-        """The timers of the first look that finds some."""
+        """The timers of the first scan that finds some."""
         return await until(lambda: self._due(lease, lease_ms))
 
     async def _due(self, lease: Lease, lease_ms: int) -> Sequence[DueTimer]:
@@ -148,9 +148,9 @@ class Driver:
 
 
 async def until(found: Callable[[], Awaitable[Any]]) -> Any:
-    """What `found` answers as soon as there is something."""
+    """Poll `found` until it returns something true."""
     with trio.fail_after(HANG_SECONDS):
-        while not (answer := await found()):  # a server tells nobody when time has passed
+        while not (answer := await found()):  # a server sends no event when time has passed
             await trio.sleep(0.001)
     return answer
 

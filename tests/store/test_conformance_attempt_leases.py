@@ -1,4 +1,4 @@
-"""Every store: workers' leases on what they were handed, and more time for what somebody has taken already."""
+"""Every store: workers' leases on attempts, and extensions of timers that a scan has taken already."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ async def start(drive, *, lease_ms=1, timeout_ms=HOUR_MS, worker="w 1"):
     return await drive.start(fields={"r:1": b"1:q:"}, enqueue=[entry])
 
 
-async def test_a_lease_that_ends_shows_before_the_time_out(drive, store):
+async def test_an_expired_worker_lease_is_due_before_the_timeout(drive, store):
     (lease,) = await drive.own(0)
     await start(drive)
     assert [due.key for due in await drive.wait_for_due(lease)] == [LOST]
 
 
-async def test_what_is_claimed_is_leased_too(drive, store):
+async def test_a_claimed_attempt_is_leased_as_well(drive, store):
     (lease,) = await drive.own(0)
     await drive.start_queued("flow", b"work")
     (receipt,) = (await store.claim("pay", [0], 1, "w", 1)).receipts
@@ -35,7 +35,7 @@ async def test_what_is_claimed_is_leased_too(drive, store):
 
 
 @pytest.mark.parametrize("lease_ms", [0, HOUR_MS, 2 * HOUR_MS])
-async def test_an_attempt_that_ends_no_later_than_the_lease_has_none(drive, store, lease_ms):
+async def test_an_attempt_whose_timeout_is_within_the_lease_has_no_lost_timer(drive, store, lease_ms):
     committed = await start(drive, lease_ms=lease_ms)
     assert await store.renew_attempts(0, [LOST], 1) == [False]
     assert await store.give_back(Claimed([b"work"], (), committed.receipts)) == 1
@@ -43,7 +43,7 @@ async def test_an_attempt_that_ends_no_later_than_the_lease_has_none(drive, stor
     assert await store.renew_attempts(0, [LOST, TIMEOUT], 1) == [False, True]
 
 
-async def test_a_lease_is_renewed_while_it_is_there(drive, store):
+async def test_a_lease_is_renewed_while_it_is_set(drive, store):
     (lease,) = await drive.own(0)
     await start(drive)
     other = replace(LOST, attempt=2)
@@ -55,7 +55,7 @@ async def test_a_lease_is_renewed_while_it_is_there(drive, store):
 
 
 @pytest.mark.parametrize("how", ["commit", "cancel", "give back"])
-async def test_the_lease_goes_with_the_time_out(drive, store, how):
+async def test_the_lost_timer_is_removed_with_the_timeout(drive, store, how):
     (lease,) = await drive.own(0)
     committed = await start(drive, lease_ms=1000)
     if how == "commit":
@@ -68,7 +68,7 @@ async def test_the_lease_goes_with_the_time_out(drive, store, how):
     assert (await drive.scan(lease)).next_due_in_ms is None
 
 
-async def test_a_commit_for_a_timer_that_is_as_it_was_taken_is_made(drive, store):
+async def test_a_commit_for_a_taken_timer_that_was_not_moved_is_made(drive, store):
     (lease,) = await drive.own(0)
     await start(drive, timeout_ms=1, lease_ms=0)
     await drive.wait_for_due(lease)
@@ -78,7 +78,7 @@ async def test_a_commit_for_a_timer_that_is_as_it_was_taken_is_made(drive, store
 
 @pytest.mark.parametrize("how", ["extend", "renew", "cancel", "nobody took it"])
 async def test_a_commit_for_a_timer_that_was_moved_is_refused(drive, store, how):
-    """The extension was granted after the timer had been taken: it holds."""
+    """An extension that was granted after the timer was taken is valid."""
     (lease,) = await drive.own(0)
     key = LOST if how == "renew" else TIMEOUT
     nobody = how == "nobody took it"
@@ -101,7 +101,7 @@ async def test_a_commit_for_a_timer_that_was_moved_is_refused(drive, store, how)
     assert (await store.load(0, "flow")).version == 1
 
 
-async def test_a_timer_that_was_given_more_time_can_be_taken_again(drive, store):
+async def test_an_extended_timer_can_be_taken_again(drive, store):
     (lease,) = await drive.own(0)
     await start(drive, timeout_ms=1, lease_ms=0)
     await drive.wait_for_due(lease)
@@ -110,7 +110,7 @@ async def test_a_timer_that_was_given_more_time_can_be_taken_again(drive, store)
     await drive.move(removed_fields=["r:1"], cancel_timers=[TIMEOUT], fired_timers=[TIMEOUT])
 
 
-async def test_who_had_an_attempt_last_is_known(drive, store):
+async def test_the_last_hand_out_of_an_attempt_is_known(drive, store):
     worker = 'w "1" \\ ü'
     committed = await start(drive, worker=worker)
     assert await store.last_hand_out(0, "flow", 1, 2) is None

@@ -11,14 +11,14 @@ from orchy.store.limits import DefinitionLimits
 FEW = DefinitionLimits(workflows_max=2, versions_max=3, versions_bytes_max=100, actions_max=2)
 
 
-async def test_the_first_settings_count(store):
+async def test_the_first_settings_are_kept(store):
     first = NamespaceSettings(64, 1)
     assert await store.settings(first) == first
     assert await store.settings(NamespaceSettings(32, 2)) == first
 
 
-async def test_the_first_identity_stays(store):
-    assert await store.settings(NamespaceSettings(64, 1)) == NamespaceSettings(64, 1)  # as an older version left it
+async def test_the_first_identity_is_kept(store):
+    assert await store.settings(NamespaceSettings(64, 1)) == NamespaceSettings(64, 1)  # as an older version stored it
     assert (await store.settings(NamespaceSettings(64, 1, "a"))).identity == "a"
     assert (await store.settings(NamespaceSettings(64, 1, "b"))).identity == "a"
     assert await store.settings(NamespaceSettings(64, 1)) == NamespaceSettings(64, 1, "a")
@@ -27,12 +27,14 @@ async def test_the_first_identity_stays(store):
 async def test_data_at_another_place_get_a_new_identity(store):
     assert await store.settings(NamespaceSettings(64, 1, "a"), "here") == NamespaceSettings(64, 1, "a")
     assert await store.settings(NamespaceSettings(64, 1, "b"), "here") == NamespaceSettings(64, 1, "a")
-    assert await store.settings(NamespaceSettings(64, 1, "b")) == NamespaceSettings(64, 1, "a")  # who does not know
+    assert await store.settings(NamespaceSettings(64, 1, "b")) == NamespaceSettings(
+        64, 1, "a"
+    )  # a caller that does not know the place
     assert await store.settings(NamespaceSettings(64, 1, "c"), "there") == NamespaceSettings(64, 1, "c", True)
     assert await store.settings(NamespaceSettings(64, 1, "d"), "there") == NamespaceSettings(64, 1, "c")
 
 
-async def test_each_text_that_differs_is_a_version(store):
+async def test_each_different_text_is_a_new_version(store):
     assert await store.save_workflow("orders", b"one") == (1, True)
     assert await store.save_workflow("orders", b"one") == (1, False)
     assert await store.save_workflow("orders", b"two") == (2, True)
@@ -53,7 +55,7 @@ async def test_versions_stay_readable(store):
     assert await store.latest_version("bills") is None
 
 
-async def test_a_deleted_workflow_is_there_only_by_version(store):
+async def test_a_deleted_workflow_is_readable_only_by_version(store):
     await store.save_workflow("orders", b"one")
     assert await store.delete_workflow("orders")
     assert not await store.delete_workflow("orders")
@@ -70,7 +72,7 @@ async def test_a_version_number_is_never_used_twice(store):
     assert await store.workflows() == [StoredWorkflow("orders", 2, b"one")]
 
 
-async def test_deleting_what_is_not_there_is_told(store):
+async def test_deleting_an_unknown_name_returns_false(store):
     assert not await store.delete_workflow("orders")
     assert not await store.delete_action("pay")
 

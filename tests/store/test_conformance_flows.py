@@ -27,7 +27,7 @@ async def test_a_start_makes_version_1_with_the_commits_fields_and_time(drive, s
     assert flow.fields == {"m": b"meta", "i": b"\x00\r\n{}"}
 
 
-async def test_a_flow_that_was_not_started_is_not_there(store):
+async def test_an_unknown_flow_is_not_found(store):
     assert await store.load(0, "flow") is None
     assert await store.history(0, "flow", 0, 10) is None
 
@@ -68,7 +68,7 @@ async def test_a_commit_on_another_version_changes_nothing_at_all(drive, store, 
     assert await drive.claim() == [b"work"]
 
 
-async def test_the_id_of_a_flow_that_was_removed_is_not_used_again_for_a_while(drive, store):
+async def test_the_id_of_a_removed_flow_can_not_be_reused_for_a_while(drive, store):
     await drive.start()
     await drive.end(retain_ms=0)
     with pytest.raises(VersionConflict, match="version 0"):
@@ -94,7 +94,7 @@ async def test_a_commit_without_fields_still_counts(drive, store):
     assert (await store.load(0, "flow")).version == 2
 
 
-async def test_commits_may_be_big(drive, store):
+async def test_commits_may_be_large(drive, store):
     fields = {f"o:{number}": b"%d" % number for number in range(3_001)}
     await drive.start(fields=fields)
     assert (await store.load(0, "flow")).fields == {"m": b"[]", **fields}
@@ -115,7 +115,7 @@ async def test_a_history_keeps_the_order_and_the_times_of_its_commits(drive, sto
     assert [entry.time_ms for entry in entries] == [first.time_ms, first.time_ms, second.time_ms]
 
 
-async def test_a_history_is_read_in_parts(drive, store):
+async def test_a_history_is_read_in_pages(drive, store):
     await drive.start(history=[b"[%d]" % number for number in range(2_500)])
 
     async def read(start, limit):
@@ -129,7 +129,7 @@ async def test_a_history_is_read_in_parts(drive, store):
     assert len(await read(0, HISTORY_ENTRIES_MAX)) == 2_500
 
 
-async def test_the_oldest_entries_of_a_long_history_give_way(drive, store):
+async def test_a_history_with_many_entries_loses_its_oldest(drive, store):
     await drive.start(history=[b"[%d]" % number for number in range(HISTORY_ENTRIES_MAX - 1)])
     await drive.move(history=[b'["a"]', b'["b"]', b'["c"]'])
     (oldest,) = await store.history(0, "flow", 0, 1)
@@ -138,14 +138,14 @@ async def test_the_oldest_entries_of_a_long_history_give_way(drive, store):
     assert [entry.entry for entry in newest] == [b'["c"]']
 
 
-async def test_the_handing_out_is_capped_like_any_entry(drive, store):
+async def test_hand_out_entries_count_towards_the_limit(drive, store):
     await drive.start_queued("flow", b"work", history=[b"[%d]" % number for number in range(HISTORY_ENTRIES_MAX)])
     assert await drive.claim() == [b"work"]
     (oldest,) = await store.history(0, "flow", 0, 1)
     assert oldest.entry == b"[1]"
 
 
-async def test_the_oldest_entries_of_a_large_history_give_way(drive, store):
+async def test_a_history_with_many_bytes_loses_its_oldest_entries(drive, store):
     entries = [b"[%d]" % number + b"x" * (HISTORY_BYTES_MAX // 16 - 5) for number in range(10, 27)]
     await drive.start(history=entries[:16])
     assert len(await store.history(0, "flow", 0, 100)) == 16
@@ -159,7 +159,7 @@ async def test_the_oldest_entries_of_a_large_history_give_way(drive, store):
     assert "b" not in (await store.load(0, "flow")).fields
 
 
-async def test_a_large_history_of_many_entries_gives_way(drive, store):
+async def test_a_history_with_many_long_entries_is_cut(drive, store):
     await drive.start(history=[b"[%4d]" % number + b"x" * 10_000 for number in range(830)])
     await drive.move(history=[b"[]" + b"x" * 100_000])
     newest = await store.history(0, "flow", 0, 1_000)
@@ -192,7 +192,7 @@ async def test_a_late_entry_leaves_an_ended_flow_as_it_ended(drive, store):
     assert await listed_ids(store, listings=[Listing.COMPLETED]) == ["flow"]
 
 
-async def test_expire_takes_at_most_so_many_of_each_partition(drive, store, wait_for):
+async def test_expire_removes_at_most_its_limit_per_partition(drive, store, wait_for):
     leases = await drive.own(0, 1)
     for number in range(6):
         partition = number % 2
@@ -205,7 +205,7 @@ async def test_expire_takes_at_most_so_many_of_each_partition(drive, store, wait
     assert await store.expire(leases, 2) == 0
 
 
-async def test_expire_passes_over_partitions_that_somebody_else_holds(drive, store, wait_for):
+async def test_expire_skips_partitions_of_other_nodes(drive, store, wait_for):
     mine, other = await drive.own(0, 1)
     for partition in (0, 1):
         await drive.start(f"flow-{partition}", partition=partition)

@@ -7,7 +7,7 @@ from orchy.store.leases import Lease
 HOUR_MS = 3_600_000
 
 
-async def test_a_lease_is_one_nodes_and_the_others_are_left_out(store):
+async def test_a_lease_belongs_to_one_node_and_others_are_left_out(store):
     assert await store.acquire([3, 1], "node-1", HOUR_MS) == [Lease(3, 1), Lease(1, 1)]
     assert await store.acquire([1, 2, 3], "node-2", HOUR_MS) == [Lease(2, 1)]
     assert await store.acquire([], "node-2", HOUR_MS) == []
@@ -22,12 +22,12 @@ async def test_epochs_only_rise(store):
     assert epochs == [1, 2, 3, 4]
 
 
-async def test_a_lease_that_ran_out_is_free(store):
+async def test_an_expired_lease_is_free(store):
     await store.acquire([0], "node-1", 0)
     assert await store.acquire([0], "node-2", HOUR_MS) == [Lease(0, 2)]
 
 
-async def test_a_lease_runs_out_by_itself(store, wait_for):
+async def test_a_lease_expires_by_itself(store, wait_for):
     await store.acquire([0], "node-1", 20)
     assert await wait_for(lambda: store.acquire([0], "node-2", HOUR_MS)) == [Lease(0, 2)]
 
@@ -62,7 +62,7 @@ async def test_only_the_nodes_own_leases_are_released(store):
     assert await store.acquire([0], "node-2", HOUR_MS) == []
 
 
-async def test_owners_tell_who_and_how_long(store):
+async def test_owners_returns_holders_and_remaining_times(store):
     await store.acquire([0, 1], "node-1", HOUR_MS)
     await store.acquire([2], "node-2", 0)
     await store.release([Lease(1, 1)], "node-1")
@@ -86,7 +86,7 @@ async def test_many_partitions_are_answered_in_the_order_asked(store):
     assert len(await store.acquire(wanted, "node-2", HOUR_MS)) == 300
 
 
-async def test_what_a_node_that_is_named_holds_is_taken(store):
+async def test_leases_of_nodes_that_are_named_as_gone_are_taken(store):
     await store.acquire([0, 1], "node-1", HOUR_MS)
     await store.acquire([2], "node-2", HOUR_MS)
     taken = await store.acquire([0, 1, 2, 3], "node-3", HOUR_MS, ["node-1", "nobody"])

@@ -15,7 +15,7 @@ def ids(listed):
 
 
 async def start_flows(drive, count, **changes):
-    """The flows' places in the order of the listing."""
+    """The flows' positions in the order of the listing."""
     names = [f"flow-{number * 7 % count}" for number in range(count)]
     times = [(await drive.start(name, fields={"m": name.encode()}, **changes)).time_ms for name in names]
     return sorted(zip(times, names, strict=True), reverse=True)
@@ -41,7 +41,7 @@ async def test_pages_follow_each_other_without_gaps_or_repetitions(drive, store,
     assert found == places
 
 
-async def test_a_page_goes_on_after_a_flow_that_is_gone(drive, store):
+async def test_a_page_continues_after_a_flow_that_was_removed(drive, store):
     places = await start_flows(drive, 5)
     await drive.end(places[2][1], retain_ms=0)
     assert ids(await store.list_flows(0, EVERYWHERE, None, 100, places[2])) == [name for _, name in places[3:]]
@@ -76,7 +76,7 @@ async def test_a_flow_moves_through_the_listings(drive, store):
     assert await listed(*EVERYWHERE) == ["a", "c", "f", "x"]
 
 
-async def test_an_ended_flow_keeps_its_place_and_tells_its_end(drive, store):
+async def test_an_ended_flow_keeps_its_place_and_shows_its_end(drive, store):
     started = await drive.start("old")
     await drive.start("new")
     ended = await drive.end("old", fields={"m": b"done"})
@@ -86,7 +86,7 @@ async def test_an_ended_flow_keeps_its_place_and_tells_its_end(drive, store):
     assert (found.created_ms, found.ended_ms, found.meta) == (started.time_ms, ended.time_ms, b"done")
 
 
-async def test_workflows_are_listed_apart_and_together(drive, store):
+async def test_workflows_are_listed_separately_and_together(drive, store):
     for number, workflow in enumerate(["orders", "bills", "orders", "a:b", "orders"]):
         await drive.start(f"flow-{number}", workflow=workflow)
 
@@ -113,7 +113,7 @@ async def test_the_newest_of_several_workflows_and_listings_are_merged(drive, st
         assert [(flow.created_ms, flow.flow_id) for flow in listed] == places[:limit]
 
 
-async def test_partitions_are_listed_apart(drive, store):
+async def test_partitions_are_listed_separately(drive, store):
     await drive.start("one", partition=1)
     await drive.start("two", partition=2)
     assert ids(await store.list_flows(1, EVERYWHERE, None, 100, None)) == ["one"]

@@ -16,18 +16,18 @@ async def test_nodes_find_each_other(store):
     assert 0 < second.remaining_ms <= HOUR_MS
 
 
-async def test_a_name_is_one_live_process(store):
+async def test_a_name_belongs_to_one_live_process(store):
     await store.register("a", "i1", "h:1", HOUR_MS)
     assert seen(await store.register("a", "i2", "h:2", HOUR_MS)) == [("a", "i1", "h:1")]
     assert seen(await store.register("a", "i1", "h:3", HOUR_MS)) == [("a", "i1", "h:3")]
 
 
-async def test_who_has_the_address_has_the_name(store):
+async def test_a_process_at_the_same_address_takes_over_the_name(store):
     await store.register("a", "i1", "h:1", HOUR_MS)
     assert seen(await store.register("a", "i2", "h:1", HOUR_MS)) == [("a", "i2", "h:1")]
 
 
-async def test_a_process_that_says_nothing_is_gone(store, wait_for):
+async def test_a_registration_expires(store, wait_for):
     await store.register("a", "i1", "h:1", 20)
     assert await wait_for(lambda: free(store)) == [("a", "i2", "h:2")]
 
@@ -37,7 +37,7 @@ async def free(store):
     return nodes if nodes[0][1] == "i2" else None
 
 
-async def test_only_its_own_name_is_given_up(store):
+async def test_a_process_unregisters_only_itself(store):
     await store.register("a", "i1", "h:1", HOUR_MS)
     await store.unregister("a", "i2")
     await store.unregister("nobody", "i2")

@@ -1,4 +1,4 @@
-"""Every store: a flow in quarantine is left alone by its timers, and by nothing else."""
+"""Every store: quarantine sets aside the timers of a flow, and affects nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_due_timer_of_a_flow_in_quarantine_is_set_aside_until_the_releas
     assert await keys_of(await drive.wait_for_due(lease)) == ["d:1:1:bad"]
 
 
-async def test_a_look_that_finds_only_such_timers_says_when_the_next_one_is_due(drive, store, timer):
+async def test_a_scan_that_finds_only_such_timers_returns_when_the_next_one_is_due(drive, store, timer):
     (lease,) = await drive.own(0)
     await drive.start("bad", set_timers=[timer("d:1:1:bad")])
     await store.quarantine(0, "bad", "a bug", ZED)
@@ -51,7 +51,7 @@ async def test_the_flow_shows_since_when_and_why(drive, store):
     assert [entry.entry for entry in await store.history(0, "bad", 0, 10)] == [b'["S"]', ZED, FREE]
 
 
-async def test_only_what_goes_on_can_be_quarantined_and_only_once(drive, store):
+async def test_only_a_running_flow_can_be_quarantined_and_only_once(drive, store):
     await drive.start("over")
     await drive.end("over")
     await drive.start("bad")
@@ -63,14 +63,14 @@ async def test_only_what_goes_on_can_be_quarantined_and_only_once(drive, store):
     assert len(await store.history(0, "bad", 0, 10)) == 1
 
 
-async def test_what_is_in_no_quarantine_can_not_be_released(drive, store):
+async def test_a_flow_that_is_not_in_quarantine_can_not_be_released(drive, store):
     await drive.start("good")
     assert await store.release_flow(0, "good", FREE) is False
     assert await store.release_flow(0, "gone", FREE) is None
     assert await store.history(0, "good", 0, 10) == []
 
 
-async def test_a_commit_goes_on_as_ever_and_its_end_ends_the_quarantine(drive, store, timer):
+async def test_commits_go_on_in_quarantine_and_the_last_one_ends_it(drive, store, timer):
     (lease,) = await drive.own(0)
     await drive.start("bad", set_timers=[timer("d:1:1:bad")])
     await store.quarantine(0, "bad", "a bug", ZED)
@@ -86,7 +86,7 @@ async def test_a_commit_goes_on_as_ever_and_its_end_ends_the_quarantine(drive, s
     assert not (await drive.scan(lease)).due
 
 
-async def test_a_flow_that_is_removed_leaves_nothing_of_its_quarantine(drive, store):
+async def test_removing_a_flow_removes_its_quarantine(drive, store):
     await drive.start("bad")
     await store.quarantine(0, "bad", "a bug", ZED)
     await drive.end("bad", 1, retain_ms=0)
@@ -94,7 +94,7 @@ async def test_a_flow_that_is_removed_leaves_nothing_of_its_quarantine(drive, st
     assert await store.list_flows(0, [], None, 10, None, True) == []
 
 
-async def test_a_timer_that_was_set_anew_meanwhile_stays_as_it_was_set(drive, store, timer):
+async def test_a_release_does_not_move_a_timer_that_was_set_again(drive, store, timer):
     (lease,) = await drive.own(0)
     await drive.start("bad", set_timers=[timer("d:1:1:bad")])
     await store.quarantine(0, "bad", "a bug", ZED)

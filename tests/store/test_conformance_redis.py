@@ -1,4 +1,4 @@
-"""What only a store on Redis can get wrong: keys left behind, half a change, namespaces that mix, too many calls."""
+"""Errors that only a store on Redis can have: keys left behind, partial changes, mixed namespaces, too many calls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def drive(client, namespace, drive_on):
 
 
 async def contents_of(client, namespace):
-    """All that a namespace holds, as the server would write it down, by key."""
+    """The serialised value of each key of a namespace."""
     contents = {}
     for pattern in (f"{{{namespace}}}:*", f"{{{namespace}:*"):
         for keys in (await client.on_every_master("KEYS", pattern)).values():
@@ -40,7 +40,7 @@ async def contents_of(client, namespace):
 
 
 async def fill(drive, timer):
-    """One of everything that a namespace can hold, in partitions 0 and 1."""
+    """Store one of each kind of thing in partitions 0 and 1."""
     store = drive.store
     await drive.own(0, 1)
     for partition in (0, 1):
@@ -58,7 +58,7 @@ async def fill(drive, timer):
     await store.save_action("pay", b"text")
 
 
-async def test_a_flow_that_is_gone_leaves_its_id_for_a_while(client, namespace, drive, timer, wait_for):
+async def test_a_removed_flow_leaves_only_its_id_for_a_while(client, namespace, drive, timer, wait_for):
     leases = await drive.own(0)
     await drive.start_queued("ended", b"1", fields={"p": b"1"}, history=[b"[]"])
     await drive.start_queued("removed", b"2", fields={"p": b"1"}, history=[b"[]"])
@@ -82,7 +82,7 @@ async def test_a_flow_that_is_gone_leaves_its_id_for_a_while(client, namespace, 
         assert (await drive.start(key.decode().rpartition(":")[2])).version == 1
 
 
-async def test_a_removal_before_the_retention_is_over_leaves_the_id_only(client, namespace, drive):
+async def test_an_early_removal_leaves_only_the_id(client, namespace, drive):
     await drive.start()
     await drive.end(retain_ms=HOUR_MS)
     await drive.move(version=2, listed_before=Listing.COMPLETED, listed_after=Listing.COMPLETED, retain_ms=0)
@@ -90,7 +90,7 @@ async def test_a_removal_before_the_retention_is_over_leaves_the_id_only(client,
 
 
 async def test_namespaces_share_nothing(client, namespace, drive, drive_on, timer, wait_for):
-    """Also not those whose names begin alike, or look like another's partition."""
+    """Not even those with a common prefix, or whose names look like a partition of another."""
     await fill(drive, timer)
     before = await contents_of(client, namespace)
     for other in (namespace + "0", namespace[:-1], namespace + ":0", namespace + "."):
@@ -124,14 +124,14 @@ NOT_NUMBERS = ["", "abc", "-1", "1.5", "nan", "inf", "1e400", " ", "1e17"]
 
 
 async def test_bad_arguments_of_a_commit_change_nothing(client, namespace, drive, timer):
-    """The number of a place among the arguments, and what is put there. The last line shows that the rest was good."""
+    """Each number is replaced by each bad value. The last line shows that the other arguments are good."""
     await fill(drive, timer)
     before = await contents_of(client, namespace)
     keys = [f"{{{namespace}:0}}:".encode()]
     numbers = [2, 5, *range(7, 14), 23, 24, 26]
     assert all(isinstance(GOOD[place], int) or GOOD[place] == "" for place in numbers)
     bad = [[*GOOD[:place], value, *GOOD[place + 1 :]] for place in numbers for value in NOT_NUMBERS]
-    bad = [args for args in bad if args != GOOD]  # no retention is said with nothing
+    bad = [args for args in bad if args != GOOD]  # an empty retention is good
     bad += [GOOD[:count] for count in range(len(GOOD))] + [[*GOOD, "more"]]
     for args in bad:
         with pytest.raises(StoreRefused):
@@ -165,8 +165,8 @@ async def test_bad_arguments_of_a_script_change_nothing(client, namespace, drive
     await client.script(script, [f"{{{namespace}:0}}:".encode()], good, safe=False)
 
 
-async def test_an_entry_that_nobody_can_read_is_dropped_and_harms_no_other(client, namespace, drive):
-    """Somebody else may have written it."""
+async def test_a_malformed_queue_entry_is_dropped_and_does_no_harm(client, namespace, drive):
+    """Something other than Orchy may have written it."""
     queue = f"{{{namespace}:0}}:q:pay".encode()
     await client.execute("RPUSH", queue, "", "no head", "a:b:c:d:e\nbody", "::::\n", key=queue, safe=False)
     await drive.start_queued("flow", b"work")
@@ -202,7 +202,7 @@ async def test_partitions_of_an_idle_node_cost_one_call_where_one_is_enough(clie
         lambda: store.claim("pay", range(64), 10, "w"),
         lambda: store.release(leases, "node-1"),
     ):
-        await call()  # now the server knows the script
+        await call()  # loads the script
         before = client.commands_total
         await call()
         assert client.commands_total - before == calls

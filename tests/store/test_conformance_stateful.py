@@ -1,11 +1,11 @@
-"""The stores on Redis beside the reference: arbitrary calls, and after each all that can be seen is the same.
+"""The stores on Redis against the reference: after arbitrary calls, all observable state is the same.
 
-The reference's clock follows the server's: it is set to the time of each commit. Durations are either nothing or
-very long, so that what is due never hangs on the time that a step takes. What can't be seen through the port is
-looked at in the keys: they are exactly those that the reference's state calls for, so nothing is left behind.
+The reference's clock follows the server's: it is set to the time of each commit. Durations are either zero or very
+long, so that no result depends on the time that a step takes. State that the port does not show is checked in the keys:
+they are exactly those that the reference's state requires, so nothing is left behind.
 
-A script can't be interrupted, but its answer can be lost: then what is safe to repeat was done twice, and for what is
-not, the caller is told that nobody knows, and it was done once.
+A script can't be interrupted, but its reply can be lost: then a safe call was made twice, and an unsafe one once, with
+an unknown outcome for the caller.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ histories = st.lists(st.sampled_from([b"[]", b'["C",1,1]']), max_size=2)
 
 @st.composite
 def transitions(draw: st.DrawFn) -> dict[str, Any]:
-    """What a commit does, but for what depends on where its flow stands."""
+    """A commit, without the arguments that depend on the flow's state."""
     flow_id = draw(flow_ids)
     keys = st.builds(TimerKey, st.sampled_from("dwrtle"), action_ids, attempts, st.just(flow_id))
     fields = {"m": draw(st.binary(min_size=1, max_size=3)), **draw(running_fields)}
@@ -93,13 +93,13 @@ def transitions(draw: st.DrawFn) -> dict[str, Any]:
 
 @attrs.define
 class Portal:
-    """A Trio loop in a thread of its own, with a client open in it."""
+    """A Trio loop in another thread, with an open client."""
 
     redis: Redis
     token: trio.lowlevel.TrioToken
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`await function(*args)` over there."""
+        """`await function(*args)` in that thread."""
 
         async def bounded() -> Any:
             with trio.fail_after(HANG_SECONDS):
@@ -110,7 +110,7 @@ class Portal:
 
 @contextmanager
 def losing_an_answer() -> Iterator[None]:
-    """The first answer that is no error does not arrive."""
+    """Drop the first reply that is no error."""
     call = Connection.call
 
     async def lossy(self: Connection, packed: bytes) -> Any:
@@ -129,7 +129,7 @@ def losing_an_answer() -> Iterator[None]:
 
 @contextmanager
 def open_portal(redis_settings: RedisSettings) -> Iterator[Portal]:
-    """The thread ends with the block."""
+    """Run the thread while the block runs."""
     ready: queue.Queue[tuple[Portal, trio.Event]] = queue.Queue()
 
     async def main() -> None:
@@ -149,7 +149,7 @@ def open_portal(redis_settings: RedisSettings) -> Iterator[Portal]:
 
 
 class SideBySide(RuleBasedStateMachine):
-    """Each rule is one call, made to both stores."""
+    """Each rule makes one call to both stores."""
 
     portal: Portal  # set by the test
 
@@ -173,22 +173,22 @@ class SideBySide(RuleBasedStateMachine):
 
     def on_reference(self, method: str, *args: Any) -> Any:
         if self.lost and method not in UNSAFE:
-            self.portal.call(getattr(self.reference, method), *args)  # it was sent again
+            self.portal.call(getattr(self.reference, method), *args)  # the client has repeated it
         self.lost = False
         return self.portal.call(getattr(self.reference, method), *args)
 
     @rule()
-    @precondition(lambda self: not self.portal.redis.is_cluster)  # there a call has many answers
+    @precondition(lambda self: not self.portal.redis.is_cluster)  # there a call has many replies
     def lose_the_next_answer(self) -> None:
         self.losing = True
 
     def follow_clock(self) -> None:
-        """The reference's clock is where the server's was a moment ago, or later."""
+        """Advance the reference's clock to the server's."""
         seconds, microseconds = self.portal.call(lambda: self.portal.redis.execute("TIME", safe=True))
         self.now_ms = max(self.now_ms, int(seconds) * 1000 + int(microseconds) // 1000)
 
     def wait_a_moment(self) -> None:
-        """Until the server's clock has gone on, so that what lasted a millisecond is over."""
+        """Wait until the server's clock has advanced, so that durations of a millisecond are over."""
         until_ms = self.now_ms + 3
         while self.now_ms < until_ms:
             self.follow_clock()
@@ -206,7 +206,7 @@ class SideBySide(RuleBasedStateMachine):
     def commit(self, change: dict[str, Any], wrong: int, end: int | None, ended: Listing) -> None:
         partition, flow = self.place(change["flow_id"])
         listed = Listing.ACTIVE if end is None else ended
-        if flow is not None and flow.ended_ms is not None:  # over: it stays where it is, or is removed
+        if flow is not None and flow.ended_ms is not None:  # over: it stays listed, or is removed
             listed, end = flow.listing, 0 if end == 0 else None
             change = {**change, "unpark": False}
         commit = Commit(
@@ -227,10 +227,12 @@ class SideBySide(RuleBasedStateMachine):
             return
         except OutcomeUnknown:
             stored = self.on_real("load", partition, commit.flow_id)
-            if commit.expected_version == (flow.version if flow else 0):  # it was done: when, the flow itself says
+            if commit.expected_version == (
+                flow.version if flow else 0
+            ):  # it was applied, at the time that the flow shows
                 times = () if stored is None else (stored.created_ms, stored.ended_ms or 0)
                 self.now_ms = max(self.now_ms, *times, 0)
-                with suppress(TimerMoved):  # then it was not: that was the answer
+                with suppress(TimerMoved):  # then it was not applied: this was the lost reply
                     self.on_reference("commit", commit)
             return
         assert committed.time_ms >= self.now_ms
@@ -352,7 +354,7 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule()
     def much_later(self) -> None:
-        """Ids of flows that were removed are not remembered any more."""
+        """Let the ids of removed flows be forgotten."""
         for number, partition in self.reference._partitions.items():
             for flow_id in partition.remembered:
                 key = f"{{{self.namespace}:{number}}}:g:{flow_id}".encode()

@@ -30,7 +30,7 @@ def keys_of(scan):
 # Queues and claims.
 
 
-async def test_work_is_handed_out_once_and_in_order(drive):
+async def test_attempts_are_handed_out_once_and_in_order(drive):
     for number in range(5):
         await drive.start_queued(f"flow-{number}", b"%d" % number)
     assert await drive.claim(limit=2) == [b"0", b"1"]
@@ -42,7 +42,7 @@ async def test_work_is_handed_out_once_and_in_order(drive):
 @pytest.mark.parametrize(
     "body", [b"", b"\n", b"a:b\nc\x00\xff", b"x" * 100_000], ids=["empty", "newline", "bytes", "big"]
 )
-async def test_a_body_is_handed_out_as_it_is(drive, body):
+async def test_a_body_is_handed_out_unchanged(drive, body):
     await drive.start_queued("flow", body)
     assert await drive.claim() == [body]
 
@@ -57,7 +57,7 @@ async def test_actions_have_queues_of_their_own(drive, store, action):
     assert list((await drive.scan(lease)).ready) == []
 
 
-async def test_a_claim_says_what_is_empty_now(drive, store):
+async def test_a_claim_returns_which_partitions_are_empty_now(drive, store):
     for number, partition in enumerate([0, 0, 2, 2, 3]):
         await drive.start_queued(f"flow-{number}", b"%d" % number, partition=partition)
     claimed = await store.claim("pay", [0, 1, 2], 3, "w")
@@ -69,7 +69,7 @@ async def test_a_claim_says_what_is_empty_now(drive, store):
     assert (list(claimed.bodies), list(claimed.emptied)) == ([b"3"], [2])
 
 
-async def test_what_did_not_reach_its_worker_goes_to_the_front(drive, store):
+async def test_an_attempt_that_is_given_back_goes_to_the_front(drive, store):
     (lease,) = await drive.own(0)
     for number in range(3):
         await drive.start_queued(f"flow-{number}", b"%d\n%d" % (number, number))
@@ -81,7 +81,7 @@ async def test_what_did_not_reach_its_worker_goes_to_the_front(drive, store):
     assert entries[-3:] == [["H", 1, 1], ["B", 1, 1], ["H", 1, 1]]
 
 
-async def test_what_goes_back_is_in_its_order_before_what_came_meanwhile(drive, store):
+async def test_attempts_that_are_given_back_keep_their_order_before_later_ones(drive, store):
     for number in range(6):
         await drive.start_queued(f"flow-{number}", b"%d" % number)
     first, second = [await store.claim("pay", [0], 2, "w") for _ in range(2)]
@@ -92,7 +92,7 @@ async def test_what_goes_back_is_in_its_order_before_what_came_meanwhile(drive, 
     assert await drive.claim(limit=10) == [b"3", b"4", b"5", b"6"]
 
 
-async def test_what_goes_back_to_several_partitions_is_at_the_front_of_each(drive, store):
+async def test_attempts_are_given_back_to_the_front_in_each_partition(drive, store):
     for number in range(8):
         await drive.start_queued(f"flow-{number}", b"%d" % number, partition=number % 2)
     claimed = await store.claim("pay", [0, 1], 6, "w")
@@ -102,7 +102,7 @@ async def test_what_goes_back_to_several_partitions_is_at_the_front_of_each(driv
     assert await drive.claim(partitions=[1], limit=10) == [b"1", b"3", b"5", b"7"]
 
 
-async def test_what_goes_back_to_an_empty_queue_is_ready_again(drive, store):
+async def test_giving_back_to_an_empty_queue_makes_it_ready_again(drive, store):
     (lease,) = await drive.own(3)
     await drive.start_queued("flow", b"work", partition=3)
     claimed = await store.claim("pay", [0, 3], 1, "w")
@@ -112,7 +112,7 @@ async def test_what_goes_back_to_an_empty_queue_is_ready_again(drive, store):
     assert (list(scan.ready), scan.next_due_in_ms) == (["pay"], None)
 
 
-async def test_what_has_ended_or_went_back_before_does_not_go_back(drive, store):
+async def test_an_attempt_that_ended_or_was_given_back_is_not_given_back(drive, store):
     await drive.start_queued("flow", b"work")
     await drive.start_queued("over", b"stale")
     claimed = await store.claim("pay", [0], 2, "w")
@@ -123,7 +123,7 @@ async def test_what_has_ended_or_went_back_before_does_not_go_back(drive, store)
     assert await store.give_back(await store.claim("pay", [0], 1, "w")) == 0
 
 
-async def test_what_is_of_a_flow_that_was_removed_does_not_go_back(drive, store):
+async def test_an_attempt_of_a_removed_flow_is_not_given_back(drive, store):
     await drive.start_queued("gone", b"work")
     claimed = await store.claim("pay", [0], 1, "w")
     await drive.end("gone", retain_ms=0)
@@ -132,8 +132,8 @@ async def test_what_is_of_a_flow_that_was_removed_does_not_go_back(drive, store)
     assert await drive.claim() == []
 
 
-async def test_what_is_about_to_time_out_does_not_go_back(drive, store):
-    """Whoever looked has moved the timer, and will end the attempt: nobody else shall get it."""
+async def test_an_attempt_that_is_about_to_time_out_is_not_given_back(drive, store):
+    """The scan that took its timeout has moved the timer, and its caller will end the attempt: no worker may get it."""
     (lease,) = await drive.own(0)
     await drive.start(fields={"r:1": b"1:q:"}, enqueue=[entry(b"work", timeout_ms=1)])
     claimed = await store.claim("pay", [0], 1, "w")
@@ -142,7 +142,7 @@ async def test_what_is_about_to_time_out_does_not_go_back(drive, store):
     assert await drive.claim() == []
 
 
-async def test_what_goes_back_in_a_pause_is_parked_by_the_next_claim(drive, store):
+async def test_an_attempt_that_is_given_back_in_a_pause_is_parked_by_the_next_claim(drive, store):
     await drive.start_queued("flow", b"work")
     claimed = await store.claim("pay", [0], 1, "w")
     await drive.move(fields={"p": b""})
@@ -163,7 +163,7 @@ async def test_a_timer_that_is_set_can_be_moved_and_one_that_is_due_or_gone_can_
     assert not await store.extend(0, TimerSetting(key, HOUR_MS))
 
 
-async def test_what_a_commit_hands_out_is_in_no_queue(drive, store):
+async def test_an_attempt_that_a_commit_hands_out_is_in_no_queue(drive, store):
     (lease,) = await drive.own(0)
     at_once = replace(entry(b"at once", action_id=2, timeout_ms=1), worker='w "1"')
     committed = await drive.start(
@@ -177,14 +177,14 @@ async def test_what_a_commit_hands_out_is_in_no_queue(drive, store):
     assert due.key == TimerKey(TimerKind.TIMEOUT, 2, 1, "flow")
 
 
-async def test_what_a_commit_handed_out_and_nobody_got_goes_back(drive, store):
+async def test_an_attempt_that_a_commit_handed_out_can_be_given_back(drive, store):
     committed = await drive.start(fields={"r:1": b"1:q:"}, enqueue=[replace(entry(b"work"), worker="w")])
     assert await drive.claim() == []
     assert await store.give_back(Claimed([b"work"], (), committed.receipts)) == 1
     assert await drive.claim() == [b"work"]
 
 
-async def test_commits_that_leave_together_happen_each_for_itself(drive, store):
+async def test_commits_that_are_sent_together_are_independent(drive, store):
     await drive.start("there")
 
     def start(flow_id, partition):
@@ -211,7 +211,7 @@ async def test_a_claim_hands_out_no_more_than_a_batch(drive, store):
     assert (len(claimed.bodies), list(claimed.emptied)) == (BATCH_MAX, [])
 
 
-async def test_a_claim_is_written_down_with_its_worker(drive, store):
+async def test_a_claim_adds_its_worker_to_the_history(drive, store):
     worker = 'w "1"\\ \n ü'
     await drive.start_queued("flow", b"work", history=[b'["Q",1,1]'])
     await store.claim("pay", [0], 1, worker)
@@ -238,7 +238,7 @@ async def test_an_entry_of_a_flow_that_is_over_is_dropped(drive, store, retain_m
     assert await drive.claim(limit=1) == [b"work"]
 
 
-async def test_many_stale_entries_are_passed_in_several_calls(drive, store):
+async def test_many_stale_entries_take_several_calls(drive, store):
     entries = [entry(b"%d" % number, action_id=number) for number in range(1_000)]
     await drive.start(fields={"r:999": b"1:q:"}, enqueue=entries)
     claims = [await store.claim("pay", [0], 10, "w")]
@@ -248,7 +248,7 @@ async def test_many_stale_entries_are_passed_in_several_calls(drive, store):
     assert [body for claim in claims for body in claim.bodies] == [b"999"]
 
 
-async def test_a_paused_flows_work_waits_for_its_resumption(drive, store):
+async def test_attempts_of_a_paused_flow_wait_until_it_is_resumed(drive, store):
     (lease,) = await drive.own(0)
     await drive.start_queued("paused", b"parked", action="pay")
     await drive.start_queued("flow", b"work", action="pay")
@@ -266,7 +266,7 @@ async def test_a_paused_flows_work_waits_for_its_resumption(drive, store):
     assert await drive.claim() == []
 
 
-async def test_several_parked_attempts_come_back_each_to_its_queue_and_in_order(drive):
+async def test_parked_attempts_return_to_their_queues_in_order(drive):
     queue = [entry(b"1", "pay", 1), entry(b"2", "a:b", 2), entry(b"3", "pay", 3)]
     await drive.start(fields={"p": b"1", **{f"r:{number}": b"1:q:" for number in (1, 2, 3)}}, enqueue=queue)
     assert await drive.claim("pay") == []
@@ -277,7 +277,7 @@ async def test_several_parked_attempts_come_back_each_to_its_queue_and_in_order(
     assert await drive.claim("a:b") == [b"2"]
 
 
-async def test_a_resumption_unparks_only_its_own_flow(drive):
+async def test_resuming_unparks_only_that_flow(drive):
     for name in ("one", "two"):
         await drive.start_queued(name, name.encode(), fields={"p": b"1"})
     assert await drive.claim() == []
@@ -285,7 +285,7 @@ async def test_a_resumption_unparks_only_its_own_flow(drive):
     assert await drive.claim() == [b"one"]
 
 
-async def test_what_was_parked_is_forgotten_when_the_flow_ends(drive):
+async def test_parked_attempts_are_dropped_when_the_flow_ends(drive):
     await drive.start_queued("flow", b"parked", fields={"p": b"1"})
     assert await drive.claim() == []
     assert (await drive.end(removed_fields=["p"], unpark=True)).unparked == ()
@@ -307,7 +307,7 @@ async def test_a_handed_out_attempt_has_a_timeout(drive, store):
     assert HOUR_MS / 2 < (await drive.scan(lease)).next_due_in_ms <= HOUR_MS + 1
 
 
-async def test_due_timers_come_earliest_first_and_at_most_so_many(drive, timer):
+async def test_due_timers_are_returned_earliest_first_up_to_the_limit(drive, timer):
     (lease,) = await drive.own(0)
     places = []
     for number in range(3):
@@ -326,7 +326,7 @@ async def test_due_timers_come_earliest_first_and_at_most_so_many(drive, timer):
     assert keys_of(await drive.scan(lease)) == []
 
 
-async def test_a_timer_that_was_taken_comes_back_after_its_lease(drive, timer):
+async def test_a_taken_timer_returns_after_its_lease(drive, timer):
     (lease,) = await drive.own(0)
     await drive.start(set_timers=[timer("d:1:1:flow")])
     assert keys_of(await drive.scan(lease, lease_ms=1)) == ["d:1:1:flow"]
@@ -345,7 +345,7 @@ async def test_timers_are_never_early(drive, store, timer, after_ms):
         assert (time.monotonic() - began_at) * 1000 >= after_ms
 
 
-async def test_the_time_until_the_next_timer_is_told(drive, timer):
+async def test_a_scan_returns_the_time_until_the_next_timer(drive, timer):
     (lease,) = await drive.own(0)
     await drive.start(set_timers=[timer("d:1:1:flow", 2 * HOUR_MS), timer("w:1:1:flow", HOUR_MS)])
     scan = await drive.scan(lease)
@@ -378,14 +378,14 @@ async def test_timers_can_be_cancelled_without_a_commit(drive, store, timer):
     assert (await store.load(0, "flow")).version == 1
 
 
-async def test_timers_of_a_flow_that_is_gone_still_come_until_they_are_cancelled(drive, store, timer):
+async def test_timers_of_a_removed_flow_remain_until_they_are_cancelled(drive, store, timer):
     (lease,) = await drive.own(0)
     await drive.start(set_timers=[timer("w:1:1:flow")])
     await drive.end(retain_ms=0)
     assert keys_of(await drive.scan(lease)) == ["w:1:1:flow"]
 
 
-async def test_a_look_at_several_partitions_answers_in_their_order(drive, store, timer):
+async def test_a_scan_of_several_partitions_keeps_their_order(drive, store, timer):
     leases = await drive.own(0, 1, 2)
     await drive.start("one", partition=1, set_timers=[timer("d:1:1:one")])
     await drive.start_queued("two", b"work", partition=2)
@@ -398,7 +398,7 @@ async def test_a_look_at_several_partitions_answers_in_their_order(drive, store,
     assert await store.scan([], 10, HOUR_MS) == []
 
 
-async def test_a_look_with_an_old_epoch_takes_nothing(drive, store, timer):
+async def test_a_scan_with_an_old_epoch_takes_nothing(drive, store, timer):
     (old,) = await store.acquire([0], "node-1", 0)
     await drive.start(set_timers=[timer("d:1:1:flow")])
     (new,) = await store.acquire([0], "node-2", HOUR_MS)
@@ -407,20 +407,20 @@ async def test_a_look_with_an_old_epoch_takes_nothing(drive, store, timer):
     assert keys_of(await drive.scan(new)) == ["d:1:1:flow"]
 
 
-async def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(drive, store, timer):
+async def test_an_expired_lease_is_valid_until_another_node_takes_it(drive, store, timer):
     (lease,) = await store.acquire([0], "node-1", 0)
     await drive.start(set_timers=[timer("d:1:1:flow")])
     assert keys_of(await drive.scan(lease)) == ["d:1:1:flow"]
 
 
-async def test_a_claim_stops_before_its_answer_is_too_large_for_common_clients(drive):
+async def test_a_claim_stops_before_its_reply_is_too_large_for_common_clients(drive):
     for number in range(5):
         await drive.start_queued(f"flow-{number}", b"x" * 2**20)
     assert [len(await drive.claim()) for _ in range(3)] == [3, 2, 0]
 
 
-async def test_what_a_claim_had_no_room_for_stays_in_front_and_in_order(drive, store):
-    """It stops in the middle of what it has taken out of the queue already."""
+async def test_entries_beyond_the_bytes_of_a_claim_stay_in_front_and_in_order(drive, store):
+    """It stops in the middle of the entries that it has already popped."""
     bodies = [b"%d" % number + b"x" * 2**20 for number in range(9)]
     for number, body in enumerate(bodies):
         await drive.start_queued(f"flow-{number}", body)
@@ -434,7 +434,7 @@ async def test_what_a_claim_had_no_room_for_stays_in_front_and_in_order(drive, s
     assert await drive.claim() == [bodies[8], b"last"]
 
 
-async def test_a_claim_that_passes_over_stale_entries_keeps_the_order_of_the_others(drive, store):
+async def test_a_claim_that_skips_stale_entries_keeps_the_order_of_the_others(drive, store):
     count = 600
     entries = [entry(b"%d" % number, action_id=number) for number in range(count)]
     live = [number for number in range(count) if number % 100 == 99]

@@ -1,4 +1,4 @@
-"""A copy of a data directory is at another place; a directory that was renamed is where it was."""
+"""A copy of a data directory has another place; a renamed directory keeps its place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from orchy.store.redis.place import place_of
 
 
-def test_a_copy_is_at_another_place(tmp_path):
+def test_a_copy_has_another_place(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     here = place_of(data)

@@ -30,7 +30,7 @@ def settings_for(port, **more):
 
 
 class Killable:
-    """A Valkey that comes back on the same port with what it had."""
+    """A Valkey that can be restarted on the same port with its data."""
 
     def __init__(self, port, folder):
         self.port, self.folder, self.process = port, folder, None
@@ -63,7 +63,7 @@ def killable(tmp_path, request):
         server.kill()
 
 
-async def test_replies_find_their_callers_whoever_goes_away(valkey_port):
+async def test_replies_reach_their_callers_when_others_are_cancelled(valkey_port):
     chance = random.Random(7)
     wrong = []
 
@@ -82,8 +82,8 @@ async def test_replies_find_their_callers_whoever_goes_away(valkey_port):
         assert await redis.execute("ECHO", "last", safe=True) == b"last"
 
 
-async def test_replies_find_their_callers_large_or_small_alone_or_together(valkey_port):
-    """What is alone leaves at once, what is not goes through the writer: they must not overtake each other."""
+async def test_large_and_small_replies_reach_their_callers(valkey_port):
+    """A lone command is written at once, others go through the writer: they must not overtake each other."""
     chance = random.Random(11)
     done = 0
 
@@ -135,7 +135,7 @@ async def test_a_server_that_is_killed_under_load_loses_no_count(killable):
         assert redis.reconnects_total >= 1
 
 
-async def test_what_is_safe_is_asked_again_when_the_server_is_back(killable):
+async def test_a_safe_command_is_repeated_when_the_server_is_back(killable):
     killable.start()
     async with open_redis(settings_for(killable.port, command_timeout_seconds=15)) as redis:
         await redis.execute("SET", "key", "value", safe=False)
@@ -150,7 +150,7 @@ async def test_what_is_safe_is_asked_again_when_the_server_is_back(killable):
             killable.start()
 
 
-async def test_a_server_that_is_gone_is_told_in_time(killable):
+async def test_a_stopped_server_is_reported_in_time(killable):
     killable.start()
     async with open_redis(settings_for(killable.port, command_timeout_seconds=0.5)) as redis:
         killable.kill()
@@ -233,7 +233,7 @@ async def test_slots_that_move_are_followed(cluster_ports):
         clients[0].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
         try:
             clients[0].execute_command("MIGRATE", "127.0.0.1", cluster_ports[1], key, 0, 5_000)
-            # Not where the client believes it is: ASK.
+            # Not where the client expects it: ASK.
             assert await redis.script(ADD, [key], [1], safe=False) == 2
         finally:
             for client in clients[:2]:
@@ -314,12 +314,12 @@ async def test_tls(valkey_port, tmp_path, nursery):
         ({"redis_version": "7.2.4", "maxmemory_policy": "allkeys-lru"}, "noeviction"),
     ],
 )
-def test_servers_that_will_not_do(info, words):
+def test_unsuitable_servers_are_refused(info, words):
     with pytest.raises(StartupError, match=words):
         check_info(info, TcpAddress("host", 1))
 
 
-async def test_what_the_settings_promise_is_told(killable):
+async def test_the_report_says_how_durable_the_settings_are(killable):
     killable.start()
     async with open_redis(settings_for(killable.port)) as redis:
         report = await check_servers(redis)
@@ -333,7 +333,7 @@ async def test_what_the_settings_promise_is_told(killable):
             assert words in (await check_servers(redis)).promises[0]
 
 
-async def test_the_embedded_store_keeps_its_data_and_comes_back_when_it_dies(tmp_path):
+async def test_the_embedded_store_is_restarted_with_its_data_when_it_dies(tmp_path):
     folder = tmp_path / "a" / "data"
     async with open_embedded_redis(folder) as address:
         async with open_redis(RedisSettings((address,), command_timeout_seconds=15)) as redis:
@@ -351,7 +351,7 @@ async def test_the_embedded_store_keeps_its_data_and_comes_back_when_it_dies(tmp
         assert await redis.execute("GET", "key", safe=True) == b"value"
 
 
-async def test_a_data_directory_that_can_not_be_made(tmp_path):
+async def test_a_data_directory_that_can_not_be_created(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StartupError, match="data-dir"):
         async with open_embedded_redis(tmp_path / "file" / "data"):
@@ -364,13 +364,13 @@ async def test_a_second_node_on_a_data_directory_is_refused_at_once_and_the_firs
         with pytest.raises(StartupError, match="another node uses the data directory"):
             async with open_embedded_redis(tmp_path / "data"):
                 pass
-        assert trio.current_time() - began < 8  # not the time that is given to the server of a node that is gone
+        assert trio.current_time() - began < 8  # it does not wait as it would for the server of a node that is gone
         async with open_redis(RedisSettings((address,))) as late:  # the socket is where it was
             assert await late.execute("PING", safe=True) == b"PONG"
         assert await redis.execute("PING", safe=True) == b"PONG"
 
 
-async def test_nobody_else_can_look_into_the_data_directory(tmp_path):
+async def test_the_data_directory_is_closed_to_other_users(tmp_path):
     async with open_embedded_redis(tmp_path / "a" / "data") as address, open_redis(RedisSettings((address,))) as redis:
         await redis.execute("SET", "key", "value", safe=False)
     for path in (tmp_path / "a" / "data", *(tmp_path / "a" / "data").rglob("*")):
@@ -390,7 +390,7 @@ async def test_a_data_directory_of_an_earlier_version_is_closed_to_others(tmp_pa
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-async def test_a_directory_with_other_things_in_it_is_left_as_it_is(tmp_path, caplog):
+async def test_a_directory_with_other_files_is_not_changed(tmp_path, caplog):
     tmp_path.chmod(0o755)
     (tmp_path / "mine.txt").write_text("")
     mode = (tmp_path / "mine.txt").stat().st_mode

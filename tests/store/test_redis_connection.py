@@ -1,4 +1,4 @@
-"""One connection to a Redis that stalls, goes silent or is never there: each call gets an outcome, in its order."""
+"""A connection to a Redis that stalls, goes silent or is never there: each call gets an outcome, in order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SCRIPT = Script("add", "return 1")
 
 
 class Server:
-    """Greets, answers `answers` commands of one chunk each, and then takes nothing more from its socket."""
+    """Greets, answers `answers` commands of one chunk each, and then stops reading from its socket."""
 
     def __init__(self, answers=0, silent=False):
         self.answers = answers
-        self.silent = silent  # it reads on, and says nothing
+        self.silent = silent  # it reads on, and answers nothing
         self.port = 0
         self.connections = 0
 
@@ -39,7 +39,7 @@ class Server:
         self.connections += 1
         try:
             await stream.receive_some(65_536)
-            await stream.send_all(b"+OK\r\n")  # of CLIENT SETNAME
+            await stream.send_all(b"+OK\r\n")  # to CLIENT SETNAME
             for _ in range(self.answers):
                 await stream.receive_some(65_536)
                 await stream.send_all(b":1\r\n")
@@ -68,8 +68,8 @@ async def connect(nursery):
     return connect
 
 
-async def test_a_batch_on_a_stalled_socket_fails_in_its_order(connect):
-    """Some of it is in the socket and some still waits when the time is over: nothing is left without an outcome."""
+async def test_a_batch_on_a_stalled_socket_fails_in_order(connect):
+    """At the timeout some of it is in the socket and some still queued: each command gets an outcome."""
     connection = await connect(Server())
     with trio.fail_after(HANG_SECONDS):
         outcomes = await connection.call_all([pack("ECHO", LARGE)] * 100)
@@ -79,7 +79,7 @@ async def test_a_batch_on_a_stalled_socket_fails_in_its_order(connect):
     assert isinstance(outcomes[-1], StoreUnavailable)  # it was not
 
 
-async def test_a_batch_of_scripts_on_a_stalled_socket_has_an_error_for_each(connect, nursery):
+async def test_a_batch_of_scripts_on_a_stalled_socket_returns_an_error_for_each(connect, nursery):
     connection = await connect(Server())
     redis = Redis(RedisSettings((connection.address,), command_timeout_seconds=TIMEOUT_SECONDS), nursery)
     redis._connections[connection.address] = connection
@@ -91,8 +91,8 @@ async def test_a_batch_of_scripts_on_a_stalled_socket_has_an_error_for_each(conn
 
 
 @pytest.mark.parametrize("silent", [False, True])
-async def test_whoever_waits_for_whatever_is_told_in_time(connect, silent):
-    """Single calls, pairs and batches of all sizes together, some of whose callers go away."""
+async def test_each_caller_gets_an_outcome_in_time(connect, silent):
+    """Single calls, pairs and batches of all sizes together, some of them cancelled."""
     connection = await connect(Server(silent=silent))
     outcomes = []
 
@@ -117,14 +117,14 @@ async def test_whoever_waits_for_whatever_is_told_in_time(connect, silent):
             assert isinstance(one, ConnectionLost | StoreUnavailable), one
 
 
-async def test_what_is_answered_before_the_stall_has_its_answer(connect):
+async def test_a_reply_before_the_stall_reaches_its_caller(connect):
     connection = await connect(Server(answers=1))
     assert await connection.call(pack("ECHO", "x")) == 1
     with pytest.raises(ConnectionLost):
         await connection.call(pack("ECHO", "x"))
 
 
-async def test_a_connection_that_was_lost_is_made_again(connect):
+async def test_a_lost_connection_is_made_again(connect):
     server = Server(silent=True)
     connection = await connect(server)
     with pytest.raises(ConnectionLost):
@@ -135,8 +135,8 @@ async def test_a_connection_that_was_lost_is_made_again(connect):
 
 
 @pytest.mark.parametrize("batch", [False, True])
-async def test_those_that_find_no_room_are_told_so_in_time(connect, batch):
-    """Room comes with losses and with callers that go away, not only with answers."""
+async def test_callers_over_the_limit_get_an_error_in_time(connect, batch):
+    """Failures and cancelled callers let others proceed, not only replies."""
     connection = await connect(Server(silent=True), limits=RedisLimits(commands_max=5))
     outcomes = []
 
@@ -157,25 +157,25 @@ async def test_those_that_find_no_room_are_told_so_in_time(connect, batch):
     assert all(isinstance(outcome, ConnectionLost | StoreUnavailable) for outcome in outcomes)
 
 
-async def test_a_caller_that_goes_away_makes_room():
+async def test_a_cancelled_caller_lets_a_waiting_one_proceed():
     address = TcpAddress("127.0.0.1", 1)
     limits = RedisLimits(commands_max=3)
     connection = Connection(address, RedisSettings((address,), command_timeout_seconds=HANG_SECONDS, limits=limits))
     entered = []
 
-    async def go_in(scope):
+    async def fill(scope):
         with scope:
             await connection.call_all([pack("ECHO", "x")] * 3)
 
-    async def come_after():
+    async def wait():
         await connection._wait_for_capacity()
         entered.append(True)
 
     async with trio.open_nursery() as callers:
         scope = trio.CancelScope()
-        callers.start_soon(go_in, scope)
+        callers.start_soon(fill, scope)
         await trio.testing.wait_all_tasks_blocked()
-        callers.start_soon(come_after)
+        callers.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
         assert not entered
         scope.cancel()
@@ -184,8 +184,8 @@ async def test_a_caller_that_goes_away_makes_room():
                 await trio.sleep(0.01)
 
 
-async def test_many_callers_that_go_away_at_once_cost_little(nursery):
-    """Each of them leaves the queue; that must not cost as much as all of the queue for each command."""
+async def test_cancelling_many_callers_at_once_is_cheap(nursery):
+    """Each of them leaves the queue; that must not cost a pass over the queue for each command."""
     address = TcpAddress("127.0.0.1", 1)
     connection = Connection(address, RedisSettings((address,)))
     async with trio.open_nursery() as callers:

@@ -1,4 +1,4 @@
-"""Rights of the Redis user: a script is not rolled back, so one that is missing must be found at the start."""
+"""Rights of the Redis user: a script is not rolled back, so a missing right must be found at the start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.store.conftest import acl_rules, make_user
 LUA = files("orchy.store.redis") / "lua"
 
 
-def test_each_command_of_the_scripts_is_tried():
+def test_the_rights_script_tries_each_command_of_the_scripts():
     called = set()
     for script in [*LUA.iterdir(), *(LUA / "includes").iterdir()]:
         if script.name.endswith(".lua"):
@@ -26,7 +26,7 @@ def test_each_command_of_the_scripts_is_tried():
 
 
 @pytest.mark.real
-async def test_the_documented_user_may_do_all(valkey_port):
+async def test_the_documented_user_has_all_rights(valkey_port):
     make_user(valkey_port, "good", acl_rules("test-*"))
     async with open_redis(_as("good", valkey_port)) as client:
         await check_rights(client, "test-rights", 64)
@@ -34,7 +34,7 @@ async def test_the_documented_user_may_do_all(valkey_port):
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["set", "zadd", "unlink", "hmget", "lpop"])
-async def test_a_right_that_is_missing_is_named_at_the_start(valkey_port, name):
+async def test_a_missing_right_is_named_at_the_start(valkey_port, name):
     make_user(valkey_port, f"no-{name}", [*acl_rules("test-*"), f"-{name}"])
     async with open_redis(_as(f"no-{name}", valkey_port)) as client:
         with pytest.raises(StartupError, match=rf"may not run {name.upper()} .*docs/storage.md"):

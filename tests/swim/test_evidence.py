@@ -1,4 +1,4 @@
-"""Death by evidence: a process is gone and its host says so; what is no such evidence changes nothing."""
+"""Death by evidence: a process is gone and its host says so; anything less changes nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def address(name):
 
 
 class Lone:
-    """A machine among others that a test plays. It probes nobody by itself, so that all it says is about a case."""
+    """A machine whose peers the test plays. It probes nobody by itself, so that all it sends is about a case."""
 
     def __init__(self, others="ab"):
         self.envelope = Envelope("t")
@@ -76,7 +76,7 @@ class Lone:
         self.take(Unreachable(address(name)))
 
     def pass_time(self, seconds, refusing=""):
-        """Ticks as they are wanted; hosts that refuse do so at once."""
+        """Deliver ticks when they are due; refusing hosts answer at once."""
         end = self.now + seconds
         while self.machine.deadline <= end:
             self.now = max(self.now, self.machine.deadline)
@@ -89,7 +89,7 @@ class Lone:
         self.now = end
 
     def said(self, kind):
-        """(to whom, message) of all that was sent of a kind."""
+        """(target, message) of all sent messages of a type."""
         return [
             (output.address[0].removeprefix("10.0.0."), message)
             for output in self.outputs
@@ -113,7 +113,7 @@ class Lone:
 
 
 def refused_for_half_a_second(others="ab"):
-    """A machine that is a witness but for the stream, which it has asked for."""
+    """A machine that lacks only the refused stream to be a witness; it has opened the stream."""
     lone = Lone(others)
     lone.refuse()
     lone.pass_time(0.55, "a")
@@ -123,7 +123,7 @@ def refused_for_half_a_second(others="ab"):
     return lone
 
 
-def test_refused_over_half_a_second_and_over_tcp_by_two():
+def test_refusals_for_half_a_second_and_over_tcp_seen_by_two_are_a_death():
     lone = refused_for_half_a_second()
     assert ("b", Closed("a", 5, "me", False)) in lone.said(Closed)
     lone.refuse_stream()
@@ -141,7 +141,7 @@ def test_refused_over_half_a_second_and_over_tcp_by_two():
 def test_the_other_witness_may_come_first():
     lone = Lone()
     lone.hear(Closed("a", 5, "b", sure=True))
-    assert [to for to, _ in lone.said(Ping)] == ["a"]  # it looks for itself
+    assert [to for to, _ in lone.said(Ping)] == ["a"]  # it checks for itself
     assert lone.events() == []
     lone.refuse()
     lone.pass_time(0.55, "a")
@@ -149,13 +149,13 @@ def test_the_other_witness_may_come_first():
     assert [died.witnessed for died in lone.events(Died)] == [True]
 
 
-def test_one_witness_suffices_where_there_is_no_other_member():
+def test_one_witness_suffices_without_other_members():
     lone = refused_for_half_a_second("a")
     lone.refuse_stream()
     assert [died.witnessed for died in lone.events(Died)] == [True]
 
 
-def test_what_others_say_is_not_believed():
+def test_claims_of_others_are_not_believed():
     lone = Lone("abc")
     for _ in range(5):
         lone.hear(Closed("a", 5, "b", sure=True), Closed("a", 5, "c", sure=True))
@@ -173,7 +173,7 @@ def test_only_another_live_member_is_a_witness(source):
     assert lone.events() == []
 
 
-def test_a_refusal_over_udp_alone_is_none():
+def test_a_refusal_over_udp_alone_is_no_evidence():
     lone = refused_for_half_a_second()
     lone.hear(Closed("a", 5, "b", sure=True))
     lone.take(StreamFailed(lone.streams[-1].stream))  # no answer: a frozen host, or a network that is cut by now
@@ -181,15 +181,15 @@ def test_a_refusal_over_udp_alone_is_none():
     assert lone.events() == []
 
 
-def test_a_refusal_over_tcp_alone_is_none():
+def test_a_refusal_over_tcp_alone_is_no_evidence():
     lone = Lone()
     lone.hear(Closed("a", 5, "b", sure=True))
     lone.pass_time(5.0)
-    assert lone.streams == []  # nobody asks over TCP who was not refused over UDP
+    assert lone.streams == []  # TCP is tried only after a refusal over UDP
     assert lone.events() == []
 
 
-def test_two_refusals_at_once_are_one():
+def test_two_refusals_at_once_count_as_one():
     lone = Lone("a")
     lone.refuse()
     lone.now = 0.1
@@ -209,7 +209,7 @@ CONTRADICTIONS = {
 
 
 @pytest.mark.parametrize("contradiction", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
-def test_any_answer_in_between_ends_it(contradiction):
+def test_any_answer_ends_a_case(contradiction):
     lone = refused_for_half_a_second()
     lone.hear(Closed("a", 5, "b", sure=True))
     contradiction(lone)
@@ -218,7 +218,7 @@ def test_any_answer_in_between_ends_it(contradiction):
     assert lone.events(Died, Witnessed) == []
 
 
-def test_after_a_packet_of_its_last_moment_the_evidence_begins_again():
+def test_after_a_late_packet_the_evidence_starts_over():
     lone = Lone("a")
     lone.refuse()
     lone.hear(Suspect("b", 1, "a"), source="a")
@@ -229,7 +229,7 @@ def test_after_a_packet_of_its_last_moment_the_evidence_begins_again():
     assert lone.state() is State.DEAD
 
 
-def test_a_refusal_of_another_port_or_of_nobody_is_none():
+def test_a_refusal_at_another_port_or_of_no_member_is_no_evidence():
     lone = Lone("a")
     for where in (("10.0.0.a", 2), ("10.0.0.z", 1), address("me")):
         lone.take(Unreachable(where))
@@ -237,7 +237,7 @@ def test_a_refusal_of_another_port_or_of_nobody_is_none():
     assert lone.outputs == []
 
 
-def test_evidence_against_an_old_incarnation_says_nothing_of_the_new_one():
+def test_evidence_against_an_old_incarnation_does_not_affect_the_new_one():
     lone = Lone()
     lone.hear(Alive(attrs.evolve(lone.records["a"], incarnation=6)))
     lone.hear(Closed("a", 5, "b", sure=True))
@@ -245,7 +245,7 @@ def test_evidence_against_an_old_incarnation_says_nothing_of_the_new_one():
     assert lone.said(Ping) == []
 
 
-def test_a_death_that_was_heard_of_is_believed_and_then_looked_at():
+def test_a_death_by_hearsay_is_believed_and_then_checked():
     lone = Lone()
     lone.hear(Dead("a", 5, "b", refused=True))
     assert [(type(event), event.witnessed) for event in lone.events()] == [(Died, False)]
@@ -253,10 +253,10 @@ def test_a_death_that_was_heard_of_is_believed_and_then_looked_at():
     lone.pass_time(0.55, "a")
     lone.refuse_stream()
     assert [type(event) for event in lone.events()] == [Died, Witnessed]
-    assert all(message.refused for _, message in lone.said(Dead))  # others are told the reason, too
+    assert all(message.refused for _, message in lone.said(Dead))  # with the reason
 
 
-def test_a_death_that_was_forged_is_not_witnessed():
+def test_a_forged_death_is_not_witnessed():
     lone = Lone()
     lone.hear(Dead("a", 5, "b", refused=True))
     lone.hear(Ack(lone.said(Ping)[-1][1].seq), source="a")
@@ -264,7 +264,7 @@ def test_a_death_that_was_forged_is_not_witnessed():
     assert lone.events(Witnessed) == []
 
 
-def test_what_is_not_decided_is_dropped():
+def test_an_undecided_case_is_dropped():
     lone = refused_for_half_a_second()
     lone.refuse_stream()
     lone.pass_time(5.0, "a")
@@ -276,7 +276,7 @@ def test_what_is_not_decided_is_dropped():
     assert lone.said(Ping) == []
 
 
-def test_whoever_is_refused_gets_no_messages_of_the_application():
+def test_a_refusing_member_gets_no_user_messages():
     lone = Lone()
     lone.refuse()
     lone.outputs.clear()
@@ -295,7 +295,7 @@ def test_cases_are_bounded():
     assert lone.machine.counts["evidence refused"] == 10
 
 
-def test_who_leaves_accuses_nobody():
+def test_a_leaving_member_accuses_nobody():
     lone = Lone("a")
     lone.refuse()
     lone.take(Leave())
@@ -304,8 +304,8 @@ def test_who_leaves_accuses_nobody():
     assert lone.events(Died) == []
 
 
-def test_older_versions_drop_what_they_do_not_know():
-    """They take the fields they know of a death, and pass over a message of an unknown type."""
+def test_older_versions_ignore_unknown_fields_and_messages():
+    """They read the fields of a death that they know, and ignore a message of an unknown type."""
     assert msgpack.unpackb(encode(Dead("a", 5, "b", refused=True)))[:4] == [7, "a", 5, "b"]
     assert encode(Dead("a", 5, "b")) == msgpack.packb((7, "a", 5, "b"))
     assert decode(msgpack.packb([[7, "a", 5, "b", 1, "newer"]])) == [Dead("a", 5, "b")]
@@ -322,7 +322,7 @@ ANYTHING = st.one_of(
 
 @given(st.lists(ANYTHING, max_size=40))
 def test_no_evidence_against_a_member_that_answers(items):
-    """Whatever is refused and said: it is never a witness against one that acks each ping and each stream."""
+    """Despite arbitrary refusals and claims, it is never a witness against a member that acks each ping and stream."""
     lone = Lone("abc")
     for item in items:
         match item:
@@ -355,18 +355,18 @@ def make(seed, members, network=None):
 def test_a_killed_process_is_known_at_once(seed, members):
     simulator, names = make(seed, members)
     simulator.crash(names[-1])
-    for name in names[:-1]:  # under load all have something to tell it
+    for name in names[:-1]:  # under load all send it something
         simulator.take(simulator.processes[name], SendUser(names[-1], b"wake up"))
     simulator.run(EVIDENCE_SECONDS)
     assert simulator.agree()
-    simulator.run(0.3)  # who heard of it before its own evidence was whole, has it soon
+    simulator.run(0.3)  # members that heard of it before their own evidence was complete complete it soon
     events = [happened for happened in simulator.happened if getattr(happened.event, "witnessed", True)]
     assert sorted(happened.observer for happened in events) == sorted(names[:-1])
     assert {type(happened.event) for happened in events} <= {Died, Witnessed}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_one_refused_member_is_enough_to_begin(seed):
+def test_one_refused_member_starts_the_investigation(seed):
     simulator, names = make(seed, 5)
     simulator.crash(names[-1])
     simulator.take(simulator.processes[names[0]], SendUser(names[-1], b"wake up"))
@@ -375,7 +375,7 @@ def test_one_refused_member_is_enough_to_begin(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_host_that_is_gone_is_left_to_suspicion(seed):
+def test_a_silent_host_is_left_to_suspicion(seed):
     simulator, names = make(seed, 3)
     simulator.power_off(names[-1])
     simulator.run(3)
@@ -397,8 +397,8 @@ def test_a_network_that_is_cut_gives_no_evidence(seed):
 
 @pytest.mark.parametrize("loss", [0.0, 0.2])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_process_that_is_started_again_within_a_second_does_not_die_twice(seed, loss):
-    """It may be dead by evidence while it was; from the moment that it is back, nobody is told of a death of it."""
+def test_a_process_restarted_within_a_second_does_not_die_twice(seed, loss):
+    """It may be dead by evidence while it is down; from its restart on, no member reports it dead."""
     simulator, names = make(seed, 4, Network(loss=loss))
     name = names[-1]
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""Whole clusters in virtual time: the production machine on a network that does what networks do. Seeds are printed."""
+"""Whole clusters in virtual time: the production machine on a faulty network. Seeds are printed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_without_lifeguard_it_is_plain_swim():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nobody_dies_of_a_bad_network(seed):
+def test_a_bad_network_causes_no_deaths(seed):
     network = Network(loss=0.05, duplication=0.1, reordering=0.2)
     simulator, _ = make(seed, 16, network)
     simulator.run(300)
@@ -75,7 +75,7 @@ def test_nobody_dies_of_a_bad_network(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nobody_dies_of_stalls(seed):
+def test_stalls_cause_no_deaths(seed):
     simulator, names = make(seed, 20)
     for moment in range(80):
         for name in simulator.choose.sample(names, 2):
@@ -124,7 +124,7 @@ def test_several_splits_heal_though_some_members_died_in_between(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_name_is_started_again_and_again(seed):
+def test_a_name_is_restarted_repeatedly(seed):
     simulator, names = make(seed, 6)
     for number in range(20):
         simulator.crash(names[5])
@@ -148,16 +148,16 @@ def test_a_second_live_node_of_one_name_is_refused():
 
 def test_another_cluster_is_not_joined():
     simulator, names = make(1, 2)
-    simulator.start("stranger", [names[0]], label="other")
+    simulator.start("outsider", [names[0]], label="other")
     simulator.run(5)
     refused = events(simulator, JoinRefused)
     assert refused[0].event.label == "sim"
     assert all(state.live for state in simulator.sees(names[0]).values())
-    assert "stranger" not in simulator.sees(names[0])
+    assert "outsider" not in simulator.sees(names[0])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_key_is_changed_by_restarting_one_after_the_other(seed):
+def test_keys_are_rotated_by_a_rolling_restart(seed):
     print(f"seed {seed}")
     simulator = Simulator(seed)
     old, new = b"o" * 32, b"n" * 32
@@ -173,7 +173,7 @@ def test_a_key_is_changed_by_restarting_one_after_the_other(seed):
     assert all(process.machine.counts["dropped: wrong key"] == 0 for process in simulator.up())
 
 
-def test_a_goodbye_is_no_failure():
+def test_a_leave_is_no_failure():
     simulator, names = make(1, 8)
     simulator.run(2)
     simulator.leave(names[2])
@@ -185,7 +185,7 @@ def test_a_goodbye_is_no_failure():
     assert simulator.run_until(simulator.agree, 10)
 
 
-def test_what_a_member_says_of_itself_is_known_by_all():
+def test_metadata_and_user_messages_reach_the_others():
     simulator, names = make(1, 8)
     process = simulator.processes[names[0]]
     simulator.at(1.0, lambda: simulator.take(process, SetMeta(b"new")))
@@ -197,7 +197,7 @@ def test_what_a_member_says_of_itself_is_known_by_all():
     assert (told.observer, told.event) == (names[5], UserMessage(names[0], b"hello"))
 
 
-def test_a_quiet_cluster_says_two_messages_a_second():
+def test_a_quiet_cluster_sends_two_messages_a_second():
     for members in (3, 50):
         simulator, _ = make(1, members)
         simulator.run(300)
@@ -210,7 +210,7 @@ def test_a_quiet_cluster_says_two_messages_a_second():
 
 @attrs.define
 class Lone:
-    """A machine that a test feeds, and what it sends."""
+    """A machine that a test drives, and its outputs."""
 
     machine: Swim
     envelope: Envelope
@@ -221,7 +221,7 @@ class Lone:
         return self.machine.handle(self.now, Datagram(source, packet))
 
     def pass_time(self, seconds):
-        """Ticks as they are wanted; all outputs."""
+        """Deliver ticks when they are due; returns all outputs."""
         outputs, end = [], self.now + seconds
         while self.machine.deadline <= end:
             self.now = max(self.now, self.machine.deadline)
@@ -254,7 +254,7 @@ def test_old_suspicion_does_not_raise_the_incarnation(lone):
     assert (lone.machine.me.incarnation, lone.machine.me.state) == (10, State.ALIVE)
 
 
-def test_a_goodbye_that_comes_before_its_member_makes_the_older_news_old(lone):
+def test_a_leave_that_arrives_before_its_member_outdates_older_news(lone):
     lone.hear(Dead("z", 3, "z"))
     lone.hear(Alive(Record("z", 3, State.ALIVE, ("10.0.0.7", 1))))
     assert lone.machine.get("z").state is State.LEFT
@@ -271,14 +271,14 @@ def test_a_ping_for_another_node_is_not_answered(lone):
 def test_a_table_that_calls_a_member_dead_makes_it_suspected(lone):
     dead = Record("a", 5, State.DEAD, ("10.0.0.1", 1))
     frame = lone.envelope.seal(join([encode(Table((dead,)))]))
-    lone.machine.handle(0.0, Request(1, frame))  # from one that has not asked first: none is wanted
+    lone.machine.handle(0.0, Request(1, frame))  # without a Sync before it: ignored
     assert lone.machine.get("a").state is State.ALIVE
     lone.machine.handle(0.0, Request(1, lone.envelope.seal(join([encode(Sync(0, False, "b"))]))))
     lone.machine.handle(0.0, Request(1, frame))
     assert lone.machine.get("a").state is State.SUSPECT
 
 
-def test_pings_for_others_are_bounded(lone):
+def test_relayed_pings_are_bounded(lone):
     for seq in range(RELAYS_MAX + 50):
         lone.hear(IndirectPing(seq, "a", ("10.0.0.1", 1), "b"))
     assert lone.machine.counts["relays refused"] == 50

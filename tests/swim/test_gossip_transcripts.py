@@ -1,4 +1,4 @@
-"""What one member says when it hears this and that, line by line. `transcript.py` says how to read the lines."""
+"""The behaviour of one member as transcripts of its inputs and outputs; `transcript.py` explains the lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.swim.transcript import record, transcript
 
 
 def test_a_member_that_answers_nobody_is_suspected():
-    """Both pings, the question to others and the stream have no answer."""
+    """Both pings, the indirect pings and the stream get no answer."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -23,7 +23,7 @@ def test_a_member_that_answers_nobody_is_suspected():
 
 
 def test_an_ack_at_the_first_ping_ends_the_probe():
-    """Nothing more is said in this interval."""
+    """Nothing more is sent in this interval."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -35,7 +35,7 @@ def test_an_ack_at_the_first_ping_ends_the_probe():
 
 
 def test_the_second_ping_saves_a_lost_one():
-    """One lost datagram bothers nobody else."""
+    """One lost datagram involves no other member."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -48,7 +48,7 @@ def test_the_second_ping_saves_a_lost_one():
 
 
 def test_an_ack_through_a_relay_counts():
-    """The way between two members may be broken, and both are well."""
+    """The path between two members may be broken while both are well."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -67,7 +67,7 @@ def test_an_ack_through_a_relay_counts():
 
 
 def test_an_ack_over_a_stream_counts():
-    """UDP may be closed where TCP is open."""
+    """UDP may be blocked where TCP is not."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -83,8 +83,8 @@ def test_an_ack_over_a_stream_counts():
     assert machine.counts["acks over a stream"] == 1
 
 
-def test_nacks_say_that_it_is_not_me():
-    """All relays are heard: the target is to blame, and the next interval is as long as ever."""
+def test_nacks_leave_the_local_health_unchanged():
+    """All relays answer: the target is to blame, and the next interval has the usual length."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -107,8 +107,8 @@ def test_nacks_say_that_it_is_not_me():
     assert machine.health_score == 0
 
 
-def test_missed_nacks_make_me_doubt_myself():
-    """Two of three relays are not heard either: all my times are three times as long."""
+def test_missing_nacks_lower_the_local_health():
+    """Two of three relays do not answer either: all timeouts become three times as long."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -131,8 +131,8 @@ def test_missed_nacks_make_me_doubt_myself():
     assert machine.health_score == 2
 
 
-def test_a_late_timer_makes_me_doubt_myself_and_an_ack_believe_again():
-    """This process had no time for 0.9 s."""
+def test_a_late_timer_lowers_the_local_health_and_an_ack_restores_it():
+    """This process did not run for 0.9 s."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -147,8 +147,8 @@ def test_a_late_timer_makes_me_doubt_myself_and_an_ack_believe_again():
     assert machine.health_score == 0
 
 
-def test_a_relay_passes_an_ack_on_or_says_no_in_time():
-    """Two members ask for the same one; the first question is not answered."""
+def test_a_relay_forwards_an_ack_or_sends_a_nack_in_time():
+    """Two members ask for the same target; the first one gets no ack."""
     transcript(
         """
         0.00 -> a: ping #1 a
@@ -166,8 +166,8 @@ def test_a_relay_passes_an_ack_on_or_says_no_in_time():
     )
 
 
-def test_accusers_of_their_own_make_a_suspicion_shorter():
-    """One alone would wait 30 s. Four wait 5 s; before that ends the suspect is asked once more."""
+def test_independent_accusers_shorten_a_suspicion():
+    """With one accuser it lasts 30 s, with four 5 s; before the end the suspect is pinged once more."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -204,8 +204,8 @@ def test_accusers_of_their_own_make_a_suspicion_shorter():
     assert machine.get("e").state is State.DEAD
 
 
-def test_better_health_does_not_end_a_suspicion_before_its_last_question_was_answered():
-    """Doubting itself it would wait until 10.1; with an ack it is well again, and the time was over at 5.1."""
+def test_better_health_does_not_end_a_suspicion_before_its_last_ping_can_be_answered():
+    """With bad health it would end at 10.1; an ack improves the health, and the end would have been at 5.1."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -231,8 +231,8 @@ def test_better_health_does_not_end_a_suspicion_before_its_last_question_was_ans
     assert machine.get("b").state is State.DEAD
 
 
-def test_one_accuser_twice_counts_once():
-    """Four of their own would end it after 5 s. An ack is no objection."""
+def test_a_repeated_accuser_counts_once():
+    """Four independent ones would end it after 5 s. An ack is no objection."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -259,7 +259,7 @@ def test_one_accuser_twice_counts_once():
     assert machine.get("e").state is State.SUSPECT
 
 
-def test_the_suspect_hears_it_with_the_ping_and_objects():
+def test_a_suspect_learns_of_it_with_the_ping_and_objects():
     """Lifeguard's buddy system."""
     machine = transcript(
         """
@@ -276,8 +276,8 @@ def test_the_suspect_hears_it_with_the_ping_and_objects():
     assert machine.get("b") == record("b", 2)
 
 
-def test_old_suspicion_is_dropped_and_its_teller_told():
-    """b has objected, and c has not heard it yet."""
+def test_an_outdated_suspicion_is_dropped_and_its_sender_corrected():
+    """b has objected, and c does not know it yet."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -294,7 +294,7 @@ def test_old_suspicion_is_dropped_and_its_teller_told():
     assert machine.get("b").state is State.ALIVE
 
 
-def test_a_ping_for_somebody_else_is_not_answered():
+def test_a_ping_for_an_earlier_node_is_not_answered():
     """Another node had this address before."""
     machine = transcript(
         """
@@ -309,8 +309,8 @@ def test_a_ping_for_somebody_else_is_not_answered():
     assert machine.counts["dropped: wrong node"] == 1
 
 
-def test_who_is_suspected_or_called_dead_objects():
-    """With a newer incarnation, and news of it go with the next packets."""
+def test_a_member_that_is_suspected_or_called_dead_objects():
+    """With a newer incarnation, which is piggybacked on the next packets."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -331,8 +331,8 @@ def test_who_is_suspected_or_called_dead_objects():
     assert machine.me == record("me", 6)
 
 
-def test_what_a_member_says_of_itself_is_news_once():
-    """The same again and what is older change nothing."""
+def test_changed_metadata_is_reported_once():
+    """Repeated and older messages change nothing."""
     machine = transcript(
         """
         0.00 -> a: ping #1 a
@@ -348,7 +348,7 @@ def test_what_a_member_says_of_itself_is_news_once():
 
 
 def test_the_dead_stay_dead_until_they_object():
-    """Old news of a dead member do not bring it back."""
+    """Outdated news of a dead member do not revive it."""
     transcript(
         """
         0.00 -> a: ping #1 a
@@ -366,8 +366,8 @@ def test_the_dead_stay_dead_until_they_object():
     )
 
 
-def test_who_left_is_not_dead_and_may_come_back():
-    """A goodbye is the member's own word: no suspicion follows."""
+def test_a_member_that_left_is_not_dead_and_may_return():
+    """A leave comes from the member itself: no suspicion follows."""
     transcript(
         """
         0.00 -> a: ping #1 a
@@ -383,7 +383,7 @@ def test_who_left_is_not_dead_and_may_come_back():
     )
 
 
-def test_a_goodbye_is_told_to_all_and_nothing_follows():
+def test_a_leave_is_sent_to_all_and_nothing_follows():
     """No probes, and no objection."""
     machine = transcript(
         """
@@ -400,7 +400,7 @@ def test_a_goodbye_is_told_to_all_and_nothing_follows():
     assert machine.leave_announced
 
 
-def test_who_comes_back_before_all_know_of_its_death():
+def test_a_member_that_returns_before_all_know_of_its_death():
     """Its new process begins with incarnation 1, hears of its past, and is newer."""
     transcript(
         """

@@ -1,4 +1,4 @@
-"""Whom a member believes: those that somebody vouches for, what its clock allows, and who asks in the right way."""
+"""What a member trusts: vouched members, plausible incarnations, and well-formed questions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from orchy.swim.notifications import (
 from orchy.swim.parameters import INCARNATION_AHEAD_MAX, INCARNATION_MAX, UNVOUCHED_MAX, UNVOUCHED_SECONDS
 from orchy.swim.udp import Driver, boottime, open_sockets
 
-LABEL, DOOR = Envelope("ns/64/1/identity"), Envelope("ns/64/1/")
+LABEL, PUBLIC = Envelope("ns/64/1/identity"), Envelope("ns/64/1/")
 EPOCH = 1_000_000.0
 HERE = ("10.0.0.1", 1)
 
@@ -60,11 +60,11 @@ def record(name, incarnation=5, state=State.ALIVE, port=1, meta=b""):
 
 @attrs.define
 class Member:
-    """A machine that vouches for those whose names are in `known`."""
+    """A machine that vouches for the names in `known`."""
 
     known: set[str] = attrs.field(factory=set)
     envelope: Envelope = LABEL
-    introducer: Introducer | None = attrs.field(factory=lambda: Introducer(DOOR, "redis:h:1"))
+    introducer: Introducer | None = attrs.field(factory=lambda: Introducer(PUBLIC, "redis:h:1"))
     now: float = 0.0
     machine: Swim = None
 
@@ -83,7 +83,7 @@ class Member:
         self.machine.handle(self.now, Join(()))
 
     def hear(self, *messages):
-        """What comes of a packet, without what is sent."""
+        """The events that follow from a packet."""
         packet = self.envelope.seal(join(map(encode, messages)))
         return self.give(Datagram(("10.0.0.9", 1), packet))
 
@@ -95,10 +95,10 @@ class Member:
         return {member.name for member in self.machine.members}
 
 
-def test_who_is_not_vouched_for_waits_and_is_no_member():
+def test_a_member_that_is_not_vouched_for_waits():
     member = Member()
     assert member.hear(Alive(record("a"))) == [Unvouched(record("a"))]
-    assert member.hear(Alive(record("a", 6))) == []  # it waits already
+    assert member.hear(Alive(record("a", 6))) == []  # it is waiting already
     assert member.names == {"me"}
     member.known.add("a")
     assert member.give(Vouch()) == [Joined(record("a", 6))]
@@ -109,11 +109,11 @@ def test_two_that_claim_one_name_wait_beside_each_other():
     member = Member()
     fake = attrs.evolve(record("a", 99), address=("10.6.6.6", 6))
     member.hear(Alive(record("a")), Alive(fake))
-    member.machine._core.vouched = lambda told: told.address == record("a").address
+    member.machine._core.vouched = lambda member: member.address == record("a").address
     assert member.give(Vouch()) == [Joined(record("a"))]
 
 
-def test_strangers_are_few_and_forgotten():
+def test_unvouched_members_are_bounded_and_forgotten():
     member = Member()
     for number in range(3 * UNVOUCHED_MAX):
         member.now += 0.02
@@ -122,7 +122,7 @@ def test_strangers_are_few_and_forgotten():
     member.give(Vouch())
     assert member.names == {"me"} | {f"a{number}" for number in range(2 * UNVOUCHED_MAX, 3 * UNVOUCHED_MAX)}
     crowd = Member()
-    for number in range(3 * UNVOUCHED_MAX):  # at once: those that come too thick and fast have to say it again
+    for number in range(3 * UNVOUCHED_MAX):  # at once: those over the limit must repeat it
         crowd.hear(Alive(record(f"a{number}", port=number)))
     crowd.known = member.known
     crowd.give(Vouch())
@@ -136,15 +136,15 @@ def test_strangers_are_few_and_forgotten():
     assert late.hear(Alive(record("a"))) == [Joined(record("a"))]
 
 
-def test_a_member_is_not_replaced_by_one_that_nobody_vouches_for():
+def test_a_member_is_not_replaced_by_an_unvouched_one():
     member = Member()
-    member.machine._core.vouched = lambda told: told.meta == b"real"
+    member.machine._core.vouched = lambda member: member.meta == b"real"
     member.hear(Alive(record("a", meta=b"real")))
     member.hear(Alive(record("a", 50, meta=b"fake")))
     assert member.machine.get("a") == record("a", meta=b"real")
 
 
-def test_strangers_leave_nothing_behind_whatever_is_said_of_them():
+def test_unvouched_members_leave_no_state_behind():
     member = Member()
     frame = LABEL.seal(join([encode(Sync(0, False, "x"))]))
     table = Table(tuple(record(f"x{state}", 5, state) for state in State))
@@ -154,7 +154,7 @@ def test_strangers_leave_nothing_behind_whatever_is_said_of_them():
     assert member.names == {"me"}
 
 
-def test_accusers_that_are_no_members_do_not_make_a_suspicion_shorter():
+def test_accusers_that_are_no_members_do_not_shorten_a_suspicion():
     member = Member({"a", "b", "c", "d", "e"})
     member.hear(*[Alive(record(name)) for name in "abcde"])
     member.hear(Suspect("a", 5, "b"))
@@ -167,7 +167,7 @@ def test_accusers_that_are_no_members_do_not_make_a_suspicion_shorter():
 
 
 @pytest.mark.parametrize("incarnation", [INCARNATION_MAX, int(EPOCH) + INCARNATION_AHEAD_MAX + 1])
-def test_what_no_clock_can_have_given_is_dropped(incarnation):
+def test_an_implausible_incarnation_is_dropped(incarnation):
     member = Member({"a"})
     member.hear(Alive(record("a")))
     mine = member.machine.me
@@ -185,21 +185,21 @@ def test_what_no_clock_can_have_given_is_dropped(incarnation):
     assert member.machine.me == mine
 
 
-def test_who_starts_again_is_newer_than_anything_that_was_said_of_it_the_day_before():
+def test_a_restarted_member_is_newer_than_anything_said_of_it_the_day_before():
     first = Member()
     first.hear(Dead("me", int(EPOCH) + INCARNATION_AHEAD_MAX, "b"))
     poisoned = first.machine.me.incarnation
-    assert poisoned == int(EPOCH) + INCARNATION_AHEAD_MAX + 1  # it objects, even if others believe it only later
+    assert poisoned == int(EPOCH) + INCARNATION_AHEAD_MAX + 1  # it objects, even if others accept that only later
     assert Member(now=INCARNATION_AHEAD_MAX + 60.0).machine.me.incarnation > poisoned
     other = Member({"me2"}, now=2.0)
     assert other.hear(Alive(record("me2", poisoned))) == [Joined(record("me2", poisoned))]  # a second later, or two
 
 
-def test_a_name_that_is_held_is_not_given_up():
+def test_a_held_name_is_not_given_up():
     member = Member()
     before = member.machine.me
     rival = Record("me", before.incarnation + 7, State.ALIVE, ("10.6.6.6", 6))
-    assert member.hear(Alive(rival)) == [NameClaimed(("10.6.6.6", 6))]  # nobody is asked, nothing is given up
+    assert member.hear(Alive(rival)) == [NameClaimed(("10.6.6.6", 6))]  # it asks nobody, and keeps the name
     assert member.machine.me == attrs.evolve(before, incarnation=before.incarnation + 8)
 
 
@@ -222,17 +222,17 @@ def answer_of(outputs):
     return respond.data
 
 
-def test_who_asks_at_the_door_is_told_the_store_and_nothing_else():
+def test_a_question_for_the_store_is_answered_and_nothing_else():
     member = Member()
-    question = DOOR.seal(join([encode(AskStore(77))]))
-    assert decode(DOOR.open(answer_of(member.give(Request(1, question))))) == [StoreAt(77, "redis:h:1")]
+    question = PUBLIC.seal(join([encode(AskStore(77))]))
+    assert decode(PUBLIC.open(answer_of(member.give(Request(1, question))))) == [StoreAt(77, "redis:h:1")]
     for message in (Sync(0, True, "x"), Ping(1, "me", "x"), Table((record("a"),))):
-        assert member.give(Request(1, DOOR.seal(join([encode(message)])))) == []
+        assert member.give(Request(1, PUBLIC.seal(join([encode(message)])))) == []
 
 
 @pytest.mark.parametrize("keys", [(), (b"k" * 16,)], ids=["plain", "key"])
-def test_what_a_frame_that_means_nothing_here_is_answered(keys):
-    """On this host, or with the key: which cluster this is, not its identity. Else nothing at all."""
+def test_frames_of_other_clusters_are_answered_only_with_this_ones_label(keys):
+    """On this host, or with the key: the label without the identity. Otherwise nothing."""
     member = Member(
         envelope=Envelope("ns/64/1/identity", keys), introducer=Introducer(Envelope("ns/64/1/", keys), "redis:h:1")
     )
@@ -243,16 +243,16 @@ def test_what_a_frame_that_means_nothing_here_is_answered(keys):
     for local in (False, True):
         for packet in noise:
             assert member.give(Request(1, packet, local)) == []
-        told = member.give(Request(1, other, local))
-        assert bool(told) == (local or bool(keys))
-        if told:
-            assert b"identity" not in answer_of(told)
-            assert answer_of(told)[3:].startswith(b"ns/64/1/")
-            assert decode(Envelope("x", keys).open_foreign(answer_of(told))) == [Refused()]
+        answers = member.give(Request(1, other, local))
+        assert bool(answers) == (local or bool(keys))
+        if answers:
+            assert b"identity" not in answer_of(answers)
+            assert answer_of(answers)[3:].startswith(b"ns/64/1/")
+            assert decode(Envelope("x", keys).open_foreign(answer_of(answers))) == [Refused()]
         assert bool(member.give(Request(1, other_key, local))) == local
 
 
-def test_a_joiner_hears_why_it_is_refused_or_that_nobody_answers():
+def test_a_joiner_learns_why_it_is_refused():
     joiner = Swim(name="j", address=HERE, now=0.0, envelope=LABEL, choose=random.Random(1))
     seed = ("10.0.0.8", 8)
     (opened,) = [out for out in joiner.handle(0.0, Join((seed,))) if isinstance(out, Opened)] or [
@@ -264,7 +264,7 @@ def test_a_joiner_hears_why_it_is_refused_or_that_nobody_answers():
     assert joiner.handle(9.1, Answer(opened.stream, refused)) == [JoinRefused(seed, "ns/64/1/", opened=True)]
 
 
-def test_an_address_of_the_registry_that_was_never_heard_of_is_called_at_once():
+def test_an_unknown_address_of_the_registry_is_tried_at_once():
     member = Member({"a"})
     member.hear(Alive(record("a")))
     member.now = 1.0
@@ -273,14 +273,14 @@ def test_an_address_of_the_registry_that_was_never_heard_of_is_called_at_once():
     assert calls == [new]
 
 
-async def test_an_error_that_nobody_foresaw_ends_one_datagram_only(caplog):
-    """In the machine, in what is made of an event, in a timer, on a stream."""
+async def test_an_unexpected_error_ends_one_datagram_only(caplog):
+    """In the machine, in the handling of an event, in a timer, on a stream."""
     sockets = await open_sockets("127.0.0.1", 0)
     machine = Swim(name="me", address=sockets.address, now=boottime(), envelope=LABEL)
-    told = []
+    events = []
 
     def on_event(event):
-        told.append(event)
+        events.append(event)
         raise RuntimeError("of the application")
 
     driver = Driver(machine, sockets, on_event)
@@ -304,10 +304,10 @@ async def test_an_error_that_nobody_foresaw_ends_one_datagram_only(caplog):
             packet = LABEL.seal(join([encode(User("x", b"1")), encode(User("x", b"2"))]))
             sender = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
             await sender.sendto(packet, sockets.address)
-            while len(told) < 2 or driver.counts["errors"] < 5:
+            while len(events) < 2 or driver.counts["errors"] < 5:
                 await trio.sleep(0.01)
             broken = False
-            assert told == [UserMessage("x", b"1"), UserMessage("x", b"2")]
+            assert events == [UserMessage("x", b"1"), UserMessage("x", b"2")]
             async with await trio.open_tcp_stream(*sockets.address) as stream:
                 await stream.send_all(len(frame).to_bytes(4, "big") + frame)
                 assert await stream.receive_some(1)

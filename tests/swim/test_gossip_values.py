@@ -1,4 +1,4 @@
-"""What is pure in the gossip: beliefs merge in any order, probes take turns, news are sent so often, codecs."""
+"""The pure parts of the gossip: merging beliefs, the probe order, the queue of updates, codecs."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def test_beliefs_merge_in_any_order(one, two, three):
 
 
 @given(st.lists(MESSAGES, max_size=20))
-def test_what_is_encoded_is_decoded(messages):
+def test_messages_survive_encoding_and_decoding(messages):
     assert decode(join(map(encode, messages))) == messages
 
 
 @given(st.lists(MESSAGES, max_size=20), st.data())
-def test_a_large_body_is_read_as_a_small_one(messages, data):
-    """Row by row: the same messages, also those that this version does not know; and the same damage is found."""
+def test_a_large_body_decodes_like_a_small_one(messages, data):
+    """Row by row: the same messages, also unknown ones, and the same errors."""
     packed = [*map(encode, messages), msgpack.packb([99, 1, "new"])]
     body = join(packed)
     with mock.patch("orchy.swim.codec.SMALL_BYTES", 0):
@@ -109,7 +109,7 @@ def test_a_large_body_is_read_as_a_small_one(messages, data):
      b"\x92" + b"\x9f" * 2**20, b"\x91\x92\x0b" + b"\xdf\xff\xff\xff\xff" * 2**18],
     ids=["maps", "deep", "rows of nothing", "one long row", "one long message", "deep and wide", "long maps"],
 )  # fmt: skip
-def test_what_a_frame_says_of_its_sizes_costs_nothing(value):
+def test_claimed_sizes_in_a_frame_cost_nothing(value):
     tracemalloc.start()
     try:
         with pytest.raises(Malformed):
@@ -120,7 +120,7 @@ def test_what_a_frame_says_of_its_sizes_costs_nothing(value):
     assert peak < 4 * len(value)
 
 
-#: One of each type that msgpack has, and the ends of their ranges.
+#: A value of each msgpack type, and the ends of their ranges.
 STRANGE = [
     None, True, -1, 2**63, 2**64 - 1, -(2**63), 0.5, float("inf"), float("-inf"), float("nan"), "", "x" * 2_000, "a b",
     "a\nb", "\x1b[31m", "\u202e", "\udc80", b"", b"x" * 1_000, [], [[]], [1] * 50, {}, {"a": 1}, {b"": [None]},
@@ -129,7 +129,7 @@ STRANGE = [
 
 
 def mangled(message):
-    """The message with each of its fields, one after the other, replaced by each strange value; and shortened."""
+    """The message with each field in turn replaced by each odd value; and truncated."""
     fields = msgpack.unpackb(encode(message))
     for place in range(len(fields)):
         yield fields[:place]
@@ -164,8 +164,8 @@ def pack_strange(fields):
 
 
 @pytest.mark.parametrize("message", EACH, ids=lambda message: type(message).__name__)
-def test_each_field_of_each_message_with_each_type_is_taken_or_dropped(message):
-    """Through the whole machine, as packet, question and answer. What it keeps can be shown and sent on."""
+def test_each_type_in_each_field_is_accepted_or_dropped(message):
+    """Through the whole machine, as packet, request and answer. Accepted values can be logged and sent on."""
     envelope = Envelope("t")
     machine = Swim(
         name="me",
@@ -210,7 +210,7 @@ def test_a_truncated_packet_is_refused_at_each_byte(messages, data):
 
 
 @given(st.binary(max_size=200))
-def test_noise_is_no_message(noise):
+def test_noise_does_not_decode(noise):
     with contextlib.suppress(Malformed):
         decode(noise)
 
@@ -228,7 +228,7 @@ def test_a_packet_with_a_bit_flipped_is_not_opened(keys, body, bit):
         envelope.open(bytes(packet[: bit % len(packet)]))
 
 
-def test_a_packet_says_why_it_is_not_opened():
+def test_a_packet_that_is_not_opened_has_a_reason():
     plain, keyed = Envelope("orchy/64/1"), Envelope("orchy/64/1", [KEY_1])
     for packet, reason in [
         (Envelope("orchy/32/1").seal(b""), "wrong label"),
@@ -240,7 +240,7 @@ def test_a_packet_says_why_it_is_not_opened():
             plain.open(packet)
 
 
-def test_a_key_is_changed_one_node_at_a_time():
+def test_keys_are_rotated_one_node_at_a_time():
     old, both, new, last = (Envelope("t", keys) for keys in ([KEY_1], [KEY_1, KEY_2], [KEY_2, KEY_1], [KEY_2]))
     for one, other in [(old, both), (both, new), (new, last)]:
         assert one.open(other.seal(b"x")) == other.open(one.seal(b"x")) == b"x"
@@ -249,7 +249,7 @@ def test_a_key_is_changed_one_node_at_a_time():
 
 
 @given(st.lists(st.sampled_from("+-."), max_size=60), st.randoms(use_true_random=False))
-def test_each_member_has_one_turn_a_round_whoever_comes_and_goes(steps, choose):
+def test_each_member_has_one_turn_a_round_despite_joins_and_leaves(steps, choose):
     present = {f"n{number}" for number in range(5)}
     order = Order(sorted(present))
     came = 5
@@ -263,7 +263,7 @@ def test_each_member_has_one_turn_a_round_whoever_comes_and_goes(steps, choose):
         else:
             name = order.next(present.__contains__, choose)
             assert (name in present) if present else name is None
-    for _ in range(len(present)):  # to the end of the round that is under way, at most
+    for _ in range(len(present)):  # at most to the end of the present round
         order.next(present.__contains__, choose)
     size = len(order)
     first = [order.next(present.__contains__, choose) for _ in range(3 * max(1, size))]
@@ -274,7 +274,7 @@ def test_each_member_has_one_turn_a_round_whoever_comes_and_goes(steps, choose):
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40))
-def test_news_are_sent_so_often_and_replaced_by_newer_ones(steps):
+def test_updates_are_sent_a_limited_number_of_times_and_replaced_by_newer_ones(steps):
     broadcasts, sent = Broadcasts(), Counter()
     for number, (name, put) in enumerate(steps):
         if put:
@@ -288,7 +288,7 @@ def test_news_are_sent_so_often_and_replaced_by_newer_ones(steps):
     assert all(sent[b"%s-%04d" % (name.encode(), number)] == 3 for name, number in last.items())
 
 
-def test_a_suspicion_is_shortened_by_accusers_of_their_own():
+def test_a_suspicion_is_shortened_by_independent_accusers():
     suspicion = Suspicion(0.0, "a", 5.0, 30.0, 3)
     assert suspicion.seconds == 30
     assert not suspicion.confirm("a")

@@ -1,4 +1,4 @@
-"""Refusals on real sockets: what a host says of a port that nobody listens at, and what it costs the others."""
+"""Refusals on real sockets: what a host answers for a closed port, and what it costs the other members."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def closed_port(host):
     return sockets.address
 
 
-async def test_a_closed_port_is_told_with_its_address(host):
+async def test_a_closed_port_is_reported_with_its_address(host):
     sockets = await open_sockets(host, 0)
     gone = await closed_port(host)
     sockets.send(b"x", gone)
@@ -45,7 +45,7 @@ async def test_a_closed_port_is_told_with_its_address(host):
     await sockets.aclose()
 
 
-async def test_a_connection_that_is_refused_says_so(host):
+async def test_a_refused_connection_is_reported_as_such(host):
     sockets = await open_sockets(host, 0)
     with pytest.raises(ConnectionRefusedError):
         await sockets.connect(await closed_port(host))
@@ -74,7 +74,7 @@ class Member:
             await self.driver.run()
 
     async def kill(self):
-        """As kill -9: its sockets are closed, and nobody is told."""
+        """As with kill -9: its sockets are closed without a message."""
         self.scope.cancel()
         await self.sockets.aclose()
 
@@ -95,7 +95,7 @@ async def start(nursery, host, count):
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-async def test_a_killed_member_is_dead_without_a_suspicion(host, count):
+async def test_a_killed_member_is_dead_without_suspicion(host, count):
     async with trio.open_nursery() as nursery:
         members = await start(nursery, host, count)
         await members[-1].kill()
@@ -106,8 +106,8 @@ async def test_a_killed_member_is_dead_without_a_suspicion(host, count):
         nursery.cancel_scope.cancel()
 
 
-async def test_refusals_cost_the_others_no_datagram(host):
-    """The kernel tells of a refusal in place of sending the next datagram, which is not the refused one's fault."""
+async def test_refusals_cost_other_members_no_datagram(host):
+    """The kernel reports a refusal instead of sending the next datagram, which may be for another member."""
     sockets = await open_sockets(host, 0)
     member = Member("m0", sockets, [])
     gone = await closed_port(host)
@@ -122,7 +122,7 @@ async def test_refusals_cost_the_others_no_datagram(host):
 
 
 async def test_refusals_do_not_keep_the_loop_busy(host):
-    """What has been said is taken out of the socket, so that it is quiet again."""
+    """Refusals are read from the socket, so that it is no longer readable."""
     async with trio.open_nursery() as nursery:
         member = Member("m0", await open_sockets(host, 0), [])
         nursery.start_soon(member.run)

@@ -1,4 +1,4 @@
-"""One machine, and all that it hears and says, as text.
+"""One machine, with all its inputs and outputs as text.
 
     0.00 -> a: ping #1 a                  it sends a packet
     0.01 <- a: ack #1                     it gets one
@@ -50,7 +50,7 @@ NEWS = (Alive, Suspect, Dead)
 
 
 class FirstChoice(random.Random):
-    """Chance that always takes the first one."""
+    """Randomness that always takes the first choice."""
 
     def random(self) -> float:
         return 0.0
@@ -85,7 +85,7 @@ def show(message):
 
 
 def read(text, source):
-    """The message of a text that came from somebody."""
+    """The message of a text, sent by `source`."""
     match text.split():
         case ["ping", seq, target]:
             return Ping(int(seq[1:]), target, source)
@@ -106,7 +106,7 @@ def read(text, source):
 
 @attrs.define
 class Transcript:
-    """Plays the lines that come in, and writes down all."""
+    """Plays the lines of input, and records everything."""
 
     machine: Swim
     envelope: Envelope
@@ -117,7 +117,7 @@ class Transcript:
     lines: list[str] = attrs.field(factory=list)
 
     def play(self, script, until):
-        """The transcript of what comes in by the lines `<-`, `<=`, `x=`, `..` of the script."""
+        """The transcript after the inputs of the script: its lines `<-`, `<=`, `x=` and `..`."""
         for line in filter(None, map(str.strip, script.splitlines())):
             match = LINE.fullmatch(line)
             assert match, line
@@ -130,7 +130,7 @@ class Transcript:
         return self.lines
 
     def take(self, kind, rest):
-        """A line comes in."""
+        """Handle a line of input."""
         who, _, texts = rest.partition(": ")
         packet = self.envelope.seal(join(encode(read(text, who)) for text in texts.split(", ") if text))
         match kind, rest.split():
@@ -148,14 +148,14 @@ class Transcript:
                 self.handle(StreamFailed(self.stream))
 
     def pass_time(self, until):
-        """Ticks as they are wanted."""
+        """Deliver ticks when they are due."""
         while max(self.machine.deadline, self.not_before) <= until:
             self.now = max(self.now, self.machine.deadline, self.not_before)
             self.handle(Tick())
         self.now = until
 
     def handle(self, item):
-        """Something comes in; what goes out is written down."""
+        """Handle an input, and record the outputs."""
         for output in self.machine.handle(self.now, item):
             match output:
                 case Send((host, _), data):
@@ -178,7 +178,7 @@ class Transcript:
 
 
 def transcript(script, until, others="ab", watched=None, **parameters):
-    """Plays a script and checks that all happens as it says. Answers the machine."""
+    """Plays a script and checks that the transcript is the same. Returns the machine."""
     names = ["me", *others]
     envelope = Envelope("t")
     machine = Swim(
@@ -192,5 +192,5 @@ def transcript(script, until, others="ab", watched=None, **parameters):
     )
     played = Transcript(machine, envelope, watched).play(script, until)
     expected = [line.strip() for line in script.splitlines() if line.strip()]
-    assert played == expected, "\n".join(["it went like this:", *played])
+    assert played == expected, "\n".join(["the transcript was:", *played])
     return machine

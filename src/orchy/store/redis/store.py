@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from orchy.errors import StoreError, TimerMoved, VersionConflict
-from orchy.flow.runs import RunId
+from orchy.flow.runs import RunId, parse_run
 from orchy.runtime.gather import gather
 from orchy.store.flows import OWN_FIELDS, Commit, Committed, HistoryEntry, ListedFlow, Listing, StoredFlow
 from orchy.store.leases import Lease, Owner
@@ -141,7 +141,7 @@ class RedisStore(RedisDefinitions):
             emptied += (group[index - 1] for index in empty)
             for index, head in zip(places, heads, strict=True):
                 flow_id, action_id, attempt, timeout_ms, _ = head.split(b":", 4)
-                which = (flow_id.decode(), RunId(int(action_id)), int(attempt))
+                which = (flow_id.decode(), parse_run(action_id.decode()), int(attempt))
                 receipts.append(Receipt(group[index - 1], head, soonest + int(timeout_ms), *which))
         return Claimed(bodies, emptied, receipts)
 

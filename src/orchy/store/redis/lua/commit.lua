@@ -6,8 +6,8 @@
 --           7 '1': put parked entries back,
 --           8-14 how many of each follow: fields, removed fields, history, queue, timers set, timers cancelled, timers
 --           handled; then fields (name, value), removed fields (name), history (entry), attempts for workers (either
---           '', 0, action, queue entry: into the queue; or, handed out now: history entry, the worker's lease in ms or 0,
---           the timeout in ms, the timer's member without its kind), timers set (ms from now, member), timers
+--           '', 0, action, queue entry: into the queue; or, handed out now: history entry, the worker's lease in ms or
+--           0, the timeout in ms, the timer's member without its kind), timers set (ms from now, member), timers
 --           cancelled (member; a timeout takes the lease of its attempt along), timers handled (member)
 -- returns   {version, now, actions whose entries were put back, the ms that timeouts are counted from},
 --           or {-1, version found}, or {-2, timers handled that are not as they were taken}: nothing was changed
