@@ -9,6 +9,8 @@ from pathlib import Path
 from orchy.flow.execution import Phase
 from orchy.flow.machine import ACTION_LIFE, FLOW_LIFE, ActionEnd
 from orchy.rpc.api.session_life import ENDS, SESSION_LIFE, State
+from orchy.worker.stream_life import STREAM_LIFE
+from orchy.worker.stream_life import State as StreamState
 
 PAGE = Path(__file__).parent / "architecture.md"
 
@@ -48,7 +50,19 @@ def draw_session_life() -> str:
     return "\n".join(lines)
 
 
-DIAGRAMS = {"ACTION_LIFE": draw_action_life, "FLOW_LIFE": draw_flow_life, "SESSION_LIFE": draw_session_life}
+def draw_stream_life() -> str:
+    """A state diagram of STREAM_LIFE."""
+    lines = ["stateDiagram-v2", f"    [*] --> {StreamState.OPENING.name}"]
+    lines += [f"    {row.state.name} --> {row.leads_to.name}: {row.trigger}" for row in STREAM_LIFE]
+    return "\n".join([*lines, f"    {StreamState.CLOSED.name} --> [*]"])
+
+
+DIAGRAMS = {
+    "ACTION_LIFE": draw_action_life,
+    "FLOW_LIFE": draw_flow_life,
+    "SESSION_LIFE": draw_session_life,
+    "STREAM_LIFE": draw_stream_life,
+}
 
 
 def redraw(page: str) -> str:

@@ -217,7 +217,10 @@ async def test_results_that_are_not_answered_are_pushed_again_elsewhere(start_se
 
 async def test_while_nothing_is_answered_few_messages_leave(start_server, run_worker, until):
     site = await start_server(streams=True)
-    run_worker(echo(site.address, threads=40, parameters=attrs.evolve(HURRIED, result_messages_max=3)))
+    patient = attrs.evolve(HURRIED, result_messages_max=3, stream_answer_seconds=60)
+    held = Held(site.address, threads=40, parameters=patient)
+    held.let_go.set()
+    run_worker(held.worker)
     await until(lambda: site.script.open and site.script.open[0].credit["act"] == 40)
     site.script.answers = False
 
@@ -227,6 +230,7 @@ async def test_while_nothing_is_answered_few_messages_leave(start_server, run_wo
     for number in range(20):
         site.script.put("act", flow_id=str(number))
         await until(lambda number=number: sum(len(m.results) for m in brought()) > min(2, number))
+    await until(lambda: len(held.begun) == 20)
     await trio.sleep(0.05)
     assert len(brought()) == 3
     site.script.answers = True

@@ -1,14 +1,15 @@
 """The stream to one server: credit and results out, in as few messages as it takes; work and answers in.
 
-All that is there to be said at the same moment leaves in one message. A result that the stream can't bring home (it
-broke, or its server is slow) is its owner's again, and so is an extension.
+All that is to be sent at the same moment leaves in one message. A result that the stream can't deliver (it broke, or
+its server is slow) goes back to its owner, and so does an extension. Where the stream stands says `stream_life`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -21,6 +22,7 @@ from orchy.worker.action import Attempt
 from orchy.worker.logs import DedupLog
 from orchy.worker.parameters import Parameters
 from orchy.worker.server_pool import WORK_METHOD
+from orchy.worker.stream_life import SENDS, Effect, State, Trigger, row_for
 
 log = logging.getLogger("orchy.worker")
 
@@ -44,7 +46,7 @@ class _Sent:
 
 
 class StreamOwner(Protocol):
-    """Whoever has the streams."""
+    """What a stream tells whoever opened it."""
 
     def opened(self, stream: Stream) -> None:
         """It can have credit."""
@@ -54,7 +56,7 @@ class StreamOwner(Protocol):
         """There will be no more work on it."""
         ...
 
-    def came(self, stream: Stream, message: pb.Action) -> None:
+    def received(self, stream: Stream, message: pb.Action) -> None:
         """An attempt was handed out."""
         ...
 
@@ -63,7 +65,7 @@ class StreamOwner(Protocol):
         ...
 
     def push(self, done: FinishedAttempt) -> None:
-        """Have a result brought home by calls."""
+        """Have a result pushed by calls."""
         ...
 
     def asked(self, stream: Stream, attempts: Sequence[Attempt]) -> None:
@@ -71,7 +73,7 @@ class StreamOwner(Protocol):
         ...
 
     def lost(self, stream: Stream) -> None:
-        """It is no more: its server renews no lease."""
+        """It is gone: its server renews no lease any more."""
         ...
 
     @property
@@ -80,13 +82,12 @@ class StreamOwner(Protocol):
         ...
 
     def extend(self, attempt: Attempt, over: trio.Event) -> None:
-        """Have an attempt extended by somebody else."""
+        """Have an attempt extended on another stream."""
         ...
 
 
 class Stream:
-    """The one to a server. `held`: attempts that came on it and whose results are not on their way.
-
+    """The one to a server. `held` counts the attempts that came on it and whose results are not sent yet;
     `is_unresponsive`: the server does not answer just now.
     """
 
@@ -109,23 +110,41 @@ class Stream:
         self._missing: list[Attempt] = []
         self._lease_seconds: float | None = None  # of a server that has leases
         self._heartbeat_due = False
-        self._goodbye_at: float | None = None
-        self._said_goodbye = False
+        self._state = State.OPENING
+        self._effects: Mapping[Effect, Callable[[Stream], None]] = {
+            Effect.OFFER: owner.opened,
+            Effect.WITHDRAW: owner.closed,
+            Effect.LOSE: owner.lost,
+        }
+        self._leaving_since = math.inf
         self._goodbye_heard = trio.Event()
-        self.is_open = False
         self.is_unresponsive = False
         self.held = 0
 
+    def _on(self, trigger: Trigger) -> bool:
+        """Let something happen, as `stream_life` has it; whether it did anything."""
+        row = row_for(self._state, trigger)
+        if row is None:
+            return False
+        self._state = row.leads_to
+        for effect in row.effects:
+            self._effects[effect](self)
+        self._changed.set()
+        return True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._state in SENDS
+
     async def run(self) -> None:
-        """Until it breaks, or until all is said after a goodbye; what was not brought home is its owner's then."""
+        """Until it breaks, or all is sent after a goodbye; what was not delivered then goes back to its owner."""
         try:
             async with self._channel.stream(WORK_METHOD, pb.ServerMessage) as stream, trio.open_nursery() as nursery:
-                self.is_open = True
                 nursery.start_soon(self._write, stream, nursery.cancel_scope)
                 nursery.start_soon(self._check_answers)
                 nursery.start_soon(self._heartbeat)
-                if self._goodbye_at is None:
-                    self._owner.opened(self)
+                self._on(Trigger.OPENED)
                 self._dedup_log.recovered("a stream is open again")
                 async for message in stream:
                     self._take(message)
@@ -135,13 +154,11 @@ class Stream:
         except* ConnectionLost as group:
             log.debug("a stream ended: %s", group.exceptions[0])
         finally:
-            self.is_open = False
             self._goodbye_heard.set()
-            self._owner.closed(self)
-            self._owner.lost(self)
+            self._on(Trigger.GONE)
         self._return_unsent(list(self._unanswered), list(self._unextended))
 
-    # What is to be said.
+    # What is to be sent.
 
     def change_credit(self, action_name: str, change: int) -> None:
         """The server may hand out more, or fewer."""
@@ -149,7 +166,7 @@ class Stream:
         self._changed.set()
 
     def send_result(self, done: FinishedAttempt) -> None:
-        """Take the result of an attempt that came on this stream to the server; elsewhere, if that can't be."""
+        """Deliver the result of an attempt that came on this stream, here or, if that can't be, by its owner."""
         self.held -= 1
         if self.is_open and not self.is_unresponsive and done.size_bytes <= self._parameters.bytes_per_call:
             self._done.append(done)
@@ -158,62 +175,58 @@ class Stream:
         self._changed.set()
 
     def extend(self, attempt: Attempt, over: trio.Event) -> None:
-        """Let an attempt have its whole time again; `over` is set if it is too late for that."""
+        """Ask for the whole time again for an attempt; `over` is set if it is too late for that."""
         self._extensions[attempt] = over
         self._changed.set()
 
-    def hold(self, attempts: Sequence[Attempt]) -> None:
-        """Say that these are held: the server shall renew their leases."""
+    def report_held(self, attempts: Sequence[Attempt]) -> None:
+        """Say that these are held, so that the server renews their leases."""
         self._holding.extend(attempts)
         self._changed.set()
 
     def report_missing(self, attempts: Sequence[Attempt]) -> None:
-        """Say that these, for which the server asked, are not."""
+        """Say that these, which the server asked about, are not held."""
         self._missing.extend(attempts)
         self._changed.set()
 
     async def _heartbeat(self) -> None:
-        """Say something often enough, whatever the functions do."""
+        """Send something often enough to keep the lease, whatever the functions do."""
         while True:
-            await trio.sleep(
-                self._parameters.check_seconds
-                if self._lease_seconds is None
-                else self._lease_seconds * self._parameters.heartbeat_share
-            )
-            if self._lease_seconds is not None:
+            if self._lease_seconds is None:  # the server has not said yet that it has leases
+                await trio.sleep(self._parameters.check_seconds)
+            else:
+                await trio.sleep(self._lease_seconds * self._parameters.heartbeat_share)
                 self._heartbeat_due = True
                 self._changed.set()
 
     def say_goodbye(self) -> None:
-        """No more work."""
-        if self._goodbye_at is None:
-            self._goodbye_at = trio.current_time()
-            self._owner.closed(self)
-            self._changed.set()
+        """Take no more work; end when all that is held is delivered."""
+        if self._on(Trigger.LEAVE):
+            self._leaving_since = trio.current_time()
 
     async def wait_goodbye(self) -> None:
-        """Returns when there will be no more work."""
+        """Returns when the server has confirmed that no more work comes, or the stream is no more."""
         await self._goodbye_heard.wait()
 
     async def _write(self, stream: MessageStream, scope: trio.CancelScope) -> None:
-        while not self._all_is_said():
+        while not self._all_sent():
             await self._changed.wait()
             self._changed = trio.Event()
             while (message := self._next_message()) is not None:
                 await stream.send(message)
-        self.is_open = False
+        self._on(Trigger.ALL_SENT)
         stream.end()
         await trio.sleep(self._parameters.goodbye_seconds)  # if the server does not end it now, it never will
         scope.cancel()
 
-    def _all_is_said(self) -> bool:
-        if not self._said_goodbye or self.held or self._done or self._unanswered:
+    def _all_sent(self) -> bool:
+        if self._state is not State.PARTING or self.held or self._done or self._unanswered:
             return False
-        assert self._goodbye_at is not None
-        return self._goodbye_heard.is_set() or trio.current_time() - self._goodbye_at > self._parameters.goodbye_seconds
+        waited_seconds = trio.current_time() - self._leaving_since
+        return self._goodbye_heard.is_set() or waited_seconds > self._parameters.goodbye_seconds
 
     def _next_message(self) -> pb.WorkerMessage | None:
-        goodbye = self._goodbye_at is not None and not self._said_goodbye
+        goodbye = self._state is State.LEAVING
         batch = self._next_batch() if len(self._unanswered) < self._parameters.result_messages_max else []
         extensions = self._next_extensions() if len(self._unextended) < self._parameters.extension_messages_max else {}
         leases = self._holding or self._missing or self._heartbeat_due
@@ -236,24 +249,23 @@ class Stream:
             self._unextended[self._number] = _Sent(trio.current_time(), extensions=extensions)
         if leases:
             self._add_held_attempts(message)
-        self._said_goodbye |= goodbye
+        if goodbye:
+            self._on(Trigger.GOODBYE_SENT)
         return message
 
     def _add_held_attempts(self, message: pb.WorkerMessage) -> None:
         self._heartbeat_due = False
-        message.holding.extend(_messages_of(self._holding[: self._parameters.held_per_message]))
-        message.missing.extend(_messages_of(self._missing[: self._parameters.held_per_message]))
+        most = self._parameters.held_per_message
+        message.holding.extend(_messages_of(self._holding[:most]))
+        message.missing.extend(_messages_of(self._missing[:most]))
         message.upMillis = self._owner.up_ms
-        del self._holding[: self._parameters.held_per_message], self._missing[: self._parameters.held_per_message]
+        del self._holding[:most], self._missing[:most]
 
     def _next_batch(self) -> list[FinishedAttempt]:
         batch: list[FinishedAttempt] = []
         size_bytes = 0
-        while (
-            self._done
-            and len(batch) < self._parameters.results_per_call
-            and size_bytes < self._parameters.bytes_per_call
-        ):
+        results_max, bytes_max = self._parameters.results_per_call, self._parameters.bytes_per_call
+        while self._done and len(batch) < results_max and size_bytes < bytes_max:
             size_bytes += self._done[0].size_bytes
             batch.append(self._done.popleft())
         return batch
@@ -267,7 +279,7 @@ class Stream:
     def _take(self, message: pb.ServerMessage) -> None:
         for action in message.actions:
             self.held += 1
-            self._owner.came(self, action)
+            self._owner.received(self, action)
         if message.leaseMillis:
             self._lease_seconds = message.leaseMillis / 1000
         if message.asks:
@@ -296,7 +308,7 @@ class Stream:
             self._owner.answered(done, outcome)
 
     async def _check_answers(self) -> None:
-        """What the server does not answer goes elsewhere; a result that is taken twice counts once."""
+        """Give back what is not answered in time, to be sent elsewhere; a result that arrives twice counts once."""
         while True:
             await trio.sleep(self._parameters.check_seconds)
             before = trio.current_time() - self._parameters.stream_answer_seconds
@@ -306,11 +318,11 @@ class Stream:
                 self.is_unresponsive = True
                 self._dedup_log.warn("a server does not answer on its stream: results are pushed again")
                 self._return_unsent(unanswered, unextended)
-            if self._said_goodbye:
-                self._changed.set()  # it may have been waited for long enough
+            if self._state is State.PARTING:
+                self._changed.set()  # the goodbye may have been waited for long enough
 
     def _return_unsent(self, unanswered: list[int], unextended: list[int]) -> None:
-        """Give back what these messages brought, and what waits to be said."""
+        """Give the owner back what these messages brought, and what waits to be sent."""
         done = [one for number in unanswered for one in self._unanswered.pop(number).batch] + list(self._done)
         self._done.clear()
         for one in done:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 
 import attrs
 import trio
@@ -27,6 +28,14 @@ from orchy.worker.server_pool import ServerPool
 from orchy.worker.stream import FinishedAttempt, Stream
 
 log = logging.getLogger("orchy.worker")
+
+
+class _Phase(Enum):
+    """How far a stop has come."""
+
+    WORKING = "working"
+    LEAVING = "leaving"  # goodbyes are said; no stream is opened any more
+    OVER = "over"  # no more work comes: slots go back as they get free
 
 
 @attrs.define(eq=False)
@@ -76,8 +85,7 @@ class Streams:
         self._extend = extend
         self._streams: dict[Channel, Stream] = {}
         self._extensions: dict[Attempt, trio.Event] = {}  # that nobody listens to
-        self._leaving = False
-        self._over = False
+        self._phase = _Phase.WORKING
         too_many = max(1.0, sum(action.slots for action in actions.values()) / parameters.slots_max)
         self._pools = {
             name: _SlotPool(
@@ -95,14 +103,14 @@ class Streams:
             nursery.start_soon(self._supervise)
             await stop.wait()
             nursery.cancel_scope.cancel()
-        self._leaving = True
+        self._phase = _Phase.LEAVING
         streams = list(self._streams.values())
         with trio.move_on_after(self._parameters.goodbye_seconds):
             for stream in streams:
                 stream.say_goodbye()
             for stream in streams:
                 await stream.wait_goodbye()
-        self._over = True
+        self._phase = _Phase.OVER
         for pool in self._pools.values():
             pool.return_slots()
 
@@ -133,10 +141,10 @@ class Streams:
         try:
             while True:
                 await self._streams[channel].run()
-                if not self._leaving:
+                if self._phase is _Phase.WORKING:
                     with trio.move_on_after(self._parameters.reopen_seconds):
                         await channel.ending()
-                if self._leaving or channel not in self._servers.channels():
+                if self._phase is not _Phase.WORKING or channel not in self._servers.channels():
                     return
                 self._open(channel, dedup_log)
         finally:
@@ -165,13 +173,13 @@ class Streams:
 
     def opened(self, stream: Stream) -> None:
         """A stream can have credit."""
-        if not self._leaving:
+        if self._phase is _Phase.WORKING:
             for pool in self._pools.values():
                 self._notify(pool, pool.credits.join(stream))
         for attempt, over in self._extensions.items():
             stream.extend(attempt, over)
         self._extensions.clear()
-        stream.hold(self._held.rehome(stream))
+        stream.report_held(self._held.rehome(stream))
 
     def closed(self, stream: Stream) -> None:
         """There will be no more work on it."""
@@ -184,12 +192,12 @@ class Streams:
         open_streams = [one for one in self._streams.values() if one.is_open]
         if open_streams:
             other = min(open_streams, key=lambda one: one.is_unresponsive)
-            other.hold(self._held.rehome(other))
+            other.report_held(self._held.rehome(other))
 
     def asked(self, stream: Stream, attempts: Sequence[Attempt]) -> None:
         """A server wants to know whether these are held."""
         held, missing = self._held.split(attempts, stream)
-        stream.hold(held)
+        stream.report_held(held)
         stream.report_missing(missing)
 
     @property
@@ -197,7 +205,7 @@ class Streams:
         """For how long the worker has been running."""
         return self._held.up_ms
 
-    def came(self, stream: Stream, message: pb.Action) -> None:
+    def received(self, stream: Stream, message: pb.Action) -> None:
         """An attempt was handed out."""
         pool = self._pools.get(message.actionName)
         if pool is None:
@@ -222,7 +230,7 @@ class Streams:
 
     def _free(self, pool: _SlotPool) -> None:
         self._notify(pool, pool.credits.freed())
-        if self._over:
+        if self._phase is _Phase.OVER:
             pool.return_slots()
 
     def answered(self, done: FinishedAttempt, outcome: pb.PushOutcome) -> None:
