@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.doors.connections import PREFACE, _files, open_many
+from tests.listeners.connections import PREFACE, _files, open_many
 
 pytestmark = pytest.mark.real
 HALF = (
@@ -29,7 +29,7 @@ def test_300_connections_are_borne_and_given_back(server):
 
 
 @pytest.mark.parametrize(
-    ("door", "sent"),
+    ("port", "sent"),
     [
         ("http_port", b""),
         ("http_port", b"GET / HT"),
@@ -42,9 +42,9 @@ def test_300_connections_are_borne_and_given_back(server):
         ("gossip_port", b"\xff" * 5_000),
     ],
 )
-def test_clients_that_leave_in_the_middle_leave_nothing(server, door, sent):
+def test_clients_that_leave_in_the_middle_leave_nothing(server, port, sent):
     before = _files(server)
-    connections = [socket.create_connection(("127.0.0.1", getattr(server, door)), 10) for _ in range(30)]
+    connections = [socket.create_connection(("127.0.0.1", getattr(server, port)), 10) for _ in range(30)]
     for connection in connections:
         with suppress(ConnectionError):  # told to go already
             connection.sendall(sent)
@@ -57,9 +57,9 @@ def test_clients_that_leave_in_the_middle_leave_nothing(server, door, sent):
     assert server.get("/health/ready")["ready"]
 
 
-@pytest.mark.parametrize("door", ["http_port", "grpc_port", "gossip_port"])
-def test_those_that_stay_silent_hold_up_nobody(server, door):
-    connections = [socket.create_connection(("127.0.0.1", getattr(server, door)), 10) for _ in range(100)]
+@pytest.mark.parametrize("port", ["http_port", "grpc_port", "gossip_port"])
+def test_those_that_stay_silent_hold_up_nobody(server, port):
+    connections = [socket.create_connection(("127.0.0.1", getattr(server, port)), 10) for _ in range(100)]
     try:
         for _ in range(20):
             assert server.get("/health/ready")["ready"]

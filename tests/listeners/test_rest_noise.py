@@ -132,8 +132,8 @@ def test_bodies_that_are_damaged_bytes(server, path, noise, place, keep):
 def test_noise_in_paths_queries_and_methods(server, method, route, noise, query):
     encoded = quote(noise.encode("utf-8", "surrogatepass"), safe="")
     for path in (route, f"{route}/{encoded}", route.replace("orders", encoded).replace("f-1", encoded)):
-        told = "&".join(f"{name}={quote(text.encode('utf-8', 'surrogatepass'))}" for name, text in query.items())
-        status, body = ask(server, method, f"{path}?{told}" if told else path)
+        joined = "&".join(f"{name}={quote(text.encode('utf-8', 'surrogatepass'))}" for name, text in query.items())
+        status, body = ask(server, method, f"{path}?{joined}" if joined else path)
         check(method, status, body)
 
 
