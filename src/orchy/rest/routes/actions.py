@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from quart import Blueprint, Response
 
 from orchy.engine.catalog import Catalog
-from orchy.flow.definition import ActionDefinition
 from orchy.flow.validation.definitions import parse_action_definition
 from orchy.rest.answers import answer
 from orchy.rest.requests import check_query, read_body
@@ -25,12 +22,12 @@ def routes(catalog: Catalog) -> Blueprint:
     @blueprint.get("/action")
     async def list_all() -> Response:
         check_query()
-        return answer({"actions": [_shown(definition) for definition in await catalog.actions()]})
+        return answer({"actions": await catalog.actions()})
 
     @blueprint.get("/action/<path:name>")
     async def show(name: str) -> Response:
         check_query()
-        return answer(_shown(await catalog.action(name)))
+        return answer(await catalog.action(name))
 
     @blueprint.delete("/action/<path:name>")
     async def delete(name: str) -> Response:
@@ -38,13 +35,3 @@ def routes(catalog: Catalog) -> Blueprint:
         return answer({"deleted": True, "name": name})
 
     return blueprint
-
-
-def _shown(definition: ActionDefinition) -> dict[str, Any]:
-    return {
-        "name": definition.name,
-        "retry_count": definition.retry_count,
-        "retry_after_seconds": definition.retry_after_seconds,
-        "retry_policy": definition.retry_policy,
-        "timeout_seconds": definition.timeout_seconds,
-    }
