@@ -22,12 +22,12 @@ import attrs
 import h11
 import trio
 
-from orchy.rest.answers import encode, error_body, headers_of
 from orchy.rest.http.bodies import VALUES_MAX, has_too_many_values
 from orchy.rest.http.refusal import Refusal, shown
 from orchy.rest.http.reply import Reply
 from orchy.rest.http.room import Bucket, Room
 from orchy.rest.middleware.guard import Guard, path_of
+from orchy.rest.responses import error_body, send_json
 from orchy.runtime.sockets import PromptStream
 
 #: How long a client may be silent between requests, and before the first one.
@@ -327,10 +327,7 @@ class Connection:
 
     async def _answer_alone(self, status: int, sentence: str) -> None:
         """An answer that is not the application's, on a connection that may go on."""
-        data = encode(error_body(sentence))
-        headers = [(b"content-length", b"%d" % len(data)), *headers_of(status)]
-        await self._send_message({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send_message({"type": "http.response.body", "body": data})
+        await send_json(self._send_message, error_body(sentence), status)
 
     async def _receive_message(self) -> dict[str, Any]:
         """ASGI's: the body; asked once more, waits until the client has gone."""

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from orchy.rest.app import Services, create_app
-from orchy.rest.quick import ROUTE
+from orchy.rest.fast_path import PATH
 
 pytestmark = pytest.mark.real
 
@@ -28,7 +28,7 @@ def routes():
         for rule in app.url_map.iter_rules()
         for method in sorted(rule.methods)
     ]
-    assert ("POST", ROUTE) in found
+    assert ("POST", PATH) in found
     assert len(found) > 30
     return [*found, ("GET", "/no/route"), ("POST", "/no/route")]
 
