@@ -189,7 +189,7 @@ def test_what_is_remembered_has_a_bound(guard):
 def test_nothing_that_comes_breaks_it(headers, target, local):
     refusal = Guard().refuse(b"1.1", b"GET", target, headers, local)
     if refusal is not None:
-        assert refusal.last_answer().startswith(b"HTTP/1.1 4")
+        assert refusal.closing_response().startswith(b"HTTP/1.1 4")
     else:
         fields = dict(headers)
         assert fields.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from orchy.rest.http import connection as connections
+from orchy.rest.http.limits import Limits, Timing
 from orchy.rest.http.server import RestServer
 from orchy.rest.middleware.guard import Guard
 
@@ -18,6 +18,7 @@ REQUEST = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 JSON = b"Content-Type: application/json\r\n"
 LARGE = b"x" * 3_000_000
 BODY_BYTES_MAX = 1_000_000
+TIMING = Timing()
 
 
 def post(*fields):
@@ -109,7 +110,7 @@ def serve():
     @asynccontextmanager
     async def serve(asgi=application, **limits):
         noted, stop = Noted(), trio.Event()
-        server = RestServer(asgi, Guard(), noted, BODY_BYTES_MAX, **limits)
+        server = RestServer(asgi, Guard(), noted, Limits(body_bytes_max=BODY_BYTES_MAX, **limits), TIMING)
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         served = Served(server, listeners[0].socket.getsockname()[1], noted, stop)
 
@@ -246,7 +247,7 @@ async def test_who_says_nothing_more_is_let_go(mock_clock, serve, said):
         await client.send(said)
         if said == REQUEST:
             await client.read_until(b"\r\n\r\n0")
-        mock_clock.jump(connections.IDLE_SECONDS - 1)
+        mock_clock.jump(TIMING.idle_seconds - 1)
         await wait_all_tasks_blocked(0.01)
         assert served.server.connections == 1
         mock_clock.jump(2)
@@ -352,7 +353,7 @@ async def test_who_sends_for_ever_is_cut(mock_clock, serve):
     async with serve() as served:
         client = await served.connect()
         await client.send(post(b"Content-Length: 20000000"))
-        mock_clock.jump(connections.LINGER_SECONDS + 1)
+        mock_clock.jump(TIMING.linger_seconds + 1)
         await wait_all_tasks_blocked(0.01)
         assert served.server.connections == 0
 
@@ -370,9 +371,8 @@ async def test_too_many_requests_are_told_to_come_again(mock_clock, serve):
         assert (await client.read_until(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
 
 
-async def test_those_that_do_not_ask_make_room_for_one_that_does(monkeypatch, serve):
-    monkeypatch.setattr("orchy.rest.http.server.CONNECTIONS_MAX", 5)
-    async with serve() as served:
+async def test_those_that_do_not_ask_make_room_for_one_that_does(serve):
+    async with serve(connections_max=5) as served:
         half_open = [await served.connect() for _ in range(20)]
         assert served.server.connections == 5
         client = await served.connect()
@@ -381,9 +381,8 @@ async def test_those_that_do_not_ask_make_room_for_one_that_does(monkeypatch, se
         assert (await half_open[0].refused())[0] == 503
 
 
-async def test_while_all_are_being_served_others_are_told_to_come_again(monkeypatch, mock_clock, serve):
-    monkeypatch.setattr("orchy.rest.http.server.CONNECTIONS_MAX", 2)
-    async with serve() as served:
+async def test_while_all_are_being_served_others_are_told_to_come_again(mock_clock, serve):
+    async with serve(connections_max=2) as served:
         busy = [await served.connect() for _ in range(2)]
         for client in busy:
             await client.send(b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n")
