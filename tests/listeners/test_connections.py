@@ -1,4 +1,4 @@
-"""Connections that say nothing, half of something, or too much: they cost little, and nothing once they are gone."""
+"""Connections that send nothing, half a request, or too much: they cost little, and nothing once they are closed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def server(start_shared_server):
     return start_shared_server()
 
 
-def test_300_connections_are_borne_and_given_back(server):
+def test_300_connections_are_held_and_released(server):
     outcome = open_many(server, 300)
     assert outcome.held >= 298
     assert outcome.left <= 2
@@ -42,11 +42,11 @@ def test_300_connections_are_borne_and_given_back(server):
         ("gossip_port", b"\xff" * 5_000),
     ],
 )
-def test_clients_that_leave_in_the_middle_leave_nothing(server, port, sent):
+def test_clients_that_disconnect_in_the_middle_leave_nothing_behind(server, port, sent):
     before = _files(server)
     connections = [socket.create_connection(("127.0.0.1", getattr(server, port)), 10) for _ in range(30)]
     for connection in connections:
-        with suppress(ConnectionError):  # told to go already
+        with suppress(ConnectionError):  # the server has closed it already
             connection.sendall(sent)
     for connection in connections:
         connection.close()
@@ -58,7 +58,7 @@ def test_clients_that_leave_in_the_middle_leave_nothing(server, port, sent):
 
 
 @pytest.mark.parametrize("port", ["http_port", "grpc_port", "gossip_port"])
-def test_those_that_stay_silent_hold_up_nobody(server, port):
+def test_silent_connections_delay_no_request(server, port):
     connections = [socket.create_connection(("127.0.0.1", getattr(server, port)), 10) for _ in range(100)]
     try:
         for _ in range(20):

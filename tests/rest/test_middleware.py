@@ -78,7 +78,7 @@ async def test_the_fast_path_and_the_frameworks_own_route_answer_alike(monkeypat
     ("method", "path", "status", "counted_as"),
     [
         ("GET", "/nope", 404, ("GET", "none", 404)),
-        ("BREW", "/coffee", 404, ("other", "none", 404)),
+        ("BREW", "/coffee", 404, ("BREW", "none", 404)),
         ("DELETE", "/flow", 405, ("DELETE", "none", 405)),
         ("GET", "/flow/execute", 404, ("GET", "/flow/<flow_id>", 404)),
     ],

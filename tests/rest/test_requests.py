@@ -1,4 +1,4 @@
-"""Bodies and queries become the Structs that routes take; what is wrong with one is told exactly, and all of it."""
+"""Bodies and queries become the Structs that routes take; every problem of one is reported exactly."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_is_left_out_has_its_default():
     assert start == StartRequest(name="w", input=[1], version=2, flow_id="")
 
 
-def test_all_problems_are_told_the_missing_fields_first():
+def test_all_problems_are_reported_missing_fields_first():
     assert problems_of(EventRequest, {"id": 1, "~/": 2, "name": "", "event": None}) == [
         ("", "the field 'flowId' is missing"),
         ("/id", "'id' must be a string"),
@@ -92,7 +92,7 @@ def test_problems_stand_where_the_object_stands():
     assert problems_of(StartRequest, {}, (3,)) == [("/3", "the field 'name' is missing")]
 
 
-def test_only_so_many_problems_are_told():
+def test_the_number_of_reported_problems_is_limited():
     assert len(problems_of(StartRequest, {f"x{number}": 1 for number in range(5_000)})) == PROBLEMS_MAX
 
 

@@ -49,7 +49,7 @@ def _is_small(scope: Any) -> bool:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body; None when the client has gone, so that nobody waits for an answer."""
+    """The body; None when the client has disconnected, so that no answer is needed."""
     parts: list[bytes] = []
     while True:
         message = await receive()

@@ -1,5 +1,5 @@
-"""What a request says, as the Struct that its route takes: decoded at once when it is sound, explained exactly when it
-is not. All problems of a body are told together, as many as PROBLEMS_MAX."""
+"""Requests as the Structs that their routes take: decoded fast when they are sound, explained exactly when they are
+not. All problems of a body are reported together, up to PROBLEMS_MAX."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from orchy.flow.definition import JSON
 from orchy.flow.json.scan import Where
 from orchy.flow.json.text import parse_json, pointer
 
-#: The most problems that are told of one object.
+#: The most problems that are reported of one object.
 PROBLEMS_MAX = 100
 #: A larger body is parsed in a thread.
 PARSED_AT_ONCE_BYTES_MAX = 128 * 1024
 
-#: One after the other: side by side they would take no less time, and more memory.
+#: One at a time: in parallel they would take no less time, and more memory.
 _PARSERS = trio.CapacityLimiter(1)
 
 _NAMES = {str: "a string", int: "an integer"}
@@ -41,7 +41,7 @@ def limit_bytes(app: Quart) -> int:
 
 
 async def read_body() -> bytes:
-    """The body. Raises TooLarge before all of it is read."""
+    """The body. Raises TooLarge."""
     try:
         body = await request.get_data(cache=False)
     except RequestEntityTooLarge:
@@ -51,7 +51,7 @@ async def read_body() -> bytes:
 
 
 async def parse_body(body: bytes) -> JSON:
-    """A body as JSON; a large one is read in a thread, so that others have their turn. Raises InvalidInput."""
+    """A body as JSON; a large one is parsed in a thread, so that other tasks have their turn. Raises InvalidInput."""
     if len(body) <= PARSED_AT_ONCE_BYTES_MAX:
         return parse_json(body)
     return await trio.to_thread.run_sync(parse_json, body, limiter=_PARSERS)

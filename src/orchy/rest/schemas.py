@@ -323,7 +323,7 @@ class Member(Body, frozen=True):
 
 
 class Partition(Body, frozen=True):
-    """Who owns a partition; null when nobody does."""
+    """Who owns a partition; null when no node does."""
 
     id: int
     owner: str | None

@@ -30,7 +30,7 @@ class MetricsPort(Protocol):
     """What REST asks of the metrics."""
 
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """A request was answered. `method` may be any word that a client sent; `route` is one of ours."""
         ...
 
     def text(self) -> bytes:

@@ -3,7 +3,7 @@
 A connection counts from its acceptance to its end. One that has sent a whole request is being served and is never
 evicted; all others wait for their client, and may be evicted for another: first those that never sent a whole request,
 then those that did, the oldest of each first. So a client that connects and asks is served however many others connect
-and do not. Bytes are treated in the same way: whoever holds most of an unfinished request goes first.
+and do not. Bytes are treated in the same way: the connection that holds most of an unfinished request goes first.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ class Connection:
                 await trio.lowlevel.checkpoint()
 
     def _cancelled_refusal(self) -> Refusal | None:
-        """Why the scope was cancelled, if the client is to be told."""
+        """The refusal for why the scope was cancelled; None where the client needs none."""
         if self._evicted:
             return Refusal(503, "crowd", "this node has too many connections, try again")
         match self._phase:

@@ -32,7 +32,7 @@ class ErrorResponse:
 
 
 def error_response(error: OrchyError, where: Where = ()) -> ErrorResponse:
-    """That of an error of the tree; its problems are about what stands at `where` in the body."""
+    """That of one of our own errors; its problems are about what stands at `where` in the body."""
     message = str(error)
     problems: Sequence[Problem] = ()
     match error:
@@ -59,7 +59,7 @@ class ErrorResponses:
         self._body_timeout_seconds = body_timeout_seconds
 
     def of(self, error: Exception, method: str, path: str) -> ErrorResponse:
-        """That of any exception; one that is a bug of ours is told to the log only."""
+        """That of any exception; a bug of ours is described in the log only."""
         match error:
             case OrchyError():
                 return error_response(error)

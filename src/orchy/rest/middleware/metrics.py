@@ -6,8 +6,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-#: As labels of metrics; all else is "other".
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: Where in its scope a request's route stands, once it is known: as the url map writes it, never a path that was asked.
 ROUTE = "orchy.route"
 
@@ -29,9 +27,8 @@ class MetricsMiddleware:
 
         async def timed_send(message: Any) -> None:
             if message["type"] == "http.response.start":
-                method = scope["method"] if scope["method"] in METHODS else "other"
                 seconds = time.perf_counter() - began
-                self._requested(method, scope.get(ROUTE, "none"), message["status"], seconds)
+                self._requested(scope["method"], scope.get(ROUTE, "none"), message["status"], seconds)
             await send(message)
 
         await self._application(scope, receive, timed_send)
