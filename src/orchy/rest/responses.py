@@ -25,12 +25,13 @@ def json_response(value: Any, status: int = 200) -> Response:
     return response
 
 
-def response_headers(status: int) -> list[tuple[bytes, bytes]]:
+_HEADERS = ((b"content-type", b"application/json"),)
+_HEADERS_TO_TRY_AGAIN = (*_HEADERS, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+
+
+def response_headers(status: int) -> tuple[tuple[bytes, bytes], ...]:
     """The headers of a JSON answer."""
-    headers = [(b"content-type", b"application/json")]
-    if status in (429, 503):
-        headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
-    return headers
+    return _HEADERS_TO_TRY_AGAIN if status in (429, 503) else _HEADERS
 
 
 async def send_json(send: Any, value: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:

@@ -95,14 +95,14 @@ class ErrorMiddleware:
         self._application = application
         self._responses = responses
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
         """One request."""
         started = False
 
-        async def watched_send(message: Any) -> None:
+        def watched_send(message: Any) -> Awaitable[None]:
             nonlocal started
             started = True
-            await send(message)
+            return send(message)  # not awaited here: a start passes this twice, and a coroutine costs
 
         try:
             await self._application(scope, receive, watched_send)

@@ -21,14 +21,14 @@ class MetricsMiddleware:
         self._application = application
         self._requested = requested
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
         """One request, or whatever else ASGI has."""
         began = time.perf_counter()
 
-        async def timed_send(message: Any) -> None:
+        def timed_send(message: Any) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 seconds = time.perf_counter() - began
                 self._requested(scope["method"], scope.get(ROUTE, "none"), message["status"], seconds)
-            await send(message)
+            return send(message)
 
         await self._application(scope, receive, timed_send)
