@@ -47,7 +47,7 @@ STORE_PORT = [f"store.{path.stem}" for path in sorted((SOURCE / "store").glob("*
 # What a part keeps to, of what its folder may import.
 INNER = {
     "worker": {"rpc": ["rpc.grpc", "rpc.generated"], "flow": ["flow.definition"]},
-    "rest": {"flow": ["flow.definition", "flow.execution", "flow.validation", "flow.json"]},
+    "rest": {"flow": ["flow.definition", "flow.effects", "flow.execution", "flow.validation", "flow.json"]},
     **{module: {"store": STORE_PORT} for module in STORE_PORT},
     "store.memory": {"store": ["store.memory", *STORE_PORT]},
     "store.redis": {"store": ["store.redis", *STORE_PORT]},

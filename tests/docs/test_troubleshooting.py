@@ -30,7 +30,6 @@ LOUD = re.compile(
 NOT_TOLD = {
     f"{HOLE}": "another error's own text",
     f"{HOLE} {HOLE} failed": "REST's log of an error in Orchy; the answer of 500 is told",
-    f"POST {HOLE} failed": "the same",
     f"the application failed for {HOLE}": "the same",
 }
 

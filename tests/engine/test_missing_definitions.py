@@ -10,7 +10,7 @@ import trio
 from orchy.errors import DefinitionMissing, NotFound
 from orchy.flow.execution import State
 from orchy.flow.machine import Verdict
-from orchy.rest.answers import told
+from orchy.rest.middleware.errors import error_response
 from orchy.rpc.api.outcomes import status_of
 from orchy.rpc.grpc.framing import Code
 from orchy.store.memory.store import MemoryStore
@@ -96,9 +96,9 @@ async def test_what_runs_on_it_can_be_said_to_callers(autojump_clock, engine, lo
         await engine.start("w", {}, version=1)  # nothing runs yet: a caller's own affair
     with pytest.raises(DefinitionMissing) as missing:
         await engine.catalog.graph_of_flow("w", 1)
-    status, body = told(missing.value)
-    assert status == 503
-    assert "was restored without it" in body["error"]
+    response = error_response(missing.value)
+    assert response.status == 503
+    assert "was restored without it" in response.body.error
     assert status_of(missing.value).code is Code.UNAVAILABLE
 
 

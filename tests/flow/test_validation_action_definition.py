@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,15 @@ def test_all_fields_are_read(policy: str) -> None:
     assert parse_action_definition(source) == expected
     assert parse_action_definition(json.dumps(source)) == expected
     assert parse_action_definition(json.dumps(source).encode()) == expected
+
+
+def test_its_json_is_read_again_and_has_the_fields_in_their_order() -> None:
+    definition = ActionDefinition("a", 3, 0.5, RetryPolicy.BACKOFF, 60)
+    text = msgspec.json.encode(definition)
+    assert text == (
+        b'{"name":"a","retry_count":3,"retry_after_seconds":0.5,"retry_policy":"BACKOFF","timeout_seconds":60}'
+    )
+    assert parse_action_definition(text) == definition
 
 
 def test_zero_is_not_absent() -> None:

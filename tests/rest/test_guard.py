@@ -1,4 +1,4 @@
-"""Which heads are let in. All that is decided here is decided for every route."""
+"""Which requests are let in by their heads; what is decided here holds for every route."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_names_of_this_node(guard, host):
         b"localhost:8080:1", b"2130706433",
     ],
 )  # fmt: skip
-def test_names_that_somebody_made_lead_here(guard, host):
+def test_names_of_others_that_resolve_to_this_node(guard, host):
     assert asked(guard, {b"host": host}) == 421
     assert asked(guard, {b"host": host}) == 421
 
@@ -93,7 +93,7 @@ def test_a_request_without_a_host(guard):
     ],
 )
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"DELETE", b"OPTIONS"])
-def test_pages_of_others(guard, fields, status, method):
+def test_pages_of_other_origins(guard, fields, status, method):
     assert asked(guard, {**GOOD, **fields}, method=method) == status
 
 
@@ -133,7 +133,7 @@ def test_the_refusal_of_a_body_shows_the_header(guard):
 
 
 @pytest.mark.parametrize("name", [b"host", b"content-type", b"origin", b"sec-fetch-site"])
-def test_what_decides_is_there_once(guard, name):
+def test_a_header_that_decides_must_not_be_repeated(guard, name):
     assert asked(guard, [*GOOD.items(), *JSON.items(), (name, b"a"), (name, b"b")]) == 400
     assert asked(guard, [*GOOD.items(), (b"accept", b"a"), (b"accept", b"b")]) is None
 
@@ -159,7 +159,7 @@ def test_targets(guard, target, status, path):
         assert path_of(target) == path
 
 
-def test_another_protocol_is_told_where_it_is_spoken(guard):
+def test_http2_is_refused_with_the_name_of_its_port(guard):
     refusal = guard.refuse(b"2.0", b"PRI", b"*", [], LOCAL)
     assert (refusal.status, refusal.reason) == (400, "http2")
     assert "--grpc-port" in refusal.sentence
@@ -167,7 +167,7 @@ def test_another_protocol_is_told_where_it_is_spoken(guard):
     assert asked(guard, method=b"CONNECT", target=b"http://localhost/") == 400
 
 
-def test_what_is_remembered_has_a_bound(guard):
+def test_remembered_verdicts_are_limited(guard):
     for number in range(3 * VERDICTS_MAX):
         asked(guard, {b"host": b"h%d" % number})
         asked(guard, {**GOOD, **JSON, b"content-type": b"t/%d" % number})
@@ -186,10 +186,10 @@ def test_what_is_remembered_has_a_bound(guard):
     st.binary(min_size=1, max_size=40),
     st.sampled_from(["", "127.0.0.1", "::1", "fe80::1%x", "what"]),
 )  # fmt: skip
-def test_nothing_that_comes_breaks_it(headers, target, local):
+def test_any_head_is_let_in_or_refused(headers, target, local):
     refusal = Guard().refuse(b"1.1", b"GET", target, headers, local)
     if refusal is not None:
-        assert refusal.last_answer().startswith(b"HTTP/1.1 4")
+        assert refusal.closing_response().startswith(b"HTTP/1.1 4")
     else:
         fields = dict(headers)
         assert fields.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")

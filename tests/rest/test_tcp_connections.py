@@ -1,4 +1,4 @@
-"""A connection to the REST port: answers whole, nobody kept who has gone, says nothing, or says it too slowly."""
+"""A connection to the REST port: responses arrive whole; clients that left, are silent or too slow are dropped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from orchy.rest.http import connection as connections
+from orchy.rest.http.limits import Limits, Timing
 from orchy.rest.http.server import RestServer
 from orchy.rest.middleware.guard import Guard
 
@@ -18,6 +18,7 @@ REQUEST = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 JSON = b"Content-Type: application/json\r\n"
 LARGE = b"x" * 3_000_000
 BODY_BYTES_MAX = 1_000_000
+TIMING = Timing()
 
 
 def post(*fields):
@@ -40,8 +41,8 @@ async def application(scope, receive, send):
     await send({"type": "http.response.body", "body": answer, "more_body": False})
 
 
-class Noted:
-    """What was counted."""
+class Counter:
+    """An observer that counts."""
 
     def __init__(self):
         self.reasons = []
@@ -57,10 +58,10 @@ class Noted:
 class Served:
     """A server, and the clients that connect to it."""
 
-    def __init__(self, server, port, noted, stop):
+    def __init__(self, server, port, counter, stop):
         self.server = server
         self.port = port
-        self.noted = noted
+        self.counter = counter
         self.stop = stop
         self.stopped = trio.Event()
 
@@ -108,10 +109,10 @@ class Client:
 def serve():
     @asynccontextmanager
     async def serve(asgi=application, **limits):
-        noted, stop = Noted(), trio.Event()
-        server = RestServer(asgi, Guard(), noted, BODY_BYTES_MAX, **limits)
+        counter, stop = Counter(), trio.Event()
+        server = RestServer(asgi, Guard(), counter, Limits(body_bytes_max=BODY_BYTES_MAX, **limits), TIMING)
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        served = Served(server, listeners[0].socket.getsockname()[1], noted, stop)
+        served = Served(server, listeners[0].socket.getsockname()[1], counter, stop)
 
         async def run():
             await server.serve(listeners, stop, 40)
@@ -148,7 +149,7 @@ async def test_a_connection_lasts_for_any_number_of_requests(serve):
             assert b"connection: close" not in await client.read_until(b"\r\n\r\n0")
 
 
-async def test_who_waits_before_sending_the_body_is_told_to_go_on(serve):
+async def test_expect_100_continue_is_answered(serve):
     async with serve() as served:
         client = await served.connect()
         await client.send(post(b"Content-Length: 3", b"Expect: 100-continue"))
@@ -158,7 +159,7 @@ async def test_who_waits_before_sending_the_body_is_told_to_go_on(serve):
 
 
 @pytest.mark.parametrize("field", [b"Content-Length: 2000000", b"Content-Type: text/plain\r\nContent-Length: 3"])
-async def test_who_waits_before_sending_what_is_refused_is_told_so_instead(serve, field):
+async def test_expect_100_continue_is_refused_before_the_body_is_sent(serve, field):
     async with serve() as served:
         client = await served.connect()
         await client.send(b"POST / HTTP/1.1\r\n" + HOST + field + b"\r\nExpect: 100-continue\r\n\r\n")
@@ -179,7 +180,7 @@ async def test_an_answer_that_the_socket_does_not_take_at_once_arrives_whole(ser
         assert body == LARGE
 
 
-async def test_answers_that_nobody_takes_are_not_kept_without_bound(serve):
+async def test_responses_that_are_not_read_are_held_within_a_limit(serve):
     async with serve(bytes_max=4_000_000) as served:
         clients = [await served.connect() for _ in range(6)]
         for client in clients:
@@ -213,7 +214,7 @@ async def test_a_streaming_answer_is_passed_on_as_it_comes(mock_clock, serve):
         assert await client.stream.receive_some() == b"0\r\n\r\n"
 
 
-async def test_a_client_that_goes_is_let_go_at_once(serve):
+async def test_a_connection_that_the_client_ends_is_closed_at_once(serve):
     async with serve() as served:
         client = await served.connect()
         await client.stream.send_all(REQUEST)
@@ -223,30 +224,30 @@ async def test_a_client_that_goes_is_let_go_at_once(serve):
             assert await client.read_all() == b""
 
 
-async def test_an_application_that_waits_for_the_end_of_its_client_is_told_of_it(serve):
-    told = trio.Event()
+async def test_an_application_that_waits_for_the_disconnect_is_told_of_it(serve):
+    disconnected = trio.Event()
 
     async def waits(scope, receive, send):
         assert (await receive())["type"] == "http.request"
         assert (await receive())["type"] == "http.disconnect"
-        told.set()
+        disconnected.set()
 
     async with serve(waits) as served:
         client = await served.connect()
         await client.send(REQUEST)
         await client.stream.aclose()
         with trio.fail_after(5):
-            await told.wait()
+            await disconnected.wait()
 
 
 @pytest.mark.parametrize("said", [b"", REQUEST])
-async def test_who_says_nothing_more_is_let_go(mock_clock, serve, said):
+async def test_an_idle_connection_is_closed(mock_clock, serve, said):
     async with serve() as served:
         client = await served.connect()
         await client.send(said)
         if said == REQUEST:
             await client.read_until(b"\r\n\r\n0")
-        mock_clock.jump(connections.IDLE_SECONDS - 1)
+        mock_clock.jump(TIMING.idle_seconds - 1)
         await wait_all_tasks_blocked(0.01)
         assert served.server.connections == 1
         mock_clock.jump(2)
@@ -254,7 +255,7 @@ async def test_who_says_nothing_more_is_let_go(mock_clock, serve, said):
 
 
 @pytest.mark.parametrize("begun", [b"", REQUEST, REQUEST[:-4]])
-async def test_a_head_that_dribbles_is_cut_after_seconds(mock_clock, serve, begun):
+async def test_a_slow_head_times_out(mock_clock, serve, begun):
     async with serve() as served:
         client = await served.connect()
         await client.send(b"GET / HTTP/1.1\r\n")
@@ -264,10 +265,10 @@ async def test_a_head_that_dribbles_is_cut_after_seconds(mock_clock, serve, begu
         assert served.server.connections == 1
         mock_clock.jump(2)
         assert await client.refused() == (408, "the head of the request did not arrive within 10 s")
-        assert served.noted.reasons == ["timeout"]
+        assert served.counter.reasons == ["timeout"]
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(mock_clock, serve):
+async def test_a_slow_body_times_out(mock_clock, serve):
     async with serve() as served:
         client = await served.connect()
         await client.send(post(b"Content-Length: 10"))
@@ -278,7 +279,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(mock_clock, serve):
         assert await client.refused() == (408, "the body did not arrive within 30 s")
 
 
-async def test_a_stop_lets_quiet_clients_go_and_an_answer_under_way_be_given(mock_clock, serve):
+async def test_a_stop_closes_idle_connections_and_finishes_responses(mock_clock, serve):
     async with serve() as served:
         quiet, half, busy = [await served.connect() for _ in range(3)]
         await half.send(b"GET / HT")
@@ -313,22 +314,22 @@ async def test_a_stop_lets_quiet_clients_go_and_an_answer_under_way_be_given(moc
     ],
     ids=lambda value: repr(value)[:30],
 )
-async def test_what_is_no_request_is_told_so_and_ends_its_connection(serve, sent, status, words):
+async def test_a_malformed_request_is_refused_and_ends_its_connection(serve, sent, status, words):
     async with serve() as served:
         client = await served.connect()
         await client.send(sent)
-        told, sentence = await client.refused()
-        assert told == status
+        refused_with, sentence = await client.refused()
+        assert refused_with == status
         assert words in sentence
-        assert len(served.noted.reasons) == 1
+        assert len(served.counter.reasons) == 1
 
 
-async def test_tls_is_hung_up_on(serve):
+async def test_tls_is_closed_at_once(serve):
     async with serve() as served:
         client = await served.connect()
         await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
         assert await client.read_all() == b""
-        assert served.noted.reasons == ["tls"]
+        assert served.counter.reasons == ["tls"]
 
 
 async def test_an_offer_of_h2c_is_declined_by_an_answer_over_http_1(serve):
@@ -340,7 +341,7 @@ async def test_an_offer_of_h2c_is_declined_by_an_answer_over_http_1(serve):
             assert (await client.read_until(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
 
 
-async def test_who_still_sends_gets_to_read_the_refusal(serve):
+async def test_a_client_that_still_sends_gets_to_read_the_refusal(serve):
     async with serve() as served:
         client = await served.connect()
         await client.stream.send_all(post(b"Content-Length: 20000000"))
@@ -348,16 +349,16 @@ async def test_who_still_sends_gets_to_read_the_refusal(serve):
         assert (await client.refused())[0] == 413
 
 
-async def test_who_sends_for_ever_is_cut(mock_clock, serve):
+async def test_lingering_after_a_refusal_has_a_limit(mock_clock, serve):
     async with serve() as served:
         client = await served.connect()
         await client.send(post(b"Content-Length: 20000000"))
-        mock_clock.jump(connections.LINGER_SECONDS + 1)
+        mock_clock.jump(TIMING.linger_seconds + 1)
         await wait_all_tasks_blocked(0.01)
         assert served.server.connections == 0
 
 
-async def test_too_many_requests_are_told_to_come_again(mock_clock, serve):
+async def test_requests_over_the_rate_are_answered_429(mock_clock, serve):
     async with serve(requests_per_second=2) as served:
         client = await served.connect()
         for status in (200, 200, 429, 429):
@@ -370,9 +371,8 @@ async def test_too_many_requests_are_told_to_come_again(mock_clock, serve):
         assert (await client.read_until(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
 
 
-async def test_those_that_do_not_ask_make_room_for_one_that_does(monkeypatch, serve):
-    monkeypatch.setattr("orchy.rest.http.server.CONNECTIONS_MAX", 5)
-    async with serve() as served:
+async def test_connections_without_a_request_are_evicted_for_one_with_a_request(serve):
+    async with serve(connections_max=5) as served:
         half_open = [await served.connect() for _ in range(20)]
         assert served.server.connections == 5
         client = await served.connect()
@@ -381,9 +381,8 @@ async def test_those_that_do_not_ask_make_room_for_one_that_does(monkeypatch, se
         assert (await half_open[0].refused())[0] == 503
 
 
-async def test_while_all_are_being_served_others_are_told_to_come_again(monkeypatch, mock_clock, serve):
-    monkeypatch.setattr("orchy.rest.http.server.CONNECTIONS_MAX", 2)
-    async with serve() as served:
+async def test_while_all_connections_are_being_served_others_are_answered_503(mock_clock, serve):
+    async with serve(connections_max=2) as served:
         busy = [await served.connect() for _ in range(2)]
         for client in busy:
             await client.send(b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -393,14 +392,14 @@ async def test_while_all_are_being_served_others_are_told_to_come_again(monkeypa
             assert (await client.read_until(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200")
 
 
-async def test_bodies_that_stay_make_room_for_one_that_is_sent(serve):
+async def test_unfinished_bodies_are_evicted_for_one_that_is_complete(serve):
     async with serve(bytes_max=2_000_000) as served:
         clients = [await served.connect() for _ in range(5)]
         for client in clients[:4]:
             await client.send(post(b"Content-Length: 900000") + b" " * 800_000)
         await clients[4].send(post(b"Content-Length: 3") + b"abc")
         assert (await clients[4].read_until(b"\r\n\r\n3")).startswith(b"HTTP/1.1 200")
-        assert served.noted.reasons == ["crowd", "crowd"]
+        assert served.counter.reasons == ["crowd", "crowd"]
 
 
 async def test_an_application_that_fails_is_an_answer_and_the_end_of_its_connection_only(serve, caplog):
@@ -414,20 +413,20 @@ async def test_an_application_that_fails_is_an_answer_and_the_end_of_its_connect
         raise RuntimeError("secret")
 
     async with serve(fails) as served:
-        for path, told in [(b"/", b"HTTP/1.1 500"), (b"/half", b"HTTP/1.1 200"), (b"/header", b"")] * 20:
+        for path, beginning in [(b"/", b"HTTP/1.1 500"), (b"/half", b"HTTP/1.1 200"), (b"/header", b"")] * 20:
             client = await served.connect()
             await client.send(b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n")
             answer = await client.read_all()
-            assert answer.startswith(told)
+            assert answer.startswith(beginning)
             assert b"secret" not in answer
-        assert served.noted.failures == 60
+        assert served.counter.failures == 60
         assert served.server.connections == 0
     assert len(caplog.records) == 60  # one each; how many are written is the limit of `orchy.telemetry.logs`
 
 
 async def test_an_error_of_the_connection_itself_is_its_end_only(monkeypatch, serve, caplog):
     def fail(*arguments):
-        raise RuntimeError("nobody foresaw this")
+        raise RuntimeError("an unexpected error")
 
     async with serve() as served:
         with monkeypatch.context() as patch:
@@ -435,7 +434,7 @@ async def test_an_error_of_the_connection_itself_is_its_end_only(monkeypatch, se
             client = await served.connect()
             await client.send(REQUEST)
             assert await client.read_all() == b""
-        assert "nobody foresaw this" in caplog.text
+        assert "an unexpected error" in caplog.text
         client = await served.connect()
         await client.send(REQUEST)
         await client.read_until(b"\r\n\r\n0")

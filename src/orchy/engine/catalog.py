@@ -260,16 +260,7 @@ class Catalog:
 
         Raises LimitReached.
         """
-        text = msgspec.json.encode(
-            {
-                "name": definition.name,
-                "retry_count": definition.retry_count,
-                "retry_after_seconds": definition.retry_after_seconds,
-                "retry_policy": definition.retry_policy,
-                "timeout_seconds": definition.timeout_seconds,
-            }
-        )
-        created = await self._store.save_action(definition.name, text, self._limits)
+        created = await self._store.save_action(definition.name, msgspec.json.encode(definition), self._limits)
         self._actions_until = float("-inf")
         return created
 

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
+from msgspec import Meta, Struct
+
+from orchy.flow.validation.names import NAME_CHARS_MAX
 
 #: A JSON value: None, bool, int, float, str, list or dict of them. `Any` only because JSON enters here.
 JSON = Any
 
 DEFAULT_OUTCOME = "default"
 DEFAULT_TIMEOUT_SECONDS = 3600
+RETRY_COUNT_MAX = 10_000
+#: A year.
+RETRY_AFTER_SECONDS_MAX = 31_536_000
+TIMEOUT_SECONDS_MAX = 31_536_000
 
 
 class ActionType(StrEnum):
@@ -77,16 +84,27 @@ class RetryPolicy(StrEnum):
     BACKOFF = "BACKOFF"
 
 
-@attrs.frozen
-class ActionDefinition:
+class ActionDefinition(Struct, frozen=True):
     """What a worker says of a user action when it registers it.
 
     `retry_count` is how many times it may run in all (0 and 1: once); `timeout_seconds` 0 means the
     server's default. Both durations may have fractions.
+
+    The one list of these fields: validation reads by it, and it is the JSON that REST takes and answers and the store
+    keeps. The types say what validation allows; an instance that is made in Python is not checked.
     """
 
-    name: str
-    retry_count: int = 1
-    retry_after_seconds: float = 0
+    name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+    retry_count: Annotated[int, Meta(ge=0, le=RETRY_COUNT_MAX)] = 1
+    retry_after_seconds: Annotated[float, Meta(ge=0, le=RETRY_AFTER_SECONDS_MAX)] = 0
     retry_policy: RetryPolicy = RetryPolicy.FIXED
-    timeout_seconds: float = 0
+    timeout_seconds: Annotated[float, Meta(ge=0, le=TIMEOUT_SECONDS_MAX)] = 0
+
+
+def _camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+#: The fields of an ActionDefinition by their names in the workers' protocol.
+PROTOCOL_NAMES = {name: _camel_case(name) for name in ActionDefinition.__struct_fields__}

@@ -1,11 +1,18 @@
-"""What a request says: its body as JSON, its fields with their types, its query. All problems at once."""
+"""Requests as the Structs that their routes take: decoded fast when they are sound, explained exactly when they are
+not. All problems of a body are reported together, up to PROBLEMS_MAX."""
 
 from __future__ import annotations
 
+import enum
+import types
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import attrs
+import msgspec
 import trio
+from msgspec import NODEFAULT, Struct
 from quart import Quart, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -14,15 +21,17 @@ from orchy.flow.definition import JSON
 from orchy.flow.json.scan import Where
 from orchy.flow.json.text import parse_json, pointer
 
-#: The most problems that are told of one object.
+#: The most problems that are reported of one object.
 PROBLEMS_MAX = 100
 #: A larger body is parsed in a thread.
 PARSED_AT_ONCE_BYTES_MAX = 128 * 1024
 
-#: One after the other: side by side they would take no less time, and more memory.
+#: One at a time: in parallel they would take no less time, and more memory.
 _PARSERS = trio.CapacityLimiter(1)
 
 _NAMES = {str: "a string", int: "an integer"}
+
+_T = TypeVar("_T", bound=Struct)
 
 
 def limit_bytes(app: Quart) -> int:
@@ -32,7 +41,7 @@ def limit_bytes(app: Quart) -> int:
 
 
 async def read_body() -> bytes:
-    """The body. Raises TooLarge before all of it is read."""
+    """The body. Raises TooLarge."""
     try:
         body = await request.get_data(cache=False)
     except RequestEntityTooLarge:
@@ -41,67 +50,121 @@ async def read_body() -> bytes:
     return body
 
 
-async def read_json() -> JSON:
-    """The body as JSON. Raises InvalidInput, TooLarge."""
-    return await parse_body(await read_body())
-
-
 async def parse_body(body: bytes) -> JSON:
-    """A body as JSON; a large one is read in a thread, so that others have their turn. Raises InvalidInput."""
+    """A body as JSON; a large one is parsed in a thread, so that other tasks have their turn. Raises InvalidInput."""
     if len(body) <= PARSED_AT_ONCE_BYTES_MAX:
         return parse_json(body)
     return await trio.to_thread.run_sync(parse_json, body, limiter=_PARSERS)
 
 
-async def read_fields(required: Mapping[str, type | None], optional: Mapping[str, type | None]) -> dict[str, Any]:
-    """The fields of a body that is a JSON object; a type of None takes any JSON. Raises InvalidInput, TooLarge."""
-    return fields_of(await read_json(), required, optional)
-
-
-def fields_of(
-    value: JSON, required: Mapping[str, type | None], optional: Mapping[str, type | None], where: Where = ()
-) -> dict[str, Any]:
-    """The fields of a JSON object that stands at `where` in the body. Raises InvalidInput with all problems."""
+def decode(kind: type[_T], value: JSON, where: Where = ()) -> _T:
+    """The request that a JSON value makes; it stands at `where` in the body. Raises InvalidInput with all problems."""
     if not isinstance(value, dict):
         raise InvalidInput("the body must be a JSON object")
-    known = {**required, **optional}
-    problems = [Problem(f"the field {name!r} is missing", pointer(where)) for name in required if name not in value]
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        problems = _problems(kind, value, where)
+        assert problems, f"no problem explains: {error}"
+        raise InvalidInput("the request is not valid", problems) from None
+
+
+def decode_query(kind: type[_T], texts: Mapping[str, str]) -> _T:
+    """The parameters of a query. Raises InvalidInput for the first that is wrong."""
+    fields = _fields(kind)
+    unknown = sorted(set(texts) - set(fields))
+    if unknown:
+        known = ", ".join(fields) or "none"
+        raise InvalidInput(f"unknown query parameter {', '.join(unknown)}; known here: {known}")
+    return kind(**{fields[name].attribute: _parameter(fields[name], name, text) for name, text in texts.items()})
+
+
+@attrs.frozen
+class _Field:
+    """A field of a request. `type` is what stands in JSON, without None; `least` and `most` are those of a number."""
+
+    attribute: str
+    annotation: Any
+    required: bool
+    type: Any
+    least: float | None
+    most: float | None
+
+
+@cache
+def _fields(kind: type[Struct]) -> dict[str, _Field]:
+    """The fields of a request, by their names on the wire, in their order."""
+    hints = get_type_hints(kind, include_extras=True)
+    fields = {}
+    for info in msgspec.structs.fields(kind):
+        annotation = hints[info.name]
+        type_, meta = _plain(annotation)
+        fields[info.encode_name] = _Field(
+            info.name,
+            annotation,
+            info.default is NODEFAULT and info.default_factory is NODEFAULT,
+            type_,
+            meta.ge if meta else None,
+            meta.le if meta else None,
+        )
+    return fields
+
+
+def _plain(annotation: Any, meta: msgspec.Meta | None = None) -> tuple[Any, msgspec.Meta | None]:
+    """`int` and its Meta for `Annotated[int, Meta(...)] | None`."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0], annotation.__metadata__[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        (annotation,) = [one for one in get_args(annotation) if one is not types.NoneType]
+        return _plain(annotation, meta)
+    return annotation, meta
+
+
+def _problems(kind: type[Struct], value: dict[str, JSON], where: Where) -> list[Problem]:
+    fields = _fields(kind)
+    problems = [
+        Problem(f"the field {name!r} is missing", pointer(where))
+        for name, field in fields.items()
+        if field.required and name not in value
+    ]
     for name, item in value.items():
         if len(problems) >= PROBLEMS_MAX:
             break
-        if name not in known:
-            message = f"unknown field {name!r}; known here: {', '.join(sorted(known))}"
+        if name not in fields:
+            message = f"unknown field {name!r}; known here: {', '.join(sorted(fields))}"
             problems.append(Problem(message, pointer((*where, name))))
-        elif not _fits(item, known[name], name in required):
-            problems.append(Problem(f"{name!r} must be {_NAMES[known[name] or str]}", pointer((*where, name))))
-    if problems:
-        raise InvalidInput("the request is not valid", problems)
-    return value
+        elif not _fits(item, fields[name]):
+            problems.append(Problem(f"{name!r} must be {_NAMES[fields[name].type]}", pointer((*where, name))))
+    return problems
 
 
-def _fits(item: JSON, kind: type | None, required: bool) -> bool:
-    if kind is None:
-        return True
-    if item is None:
-        return not required
-    if kind is str and required and not item:
+def _fits(item: JSON, field: _Field) -> bool:
+    try:
+        msgspec.convert(item, field.annotation)
+    except msgspec.ValidationError:
         return False
-    return isinstance(item, kind) and not isinstance(item, bool)
+    return True
 
 
-def query_int(name: str, default: int | None, least: int, most: int) -> int | None:
-    """A number in the query. Raises InvalidInput."""
-    text = request.args.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
-        raise InvalidInput(f"{name} must be a number from {least} to {most}")
+def _parameter(field: _Field, name: str, text: str) -> Any:
+    if field.type is int:
+        return _number(field, name, text)
+    if field.type is bool:
+        if text.lower() not in ("true", "false"):
+            raise InvalidInput(f"{name} must be true or false")
+        return text.lower() == "true"
+    if isinstance(field.type, enum.EnumMeta):
+        try:
+            return field.type(text.upper())
+        except ValueError:
+            raise InvalidInput(f"{name} must be one of {', '.join(map(str, field.type))}") from None
+    assert field.type is str
+    return text
+
+
+def _number(field: _Field, name: str, text: str) -> int:
+    assert field.least is not None
+    assert field.most is not None
+    if not text.isascii() or not text.isdigit() or not field.least <= int(text[:20]) <= field.most:
+        raise InvalidInput(f"{name} must be a number from {field.least} to {field.most}")
     return int(text)
-
-
-def check_query(*known: str) -> None:
-    """Raises InvalidInput for a parameter that the route does not have."""
-    unknown = sorted(set(request.args) - set(known))
-    if unknown:
-        named = ", ".join(known) or "none"
-        raise InvalidInput(f"unknown query parameter {', '.join(unknown)}; known here: {named}")

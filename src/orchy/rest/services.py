@@ -1,4 +1,4 @@
-"""Whom the routes ask, as ports."""
+"""What the routes ask, as ports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchy.flow.definition import JSON
 from orchy.views.queries import Queries
 
 
-class ClusterFace(Protocol):
+class ClusterPort(Protocol):
     """What REST asks of the cluster."""
 
     @property
@@ -22,15 +22,15 @@ class ClusterFace(Protocol):
         ...
 
     async def describe(self) -> dict[str, JSON]:
-        """The body of `GET /cluster`."""
+        """The body of `GET /cluster`, as `schemas.Cluster` has it."""
         ...
 
 
-class MetricsFace(Protocol):
+class MetricsPort(Protocol):
     """What REST asks of the metrics."""
 
     def requested(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """A request was answered. `method` may be any word that a client sent; `route` is one of ours."""
         ...
 
     def text(self) -> bytes:
@@ -40,11 +40,11 @@ class MetricsFace(Protocol):
 
 @attrs.frozen
 class Services:
-    """Whom the routes ask."""
+    """Everything that the routes ask."""
 
     starts: Starts
     orchestrator: Orchestrator
     queries: Queries
     catalog: Catalog
-    cluster: ClusterFace
-    metrics: MetricsFace
+    cluster: ClusterPort
+    metrics: MetricsPort

@@ -36,7 +36,7 @@ from orchy.partition.leases import LeaseKeeper
 from orchy.partition.limits import LEASE_TIMINGS
 from orchy.partition.retention import run_retention
 from orchy.partition.timers import TimerLoop
-from orchy.rest import Guard, RestServer, Services, create_app
+from orchy.rest import Guard, HttpLimits, RestServer, Services, create_app
 from orchy.ring import owners, partition_of, successors
 from orchy.rpc.api.convert import encode_action
 from orchy.rpc.api.servicer import ActionService, HealthService
@@ -221,8 +221,7 @@ def _wire(
         create_app(services, config.body_limit_bytes),
         Guard(_http_hosts(config)),
         metrics,
-        config.body_limit_bytes,
-        config.http_requests_per_second,
+        HttpLimits(body_bytes_max=config.body_limit_bytes, requests_per_second=config.http_requests_per_second),
     )
 
     add_cluster_metrics(metrics, holdings, keeper, timers, cluster, redis)

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from orchy.errors import InvalidInput
-from orchy.flow.definition import ActionDefinition, RetryPolicy
+from orchy.flow.definition import PROTOCOL_NAMES, ActionDefinition, RetryPolicy
 from orchy.rpc.generated import action_service_pb2 as pb
 from orchy.rpc.grpc.values import fill_map, json_of_map
 
@@ -102,14 +102,11 @@ class RegisteredAction:
 
     def message(self) -> pb.ActionDefinition:
         """What the server is told. Whole seconds travel, so fractions are rounded up."""
-        definition = self.definition
-        return pb.ActionDefinition(
-            name=definition.name,
-            retryCount=definition.retry_count,
-            retryAfterSeconds=math.ceil(definition.retry_after_seconds),
-            retryPolicy=definition.retry_policy,
-            timeoutSeconds=math.ceil(definition.timeout_seconds),
-        )
+        message = pb.ActionDefinition()
+        for name, protocol_name in PROTOCOL_NAMES.items():
+            value = getattr(self.definition, name)
+            setattr(message, protocol_name, value if isinstance(value, str) else math.ceil(value))
+        return message
 
     async def run(self, action: pb.Action, worker_id: str, extend: Extend | None = None) -> pb.ActionResult:
         """The result of one attempt, good or bad; whatever the function raises is a bad one."""

@@ -7,10 +7,12 @@ column. Nothing here raises but `parse_action_definition`, and that only Invalid
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from enum import StrEnum
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import attrs
+import msgspec.inspect
 
 from orchy.errors import InvalidInput, Problem
 from orchy.flow.definition import (
@@ -21,7 +23,6 @@ from orchy.flow.definition import (
     ActionType,
     JoinMode,
     OnEnd,
-    RetryPolicy,
     Workflow,
 )
 from orchy.flow.expressions.lookalikes import lookalikes_in
@@ -44,10 +45,6 @@ EDGES_MAX = 100_000
 #: Ids travel as int32; 0 means no action.
 ACTION_ID_MAX = 2**31 - 1
 OUTCOME_CHARS_MAX = 256
-RETRY_COUNT_MAX = 10_000
-#: A year.
-RETRY_AFTER_SECONDS_MAX = 31_536_000
-TIMEOUT_SECONDS_MAX = 31_536_000
 _CYCLES_TOLD_MAX = 20
 _CYCLE_ENDS_SHOWN = 20
 
@@ -135,25 +132,34 @@ def _name(fields: Fields) -> str | None:
     return name
 
 
+_DEFINITION_TYPE = msgspec.inspect.type_info(ActionDefinition)
+assert isinstance(_DEFINITION_TYPE, msgspec.inspect.StructType)
+_DEFINITION_FIELDS = _DEFINITION_TYPE.fields
+
+
 def _action_definition(fields: Fields) -> ActionDefinition | None:
-    name = _name(fields)
-    retry_count = fields.number("retry_count", 0, RETRY_COUNT_MAX, whole=True)
-    retry_after_seconds = fields.number("retry_after_seconds", 0, RETRY_AFTER_SECONDS_MAX)
-    retry_policy = fields.choice("retry_policy", RetryPolicy)
-    timeout_seconds = fields.number("timeout_seconds", 0, TIMEOUT_SECONDS_MAX)
-    for field in fields.unknown():
-        message = f"an action definition has no field {field[:NAME_CHARS_MAX]!r}{fields.hint(field)}"
-        fields.error(message, field, at_key=True)
-    if name is None or not fields.sound:
-        return None
-    default = ActionDefinition(name)
-    return ActionDefinition(
-        name,
-        default.retry_count if retry_count is None else int(retry_count),
-        default.retry_after_seconds if retry_after_seconds is None else retry_after_seconds,
-        retry_policy or default.retry_policy,
-        default.timeout_seconds if timeout_seconds is None else timeout_seconds,
-    )
+    values = {field.name: _definition_field(fields, field) for field in _DEFINITION_FIELDS}
+    for unknown in fields.unknown():
+        message = f"an action definition has no field {unknown[:NAME_CHARS_MAX]!r}{fields.hint(unknown)}"
+        fields.error(message, unknown, at_key=True)
+    given = {name: value for name, value in values.items() if value is not None}
+    return ActionDefinition(**given) if fields.sound else None
+
+
+def _definition_field(fields: Fields, field: msgspec.inspect.Field) -> JSON:
+    """The value of a field of an ActionDefinition, as its type says; None where it is absent or wrong."""
+    match field.type:
+        case msgspec.inspect.StrType():
+            return _name(fields)
+        case msgspec.inspect.EnumType(cls=choices):
+            assert issubclass(choices, StrEnum)
+            return fields.choice(field.name, choices)
+        case msgspec.inspect.IntType(ge=low, le=high) | msgspec.inspect.FloatType(ge=low, le=high):
+            assert low is not None
+            assert high is not None
+            return fields.number(field.name, low, high, whole=isinstance(field.type, msgspec.inspect.IntType))
+        case other:
+            raise AssertionError(f"validation does not know how to read {field.name}: {other}")
 
 
 class _Reading:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from quart import Blueprint, Response
+from quart import Blueprint
 
 from orchy.engine.catalog import Catalog
 from orchy.flow.definition import ActionDefinition
 from orchy.flow.validation.definitions import parse_action_definition
-from orchy.rest.answers import answer
-from orchy.rest.requests import check_query, read_body
+from orchy.rest.operations import operation
+from orchy.rest.schemas import Actions, ActionSaved, Deleted, NoQuery
 
 
 def routes(catalog: Catalog) -> Blueprint:
@@ -18,33 +16,25 @@ def routes(catalog: Catalog) -> Blueprint:
     blueprint = Blueprint("actions", __name__)
 
     @blueprint.post("/action")
-    async def save() -> Response:
-        definition = parse_action_definition(await read_body())
-        return answer({"created": await catalog.save_action(definition), "name": definition.name})
+    @operation("Save an action definition", raw_body=ActionDefinition, answer=ActionSaved, errors=(409,))
+    async def save(body: bytes) -> ActionSaved:
+        definition = parse_action_definition(body)
+        return ActionSaved(created=await catalog.save_action(definition), name=definition.name)
 
     @blueprint.get("/action")
-    async def list_all() -> Response:
-        check_query()
-        return answer({"actions": [_shown(definition) for definition in await catalog.actions()]})
+    @operation("List action definitions", query=NoQuery, answer=Actions)
+    async def list_all(query: NoQuery) -> Actions:
+        return Actions(await catalog.actions())
 
     @blueprint.get("/action/<path:name>")
-    async def show(name: str) -> Response:
-        check_query()
-        return answer(_shown(await catalog.action(name)))
+    @operation("Show an action definition", query=NoQuery, answer=ActionDefinition, errors=(404,))
+    async def show(name: str, query: NoQuery) -> ActionDefinition:
+        return await catalog.action(name)
 
     @blueprint.delete("/action/<path:name>")
-    async def delete(name: str) -> Response:
+    @operation("Delete an action definition", answer=Deleted, errors=(404,))
+    async def delete(name: str) -> Deleted:
         await catalog.delete_action(name)
-        return answer({"deleted": True, "name": name})
+        return Deleted(deleted=True, name=name)
 
     return blueprint
-
-
-def _shown(definition: ActionDefinition) -> dict[str, Any]:
-    return {
-        "name": definition.name,
-        "retry_count": definition.retry_count,
-        "retry_after_seconds": definition.retry_after_seconds,
-        "retry_policy": definition.retry_policy,
-        "timeout_seconds": definition.timeout_seconds,
-    }

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from quart import Blueprint, Response
+from quart import Blueprint
 
 from orchy.engine.catalog import Catalog
-from orchy.flow.definition import Workflow
-from orchy.rest.answers import answer, problem_json
-from orchy.rest.requests import check_query, query_int, read_body
-
-_VERSION_MAX = 2**31
+from orchy.flow import definition
+from orchy.flow.definition import JSON
+from orchy.rest.operations import operation
+from orchy.rest.responses import problem_bodies
+from orchy.rest.schemas import (
+    Deleted,
+    NoQuery,
+    Validation,
+    Workflow,
+    WorkflowDefinition,
+    WorkflowQuery,
+    Workflows,
+    WorkflowSaved,
+)
 
 
 def routes(catalog: Catalog) -> Blueprint:
@@ -19,45 +26,35 @@ def routes(catalog: Catalog) -> Blueprint:
     blueprint = Blueprint("workflows", __name__)
 
     @blueprint.post("/workflow")
-    async def save() -> Response:
-        saved = await catalog.save_workflow(await read_body())
-        return answer(
-            {
-                "created": saved.created,
-                "name": saved.name,
-                "version": saved.version,
-                "warnings": [problem_json(warning) for warning in saved.warnings],
-            }
-        )
+    @operation("Save a workflow definition", raw_body=WorkflowDefinition, answer=WorkflowSaved, errors=(409,))
+    async def save(body: bytes) -> WorkflowSaved:
+        saved = await catalog.save_workflow(body)
+        return WorkflowSaved(saved.created, saved.name, saved.version, problem_bodies(saved.warnings))
 
     @blueprint.post("/workflow/validate")
-    async def validate() -> Response:
-        errors, warnings = await catalog.validate_workflow(await read_body())
-        return answer(
-            {
-                "valid": not errors,
-                "errors": [problem_json(problem) for problem in errors],
-                "warnings": [problem_json(problem) for problem in warnings],
-            }
-        )
+    @operation("Validate a workflow definition without saving it", raw_body=WorkflowDefinition, answer=Validation)
+    async def validate(body: bytes) -> Validation:
+        errors, warnings = await catalog.validate_workflow(body)
+        return Validation(not errors, problem_bodies(errors), problem_bodies(warnings))
 
     @blueprint.get("/workflow")
-    async def list_all() -> Response:
-        check_query()
-        return answer({"workflows": [_shown(workflow) for workflow in await catalog.workflows()]})
+    @operation("List the newest version of each workflow", query=NoQuery, answer=Workflows)
+    async def list_all(query: NoQuery) -> Workflows:
+        return Workflows([_as_sent(workflow) for workflow in await catalog.workflows()])
 
     @blueprint.get("/workflow/<path:name>")
-    async def show(name: str) -> Response:
-        check_query("version")
-        return answer(_shown(await catalog.workflow(name, query_int("version", None, 1, _VERSION_MAX))))
+    @operation("Show a workflow definition", query=WorkflowQuery, answer=Workflow, errors=(404,))
+    async def show(name: str, query: WorkflowQuery) -> dict[str, JSON]:
+        return _as_sent(await catalog.workflow(name, query.version))
 
     @blueprint.delete("/workflow/<path:name>")
-    async def delete(name: str) -> Response:
+    @operation("Delete a workflow; flows that run go on", answer=Deleted, errors=(404,))
+    async def delete(name: str) -> Deleted:
         await catalog.delete_workflow(name)
-        return answer({"deleted": True, "name": name})
+        return Deleted(deleted=True, name=name)
 
     return blueprint
 
 
-def _shown(workflow: Workflow) -> dict[str, Any]:
+def _as_sent(workflow: definition.Workflow) -> dict[str, JSON]:
     return {**workflow.source, "version": workflow.version}

@@ -11,7 +11,7 @@ import attrs
 
 from orchy.engine.orchestrator import Result
 from orchy.errors import InvalidInput
-from orchy.flow.definition import JSON, ActionDefinition
+from orchy.flow.definition import JSON, PROTOCOL_NAMES, ActionDefinition
 from orchy.flow.runs import RunId
 from orchy.flow.validation.definitions import parse_action_definition
 from orchy.rpc.generated import action_service_pb2 as pb
@@ -105,12 +105,5 @@ def _error_of(message: Any) -> str:
 
 def definition_of(message: Any) -> ActionDefinition:
     """What an `ActionDefinition` says. Raises InvalidInput with all problems."""
-    return parse_action_definition(
-        {
-            "name": message.name,
-            "retry_count": message.retryCount,
-            "retry_after_seconds": message.retryAfterSeconds,
-            "retry_policy": message.retryPolicy or "FIXED",
-            "timeout_seconds": message.timeoutSeconds,
-        }
-    )
+    said = {name: getattr(message, protocol_name) for name, protocol_name in PROTOCOL_NAMES.items()}
+    return parse_action_definition({**said, "retry_policy": message.retryPolicy or None})

@@ -7,28 +7,16 @@ import json
 
 import pytest
 
-from orchy.rest.app import Services, create_app
-from orchy.rest.quick import ROUTE
+from orchy.rest.fast_path import PATH
+from tests.rest.asking import routes_of, unasked_app
 
 pytestmark = pytest.mark.real
 
 
-class Nobody:
-    """In the place of services that are not asked."""
-
-    def __getattr__(self, name):
-        return None
-
-
 def routes():
-    """(method, path) of each route, with something in the place of its parameters."""
-    app = create_app(Services(Nobody(), Nobody(), Nobody(), Nobody(), Nobody(), Nobody()))
-    found = [
-        (method, rule.build(dict.fromkeys(rule.arguments, "x"), append_unknown=False)[1])
-        for rule in app.url_map.iter_rules()
-        for method in sorted(rule.methods)
-    ]
-    assert ("POST", ROUTE) in found
+    """(method, path) of each route, and of two that there are not."""
+    found = [(method, path) for method, path, _ in routes_of(unasked_app())]
+    assert ("POST", PATH) in found
     assert len(found) > 30
     return [*found, ("GET", "/no/route"), ("POST", "/no/route")]
 

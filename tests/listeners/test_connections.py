@@ -1,4 +1,4 @@
-"""Connections that say nothing, half of something, or too much: they cost little, and nothing once they are gone."""
+"""Connections that send nothing, half a request, or too much: they cost little, and nothing once they are closed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.doors.connections import PREFACE, _files, open_many
+from tests.listeners.connections import PREFACE, _files, open_many
 
 pytestmark = pytest.mark.real
 HALF = (
@@ -22,14 +22,14 @@ def server(start_shared_server):
     return start_shared_server()
 
 
-def test_300_connections_are_borne_and_given_back(server):
+def test_300_connections_are_held_and_released(server):
     outcome = open_many(server, 300)
     assert outcome.held >= 298
     assert outcome.left <= 2
 
 
 @pytest.mark.parametrize(
-    ("door", "sent"),
+    ("port", "sent"),
     [
         ("http_port", b""),
         ("http_port", b"GET / HT"),
@@ -42,11 +42,11 @@ def test_300_connections_are_borne_and_given_back(server):
         ("gossip_port", b"\xff" * 5_000),
     ],
 )
-def test_clients_that_leave_in_the_middle_leave_nothing(server, door, sent):
+def test_clients_that_disconnect_in_the_middle_leave_nothing_behind(server, port, sent):
     before = _files(server)
-    connections = [socket.create_connection(("127.0.0.1", getattr(server, door)), 10) for _ in range(30)]
+    connections = [socket.create_connection(("127.0.0.1", getattr(server, port)), 10) for _ in range(30)]
     for connection in connections:
-        with suppress(ConnectionError):  # told to go already
+        with suppress(ConnectionError):  # the server has closed it already
             connection.sendall(sent)
     for connection in connections:
         connection.close()
@@ -57,9 +57,9 @@ def test_clients_that_leave_in_the_middle_leave_nothing(server, door, sent):
     assert server.get("/health/ready")["ready"]
 
 
-@pytest.mark.parametrize("door", ["http_port", "grpc_port", "gossip_port"])
-def test_those_that_stay_silent_hold_up_nobody(server, door):
-    connections = [socket.create_connection(("127.0.0.1", getattr(server, door)), 10) for _ in range(100)]
+@pytest.mark.parametrize("port", ["http_port", "grpc_port", "gossip_port"])
+def test_silent_connections_delay_no_request(server, port):
+    connections = [socket.create_connection(("127.0.0.1", getattr(server, port)), 10) for _ in range(100)]
     try:
         for _ in range(20):
             assert server.get("/health/ready")["ready"]

@@ -1,4 +1,4 @@
-"""One answer, from ASGI's messages to the bytes of HTTP/1.1. Without IO."""
+"""One response, from ASGI's messages to the bytes of HTTP/1.1. Without IO."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from typing import Any
 import h11
 
 
-class Reply:
-    """`started`: its head was made; `ended`: all of it was; `due`: what was made should leave, as nothing follows."""
+class ResponseEncoder:
+    """`started`: its head was encoded; `ended`: all of it was; `flush_due`: no message follows at once, so what was
+    encoded should be sent."""
 
     def __init__(self, http: h11.Connection, method: bytes) -> None:
         self._http = http
         self._method = method
         self._start: Any = None
-        self._left_bytes: int | None = None  # if it was said how long it is
+        self._left_bytes: int | None = None  # of the body, if its length was given
         self._is_bodyless = False
         self.started = False
         self.ended = False
-        self.due = False
+        self.flush_due = False
 
-    def take(self, message: Any, *, closes: bool) -> bytes:
-        """Bytes of a message; with `closes` the connection ends after the answer. Raises LocalProtocolError."""
+    def encode(self, message: Any, *, closes: bool) -> bytes:
+        """The bytes of a message; with `closes` the connection ends after the response. Raises LocalProtocolError."""
         if message["type"] == "http.response.start":
             self._start = message
             return b""
-        made = b"" if self.started else self._head(closes)
+        encoded = b"" if self.started else self._head(closes)
         body, more = message.get("body", b""), message.get("more_body", False)
         if body and not self._is_bodyless:
-            made += self._http.send(h11.Data(data=body))
+            encoded += self._http.send(h11.Data(data=body))
         if self._left_bytes is not None:
             self._left_bytes -= len(body)
         if not more:
-            made += self._http.send(h11.EndOfMessage())
+            encoded += self._http.send(h11.EndOfMessage())
             self.ended = True
-        # Quart says that an answer is over after it has given all of it: that comes at once, and is waited for.
-        self.due = not more or self._left_bytes != 0
-        return made
+        # Quart sends the end of a response as a message of its own, right after the last part of the body: wait for it.
+        self.flush_due = not more or self._left_bytes != 0
+        return encoded
 
     def _head(self, closes: bool) -> bytes:
         status: int = self._start["status"]
@@ -49,18 +50,18 @@ class Reply:
         headers.append((b"date", _date()))
         if closes:
             headers.append((b"connection", b"close"))
-        made: bytes = self._http.send(h11.Response(status_code=status, headers=headers))
+        encoded: bytes = self._http.send(h11.Response(status_code=status, headers=headers))
         self.started = True
-        return made
+        return encoded
 
 
-_dated: tuple[int, bytes] = (0, b"")
+_cached_date: tuple[int, bytes] = (0, b"")
 
 
 def _date() -> bytes:
-    """Now, as HTTP has it; made once a second."""
-    global _dated
+    """Now, in the format of HTTP's Date; formatted once a second."""
+    global _cached_date
     now = int(time.time())
-    if _dated[0] != now:
-        _dated = now, formatdate(now, usegmt=True).encode()
-    return _dated[1]
+    if _cached_date[0] != now:
+        _cached_date = now, formatdate(now, usegmt=True).encode()
+    return _cached_date[1]

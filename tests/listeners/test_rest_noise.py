@@ -1,4 +1,4 @@
-"""The REST port is given what nobody should send it: it always answers, in its own form, and keeps nothing of it."""
+"""The REST port is sent noise: it always answers in the form of its errors, and keeps nothing of it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def names(server):
 
 
 @st.composite
-def spoilt(draw, good):
+def corrupted(draw, good):
     """A good value with something in it that is another thing, is missing, or is new."""
     if isinstance(good, dict) and good and draw(st.integers(0, 3)):
         key = draw(st.sampled_from(sorted(good)))
@@ -94,18 +94,18 @@ def spoilt(draw, good):
             case 1:
                 return {**good, draw(texts): draw(values)}
             case _:
-                return {**good, key: draw(spoilt(good[key]))}
+                return {**good, key: draw(corrupted(good[key]))}
     if isinstance(good, list) and good and draw(st.integers(0, 3)):
         place = draw(st.integers(0, len(good) - 1))
-        return [*good[:place], draw(spoilt(good[place])), *good[place + 1 :]]
+        return [*good[:place], draw(corrupted(good[place])), *good[place + 1 :]]
     return draw(values)
 
 
 @pytest.mark.parametrize("path", BODIES)
 @EXAMPLES
 @given(data=st.data())
-def test_spoilt_bodies(server, path, data):
-    body = data.draw(spoilt(BODIES[path]))
+def test_corrupted_bodies(server, path, data):
+    body = data.draw(corrupted(BODIES[path]))
     before = names(server) if path == "/workflow" else set()
     status, answer = ask(server, "POST", path, json.dumps(body).encode("utf-8", "surrogatepass"))
     check("POST", status, answer)
@@ -132,8 +132,8 @@ def test_bodies_that_are_damaged_bytes(server, path, noise, place, keep):
 def test_noise_in_paths_queries_and_methods(server, method, route, noise, query):
     encoded = quote(noise.encode("utf-8", "surrogatepass"), safe="")
     for path in (route, f"{route}/{encoded}", route.replace("orders", encoded).replace("f-1", encoded)):
-        told = "&".join(f"{name}={quote(text.encode('utf-8', 'surrogatepass'))}" for name, text in query.items())
-        status, body = ask(server, method, f"{path}?{told}" if told else path)
+        joined = "&".join(f"{name}={quote(text.encode('utf-8', 'surrogatepass'))}" for name, text in query.items())
+        status, body = ask(server, method, f"{path}?{joined}" if joined else path)
         check(method, status, body)
 
 
@@ -188,7 +188,7 @@ def test_bodies_that_stop_careless_parsers(server, text):
     ids=lambda sent: repr(sent[:24]),
 )
 def test_bytes_that_are_no_request(server, sent):
-    """They end their own connection and nobody else's."""
+    """They end their own connection and no other."""
     with socket.create_connection(("127.0.0.1", server.http_port), 10) as connection:
         try:
             connection.sendall(sent)

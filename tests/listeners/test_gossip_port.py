@@ -36,7 +36,7 @@ class Two:
                 name=f"m{number}",
                 address=sockets.address,
                 now=boottime(),
-                envelope=Envelope("doors"),
+                envelope=Envelope("listeners"),
                 parameters=PROFILES["fast"],
             )
             driver = Driver(machine, sockets, lambda event: None)
@@ -73,7 +73,7 @@ async def two():
 async def test_random_and_damaged_datagrams(two, seed):
     print(f"seed {seed}")
     chance = random.Random(seed)
-    envelope = Envelope("doors")
+    envelope = Envelope("listeners")
     good = envelope.seal(join([encode(Ping(1, "m0", "m1")), encode(Suspect("m1", 0, "m0")), encode(Dead("x", 1, "y"))]))
     strange = Envelope("another").seal(join([encode(Dead("m1", 9, "m1"))]))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -95,7 +95,7 @@ async def test_random_and_damaged_datagrams(two, seed):
 
 async def test_each_field_of_each_message_with_each_type(two):
     """As packets and as frames, sealed as a member's are."""
-    envelope, driver = Envelope("doors"), two.drivers[0]
+    envelope, driver = Envelope("listeners"), two.drivers[0]
     bodies = [packed for message in EACH for fields in mangled(message) if (packed := pack_strange(fields)) is not None]
     packets = [packet for body in bodies if len(packet := envelope.seal(b"\x91" + body)) <= 1_200]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -13,7 +13,7 @@ def start_shared_server(tmp_path_factory):
     servers = []
 
     def start(*flags):
-        folder = tmp_path_factory.mktemp("door")
+        folder = tmp_path_factory.mktemp("listener")
         servers.append(OrchyServer(["--data-dir", str(folder / "data"), *flags], folder / "server.log").start())
         return servers[-1]
 

@@ -1,7 +1,7 @@
-"""Many idle connections at a real node: `python -m tests.doors.connections --count 10000`.
+"""Many idle connections at a real node: `python -m tests.listeners.connections --count 10000`.
 
-Half of them at the REST port, half at the workers' port, from many loopback addresses. Meanwhile somebody calls, and in
-the end all that they took is given back. Exit code 1 if a call failed or took longer than CALL_SECONDS_MAX, or if
+Half of them at the REST port, half at the workers' port, from many loopback addresses. Meanwhile requests are sent, and
+in the end everything is released. Exit code 1 if a call failed or took longer than CALL_SECONDS_MAX, or if
 connections stay behind.
 """
 
@@ -42,7 +42,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether the node bore it."""
+        """Whether the node held up."""
         return self.longest_seconds <= CALL_SECONDS_MAX and self.left <= 5
 
 
@@ -110,7 +110,7 @@ def _memory_mb(server: OrchyServer) -> float:
 
 def main() -> int:
     """Prints what came of it."""
-    parser = argparse.ArgumentParser("python -m tests.doors.connections", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.listeners.connections", description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     arguments = parser.parse_args()
     allow_files(arguments.count)
