@@ -21,9 +21,8 @@ is an `AssertionError`, never one of these.
         ├── StoreRefused        the store said no (memory, rights, read-only); nothing was changed
         ├── DefinitionMissing   a flow's definition is not in the store: try again when it is
         ├── OutcomeUnknown      may or may not have been applied: check before trying again
-        ├── VersionConflict     another caller moved the flow first; nothing was changed
-        │   └── TimerMoved      a timer was moved into the future; nothing was changed
-        └── LeaseLost           another node owns the partition; nothing was changed
+        └── VersionConflict     another caller moved the flow first; nothing was changed
+            └── TimerMoved      a timer was moved into the future; nothing was changed
 """
 
 from __future__ import annotations
@@ -137,7 +136,3 @@ class TimerMoved(VersionConflict):
     def __init__(self, message: str, timers: Sequence[str]) -> None:
         super().__init__(message)
         self.timers = frozenset(timers)
-
-
-class LeaseLost(StoreError):
-    """The caller's epoch is no longer that of the partition. Nothing was changed."""

@@ -64,11 +64,3 @@ class HandOff(Protocol):
     def reserve(self, action_name: str) -> Reservation | None:
         """One that waits for an attempt of this action; None: it goes into its queue."""
         ...
-
-
-class NoHandOff:
-    """All work goes through queues."""
-
-    def reserve(self, action_name: str) -> Reservation | None:
-        """Nobody waits."""
-        return None
