@@ -7,7 +7,7 @@ import resource
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from orchy.rest.http.admission import Admission, TokenBucket
+from orchy.rest.http.admission import Admission
 from orchy.runtime import open_files as openfiles
 
 CONNECTIONS_MAX = 4
@@ -102,15 +102,6 @@ class Admitting(RuleBasedStateMachine):
 
 
 test_admission = Admitting.TestCase
-
-
-def test_requests_a_second():
-    bucket = TokenBucket(2)
-    assert [bucket.take(10.0) for _ in range(3)] == [True, True, False]
-    assert not bucket.take(10.4)
-    assert bucket.take(10.5)
-    assert [bucket.take(99.0) for _ in range(3)] == [True, True, False]
-    assert all(TokenBucket(0).take(1.0) for _ in range(100))
 
 
 def test_a_listener_leaves_files_for_the_rest(monkeypatch):

@@ -21,7 +21,6 @@ from orchy.flow.graph import Graph
 from orchy.flow.system import Finish
 from orchy.partition.timers import TimerLoop
 from orchy.rpc.api import convert
-from orchy.store.memory import store as memory
 from orchy.store.memory.store import MemoryStore
 from orchy.store.queues import Claimed
 from tests.simulation.replacing import replaced
@@ -104,7 +103,7 @@ def a_claim_puts_back_in_the_wrong_order() -> AbstractContextManager[None]:
 
     async def mutated(self: Any, action_name: str, partitions: Any, limit: int, worker: str, lease_ms: int = 0) -> Any:
         claimed = await claim(self, action_name, partitions, limit, worker, lease_ms)
-        if claimed.receipts and sum(map(len, claimed.bodies)) >= memory.CLAIM_BYTES_MAX:
+        if claimed.receipts and sum(map(len, claimed.bodies)) >= self.claim_bytes_max:
             queue = self._partition(claimed.receipts[-1].partition).queues.get(action_name, ())
             queue_left = [queue.popleft() for _ in range(min(len(queue), limit - len(claimed.bodies)))]
             if queue_left:

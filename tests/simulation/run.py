@@ -17,7 +17,6 @@ import trio.testing
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.engine.catalog import Catalog
 from orchy.runtime.nurseries import first_error
-from orchy.store.memory import store as memory
 from orchy.store.memory.store import MemoryStore
 from orchy.telemetry import unexpected
 from tests.simulation import lastmoment
@@ -51,9 +50,8 @@ ROUNDS_PER_MOMENT_MAX = 20_000
 STAGES = "stages"
 #: After all callers have gone, until nodes have released what they held for them.
 LEAVE_SECONDS = 5.0
-#: Limits of the product, made small so that they are reached: bytes of one claim (two or three attempts). See also
-#: `node.LIMITS`.
-SMALL = ((memory, "CLAIM_BYTES_MAX", 400),)
+#: Small, so that claims reach it: two or three attempts. See also `node.LIMITS`.
+CLAIM_BYTES_MAX = 400
 
 
 @attrs.frozen
@@ -102,7 +100,7 @@ def run_seed(
     violations.clear()
     end_all(None)
     try:
-        with determined(seed), _small_limits():
+        with determined(seed):
             clock = trio.testing.MockClock(autojump_threshold=0)
             trio.run(main, clock=clock, instruments=[ProcessInheritance(), _StallDetector(clock)])
         for first in (*violations, *unexpected_errors):
@@ -122,18 +120,6 @@ def run_seed(
     return Outcome(seed, broken, world.digest(), world.counts, ended_at[0], transcript)
 
 
-@contextmanager
-def _small_limits() -> Iterator[None]:
-    before = [getattr(module, name) for module, name, _ in SMALL]
-    try:
-        for module, name, value in SMALL:
-            setattr(module, name, value)
-        yield
-    finally:
-        for (module, name, _), value in zip(SMALL, before, strict=True):
-            setattr(module, name, value)
-
-
 async def _overrun() -> None:
     raise Violation("a run comes to its end", f"not within {RUN_SECONDS_MAX} virtual seconds")
 
@@ -142,7 +128,7 @@ async def _run(world: World) -> None:
     rng = world.stream("workload")
     profile = world.profile
     world.note(f"seed {world.seed}: {profile}")
-    store = MemoryStore(trio.current_time)
+    store = MemoryStore(trio.current_time, CLAIM_BYTES_MAX)
     checker = Checker(world, store)
     arbiter = Arbiter(world, store, checker)
     catalog = Catalog(store, SYSTEM_ACTIONS)

@@ -93,24 +93,3 @@ class Admission:
     def _evict(self, connection: Evictable) -> None:
         self.remove(connection)
         connection.evict()
-
-
-class TokenBucket:
-    """At most `per_second` on average, and as many at once; 0: no limit."""
-
-    def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
-        self._tokens = float(per_second)
-        self._at: float | None = None
-
-    def take(self, now: float) -> bool:
-        """Take one; false if there is none."""
-        if not self._per_second:
-            return True
-        if self._at is not None:
-            self._tokens = min(self._per_second, self._tokens + (now - self._at) * self._per_second)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True

@@ -22,7 +22,7 @@ import attrs
 import h11
 import trio
 
-from orchy.rest.http.admission import Admission, TokenBucket
+from orchy.rest.http.admission import Admission
 from orchy.rest.http.bodies import has_too_many_values
 from orchy.rest.http.limits import Limits, Timing
 from orchy.rest.http.refusal import Refusal, quoted
@@ -30,6 +30,7 @@ from orchy.rest.http.response import ResponseEncoder
 from orchy.rest.middleware.guard import Guard, path_of
 from orchy.rest.responses import error_body, send_json
 from orchy.runtime.sockets import PromptStream
+from orchy.runtime.token_bucket import TokenBucket
 
 #: How much of what a refused client still sends is read and dropped.
 LINGER_BYTES_MAX = 64 * 2**20
@@ -71,7 +72,7 @@ class ServerContext:
     application: Application
     guard: Guard
     admission: Admission
-    bucket: TokenBucket
+    bucket: TokenBucket | None
     observer: Observer
     limits: Limits
     timing: Timing
@@ -292,7 +293,8 @@ class Connection:
     # The application.
 
     async def _call_application(self, request: h11.Request, headers: list[tuple[bytes, bytes]]) -> None:
-        if not self._context.bucket.take(trio.current_time()):
+        bucket = self._context.bucket
+        if bucket is not None and not bucket.take(trio.current_time()):
             self._context.observer.request_refused("rate")
             await self._respond(429, "more requests come than --http-requests-per-second allows; try again")
             return

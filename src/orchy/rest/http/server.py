@@ -8,13 +8,14 @@ from functools import partial
 
 import trio
 
-from orchy.rest.http.admission import Admission, TokenBucket
+from orchy.rest.http.admission import Admission
 from orchy.rest.http.connection import Application, Connection, Observer, ServerContext
 from orchy.rest.http.limits import DEFAULT_LIMITS, DEFAULT_TIMING, Limits, Timing
 from orchy.rest.http.refusal import Refusal
 from orchy.rest.middleware.guard import Guard
 from orchy.runtime.open_files import share_of_listener
 from orchy.runtime.sockets import PromptStream
+from orchy.runtime.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ class RestServer:
         self._admission = Admission(partial(share_of_listener, limits.connections_max), limits.held_bytes_max)
         self._observer = observer
         self._timing = timing
-        bucket = TokenBucket(limits.requests_per_second)
+        per_second = limits.requests_per_second
+        bucket = TokenBucket(per_second, per_second) if per_second else None
         self._context = ServerContext(application, guard, self._admission, bucket, observer, limits, timing)
         self._open: set[Connection] = set()
         self._stopping = False

@@ -50,8 +50,9 @@ async def outcome_of(commit: Callable[[Commit], Awaitable[Committed]], one: Comm
 class MemoryStore(MemoryQuarantine):
     """All of `store.ports`. `clock` returns seconds, and never goes back."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], claim_bytes_max: int = CLAIM_BYTES_MAX) -> None:
         super().__init__(clock)
+        self.claim_bytes_max = claim_bytes_max
         self._partitions: dict[int, Partition] = {}
 
     def _due_ms(self, after_ms: int) -> int:
@@ -141,11 +142,11 @@ class MemoryStore(MemoryQuarantine):
         emptied: list[int] = []
         receipts: list[Receipt] = []
         for number in partitions:
-            if len(bodies) >= limit or sum(map(len, bodies)) >= CLAIM_BYTES_MAX:
+            if len(bodies) >= limit or sum(map(len, bodies)) >= self.claim_bytes_max:
                 break
             partition = self._partition(number)
             queue = partition.queues.get(action_name, deque())
-            while queue and len(bodies) < limit and sum(map(len, bodies)) < CLAIM_BYTES_MAX:
+            while queue and len(bodies) < limit and sum(map(len, bodies)) < self.claim_bytes_max:
                 queued = queue.popleft()
                 if self._hand_out(partition, queued, worker_id, lease_ms):
                     bodies.append(queued.entry.body)
