@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchy.dispatch.attempt_leases import LEASE_MS_MAX, LEASE_MS_MIN
+from orchy.flow.definition import RETRY_AFTER_SECONDS_MAX, RETRY_COUNT_MAX, TIMEOUT_SECONDS_MAX
 from orchy.flow.limits import FLOW_BYTES_MAX, LATE_RESULTS_MAX
-from orchy.flow.validation.definitions import RETRY_AFTER_SECONDS_MAX, RETRY_COUNT_MAX, TIMEOUT_SECONDS_MAX
 from orchy.rpc.api import convert, leases, servicer, session, sessions
 from orchy.rpc.api.limits import SessionLimits, SessionTiming
 from orchy.rpc.generated import action_service_pb2 as pb

@@ -153,7 +153,7 @@ async def test_a_request_that_never_ends_is_refused_and_its_bytes_forgotten(in_m
     assert quota.bytes_used == 0
 
 
-async def test_requests_under_way_share_an_allowance(in_memory, autojump_clock):
+async def test_requests_under_way_share_a_quota(in_memory, autojump_clock):
     quota = BufferQuota(bytes_max=10_000)
     _, first = in_memory(quota)
     _, second = in_memory(quota)

@@ -113,7 +113,7 @@ async def test_grpcs_own_client_does_not_try_a_port_with_tls_for_ever(open_serve
     assert await trio.to_thread.run_sync(call) is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_stranger_that_stays_is_let_go_in_time(open_server):
+async def test_a_client_of_another_protocol_that_stays_is_let_go_in_time(open_server):
     port = await open_server()
     with trio.fail_after(HANG_SECONDS):
         stream = await trio.open_tcp_stream("127.0.0.1", port)

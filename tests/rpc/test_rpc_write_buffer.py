@@ -14,7 +14,7 @@ from orchy.runtime.sockets import PromptStream
 
 @asynccontextmanager
 async def write_buffer():
-    """An outbox whose task is running, and the peer's end."""
+    """A write buffer whose task is running, and the peer's end."""
     ends = trio.socket.socketpair()
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)

@@ -401,13 +401,13 @@ def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
 def a_stream_that_ends_goes_on_taking_work() -> AbstractContextManager[None]:
     """While its worker's results are with the store, it keeps what is handed out for it (a mistake that was there)."""
     rows = dict(session_life._ROWS)
-    closing, input_ended = session_life.State.CLOSING, session_life.Trigger.INPUT_ENDED
+    closing = session_life.State.CLOSING
     for pair, row in rows.items():
-        if row.trigger in (session_life.Trigger.HANG_UP, session_life.Trigger.SILENCE):
-            leads_to = row.leads_to if row.leads_to is row.state else closing
-            rows[pair] = session_life.Row(*pair, (session_life.Effect.STOP_READING,), leads_to)
-    late = session_life.Row(closing, input_ended, (session_life.Effect.STOP_HANDING_OUT,), closing)
-    rows[closing, input_ended] = late
+        ends_it = row.trigger in (session_life.Trigger.HANG_UP, session_life.Trigger.SILENCE)
+        if ends_it and row.state not in session_life.ENDS:
+            rows[pair] = session_life.Row(*pair, (session_life.Effect.STOP_READING,), closing)
+    late = closing, session_life.Trigger.INPUT_ENDED
+    rows[late] = session_life.Row(*late, (session_life.Effect.STOP_HANDING_OUT,), closing)
     return _replaced(session_life, "_ROWS", rows)
 
 

@@ -126,7 +126,7 @@ class StreamWorker(Worker):
             finally:
                 stream.pipe.cut()
                 del process.streams[stream]
-                process.held.lose(stream)
+                process.held.orphan(stream)
             self._rehome(process)
             for result in stream.unanswered.values():
                 self._nursery.start_soon(self._push, result)
@@ -135,7 +135,7 @@ class StreamWorker(Worker):
     def _rehome(self, process: Process) -> None:
         """Ask another node to renew attempts whose stream is gone."""
         other = next((one for one in process.streams if one.pipe.open), None)
-        homeless = process.held.rehome(other) if other and process.renews and process.rehomes else []
+        homeless = process.held.adopt(other) if other and process.renews and process.rehomes else []
         if other and homeless:
             self._world.count("attempts taken along to another node")
             other.send(holding=_messages_of(homeless))
@@ -160,7 +160,7 @@ class StreamWorker(Worker):
         rng = self._rng
         await stream.process.thaw()
         rehomes = stream.process.renews and stream.process.rehomes
-        stream.send(holding=_messages_of(stream.process.held.rehome(stream) if rehomes else []))
+        stream.send(holding=_messages_of(stream.process.held.adopt(stream) if rehomes else []))
         for action in ACTION_NAMES:
             stream.send(credits=[pb.Credit(actionName=action, count=rng.choice((0, 1, 3, 8)))])
         with trio.move_on_after(rng.choice((0.3, 3.0, 10.0, 40.0))):
@@ -220,7 +220,7 @@ class StreamWorker(Worker):
         rng = self._rng
         self._cluster.checker.record_received(attempt, stream.name)
         self._world.count("attempts that came on streams")
-        stream.process.held.came(attempt.key, stream)
+        stream.process.held.add(attempt.key, stream)
         stream.process.attempts[attempt.key] = attempt.timeout_seconds
         self._nursery.start_soon(self._work_long, stream, attempt)
         if not stream.pipe.open:
@@ -310,7 +310,7 @@ class StreamWorker(Worker):
             self._cluster.checker.processes[result.worker],
             (result.flow_id, result.action_id, result.attempt),
         )
-        process.held.ended(attempt)
+        process.held.remove(attempt)
         process.attempts.pop(attempt, None)
 
 

@@ -137,18 +137,18 @@ async def test_many_are_said_in_messages_of_a_thousand(start_server, run_worker,
 
 async def test_each_attempt_has_one_home(autojump_clock):
     held = HeldAttempts()
-    held.came(("f", 1, 1), "a")
-    held.came(("g", 1, 1), "b")
-    assert held.rehome("c") == []
-    held.lose("a")
-    assert held.rehome("b") == [("f", 1, 1)]
-    assert held.rehome("c") == []
+    held.add(("f", 1, 1), "a")
+    held.add(("g", 1, 1), "b")
+    assert held.adopt("c") == []
+    held.orphan("a")
+    assert held.adopt("b") == [("f", 1, 1)]
+    assert held.adopt("c") == []
     assert held.split([("f", 1, 1), ("x", 1, 1)], "c") == ([("f", 1, 1)], [("x", 1, 1)])
-    held.lose("b")
-    assert held.rehome("d") == [("g", 1, 1)]
-    held.ended(("g", 1, 1))
-    held.ended(("g", 1, 1))
-    held.lose("d")
-    assert held.rehome("e") == []
+    held.orphan("b")
+    assert held.adopt("d") == [("g", 1, 1)]
+    held.remove(("g", 1, 1))
+    held.remove(("g", 1, 1))
+    held.orphan("d")
+    assert held.adopt("e") == []
     await trio.sleep(2)
     assert held.up_ms == 2000

@@ -1,1 +1,1 @@
-"""The worker API over gRPC: servicer (what calls mean), carrier (how they travel), and conversions."""
+"""The worker API: HTTP/2 as a machine (`http2`), gRPC calls on it (`grpc`), and what the calls mean (`api`)."""

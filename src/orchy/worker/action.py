@@ -1,4 +1,4 @@
-"""A function, what the server is to know of it, and what becomes of one call of it."""
+"""A registered function: its definition for the server, and how one attempt of it runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Extend = Callable[[Attempt, trio.Event], None]
 
 
 def _do_nothing() -> None:
-    """Where there is nobody to ask for more time."""
+    """Used where there is no server to ask for more time."""
 
 
 @attrs.frozen
@@ -101,7 +101,7 @@ class RegisteredAction:
     limiter: trio.CapacityLimiter
 
     def message(self) -> pb.ActionDefinition:
-        """What the server is told. Whole seconds travel, so fractions are rounded up."""
+        """The definition for the server, in whole seconds: fractions are rounded up."""
         message = pb.ActionDefinition()
         for name, protocol_name in PROTOCOL_NAMES.items():
             value = getattr(self.definition, name)
@@ -109,7 +109,7 @@ class RegisteredAction:
         return message
 
     async def run(self, action: pb.Action, worker_id: str, extend: Extend | None = None) -> pb.ActionResult:
-        """The result of one attempt, good or bad; whatever the function raises is a bad one."""
+        """The result of one attempt; whatever the function raises is a FAIL."""
         result = pb.ActionResult(
             workflowName=action.workflowName,
             actionName=action.actionName,
@@ -139,7 +139,7 @@ class RegisteredAction:
         if self.wants_context:
             args += (_context_of(action, extend),)
         if self.is_async:
-            # A server may hand out more than there are slots, for a moment: no more than `slots` run all the same.
+            # A server may hand out more than there are slots for a moment: still no more than `slots` run.
             try:
                 self.limiter.acquire_nowait()
             except trio.WouldBlock:
@@ -176,7 +176,7 @@ def _ask(token: trio.lowlevel.TrioToken, extend: Extend, attempt: Attempt, over:
 
 
 def fail(result: pb.ActionResult, text: str) -> None:
-    """Make a result a bad one."""
+    """Turn a result into a FAIL."""
     result.data.clear()
     result.status = pb.ActionResult.FAIL
     result.error = text[:ERROR_CHARACTERS_MAX].encode("utf-8", "replace").decode()
@@ -185,7 +185,7 @@ def fail(result: pb.ActionResult, text: str) -> None:
 def _text_of(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # somebody's __str__ is broken; the type is still something
+    except Exception:  # its __str__ is broken; the type says something
         log.debug("an exception's text can't be had", exc_info=True)
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -203,7 +203,7 @@ def register(
     batch_size: int,
     threads: int,
 ) -> RegisteredAction:
-    """Check what was given, so that a mistake shows when the worker is written. Raises ValueError, TypeError."""
+    """Check the arguments, so that a mistake shows when the worker is written. Raises ValueError, TypeError."""
     if not callable(function):
         raise TypeError(f"the action {name!r} needs a function")
     if not name or not name.isprintable():
@@ -238,7 +238,7 @@ def register(
 
 
 def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """How a function is called; of one that can't tell (some that are written in C): with its data."""
+    """The signature of a function; one without (some that are written in C) is called with its data."""
     try:
         return inspect.signature(function)
     except ValueError:
@@ -246,7 +246,7 @@ def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _check_call(function: Callable[..., Any], name: str, *, wants_context: bool) -> None:
-    """That a function can be called with what it will be given. Raises TypeError."""
+    """Check that a function can be called with what it will be given. Raises TypeError."""
     signature = _signature_of(function)
     try:
         signature.bind(*[None] * (2 if wants_context else 1))

@@ -1,4 +1,4 @@
-"""How the slots of one action are shared out to the servers that have a stream. Pure.
+"""How the slots of one action are shared among the servers that have a stream. Pure.
 
 A server may hand out as many attempts as it has credit for, so a slot that stands idle is lent to one server or
 another. Each server keeps a few, to be able to hand out at once what appears; the rest is with those that have work: a

@@ -1,4 +1,4 @@
-"""How work comes in: by streams where all servers have them, else by polls. The slots are the same for both."""
+"""Fetches work: over streams where all servers have them, else by polls. Both share the slots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("orchy.worker")
 
 
 class Fetcher:
-    """All work that comes to a worker; its tasks run in `work`."""
+    """Fetches the work of one worker; the tasks that carry it out run in `work`."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Fetcher:
         self._slots = {name: trio.Semaphore(action.slots) for name, action in actions.items()}
 
     async def run(self, stop: trio.Event) -> None:
-        """Until `stop`, one way or the other: a server of another version may join, or leave."""
+        """Until `stop`; changes over as servers of older versions join and leave."""
         async with trio.open_nursery() as first:
             first.start_soon(_cancel_at, stop, first.cancel_scope)
             await self._servers.wait_open()
@@ -76,7 +76,7 @@ class Fetcher:
         await self._streams.run(stop)
 
     def _extend(self, attempt: Attempt, over: trio.Event) -> None:
-        """However an attempt came, it is extended on the streams that there are now."""
+        """Extend an attempt on the streams that there are now, however it came."""
         if self._streams is not None:
             self._streams.extend(attempt, over)
 

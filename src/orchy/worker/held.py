@@ -1,5 +1,6 @@
-"""What a worker holds, and which stream's server renews the lease of each: kept for as long as the worker runs, over
-all streams that come and go, so that it can always say whether it holds an attempt.
+"""Which attempts a worker holds, and on which stream each is renewed.
+
+Kept for as long as the worker runs, while streams come and go, so that it can always say whether it holds an attempt.
 """
 
 from __future__ import annotations
@@ -15,39 +16,39 @@ from orchy.worker.action import Attempt
 
 @attrs.define(eq=False)
 class HeldAttempts:
-    """The attempts that came, until their results are with a server. A home is a stream; None: it is no more."""
+    """Attempts from when they were received until their results are with a server. Each has its stream, or None."""
 
-    _homes: dict[Attempt, Any] = attrs.field(factory=dict)
+    _streams: dict[Attempt, Any] = attrs.field(factory=dict)
     _began_at: float = attrs.field(factory=trio.current_time)
 
-    def came(self, attempt: Attempt, home: object) -> None:
+    def add(self, attempt: Attempt, stream: object) -> None:
         """An attempt was handed out on a stream."""
-        self._homes[attempt] = home
+        self._streams[attempt] = stream
 
-    def ended(self, attempt: Attempt) -> None:
-        """Its result is with a server, or nobody's."""
-        self._homes.pop(attempt, None)
+    def remove(self, attempt: Attempt) -> None:
+        """Its result is with a server, or no server will take it."""
+        self._streams.pop(attempt, None)
 
-    def lose(self, home: object) -> None:
-        """A stream is no more: somebody else is to hear of what came on it."""
-        for attempt, one in self._homes.items():
-            if one is home:
-                self._homes[attempt] = None
+    def orphan(self, stream: object) -> None:
+        """A stream is gone: what came on it needs another one."""
+        for attempt, one in self._streams.items():
+            if one is stream:
+                self._streams[attempt] = None
 
-    def rehome(self, home: object) -> list[Attempt]:
-        """What no stream's server renews; from now on it is this one's."""
-        homeless = [attempt for attempt, one in self._homes.items() if one is None]
-        for attempt in homeless:
-            self._homes[attempt] = home
-        return homeless
+    def adopt(self, stream: object) -> list[Attempt]:
+        """The attempts without a stream; from now on they are this one's."""
+        orphans = [attempt for attempt, one in self._streams.items() if one is None]
+        for attempt in orphans:
+            self._streams[attempt] = stream
+        return orphans
 
-    def split(self, asked: Iterable[Attempt], home: object) -> tuple[Sequence[Attempt], Sequence[Attempt]]:
-        """Of what a server asks for: what is held, which is that stream's from now on, and what is not."""
+    def split(self, asked: Iterable[Attempt], stream: object) -> tuple[Sequence[Attempt], Sequence[Attempt]]:
+        """Of the attempts that a server asks about: those held, which are its stream's from now on, and the others."""
         held: list[Attempt] = []
         missing: list[Attempt] = []
         for attempt in asked:
-            if attempt in self._homes:
-                self._homes[attempt] = home
+            if attempt in self._streams:
+                self._streams[attempt] = stream
                 held.append(attempt)
             else:
                 missing.append(attempt)

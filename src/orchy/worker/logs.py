@@ -1,4 +1,4 @@
-"""Log lines that are said once, and again only when there is something else to say; and where they are to be seen."""
+"""Log lines that are not repeated while nothing changes, and a handler for where logging was not set up."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ log = logging.getLogger("orchy.worker")
 
 
 class DedupLog:
-    """What is wrong with one thing. A trouble that goes on for hours is one line, not one for each try."""
+    """Warnings about one thing: a trouble that lasts for hours is one line, not one for each try."""
 
     def __init__(self) -> None:
         self._said = ""
 
     def warn(self, text: str) -> None:
-        """Say it, unless it was the last thing said."""
+        """Log a warning, unless it is the same as the last one."""
         if text != self._said:
             log.warning("%s", text)
         self._said = text
 
     def recovered(self, text: str) -> None:
-        """It works again: say so, if there was a warning."""
+        """It works again: log that if there was a warning."""
         if self._said:
             log.info("%s", text)
         self._said = ""
 
 
 def set_up_logging() -> None:
-    """Show what workers log on the standard error, from level info on, if nothing says what is to become of it."""
+    """Log to the standard error, from level info on, unless logging was set up."""
     if log.hasHandlers():
         return
     handler = logging.StreamHandler(sys.stderr)

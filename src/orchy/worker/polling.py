@@ -1,12 +1,12 @@
-"""Work comes in: one poller for each server that asks it for the attempts of one action.
+"""Fetches the attempts of one action by polls: one poller for each server.
 
 **Never more than there are slots for.** A poll reserves the slots that it asks for. One that finds work at once takes
 all that are free; one that waits for work to come reserves its share only, so that a busy server can use what idle
 ones do not need, and one that joins is not kept waiting. Where the slots are too few for a waiting poll at each
 server, the pollers take turns, and each server is asked about every `poll_interval_seconds`.
 
-**A stop loses nothing.** An answer that is under way when a poll is called off would be work that nobody does until it
-times out. So those polls are given a moment to be answered; they are called off only when they have been waiting.
+**A stop loses nothing.** An answer that is under way when its poll is cancelled would be work left undone until it
+times out. So polls under way have a moment to be answered before they are cancelled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("orchy.worker")
 
 @attrs.frozen
 class _Answer:
-    """How many a poll asked for and got. `is_early`: it was to wait for work, and was answered without any."""
+    """How many attempts a poll asked for and got. `is_early`: it was to wait for work, and came back at once."""
 
     asked: int
     got: int
@@ -38,7 +38,7 @@ class _Answer:
 
 
 class ActionPolls:
-    """All pollers of one action, and what they have started."""
+    """All pollers of one action."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class ActionPolls:
             self._polled.discard(channel)
 
     async def _poll(self, channel: Channel, *, wait: bool) -> _Answer:
-        """Ask for as many as slots are free, or wait for work with a share of them; begin what comes."""
+        """Ask for as many as slots are free, or wait for work with a share of them; start what comes."""
         await self._slots.acquire()
         reserved = 1
         try:

@@ -1,8 +1,8 @@
-"""Results on their way: each is pushed until some server takes it, or says that it never can.
+"""Pushes each result until some server takes it, or says that it never will.
 
-Results that are there at the same moment leave in one call, and those that come while calls are under way wait for the
-next one: the more there are, the less each costs. One alone leaves at once. A server that does not know such a call
-gets them one by one.
+Results that are ready at the same moment leave in one call, and those that follow while calls are under way wait for
+the next one: the more there are, the less each costs. A single one leaves at once. An older server, which does not know
+PushAll, gets them one by one.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ log = logging.getLogger("orchy.worker")
 
 @attrs.define(eq=False)
 class _Pending:
-    """A result, and whether it is done with."""
+    """A result, and whether it is settled."""
 
     result: pb.ActionResult
     done: trio.Event = attrs.field(factory=trio.Event)
 
 
 class ResultPusher:
-    """Pushes results; to another server at each try. `run` does the work."""
+    """Pushes results, to another server at each try. `run` does the work."""
 
     def __init__(self, servers: ServerPool, parameters: Parameters) -> None:
         self._parameters = parameters
@@ -50,7 +50,7 @@ class ResultPusher:
         self._one_by_one: WeakSet[Channel] = WeakSet()
 
     async def push(self, result: pb.ActionResult) -> None:
-        """Returns when the result is a server's, or nobody's. Callers bound it."""
+        """Returns when a server has taken the result, or none ever will. Callers bound it."""
         pending = _Pending(result)
         self._waiting.append(pending)
         self._came.set()
@@ -61,7 +61,7 @@ class ResultPusher:
                 self._waiting.remove(pending)
 
     async def run(self) -> NoReturn:
-        """Send what comes, until cancelled."""
+        """Push until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 await self._came.wait()
@@ -81,7 +81,7 @@ class ResultPusher:
         return call
 
     async def _send(self, left: Sequence[_Pending]) -> None:
-        """Until none of them is left."""
+        """Push until none of them is left."""
         backoff_seconds = self._parameters.push_backoff_min_seconds
         answer_seconds = self._parameters.push_seconds
         try:
@@ -109,7 +109,7 @@ class ResultPusher:
         return [one for one in left if not one.done.is_set()]
 
     async def _push_once(self, channel: Channel, result: pb.ActionResult, answer_seconds: float) -> bool:
-        """Whether that is done with."""
+        """Push one; whether it is settled."""
         try:
             with trio.fail_after(answer_seconds):
                 reply = await channel.call("ActionService/Push", result, pb.ActionResultPushResponse)
@@ -123,7 +123,7 @@ class ResultPusher:
     async def _push_all(
         self, channel: Channel, results: Sequence[pb.ActionResult], answer_seconds: float
     ) -> Sequence[bool]:
-        """Of each, whether that is done with."""
+        """Push all in one call; of each, whether it is settled."""
         nothing = [False] * len(results)
         try:
             with trio.fail_after(answer_seconds):
@@ -147,7 +147,7 @@ class ResultPusher:
         ]
 
     def is_settled(self, result: pb.ActionResult, code: int, message: str = "", status: bool = False) -> bool:
-        """What a server's answer for one result comes to."""
+        """Whether a server's answer settles a result."""
         if code == Code.OK:
             self._dedup_log.recovered("results are taken again")
             if not status:
@@ -157,7 +157,7 @@ class ResultPusher:
             self._dedup_log.warn(f"results are not taken, they are pushed again: {message}")
             return False
         if result.status == pb.ActionResult.SUCCESS:
-            # Nobody will ever take it; the flow shall know why, and not wait for its timeout.
+            # No server will ever take it; fail the attempt with the reason, or the flow would wait for its timeout.
             fail(result, f"the server refused the result: {message}")
             return False
         log.error("the server refused a result of flow %s: %s", result.flowId, message)

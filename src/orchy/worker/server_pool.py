@@ -1,8 +1,8 @@
-"""The servers that a worker knows, and a connection to each: made, lost, made again with backoff.
+"""The servers that a worker knows, and a connection to each, made again with backoff when it is lost.
 
-The addresses that the worker was given are where it begins; `GetServers` then says who is there. Servers that are gone
-from the list and can't be reached are forgotten, but never the given ones. One of those that is not in the list (it
-may be another name of one that is) gets no work while all in the list are connected.
+A worker begins with the addresses it was given, the seeds; `GetServers` then lists the live servers. A server that is
+not listed and can't be reached is forgotten, unless it is a seed. A seed that is not listed (it may be another name of
+one that is) is not used while all listed ones are connected.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class _Server:
 
 
 class ServerPool:
-    """The live connections. `on_connect` is called on each new one before it is used; `tls` is how they are secured;
-    `purpose` goes on after "connected to ...".
+    """The live connections. `on_connect` is called on each new one before it is used; `purpose` follows
+    "connected to ..." in the log.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ServerPool:
         self._turn = random.randrange(1_000)
 
     def channels(self) -> list[Channel]:
-        """Those to work with, beginning with another one at each call."""
+        """The connections to use, rotated at each call."""
         complete = self._listed and all(
             address in self._servers and self._servers[address].connected for address in self._listed
         )
@@ -77,26 +77,26 @@ class ServerPool:
 
     @property
     def all_have_streams(self) -> bool:
-        """Whether each that is connected has them."""
+        """Whether all connected servers have streams."""
         return all(server.has_streams for server in self._servers.values() if server.connected)
 
     def has_streams(self, channel: Channel) -> bool:
-        """Whether the server of a connection has them."""
+        """Whether the server of a connection has streams."""
         return any(server.channel is channel and server.has_streams for server in self._servers.values())
 
     @property
     def expected(self) -> int:
-        """How many there are to work with, when all that are listed are connected."""
+        """How many servers there are to use when all listed ones are connected."""
         return max(1, len(self._listed))
 
     async def wait_open(self) -> list[Channel]:
-        """At least one open channel; waits for it."""
+        """The connections to use; waits until there is one."""
         while not (channels := self.channels()):
             await self._changed.wait()
         return channels
 
     async def changed(self) -> None:
-        """Returns when a connection was made or lost, or the list of servers is another one."""
+        """Returns when a connection was made or lost, or the list of servers has changed."""
         await self._changed.wait()
 
     async def run(self) -> NoReturn:
@@ -120,7 +120,7 @@ class ServerPool:
                 return
 
     async def _update_list(self, channel: Channel, nursery: trio.Nursery) -> None:
-        """Ask one server for all of them."""
+        """Ask a server for the list of all."""
         with trio.fail_after(self._parameters.call_seconds):
             reply = await channel.call("ActionService/GetServers", pb.GetServersRequest(), pb.GetServersResponse)
         listed = frozenset(server.rpc_addr for server in reply.servers[: self._parameters.servers_max])
@@ -137,7 +137,7 @@ class ServerPool:
         nursery.start_soon(self._keep, self._servers[address], nursery)
 
     async def _keep(self, server: _Server, nursery: trio.Nursery) -> None:
-        """Connect to a server, again and again, until it is not one any more."""
+        """Connect to a server, again and again, until it is forgotten."""
         backoff_seconds = self._parameters.backoff_min_seconds
         dedup_log = DedupLog()
         while True:
@@ -175,7 +175,7 @@ class ServerPool:
 
 
 async def _has_streams(channel: Channel) -> bool:
-    """Whether a server knows them: one that does ends an empty one well. Raises ConnectionLost, Status."""
+    """Whether a server has streams: if so, it ends an empty one with OK. Raises ConnectionLost, Status."""
     try:
         async with channel.stream(WORK_METHOD, pb.ServerMessage) as stream:
             stream.end()

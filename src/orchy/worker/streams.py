@@ -1,10 +1,10 @@
-"""Work comes in and results go out on one stream to each server: no polls, and no call for each result.
+"""One stream to each server carries work in and results out: no polls, and no call for each result.
 
 A server hands out as many attempts as it has credit for (`credits`); the result of an attempt goes back on the stream
-that it came on, together with the credit for the next one. A result that a stream can't bring home is pushed like any
-other; an extension that can't leave waits for the next stream.
+that it came on, together with the credit for the next one. A result that a stream can't deliver is pushed by a call; an
+extension that can't be sent waits for the next stream.
 
-A stop, or a server that is about to stop, says goodbye: there is no more work then, but results are still taken.
+A worker or a server that is about to stop says goodbye: then no more work comes, but results are still taken.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _SlotPool:
     slots_withheld: int = 0
 
     def return_slots(self) -> None:
-        """Let others have those that nothing is worked on in."""
+        """Release the slots that are not in use, for the polls."""
         while self.slots_taken > self.credits.running:
             self.slots_taken -= 1
             self.slots.release()
@@ -84,7 +84,7 @@ class Streams:
         self._worker_id = worker_id
         self._extend = extend
         self._streams: dict[Channel, Stream] = {}
-        self._extensions: dict[Attempt, trio.Event] = {}  # that nobody listens to
+        self._extensions: dict[Attempt, trio.Event] = {}  # that wait for a stream
         self._phase = _Phase.WORKING
         too_many = max(1.0, sum(action.slots for action in actions.values()) / parameters.slots_max)
         self._pools = {
@@ -115,7 +115,7 @@ class Streams:
             pool.return_slots()
 
     async def _take_slots(self, pool: _SlotPool) -> None:
-        """All slots of an action, as soon as polls that there were before have let go of them."""
+        """Take all slots of an action, as soon as the polls that there were before release them."""
         while pool.slots_taken < pool.slots_max:
             await pool.slots.acquire()
             pool.slots_taken += 1
@@ -137,7 +137,7 @@ class Streams:
         return dedup_log
 
     async def _keep(self, channel: Channel, dedup_log: DedupLog) -> None:
-        """One stream after the other."""
+        """Keep a stream to a server, one after the other."""
         try:
             while True:
                 await self._streams[channel].run()
@@ -151,7 +151,7 @@ class Streams:
             del self._streams[channel]
 
     async def _take_turns(self, pool: _SlotPool) -> None:
-        """Where the slots are too few for all servers, each has one in its turn, about once in a poll interval."""
+        """Where there are fewer slots than servers, give each server a turn, about once in a poll interval."""
         while True:
             await trio.sleep(
                 max(self._parameters.turn_seconds, pool.action.poll_interval_seconds / max(1, len(self._streams)))
@@ -162,14 +162,14 @@ class Streams:
                 self._notify(pool, pool.credits.end_turn())
 
     def extend(self, attempt: Attempt, over: trio.Event) -> None:
-        """Let an attempt have its whole time again, by any server; `over` is set if it is too late for that."""
+        """Ask any server for the whole time again for an attempt; `over` is set if it is too late for that."""
         open_streams = [stream for stream in self._streams.values() if stream.is_open]
         if open_streams:
             min(open_streams, key=lambda stream: stream.is_unresponsive).extend(attempt, over)
         else:
             self._extensions[attempt] = over
 
-    # What streams say.
+    # What streams tell us (`StreamOwner`).
 
     def opened(self, stream: Stream) -> None:
         """A stream can have credit."""
@@ -179,7 +179,7 @@ class Streams:
         for attempt, over in self._extensions.items():
             stream.extend(attempt, over)
         self._extensions.clear()
-        stream.report_held(self._held.rehome(stream))
+        stream.report_held(self._held.adopt(stream))
 
     def closed(self, stream: Stream) -> None:
         """There will be no more work on it."""
@@ -187,12 +187,12 @@ class Streams:
             self._notify(pool, pool.credits.leave(stream))
 
     def lost(self, stream: Stream) -> None:
-        """Another server shall renew the leases of what came on a stream that is no more."""
-        self._held.lose(stream)
+        """A stream is gone: let another server renew the leases of what came on it."""
+        self._held.orphan(stream)
         open_streams = [one for one in self._streams.values() if one.is_open]
         if open_streams:
             other = min(open_streams, key=lambda one: one.is_unresponsive)
-            other.report_held(self._held.rehome(other))
+            other.report_held(self._held.adopt(other))
 
     def asked(self, stream: Stream, attempts: Sequence[Attempt]) -> None:
         """A server wants to know whether these are held."""
@@ -212,7 +212,7 @@ class Streams:
             stream.held -= 1
             log.error("an attempt of %r came, which nobody asked for", message.actionName)
             return
-        self._held.came((message.flowId, message.actionId, message.retryCount), stream)
+        self._held.add((message.flowId, message.actionId, message.retryCount), stream)
         self._notify(pool, pool.credits.came(stream))
         self._work.start_soon(self._run, pool, stream, message)
 
@@ -224,7 +224,7 @@ class Streams:
         pool.unpushed += 1
         if pool.unpushed <= pool.unpushed_max:
             self._free(pool)
-        else:  # so many results pile up that no more is begun
+        else:  # results pile up: start no more until some are taken
             pool.slots_withheld += 1
         stream.send_result(FinishedAttempt(message.actionName, result, result.ByteSize()))
 
@@ -241,8 +241,8 @@ class Streams:
             self.push(done)
 
     def _finished(self, done: FinishedAttempt) -> None:
-        """A result is with a server, or nobody's."""
-        self._held.ended((done.result.flowId, done.result.actionId, done.result.retryCount))
+        """A result is with a server, or no server will take it."""
+        self._held.remove((done.result.flowId, done.result.actionId, done.result.retryCount))
         pool = self._pools[done.name]
         pool.unpushed -= 1
         if pool.slots_withheld:
@@ -250,7 +250,7 @@ class Streams:
             self._free(pool)
 
     def push(self, done: FinishedAttempt) -> None:
-        """Have a result brought home by calls."""
+        """Push a result by calls."""
         self._work.start_soon(self._push, done)
 
     async def _push(self, done: FinishedAttempt) -> None:

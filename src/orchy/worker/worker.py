@@ -1,6 +1,6 @@
-"""The worker: its functions by name, and its life from the first connection to the last result.
+"""The worker: its functions by name, and its run from the first connection to the last result.
 
-A stop lets go of the polls, finishes what is held, pushes the results, and only then closes; bounded by a grace.
+A stop takes no more work, finishes what is held, pushes the results, and only then closes; bounded by a grace period.
 """
 
 from __future__ import annotations
@@ -202,20 +202,20 @@ class Worker:
             raise ValueError("a worker needs at least one action")
 
     async def _register_all(self, channel: Channel) -> None:
-        """Tell a server of the actions; each time it is connected to, since it may have lost them."""
+        """Save the definitions at a server; after each connect, since it may have lost them."""
         for action in self._actions.values():
             await channel.call("ActionService/SaveActionDefinition", action.message(), pb.ActionDefinitionSaveResponse)
 
 
 def _summarize(actions: Collection[str]) -> str:
-    """Names for a log line, not too many."""
+    """The actions' names for a log line, not too many."""
     left_out = len(actions) - ACTIONS_SHOWN_MAX
     names = ", ".join(sorted(actions)[:ACTIONS_SHOWN_MAX])
     return f"the action{'s' * (len(actions) > 1)} {names}{f' and {left_out} more' if left_out > 0 else ''}"
 
 
 def _describe_bad_name(given: object) -> str:
-    """What is wrong with something that stands where an action's name should be."""
+    """What to say when something else was given as an action's name."""
     if not callable(given):
         return f"the name of an action is a text, not {type(given).__name__}"
     name = getattr(given, "__name__", "name")
@@ -224,6 +224,6 @@ def _describe_bad_name(given: object) -> str:
 
 async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event, scope: trio.CancelScope) -> None:
     async for _ in signals:
-        if stop.is_set():  # asked twice: now
+        if stop.is_set():  # a second signal: end now
             scope.cancel()
         stop.set()

@@ -1,4 +1,4 @@
-"""The messages of the worker API <-> the domain's values. Pure."""
+"""Messages of the worker API to values of the domain, and back. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def encode_action(
     parameters: JSON,
     timeout_seconds: float,
 ) -> bytes:
-    """An attempt as workers get it. `parameters` is a JSON object. Raises InvalidInput for what no worker can get."""
+    """An attempt as workers get it. `parameters` is a JSON object. Raises InvalidInput for what can't be encoded."""
     action = pb.Action(
         workflowName=workflow,
         flowId=flow_id,
@@ -48,16 +48,16 @@ def encode_action(
 
 @attrs.frozen
 class EncodedActions:
-    """An `Actions` message, or a `ServerMessage`, made of encoded `Action`s.
+    """An `Actions` message, or a `ServerMessage`, made of encoded `Action`s and its encoded other fields, `rest`.
 
-    A field of messages is nothing but one after the other, and a message is its fields in any order (`rest`).
+    Why bytes can be joined: a repeated field is one item after the other, and fields may stand in any order.
     """
 
     bodies: Sequence[bytes]
     rest: bytes = b""
 
     def SerializeToString(self) -> bytes:
-        """The message, without a look into the actions."""
+        """The message; the actions are copied, not parsed."""
         parts: list[bytes] = []
         for body in self.bodies:
             parts += (_ACTIONS_TAG, _varint(len(body)), body)
@@ -91,15 +91,15 @@ def result_of(message: Any) -> Result:
 
 
 def _error_of(message: Any) -> str:
-    """Why an attempt failed. Workers that know nothing of the field `error` say it in their data, if at all."""
+    """Why an attempt failed. Older workers do not know the field `error` and say it in their data, if at all."""
     error: str = message.error
     if not error and message.data:
         try:
-            told = json_of_map(message.data)
+            data = json_of_map(message.data)
         except InvalidInput as invalid:  # it failed all the same
-            told = {"error": f"the worker's reason can't be shown: {invalid}"}
-        reason = told.get("error")
-        error = reason if isinstance(reason, str) else json.dumps(told, ensure_ascii=False, sort_keys=True)
+            data = {"error": f"the worker's reason can't be shown: {invalid}"}
+        reason = data.get("error")
+        error = reason if isinstance(reason, str) else json.dumps(data, ensure_ascii=False, sort_keys=True)
     return error[:ERROR_CHARACTERS_MAX] or "the worker gave no reason"
 
 

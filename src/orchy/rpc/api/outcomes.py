@@ -1,4 +1,4 @@
-"""What became of a worker's results, and of what it asked for, as the messages of the worker API say it."""
+"""What becomes of a worker's results: our verdicts and errors as the statuses and messages of the worker API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchy.rpc.grpc.framing import Code, Status
 
 
 def status_of(error: OrchyError) -> Status:
-    """Our errors as statuses: the one place where they become that."""
+    """The status of one of our errors: the one place where they are translated."""
     match error:
         case InvalidInput():
             details = "; ".join(map(str, error.problems))
@@ -27,7 +27,7 @@ def status_of(error: OrchyError) -> Status:
 
 
 async def push_all(orchestrator: Orchestrator, messages: Sequence[Any]) -> list[Any]:
-    """Have results taken side by side, so that their commits leave together; the outcome of each, in their order."""
+    """Push results side by side, so that their commits leave together; the outcome of each, in their order."""
     outcomes: list[Any] = [None] * len(messages)
     results: dict[int, Result] = {}
     for index, message in enumerate(messages):
@@ -41,7 +41,7 @@ async def push_all(orchestrator: Orchestrator, messages: Sequence[Any]) -> list[
 
 
 def outcome_of(verdict: str | OrchyError | None) -> Any:
-    """What Push would have answered, or raised."""
+    """What Push would have answered, or raised, as a message."""
     if isinstance(verdict, OrchyError):
         status = status_of(verdict)
         return pb.PushOutcome(code=int(status.code), message=status.message)

@@ -27,17 +27,17 @@ from orchy.store.limits import BATCH_MAX
 
 WAIT_MAX_SECONDS = 60.0
 NAME_LENGTH_MAX = 256
-#: The most results that one call brings.
+#: In one call.
 RESULTS_MAX = 1_000
-#: How often the health is looked at for those who watch it.
-HEALTH_LOOK_SECONDS = 1.0
+#: How often the status is looked at for calls that watch it.
+HEALTH_POLL_SECONDS = 1.0
 
 _R = TypeVar("_R")
 _Method = Callable[[Any, Any], Coroutine[Any, Any, _R]]
 
 
 class ClusterView(Protocol):
-    """What the worker API asks of the cluster."""
+    """What the worker API needs to know of the cluster."""
 
     @property
     def ready(self) -> bool:
@@ -54,7 +54,7 @@ def _lease_ms(asked_ms: int) -> int:
 
 
 def _translating_errors(method: _Method[_R]) -> _Method[_R]:
-    """A method that raises statuses."""
+    """A method whose OrchyErrors become statuses."""
 
     @functools.wraps(method)
     async def call(self: Any, input_message: Any) -> _R:
@@ -67,7 +67,7 @@ def _translating_errors(method: _Method[_R]) -> _Method[_R]:
 
 
 class ActionService(ActionServiceServicer):
-    """The service that workers speak to."""
+    """The service that workers call."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class ActionService(ActionServiceServicer):
 
     @_translating_errors
     async def SaveActionDefinition(self, input_message: Any) -> Any:
-        """Keep what a worker says of an action."""
+        """Save an action definition."""
         await self._catalog.save_action(definition_of(input_message))
         return pb.ActionDefinitionSaveResponse(status=True)
 
@@ -130,7 +130,7 @@ class ActionService(ActionServiceServicer):
         return pb.ActionResultsPushResponse(outcomes=await push_all(self._orchestrator, input_message.results))
 
     async def Work(self, input_messages: Any) -> AsyncIterator[Any]:  # type: ignore[override]
-        """Be a worker's stream: work out, results in."""
+        """Carry a worker's stream: work out, results in."""
         async with aclosing(self._sessions.serve(input_messages)) as replies:
             async for reply in replies:
                 yield reply
@@ -158,15 +158,15 @@ class HealthService(HealthServicer):
         return health_pb2.HealthCheckResponse(status=self._status())
 
     async def Watch(self, input_message: Any) -> AsyncIterator[Any]:  # type: ignore[override]
-        """The status now, and each time it changes; seen within HEALTH_LOOK_SECONDS."""
-        told: Any = None
+        """The status now, and each time it changes; seen within HEALTH_POLL_SECONDS."""
+        sent: Any = None
         while True:
             known = input_message.service in self._services
             status = self._status() if known else health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-            if status != told:
-                told = status
+            if status != sent:
+                sent = status
                 yield health_pb2.HealthCheckResponse(status=status)
-            await trio.sleep(HEALTH_LOOK_SECONDS)
+            await trio.sleep(HEALTH_POLL_SECONDS)
 
     def _status(self) -> health_pb2.HealthCheckResponse.ServingStatus:
         response = health_pb2.HealthCheckResponse

@@ -1,4 +1,4 @@
-"""One call on its way in: its body as it comes, and the messages in it (gRPC's PROTOCOL-HTTP2.md). Without IO."""
+"""One call on the server: its body as it arrives, and the messages in it (gRPC's PROTOCOL-HTTP2.md). Without IO."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from orchy.rpc.grpc.framing import PREFIX_BYTES, Code, Status, unframe
 from orchy.rpc.grpc.services import Method
 
 MESSAGE_BYTES_MAX = 10 * 2**20
-#: When so much of a stream waits to be taken, its window is held until half of it is.
+#: When so much of a stream is unread, its window is held until half of it is read.
 UNREAD_BYTES_MAX = 256 * 1024
-#: Messages that are taken without a pause for others.
+#: Messages that a handler may read before other tasks have their turn.
 MESSAGES_IN_A_ROW = 32
 
 
 @attrs.define(eq=False)
 class BufferQuota:
-    """How many bytes of requests that were not taken yet are kept: of one connection, and, as its `parent`, of all."""
+    """How many bytes of unread requests are kept: for one connection and, as its `parent`, for all."""
 
     bytes_max: int = 256 * 2**20
     bytes_used: int = 0
     parent: BufferQuota | None = None
 
     def add(self, size_bytes: int) -> None:
-        """So many more are kept; below 0: fewer."""
+        """So many more are kept; negative: fewer."""
         self.bytes_used += size_bytes
         if self.parent is not None:
             self.parent.add(size_bytes)
 
     @property
     def exceeded(self) -> bool:
-        """Whether it is too much."""
+        """Whether too many are kept."""
         return self.bytes_used > self.bytes_max or (self.parent is not None and self.parent.exceeded)
 
 
@@ -59,14 +59,14 @@ class Call:
     request_ended: bool = False
     end: Status | None = None
     window_opened: trio.Event | None = None
-    _whole_bytes: int = 0  # of the body, in messages of a stream that are complete
-    _tail_began_at: float | None = None  # of what comes after them
+    _whole_bytes: int = 0  # complete messages of a stream, in the body
+    _tail_began_at: float | None = None  # when the message after them began to arrive
     _held: bool = False
     _messages_in_a_row: int = 0
     _readers: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def add_data(self, data: bytes) -> None:
-        """Some of the body. Raises Status when it is more than may be."""
+        """Some of the body arrived. Raises Status when it is too much."""
         body = self.body
         body += data
         self.quota.add(len(data))
@@ -78,7 +78,7 @@ class Call:
             raise Status(Code.UNAVAILABLE, "too much is being sent to this server, try again later")
 
     def _find_messages(self) -> None:
-        """See how much of the body is complete."""
+        """Find the messages that are complete now, and wake their readers."""
         body = self.body
         before_bytes = self._whole_bytes
         while (length := _message_bytes(body, self._whole_bytes)) >= 0:
@@ -99,29 +99,29 @@ class Call:
 
     @property
     def unfinished_since(self) -> float | None:
-        """Since when a request has been on its way, or a message of a stream; None: nothing is, or it waits for us."""
+        """Since when a request, or a message of a stream, has been arriving; None: none is, or we hold it up."""
         if not self.running:
             return self.opened_at
         return None if self._held else self._tail_began_at
 
     def fail(self, status: Status) -> None:
-        """End the handler, and then the call with a status."""
+        """Cancel the handler, and then end the call with a status."""
         self.end = self.end or status
         self.scope.cancel()
 
     def close_request(self) -> None:
-        """Nothing more is taken."""
+        """Read nothing more."""
         self.request_ended = True
         self._readers.unpark_all()
 
     def end_request(self) -> None:
-        """Nothing more comes. Raises Status if a message was cut off."""
+        """The client has sent all. Raises Status if a message was cut off."""
         self.close_request()
         if self.method is not None and self.method.takes_stream and len(self.body) > self._whole_bytes:
             raise Status(Code.INVALID_ARGUMENT, "the stream ends in the middle of a message")
 
     def discard_body(self) -> None:
-        """The body is taken, or not wanted."""
+        """Drop the body: it was parsed, or is not wanted."""
         self.quota.add(-len(self.body))
         self.body = bytearray()
         self._whole_bytes = 0
@@ -130,9 +130,9 @@ class Call:
         return self
 
     async def __anext__(self) -> Any:
-        """The next message of a stream; one that can't be read is the end of it, and of the call.
+        """The next message of a stream; one that can't be parsed ends it, and the call.
 
-        Several tasks may ask: each message goes to one of them.
+        Several tasks may iterate: each message goes to one of them.
         """
         self._messages_in_a_row += 1
         if self._messages_in_a_row > MESSAGES_IN_A_ROW:
@@ -169,5 +169,5 @@ def _too_long() -> Status:
 
 
 def _message_bytes(body: bytearray, at: int) -> int:
-    """How long the message is that begins in a body; -1: that has not come yet."""
+    """The length of the message that begins at `at`; -1: its prefix is not complete."""
     return int.from_bytes(body[at + 1 : at + PREFIX_BYTES], "big") if len(body) - at >= PREFIX_BYTES else -1

@@ -1,7 +1,7 @@
-"""A client's connection to one server: what the worker library needs of gRPC. `http2` keeps the protocol.
+"""A client's connection to one server: what the worker library needs of gRPC. `http2` does the protocol.
 
-Calls run side by side; when the connection is lost, each of them fails at once. A server that announces its end gets
-no new calls, but may still answer those under way. A connection is not made again: its owner opens a new one.
+Calls run side by side; when the connection is lost, each of them fails at once. A server that sends GOAWAY gets no new
+calls, but may still answer those under way. A channel never reconnects: its owner opens a new one.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAG
 
 
 class ConnectionLost(Exception):
-    """The server is gone, or was never there. A call under way may have been carried out."""
+    """The server is gone, or was never there. Calls under way may have been carried out."""
 
 
 @attrs.define(eq=False)
 class _Call:
-    """A stream of ours. `changed` is set when something came that its caller waits for."""
+    """One call. `changed` is set when something arrived that its caller waits for."""
 
     done: bool = False
     changed: trio.Event = attrs.field(factory=trio.Event)
@@ -129,13 +129,13 @@ class Channel:
             yield MessageStream(self, stream_id, call, reply_type)
 
     async def _wait_for_turn(self) -> None:
-        """Wait while there are as many calls as the server takes (RFC 9113, section 5.1.2)."""
+        """Wait while the server takes no more streams (RFC 9113, section 5.1.2)."""
         while len(self._calls) >= self._http.peer.streams_max and self.open:
             await self._call_ended.wait()
 
     @contextmanager
     def _open_call(self, method: str) -> Iterator[tuple[int, _Call]]:
-        """A stream with its headers sent; reset if it is left before it is done."""
+        """Send the headers of a call; it is reset if the block ends before it is done."""
         if not self.open:
             raise ConnectionLost(f"{self._authority} {self._end_reason}")
         try:
@@ -157,7 +157,7 @@ class Channel:
         self._call_ended = trio.Event()
 
     def _block(self, method: str) -> bytes:
-        """The headers of a call, made once."""
+        """The encoded headers of a call; encoded once."""
         block = self._blocks.get(method)
         if block is None:
             headers = [(":method", "POST"), (":scheme", self._scheme), (":authority", self._authority)]
@@ -216,7 +216,7 @@ class Channel:
 
     async def _read_all(self) -> None:
         self._flush()
-        first: bytes | None = b""  # what a server said that has not shown yet that it speaks HTTP/2
+        first: bytes | None = b""  # what arrived before it was clear that the server speaks HTTP/2
         try:
             while data := await self._stream.receive_some(RECEIVE_BYTES):
                 self._keepalive.heard()
@@ -225,11 +225,11 @@ class Channel:
                 for event in self._http.receive(data):
                     self._take(event)
                     first = None
-                self._http.reset_flood_counts()  # the server is trusted to mean well
+                self._http.reset_flood_counts()  # the server is trusted
                 self._flush()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-        except ProtocolError:  # whoever that is, it is no gRPC server
+        except ProtocolError:  # it is no gRPC server
             if first:
                 first += await sniffing.read_for(self._timing.sniff_seconds, self._stream)
         if first is not None:
@@ -268,14 +268,14 @@ class Channel:
                 if call := self._calls.get(stream_id):
                     call.end(decode_status({}))
             case WindowOpened() | SettingsReceived():
-                self._notify_call_ended()  # there may be more turns
+                self._notify_call_ended()  # the server may take more streams now
                 for call in self._calls.values():
                     if call.window_opened is not None:
                         call.window_opened.set()
             case GoingAway(last_stream_id):
                 self._ending.set()
                 for stream_id, call in self._calls.items():
-                    if stream_id > last_stream_id:  # the server never saw these
+                    if stream_id > last_stream_id:  # the server has not processed these
                         call.lost = True
                         call.end()
 
@@ -295,18 +295,18 @@ class MessageStream:
         self._replies: deque[Any] = deque()
 
     async def send(self, message: Any) -> None:
-        """Send a message as fast as the server takes it; one at a time. Nothing when the call is over."""
+        """Send a message as fast as the server reads; one at a time. Nothing when the call is over."""
         await self._channel._send(self._stream_id, self._call, frame(message.SerializeToString()))
 
     def end(self) -> None:
-        """Nothing more will be sent; answers may still come."""
+        """Send END_STREAM: nothing more follows, answers may still come."""
         self._channel._end(self._stream_id)
 
     def __aiter__(self) -> MessageStream:
         return self
 
     async def __anext__(self) -> Any:
-        """The next answer; the end of them is a good end. Raises Status, ConnectionLost."""
+        """The next answer, until the call ends well. Raises Status, ConnectionLost."""
         while True:
             if self._replies:
                 return self._replies.popleft()
@@ -342,7 +342,7 @@ def _parse(reply_type: Any, framed: bytearray) -> Any:
 
 @asynccontextmanager
 async def open_channel(address: str, context: ssl.SSLContext | None = None) -> AsyncIterator[Channel]:
-    """Connect to "host:port" while the block runs. Raises ConnectionLost when nobody is there.
+    """Connect to "host:port" while the block runs. Raises ConnectionLost when it can't be reached.
 
     With a `context`, by TLS: it says whom to trust, and is told to ask for HTTP/2.
     """

@@ -1,13 +1,12 @@
-"""One client's HTTP/2 connection: calls in, answers out. `http2` keeps the protocol, `services` say what there is.
+"""One client's connection to the server: calls in, replies out. `http2` does the protocol, `services` has the methods.
 
-What a client can't do: keep a call running that it has cancelled or whose deadline is over (the handler is
-cancelled), have a call wait for ever (a compressed or oversized message is answered at once), or make the server
-keep more than it may (connections, streams, message sizes and unsent bytes have limits, and so has the number of
-streams that it opens only to reset them). A connection that does not begin as HTTP/2 in time is closed; one on which
-nothing arrives is pinged, and closed when the ping is not answered.
+What a client can't do: keep a call running that it has cancelled or whose deadline is over (the handler is cancelled),
+leave a call waiting for ever (a compressed or oversized message is refused at once), or make the server keep more than
+`limits` says. A connection that does not begin as HTTP/2 in time is closed; one on which nothing arrives is pinged, and
+closed when the ping is not answered.
 
-Why it is fast: what arrives together is taken in before anybody answers, what is answered together leaves in one write
-(`write_buffer`), the headers of answers are bytes that are made at import.
+Why it is fast: all that arrived is processed before any handler runs, replies that are ready together leave in one
+write (`write_buffer`), and the headers of replies are encoded at import.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ _TAIL_OK = encode_block([("grpc-status", "0")])
 
 
 class Connection:
-    """Serves one stream of bytes. `drain` lets the calls under way end and takes no more."""
+    """Serves one byte stream."""
 
     def __init__(
         self,
@@ -73,7 +72,7 @@ class Connection:
         self._keepalive = Keepalive(timing.ping_after_seconds, timing.ping_answer_seconds)
         self._calls: dict[int, Call] = {}
         self._settings_received = False
-        self._windows_grew = False  # the windows of all calls, perhaps
+        self._windows_grew = False  # of all calls, perhaps
         self._flood_counts_reset_at = 0.0
         self._timeouts_checked_at = 0.0
         self._draining = False
@@ -99,7 +98,7 @@ class Connection:
             self._write_buffer.wake()
 
     def drain(self) -> None:
-        """Take no more calls, and end those that would never end by themselves."""
+        """Send GOAWAY: refuse new calls, finish those under way, end those that would never finish by themselves."""
         if not self._draining:
             self._draining = True
             self._http.send_goaway()
@@ -113,13 +112,13 @@ class Connection:
             self._check_drained()
 
     async def wait_drained(self) -> None:
-        """Returns when no call is under way after `drain`, and all is written; or when the client is gone."""
+        """Returns when, after `drain`, no call is under way and all is written; or when the client is gone."""
         await self._drained.wait()
         while self._write_buffer and not self._over:
             await self._write_buffer.wait_for_progress()
 
     def close(self) -> None:
-        """End at once."""
+        """Close at once."""
         self._scope.cancel()
 
     # In.
@@ -158,7 +157,7 @@ class Connection:
     async def _reject(self, foreign_protocol: SniffedProtocol) -> None:
         self.foreign_protocol = foreign_protocol
         try:
-            # In one write with nothing before it: our greeting has not left.
+            # In one write with nothing before it: our SETTINGS have not been sent.
             await reject(self._stream, reply_on_plaintext_port(foreign_protocol) or self._http.data_to_send())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client that speaks %s was gone before it was answered", foreign_protocol)
@@ -194,7 +193,7 @@ class Connection:
             case StreamReset(stream_id):
                 call = self._calls.get(stream_id)
                 if call is not None:
-                    call.answered = True  # to nobody
+                    call.answered = True  # there is nobody to answer
                     call.scope.cancel()
                     if not call.running:
                         self._close(call)
@@ -257,7 +256,7 @@ class Connection:
         nursery.start_soon(self._run, call)
 
     def _abort(self, call: Call, status: Status) -> None:
-        """End a call while its request still comes, or its handler runs."""
+        """End a call while its request is still arriving, or its handler runs."""
         if call.running:
             call.fail(status)
         else:
@@ -271,7 +270,7 @@ class Connection:
             self._flush()
 
     def _check_timeouts(self) -> None:
-        """Forgive floods that are over; refuse what began to arrive long ago and never ended."""
+        """Reset flood counts from time to time; refuse requests that began to arrive long ago and are not complete."""
         now = trio.current_time()
         if now - self._flood_counts_reset_at > self._timing.flood_seconds:
             self._flood_counts_reset_at = now
@@ -319,10 +318,10 @@ class Connection:
         await self._send(call, b"", end=True)
 
     async def _send(self, call: Call, data: bytes, *, end: bool = False) -> None:
-        """Headers if they were not sent, a message, trailers at the end: as fast as the client takes it."""
+        """Send headers if they were not sent, a message, and trailers at the end, as fast as the client reads."""
         while len(self._write_buffer) > self._limits.unsent_bytes_max:
             await self._write_buffer.wait_for_progress()
-        if call.end is not None:  # and whoever answers has not noticed
+        if call.end is not None:  # the handler has not noticed yet
             raise call.end
         if not call.headers_sent:
             self._http.send_headers(call.stream_id, _HEAD)
@@ -338,7 +337,7 @@ class Connection:
             self._http.send_data(call.stream_id, part)
             sent_bytes += len(part)
             if sent_bytes < len(data):
-                self._flush()  # so that what is not written yet is counted
+                self._flush()  # so that unsent bytes are counted
         if end:
             self._http.send_headers(call.stream_id, _TAIL_OK, end_stream=True)
             call.answered = True
@@ -346,7 +345,7 @@ class Connection:
         self._flush()
 
     async def _wait_to_send(self, call: Call, sendable_bytes: int) -> None:
-        """Wait for a window, or the write. One answer is not kept for ever; a stream is read as slowly as one likes."""
+        """Wait for a window, or the write. A unary reply is not kept for ever; a stream may be read slowly."""
         call.window_opened = trio.Event()
         may_wait = call.method is not None and call.method.answers_stream
         with trio.move_on_after(math.inf if may_wait else SEND_SECONDS) as scope:
@@ -355,7 +354,7 @@ class Connection:
             raise Status(Code.UNAVAILABLE, "the answer was not taken in time")
 
     def _refuse(self, call: Call, status: Status, http_status: str = "200") -> None:
-        """End a call with a status; nothing if it was answered already."""
+        """End a call with a status; nothing if it was answered."""
         if not call.answered:
             call.answered = True
             call.discard_body()
@@ -373,7 +372,7 @@ class Connection:
             self._close(call)
 
     def _reset_if_still_sending(self, call: Call) -> None:
-        """A client that still sends need not (RFC 9113, section 8.1); nothing if it has ended."""
+        """Reset a stream that the client has not ended: it need not send the rest (RFC 9113, section 8.1)."""
         self._http.reset(call.stream_id, ErrorCode.NO_ERROR)
 
     def _close(self, call: Call) -> None:

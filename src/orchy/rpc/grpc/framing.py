@@ -36,7 +36,7 @@ class Code(IntEnum):
 
 
 class Status(Exception):
-    """How a call ended, other than well."""
+    """How a call ended that failed."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class Status(Exception):
 
 
 def frame(message: bytes) -> bytes:
-    """A message as it travels, not compressed."""
+    """A message with its prefix, not compressed."""
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 

@@ -50,21 +50,21 @@ class RpcServer:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until cancelled, or until all connections have ended after `drain`. Closes the listeners."""
+        """Serve until cancelled, or until `drain` is done. Closes the listeners."""
         async with trio.open_nursery() as nursery:
             task_status.started()
             with self._accepting:
                 await trio.serve_listeners(self._serve_one, list(listeners), handler_nursery=nursery)
 
     async def drain(self) -> None:
-        """Accept nobody, let the calls under way end, then close; returns when all have. Callers bound it."""
+        """Accept no more connections, finish the calls under way, then close all. Callers bound it."""
         self._accepting.cancel()
         async with trio.open_nursery() as nursery:
             for connection in list(self._connections):
                 nursery.start_soon(_drain_one, connection)
 
     async def _serve_one(self, accepted: trio.SocketStream) -> None:
-        """The border of one connection: whatever goes wrong inside is its own end, and not the server's."""
+        """Whatever goes wrong on one connection ends that connection, and not the server."""
         try:
             stream: trio.abc.Stream = accepted
             try:
@@ -94,7 +94,7 @@ class RpcServer:
                 _log_foreign_protocol(connection.foreign_protocol, who, self._context is not None)
 
     async def _shake_hands(self, stream: PromptStream, context: ssl.SSLContext) -> trio.abc.Stream | None:
-        """The stream inside TLS; None for whoever does not get that far, in time."""
+        """The stream inside TLS; None for a client that does not complete the handshake in time."""
         if self._handshakes >= self._limits.handshakes_max:
             return None
         self._handshakes += 1
@@ -120,7 +120,7 @@ class RpcServer:
 
 
 def _log_foreign_protocol(foreign_protocol: SniffedProtocol, who: str, has_tls: bool) -> None:
-    """One line, of which a log takes only so many (`logs`)."""
+    """One line; the log limits how often it is written (`logs`)."""
     if has_tls and foreign_protocol is not SniffedProtocol.TLS:
         log.warning(
             "%s speaks %s without TLS to the port for workers, which has TLS: a worker gives tls=True there;"

@@ -1,4 +1,4 @@
-"""What there is to call: purerpc's services, by the path of a call."""
+"""The methods that can be called, by path, from purerpc's services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchy.rpc.grpc.framing import Code, Status
 
 @attrs.frozen
 class Method:
-    """How a method is called, and whether it takes and answers one message or a stream of them."""
+    """A method, and whether it takes and returns one message or a stream of them."""
 
     function: Callable[..., Any]
     request_type: Any
@@ -23,7 +23,7 @@ class Method:
     answers_stream: bool
 
     def parse(self, data: bytes) -> Any:
-        """A request. Raises Status."""
+        """Parse a request. Raises Status."""
         try:
             return self.request_type.FromString(data)
         except (DecodeError, UnicodeDecodeError):
@@ -31,8 +31,8 @@ class Method:
 
 
 def methods_of(servicers: Iterable[Servicer]) -> Mapping[str, Method]:
-    """All methods that are there, by "/Service/Method": those that a servicer inherits from its generated class, where
-    they only stand to be overridden, are not.
+    """All implemented methods, by "/Service/Method": those that a servicer only inherits from its generated class are
+    stubs, and left out.
     """
     methods: dict[str, Method] = {}
     for servicer in servicers:
@@ -51,6 +51,6 @@ def methods_of(servicers: Iterable[Servicer]) -> Mapping[str, Method]:
 
 
 def _is_stub(servicer: Servicer, name: str) -> bool:
-    """Whether a servicer's method is that of the class that the protocol's compiler wrote."""
+    """Whether a servicer's method is the one of its generated class."""
     generated = (ancestor for ancestor in type(servicer).__mro__ if Servicer in ancestor.__bases__)
     return any(vars(ancestor).get(name) is getattr(type(servicer), name) for ancestor in generated)

@@ -1,6 +1,7 @@
-"""Whoever speaks something else than was expected: known by the first bytes, and told what is there instead.
+"""Tells by the first bytes which protocol a peer speaks, if not ours, and says in its own what the port is for.
 
-At a server these are clients of another port or with another setting of TLS; at a client, another port's server.
+At a server these are clients that meant another port, or have another setting of TLS; at a client, the server of
+another port.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import trio
 
 from orchy.rpc.http2.frames import PREFACE, ErrorCode, encode_goaway
 
-#: So much of what somebody says first is looked at, in bytes.
+#: So many of a peer's first bytes are looked at.
 SNIFFED_BYTES_MAX: Final = 1_024
-#: After an answer so much more is read and thrown away, for so long: a connection that is closed with something unread
-#: may take the answer with it.
+#: After a reply, so much more is read and discarded, for so long: closing a connection with unread bytes resets it, and
+#: the reply may be lost.
 DISCARDED_BYTES_MAX: Final = 256 * 1024
 DISCARD_SECONDS: Final = 1.0
-#: Of what a server said in words, so many characters are shown.
+#: So many characters of a server's HTTP/1.1 answer are shown.
 _REPLY_CHARACTERS_SHOWN = 200
 
 #: The end of many a sentence to a worker.
@@ -35,7 +36,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class SniffedProtocol(StrEnum):
-    """What somebody speaks."""
+    """What a peer speaks."""
 
     HTTP1 = "HTTP/1.1"
     HTTP2 = "HTTP/2"
@@ -44,7 +45,7 @@ class SniffedProtocol(StrEnum):
 
 
 def sniff_client(first: bytes) -> SniffedProtocol:
-    """What a client speaks, by what it says first."""
+    """What a client speaks, by its first bytes."""
     if first and PREFACE.startswith(first[: len(PREFACE)]) and len(first) > 1:
         return SniffedProtocol.HTTP2
     if _TLS_RECORD.match(first):
@@ -53,15 +54,15 @@ def sniff_client(first: bytes) -> SniffedProtocol:
 
 
 def reply_on_plaintext_port(foreign_protocol: SniffedProtocol) -> bytes:
-    """What the workers' port without TLS says to a client; nothing where no words are understood."""
+    """What the port without TLS replies; nothing to a client that could not read it."""
     if foreign_protocol is SniffedProtocol.OTHER or foreign_protocol is SniffedProtocol.HTTP2:
         return b""
-    # In TLS' place this is what every client's library reports as "not TLS".
+    # To TLS too: every client library reports it as "not TLS".
     return _http1_answer("This is Orchy's port for workers, which speaks gRPC over HTTP/2. REST is at --http-port.")
 
 
 def reply_on_tls_port(foreign_protocol: SniffedProtocol) -> bytes:
-    """What the workers' port with TLS says to a client that does not begin with a handshake."""
+    """What the port with TLS replies to a client that does not begin with a handshake."""
     text = "This is Orchy's port for workers, and it speaks TLS only."
     match foreign_protocol:
         case SniffedProtocol.HTTP1:
@@ -79,7 +80,7 @@ def _http1_answer(text: str) -> bytes:
 
 
 async def reject(stream: trio.abc.Stream, answer: bytes) -> None:
-    """Say something, and let the client read it; bounded in time and bytes. The stream is to be closed then.
+    """Send a reply and let the client read it, bounded in time and bytes. The caller closes the stream.
 
     Raises trio.BrokenResourceError, trio.ClosedResourceError.
     """
@@ -93,7 +94,7 @@ async def reject(stream: trio.abc.Stream, answer: bytes) -> None:
 
 
 async def read_for(seconds: float, stream: trio.abc.Stream) -> bytes:
-    """What still comes within a time, as far as anybody looks at it."""
+    """The next bytes within a time, as many as are looked at."""
     read = b""
     with trio.move_on_after(seconds), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while len(read) < SNIFFED_BYTES_MAX and (data := await stream.receive_some(SNIFFED_BYTES_MAX)):
@@ -102,7 +103,7 @@ async def read_for(seconds: float, stream: trio.abc.Stream) -> bytes:
 
 
 def describe_server(first: bytes) -> str:
-    """What a server is that is no gRPC server, by what it says first, and what to do; goes on after its address."""
+    """What a server is that does not speak gRPC, by its first bytes, and what to do: follows its address."""
     if not first:
         return f"closed the connection without a word: does it speak TLS, or is it another port? {WORKERS_PORT}"
     if _TLS_RECORD.match(first) or _WANTS_TLS.match(first):
@@ -117,18 +118,18 @@ def describe_server(first: bytes) -> str:
 
 
 def describe_http2_server(status: str) -> str:
-    """What a server is that speaks HTTP/2 but no gRPC, by the HTTP status of its answer."""
+    """What a server is that speaks HTTP/2 but not gRPC, by the HTTP status of its answer."""
     return f"speaks HTTP/2 but not gRPC (it answered {status or 'nothing'}): {WORKERS_PORT}"
 
 
-#: Of a server that wants TLS where the worker has none, after its address.
+#: The server wants TLS, and the worker has none. Each of these follows the server's address.
 SPEAKS_TLS: Final = "speaks TLS and this worker does not: give Worker(..., tls=True)"
-#: Of a server that has no TLS where the worker wants it, after its address.
+#: The worker wants TLS, and the server has none.
 SPEAKS_NO_TLS: Final = (
     "does not speak TLS: leave tls out of Worker(...), or start the server with --grpc-tls-cert and --grpc-tls-key;"
     f" or it is another port: {WORKERS_PORT}"
 )
-#: Of a server that has TLS and no HTTP/2, after its address.
+#: The server has TLS but no HTTP/2.
 SPEAKS_NO_HTTP2: Final = f"does not speak HTTP/2, though it has TLS, so it is no port for workers: {WORKERS_PORT}"
 
 

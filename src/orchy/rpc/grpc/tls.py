@@ -1,4 +1,4 @@
-"""TLS for the worker API: what a server shows, and the handshake of both sides, which must agree on HTTP/2 (ALPN)."""
+"""TLS for the worker API: the server's context, and the handshake of both sides, which must agree on HTTP/2 (ALPN)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROTOCOL = "h2"
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What a server needs of two PEM files: its chain of certificates, and the key. Raises ConfigurationError."""
+    """A server's context from two PEM files: its certificate chain and its key. Raises ConfigurationError."""
     for flag, path in (("--grpc-tls-cert", certificate), ("--grpc-tls-key", key)):
         try:
             path.read_bytes()
@@ -36,12 +36,12 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 async def accept(stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.abc.Stream | None:
-    """A server's side; None for a client that does not speak HTTP/2. Raises trio.BrokenResourceError."""
+    """The server's handshake; None for a client that does not speak HTTP/2. Raises trio.BrokenResourceError."""
     return await _shake_hands(trio.SSLStream(stream, context, server_side=True, https_compatible=True))
 
 
 async def connect(stream: trio.abc.Stream, context: ssl.SSLContext, host: str) -> trio.abc.Stream | None:
-    """A client's side; None for a server that does not speak HTTP/2. Raises trio.BrokenResourceError."""
+    """The client's handshake; None for a server that does not speak HTTP/2. Raises trio.BrokenResourceError."""
     context.set_alpn_protocols([PROTOCOL])
     return await _shake_hands(trio.SSLStream(stream, context, server_hostname=host, https_compatible=True))
 

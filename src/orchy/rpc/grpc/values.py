@@ -1,7 +1,7 @@
 """`google.protobuf.Value` <-> JSON values. Pure.
 
-Its numbers are doubles: an integral one up to 2^53 comes in as an integer; an integer beyond 2^53 goes out as the
-nearest double, one beyond all doubles as a string of its digits.
+Its numbers are doubles: an integral one up to 2^53 is read as an integer; an integer beyond 2^53 is sent as the nearest
+double, one beyond all doubles as a string of its digits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from google.protobuf.struct_pb2 import NULL_VALUE, Value
 from orchy.errors import InvalidInput
 from orchy.flow.definition import JSON
 
-#: Up to here each integer is a double of its own.
+#: Up to here each integer is exactly a double.
 EXACT_INTEGER_MAX = 2**53
 #: Most lists and objects within each other. Each object costs three of the 100 levels that protobuf reads by default
 #: (in C++, Java and Python), and an `Actions` message four: a value beyond 32 could be sent but not be read.
@@ -23,7 +23,7 @@ DEPTH_MAX = 30
 
 
 def fill_map(data: MutableMapping[str, Value], items: Mapping[str, JSON]) -> None:
-    """Put a JSON object into a message's map. Raises InvalidInput for what no JSON value is, or nests too deep."""
+    """Put a JSON object into a message's map. Raises InvalidInput for what is not JSON, or nests too deep."""
     _fill_fields(data, items, 0)
 
 
@@ -67,7 +67,7 @@ def _fill(value: Value, item: JSON, depth: int) -> None:
 
 
 def _to_double(number: int | float) -> tuple[float, str | None]:
-    """A number as a double; beside it its digits, where no double comes near it."""
+    """A number as a double; and its digits, if it is beyond all doubles."""
     try:
         double = float(number)
     except OverflowError:

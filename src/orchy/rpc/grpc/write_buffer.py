@@ -1,7 +1,7 @@
-"""What a connection has to send. It leaves at once where nothing else is to be said, else together, by a task.
+"""What a connection has to send: written at once while few calls are under way, else gathered and written by a task.
 
-Why it is fast: with few calls under way there is nothing to be gathered, and a turn of the scheduler only costs; with
-many, all that is said in one turn is one write.
+Why it is fast: with few calls there is nothing to gather, and a turn of the scheduler would only cost time; with many,
+all that is sent within one turn is one write.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import trio
 
 from orchy.runtime.sockets import PromptStream
 
-#: Up to so many calls what is said leaves at once.
+#: With so many calls under way or fewer, data is written at once.
 CALLS_AT_ONCE = 4
 #: The most bytes of one write.
 SEND_BYTES = 64 * 1024
-#: How long a peer may take for so many.
+#: How long a peer may take to accept so many.
 SEND_SECONDS = 60.0
 
 
 class WriteBuffer:
-    """The bytes that were not sent yet, and who sends them."""
+    """The unsent bytes of a connection; `run` sends them."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -29,11 +29,11 @@ class WriteBuffer:
         self._written = trio.Event()
 
     def __len__(self) -> int:
-        """How many bytes wait."""
+        """How many bytes are unsent."""
         return len(self._unsent)
 
     def write(self, data: bytes, calls: int) -> None:
-        """Send, when there are so many calls under way."""
+        """Send data; `calls` are under way."""
         if self._prompt and data and not self._unsent and calls <= CALLS_AT_ONCE:
             data = data[self._prompt.send_at_once(data) :]
         if data:
@@ -41,16 +41,16 @@ class WriteBuffer:
             self._to_write.set()
 
     async def wait_for_progress(self) -> None:
-        """Returns when some of it was sent, or `wake` was called."""
+        """Returns when some bytes were sent, or `wake` was called."""
         await self._written.wait()
 
     def wake(self) -> None:
-        """Let those who wait for progress look around."""
+        """End all waits for progress."""
         self._written.set()
         self._written = trio.Event()
 
     async def run(self) -> None:
-        """Send what waits, until it can't be sent: the connection is broken, or the peer takes nothing."""
+        """Send until the connection breaks, or the peer accepts nothing."""
         while True:
             await self._to_write.wait()
             while self._unsent:

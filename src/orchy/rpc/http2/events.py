@@ -1,4 +1,4 @@
-"""What arrives on an HTTP/2 connection, once it is understood."""
+"""What the machine tells its owner about an HTTP/2 connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchy.rpc.http2.headers import Headers
 
 
 class Role(Enum):
-    """Who opens streams."""
+    """Which side of the connection; a client opens streams."""
 
     CLIENT = 1
     SERVER = 0
@@ -37,7 +37,7 @@ class DataReceived:
 
 @attrs.frozen
 class StreamReset:
-    """The stream is no more: the peer reset it, or it broke the protocol on it (`error`)."""
+    """The stream is no more: the peer reset it, or broke the protocol on it (`error` says how)."""
 
     stream_id: int
     code: int
@@ -53,12 +53,12 @@ class WindowOpened:
 
 @attrs.frozen
 class SettingsReceived:
-    """The peer said what it takes."""
+    """The peer's settings have changed."""
 
 
 @attrs.frozen
 class GoingAway:
-    """The peer takes no more streams; those above `last_stream_id` it has not looked at."""
+    """The peer refuses new streams; it has not processed those above `last_stream_id`."""
 
     last_stream_id: int
     code: int

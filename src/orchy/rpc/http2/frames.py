@@ -1,4 +1,4 @@
-"""How HTTP/2 frames look on the wire (RFC 9113, sections 4 and 6), as functions and names. Pure."""
+"""HTTP/2 frames as bytes (RFC 9113, sections 4 and 6): constants, errors, encoding and decoding. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import struct
 from enum import IntEnum
 from typing import Final
 
-#: What a client says first (section 3.4).
+#: A client sends it first (section 3.4).
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #: A frame's head: length (16 and 8 bits of it), type, flags, stream.
 HEAD: Final = struct.Struct(">HBBBL")
-#: The largest payload that a peer that has not been told otherwise may send.
+#: The largest payload, unless the peer's settings allow more.
 FRAME_BYTES: Final = 16_384
 FRAME_BYTES_LIMIT: Final = 2**24 - 1
 WINDOW_BYTES: Final = 65_535
@@ -18,7 +18,7 @@ WINDOW_BYTES_LIMIT: Final = 2**31 - 1
 STREAM_ID_LIMIT: Final = 2**31 - 1
 #: Of one setting in a SETTINGS frame.
 SETTING_BYTES: Final = 6
-#: The table for headers that each side has until it is told otherwise.
+#: The header table of each side, unless the peer's settings say otherwise.
 TABLE_BYTES: Final = 4_096
 
 
@@ -86,7 +86,7 @@ class ProtocolError(Exception):
 
 
 class NotHttp2(ProtocolError):
-    """The client does not speak HTTP/2; `first` is what it said."""
+    """The client does not speak HTTP/2; `first` is what it sent."""
 
     def __init__(self, first: bytes) -> None:
         super().__init__(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
@@ -137,14 +137,14 @@ def encode_settings(settings: dict[Setting, int]) -> bytes:
 
 
 def decode_settings(payload: bytes) -> list[tuple[int, int]]:
-    """(number, value) of each setting, also of those that nobody here knows. Raises ProtocolError."""
+    """(number, value) of each setting, unknown ones included. Raises ProtocolError."""
     if len(payload) % SETTING_BYTES:
         raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
     return list(struct.iter_unpack(">HL", payload))
 
 
 def encode_window_update(stream_id: int, increment: int) -> bytes:
-    """So many bytes more may come."""
+    """WINDOW_UPDATE: so many more bytes may be sent."""
     return encode_frame(Kind.WINDOW_UPDATE, 0, stream_id, increment.to_bytes(4, "big"))
 
 
@@ -154,12 +154,12 @@ def encode_reset(stream_id: int, code: ErrorCode) -> bytes:
 
 
 def encode_goaway(last_stream_id: int, code: ErrorCode, text: bytes = b"") -> bytes:
-    """GOAWAY: streams up to `last_stream_id` may have been acted on; `text` is for whoever looks for a fault."""
+    """GOAWAY: streams up to `last_stream_id` may have been acted on; `text` helps whoever debugs the peer."""
     return encode_frame(Kind.GOAWAY, 0, 0, struct.pack(">LL", last_stream_id, code) + text)
 
 
 def decode_number(payload: bytes) -> int:
-    """The 31 bits of a window's increment or a stream's number."""
+    """The 31 bits of a window increment or a stream id."""
     return int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF
 
 

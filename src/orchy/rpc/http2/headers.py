@@ -1,8 +1,8 @@
-"""Header blocks: HPACK (RFC 7541) to checked headers and back. hpack keeps the compression.
+"""Header blocks: HPACK (RFC 7541) to checked headers and back. The hpack library does the compression.
 
-Why it is fast: a client repeats itself. A block that leaves the compression's table as it was means the same as long as
-the table stays as it is, so it is decoded and checked once. What is sent never touches the peer's table: so a block is
-made once, at import, and is good for every connection.
+Why it is fast: a client repeats itself. A block that does not change the compression table means the same until another
+one does, so it is decoded and checked once. What we send never uses the peer's table, so a block is encoded once, at
+import, and is good for every connection.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from orchy.rpc.http2.frames import ErrorCode, ProtocolError
 
 #: The most bytes of one message's headers, each counted as its name, its value and 32 (RFC 9113, section 6.5.2).
 HEADER_BYTES_MAX: Final = 16 * 1024
-#: Most blocks whose meaning is kept, the longest of them, and the most that one may mean.
+#: The cache of decoded blocks: how many, the longest, and the most characters that one may decode to.
 CACHED_BLOCKS_MAX: Final = 64
 CACHED_BLOCK_BYTES_MAX: Final = 512
 CACHED_HEADER_CHARACTERS_MAX: Final = 2_000
-#: Begins a block that needs no table (RFC 7541, section 6.3).
+#: Begins a block: the table has size 0 from here on (RFC 7541, section 6.3).
 EMPTY_TABLE_SIZE_UPDATE: Final = b"\x20"
 
-#: hpack reads a number of any length, in a time that grows with its square: this is how many bytes it may have.
+#: hpack reads numbers of any length, in quadratic time: this many bytes are allowed.
 _NUMBER_BYTES_MAX: Final = 1_000
 _MAYBE_NUMBER = re.compile(rb"[\x80-\xff]+")
 _NAME = re.compile(r"[a-z0-9!#$%&'*+\-.^_`|~]+")
 _BAD_VALUE = re.compile(r"[\x00\r\n]|^[ \t]|[ \t]$")
-#: They speak of the connection, which HTTP/2 does itself (RFC 9113, section 8.2.2).
+#: Connection-specific fields, which HTTP/2 forbids (RFC 9113, section 8.2.2).
 _FORBIDDEN = frozenset({"connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"})
 _REQUEST_PSEUDO = frozenset({":method", ":scheme", ":path", ":authority"})
 _RESPONSE_PSEUDO = frozenset({":status"})
@@ -40,27 +40,27 @@ _encoder = Encoder()
 
 @attrs.frozen
 class Headers:
-    """The headers of one message. `flaw` says why they are malformed (section 8.1.1); None: they are well."""
+    """The headers of one message. `flaw` says why they are malformed (section 8.1.1), if they are."""
 
     fields: Mapping[str, str]
     flaw: str | None = None
 
 
 def encode_block(headers: Iterable[tuple[str, str]]) -> bytes:
-    """A block that any peer can read at any time: nothing in it is kept in a table."""
+    """A block that any peer can read at any time: it uses no table."""
     block: bytes = _encoder.encode([NeverIndexedHeaderTuple(name, value) for name, value in headers])
     return block
 
 
 class HeaderReader:
-    """Reads the blocks that one peer sends, in their order."""
+    """Decodes the blocks that one peer sends, in their order."""
 
     def __init__(self) -> None:
         self._decoder = Decoder(max_header_list_size=HEADER_BYTES_MAX)
         self._cache: dict[tuple[bytes, bool], Headers] = {}
 
     def read(self, block: bytes, *, of_requests: bool) -> Headers:
-        """What a block means; `of_requests`: that requests come from the peer. Raises ProtocolError."""
+        """The headers in a block; `of_requests`: the peer sends requests. Raises ProtocolError."""
         known = self._cache.get((block, of_requests))
         if known is not None:
             return known
@@ -94,7 +94,7 @@ class HeaderReader:
 
 
 def _newest(table: Any) -> object:
-    """The entry that came last: another object whenever one came since."""
+    """The last entry; a different object after each insertion."""
     return table.dynamic_entries[0] if table.dynamic_entries else None
 
 
@@ -103,7 +103,7 @@ def _characters_of(headers: Headers) -> int:
 
 
 def _check(fields: Iterable[tuple[str, str]], pseudo: frozenset[str]) -> Headers:
-    """The headers as a mapping, those that come twice joined, and what is wrong with them (sections 8.2 and 8.3)."""
+    """The headers as a mapping, repeated ones joined, and what is wrong with them (sections 8.2 and 8.3)."""
     found: dict[str, str] = {}
     flaw: str | None = None
     for name, value in fields:
@@ -123,7 +123,7 @@ def _check(fields: Iterable[tuple[str, str]], pseudo: frozenset[str]) -> Headers
 
 
 def message_flaw(fields: Mapping[str, str], *, trailers: bool, ended: bool, of_request: bool) -> str | None:
-    """What is missing in headers, or too much in trailers (RFC 9113, section 8)."""
+    """What is missing in headers, or superfluous in trailers (RFC 9113, section 8)."""
     if trailers:
         if not ended:
             return "trailers that do not end the stream"

@@ -1,14 +1,14 @@
 """One HTTP/2 connection as a machine without IO (RFC 9113): bytes in, events out; calls in, bytes out. Both roles.
 
-`receive` takes what arrived and answers what it means; what has to be sent gathers until `data_to_send`. The machine
-keeps the windows and the life of each stream; it gives back the window of what it has handed on, so whoever owns it
-bounds what is kept. What the peer does wrong ends the stream or the connection as the RFC says.
+`receive` takes the bytes that arrived and returns what they mean; bytes to be sent gather until `data_to_send`. The
+machine keeps the windows and the state of each stream. It replenishes a window as soon as it has passed the data on, so
+its owner must bound what it keeps. What the peer does wrong ends the stream or the connection, as the RFC says.
 
-A peer that is busy without asking for anything (resets, pings, settings, empty frames, broken streams) is told to calm
-down when it does too much of it between two calls of `reset_flood_counts` (`flood`).
+A peer that floods (resets, pings, settings, empty frames, broken streams) gets ENHANCE_YOUR_CALM when it does too much
+between two calls of `reset_flood_counts` (`flood`).
 
-Why it is fast: a frame is one slice and one method; header blocks are remembered (`headers`); windows are given back
-by halves; nothing is copied on the way out but into the one buffer that leaves.
+Why it is fast: a frame is one slice and one method; header blocks are cached (`headers`); windows are replenished by
+halves; nothing is copied on the way out but into the one buffer that is sent.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Http2:
     # Out.
 
     def data_to_send(self) -> bytes:
-        """What gathered, once."""
+        """What is to be sent; it is forgotten here."""
         data = bytes(self._out)
         self._out.clear()
         return data
@@ -142,18 +142,18 @@ class Http2:
             self._end_local(stream_id)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
-        """Give a stream up; nothing if it is no more."""
+        """Reset a stream; nothing if it is no more."""
         if stream_id in self._streams:
             self._remove(stream_id)
             self._reset(stream_id, code)
 
     def hold_window(self, stream_id: int) -> None:
-        """Do not give back what arrives on a stream; nothing if it is no more."""
+        """Stop replenishing a stream's receive window; nothing if it is no more."""
         if stream_id in self._streams:
             self._streams[stream_id].held = True
 
     def release_window(self, stream_id: int) -> None:
-        """Give back again what arrives on a stream, and has arrived."""
+        """Replenish a stream's receive window again, also for what has arrived meanwhile."""
         stream = self._streams.get(stream_id)
         if stream is not None and stream.held:
             stream.held = False
@@ -161,7 +161,7 @@ class Http2:
                 self._replenish_window(stream_id, stream)
 
     def ping(self) -> None:
-        """Ask whether the peer is there; any answer will do."""
+        """Send PING; whatever arrives next answers it."""
         self._out += encode_frame(Kind.PING, 0, 0, b"orchy-ok")
 
     def send_goaway(self, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
@@ -171,7 +171,7 @@ class Http2:
         self._out += encode_goaway(self._goaway_stream_id, code)
 
     def reset_flood_counts(self) -> None:
-        """Count from nothing again what the peer does without asking for anything."""
+        """Start counting a flood from zero."""
         self._flood.reset()
 
     def _reset(self, stream_id: int, code: ErrorCode) -> None:
@@ -191,12 +191,12 @@ class Http2:
     # In.
 
     def receive(self, data: bytes | bytearray) -> list[Event]:
-        """What arrived, as events. Raises ProtocolError; then what is to be sent last is in `data_to_send`."""
+        """What arrived, as events. Raises ProtocolError; then `data_to_send` has the GOAWAY that says so."""
         events: list[Event] = []
         try:
             for kind, flags, stream_id, payload in self._frames.read(data):
                 handler = self._handlers.get(kind)
-                if handler is None:  # of an extension that we do not know
+                if handler is None:  # an extension that we do not know (section 5.5)
                     self._flood.count_idle_frame()
                     continue
                 try:
@@ -298,7 +298,7 @@ class Http2:
         events.append(HeadersReceived(stream_id, headers, ended))
 
     def _open_remote(self, stream_id: int) -> Stream | None:
-        """A stream that the peer opens; None for one that is not to be heard of any more."""
+        """A stream that the peer opens; None for one that we reset before its headers arrived."""
         if stream_id in self._locally_reset:
             self._flood.count_idle_frame()
             return None

@@ -23,9 +23,9 @@ from orchy.rpc.http2.headers import HEADER_BYTES_MAX
 #: A header block on the wire, and the frames that it comes in after the first (CVE-2024-27316).
 BLOCK_BYTES_MAX: Final = 2 * HEADER_BYTES_MAX
 CONTINUATIONS_MAX: Final = 8
-#: Of what is no preface, so many bytes are passed on.
+#: So many bytes are shown of what is not a preface.
 FIRST_BYTES_SHOWN: Final = 64
-#: Told beside the flags of HEADERS, which have 8 bits: its priority makes the stream depend on itself.
+#: Passed on with the flags of HEADERS, which have 8 bits: its priority makes the stream depend on itself.
 DEPENDS_ON_ITSELF: Final = 0x100
 
 #: Kind, flags, stream, payload.
@@ -33,7 +33,7 @@ Frame: TypeAlias = tuple[int, int, int, bytes]
 
 
 class FrameReader:
-    """Cuts what arrives into frames. HEADERS come whole: without padding and priority, their CONTINUATIONs joined."""
+    """Splits what arrives into frames. HEADERS are whole: without padding and priority, CONTINUATIONs joined."""
 
     def __init__(self, *, expects_preface: bool) -> None:
         self._preface_left = PREFACE if expects_preface else b""
@@ -48,9 +48,9 @@ class FrameReader:
         return not self._preface_left
 
     def read(self, data: bytes | bytearray) -> Iterator[Frame]:
-        """The frames that are complete now. Raises ProtocolError; a frame that is too large is known by its head.
+        """The frames that are complete now. Raises ProtocolError; for a frame that is too large, on its head alone.
 
-        Each is to be taken before the next one is looked at, so that what is wrong first is what counts.
+        A generator, so that the first error on the connection is the one that counts.
         """
         buffer = self._buffer
         buffer += data
@@ -79,7 +79,7 @@ class FrameReader:
         del buffer[:at]
 
     def _take_preface(self) -> int:
-        """How much of the preface has come."""
+        """How many bytes of the preface are in the buffer. Raises NotHttp2."""
         got = min(len(self._buffer), len(self._preface_left))
         if self._buffer[:got] != self._preface_left[:got]:
             begun = PREFACE[: len(PREFACE) - len(self._preface_left)]
@@ -88,7 +88,7 @@ class FrameReader:
         return got
 
     def _assemble(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Frame | None:
-        """What belongs to a header block, or comes before the first SETTINGS; None while a block is not whole."""
+        """Join header blocks, and insist on SETTINGS first; None while a block is not whole."""
         if not self._settings_received:
             if kind != Kind.SETTINGS or flags & Flag.ACK:
                 raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
@@ -118,7 +118,7 @@ class FrameReader:
 
 
 def _block_of(flags: int, stream_id: int, payload: bytes) -> tuple[int, bytes]:
-    """The flags and the part of a header block in HEADERS (section 6.2)."""
+    """The flags of HEADERS, and the part of a header block in it (section 6.2)."""
     if not stream_id:
         raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
     block = unpad(flags, payload)

@@ -1,4 +1,4 @@
-"""What each side of an HTTP/2 connection takes (RFC 9113, section 6.5.2)."""
+"""The settings of both sides of an HTTP/2 connection (RFC 9113, section 6.5.2)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def initial_frames(limits: Http2Limits, *, is_server: bool) -> bytes:
 
 @attrs.define(eq=False)
 class PeerSettings:
-    """What holds until the peer says otherwise, and then what it said.
+    """The peer's settings; the defaults hold until it sends some.
 
-    What is sent uses no table for headers; but one that was made smaller must be told so (RFC 7541, section 4.2):
-    `shrinks_table`.
+    We use no header table; but a peer that shrinks it must be told that we know (RFC 7541, section 4.2), so
+    `shrinks_table` is kept.
     """
 
     window_bytes: int = WINDOW_BYTES
@@ -52,7 +52,7 @@ class PeerSettings:
     shrinks_table: bool = False
 
     def take(self, payload: bytes, *, of_server: bool) -> int:
-        """What a SETTINGS frame says; by how much the windows of the open streams grow. Raises ProtocolError."""
+        """Apply a SETTINGS frame; by how much the windows of open streams grow. Raises ProtocolError."""
         before = self.window_bytes
         for name, value in decode_settings(payload):
             match name:
