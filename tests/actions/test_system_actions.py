@@ -87,10 +87,10 @@ def test_a_script_is_handed_over_as_it_is_and_is_no_template() -> None:
     script = "$['x'] = '{$.input.code}{{$'"
     definition = action("javascript", expression=script)
     assert problems(definition) == []
-    assert start(definition) == Defer(script)
+    assert start(definition) == Defer("javascript", script)
 
 
-def test_an_empty_script_is_a_fault() -> None:
+def test_an_empty_script_is_a_problem() -> None:
     assert problems(action("javascript", expression=" \n")) == [("expression", "a javascript action needs a script")]
 
 

@@ -20,7 +20,8 @@ from orchy.engine.mover import Mover
 from orchy.engine.orchestrator import Orchestrator, Result
 from orchy.engine.start_commits import StartOutcome
 from orchy.engine.starts import StartRequest, Starts
-from orchy.flow.limits import USUAL, Limits
+from orchy.flow.limits import DEFAULT_LIMITS as DEFAULT_FLOW_LIMITS
+from orchy.flow.limits import Limits
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
 from orchy.partition.timers import TimerLoop
@@ -151,7 +152,7 @@ def make_engine(
     store: Any,
     node: str = "node",
     encode_action: Any = encode,
-    limits: Limits = USUAL,
+    limits: Limits = DEFAULT_FLOW_LIMITS,
     engine_limits: EngineLimits = DEFAULT_LIMITS,
 ) -> Engine:
     scripts, observer, holdings = ScriptedEngine(), Observer(), Holdings()

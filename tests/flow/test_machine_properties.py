@@ -110,9 +110,9 @@ class World:
 
     def take(self, event: Event) -> Verdict:
         before = self.flow
-        given_away = _copy_of(before)
+        copy = _copy_of(before)
         made = step(self.graph, before, event, self.rules)
-        assert made == step(self.graph, given_away, event, self.rules, given_away=True)
+        assert made == step(self.graph, copy, event, self.rules, consume=True)
         if before.state.over:
             assert replace(made.flow, late=before.late) == before, "a flow that is over has moved"
             assert made.verdict is not Verdict.APPLIED

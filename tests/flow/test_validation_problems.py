@@ -18,7 +18,7 @@ from orchy.flow.definition import JSON, Action, ActionType, JoinMode, OnEnd
 from orchy.flow.graph import Graph
 from orchy.flow.system import Answer, Context, Field, FieldProblem, Finish
 from orchy.flow.validation import definitions as validation
-from orchy.flow.validation.definitions import Foreseeing, Validated, parse_workflow
+from orchy.flow.validation.definitions import DeclaresOutcomes, Validated, parse_workflow
 from orchy.flow.validation.report import PROBLEMS_MAX
 
 NOTIFICATION = """{"name": "notificationWorkflow", "rootAction": 1, "onSuccess": "NOOP", "onFailure": "DELETE",
@@ -497,8 +497,8 @@ class Plain:
 
 def test_a_system_action_of_ones_own_is_checked_by_its_fields_and_faults() -> None:
     kinds = {"plain": Plain()}
-    assert not isinstance(kinds["plain"], Foreseeing)
-    assert all(isinstance(kind, Foreseeing) for kind in SYSTEM_ACTIONS.values())
+    assert not isinstance(kinds["plain"], DeclaresOutcomes)
+    assert all(isinstance(kind, DeclaresOutcomes) for kind in SYSTEM_ACTIONS.values())
 
     def told_of(**fields: JSON) -> list[tuple[str, str]]:
         validated = parse_workflow(workflow(system(1, "plain", **fields)), kinds)

@@ -8,7 +8,7 @@ import trio
 from msgspec import Struct
 
 from orchy.engine.flow_cache import CachedFlow, FlowCache
-from orchy.engine.hand_off import keep_places, tell
+from orchy.engine.hand_off import reserve_workers, settle_reservations
 from orchy.engine.mailbox import Envelope
 from orchy.engine.ports import HandOff, Observer, Reservation, Wakeups
 from orchy.engine.transition import EncodeAction, Transition, build_commit, has_outputs
@@ -81,7 +81,7 @@ class Commits:
             size_bytes = _size_bytes(commit, before)
         kept: Sequence[Reservation] = ()
         if transition.flow.state is not State.PAUSED:  # by the same commit: nothing is handed out with it
-            commit, kept = keep_places(self._hand_off, commit)
+            commit, kept = reserve_workers(self._hand_off, commit)
         return Prepared(transition, commit, kept, size_bytes, before, envelopes, answers)
 
     def _commit_of(self, transition: Transition, expected_version: int) -> Commit:
@@ -120,7 +120,7 @@ class Commits:
             return found
         finally:
             for one, outcome in zip(prepared, outcomes, strict=True):
-                tell(one.reservations, one.commit, outcome)
+                settle_reservations(one.reservations, one.commit, outcome)
 
     def apply(self, prepared: Prepared, committed: Committed) -> CachedFlow:
         """Do what a commit brings about on this node: who is to know is told, and the flow is kept as it is now."""

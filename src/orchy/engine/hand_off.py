@@ -14,7 +14,7 @@ from orchy.engine.ports import HandOff, Reservation
 from orchy.store.flows import Commit, Committed
 
 
-def keep_places(hand_off: HandOff, commit: Commit) -> tuple[Commit, Sequence[Reservation]]:
+def reserve_workers(hand_off: HandOff, commit: Commit) -> tuple[Commit, Sequence[Reservation]]:
     """The commit with a worker for each attempt that somebody waits for; those that wait, in the order of these."""
     kept = [hand_off.reserve(entry.action_name) for entry in commit.enqueue]
     if not any(kept):
@@ -26,7 +26,7 @@ def keep_places(hand_off: HandOff, commit: Commit) -> tuple[Commit, Sequence[Res
     return replace(commit, enqueue=enqueue), [reservation for reservation in kept if reservation]
 
 
-def tell(kept: Sequence[Reservation], commit: Commit, outcome: object) -> None:
+def settle_reservations(kept: Sequence[Reservation], commit: Commit, outcome: object) -> None:
     """Those who wait get what is theirs, or their places back."""
     if not isinstance(outcome, Committed):
         for reservation in kept:

@@ -79,9 +79,9 @@ class Mover:
 
         Raises NotFound, InvalidInput, and what the store raises.
         """
-        prepared = self._prepare_at_once(flow_id, [envelope], await self._rules.current())
+        prepared = self._prepare_fast(flow_id, [envelope], await self._rules.current())
         if prepared is None or await self._commit_prepared([prepared]):
-            await self.wait_in_line(flow_id, envelope)
+            await self.post_slow(flow_id, envelope)
         answer, flow = envelope.answer, envelope.flow
         if isinstance(answer, OrchyError):
             envelope.answer = envelope.flow = flow = None
@@ -93,7 +93,7 @@ class Mover:
         assert flow is not None
         return answer, flow
 
-    async def wait_in_line(self, flow_id: str, envelope: Envelope) -> None:
+    async def post_slow(self, flow_id: str, envelope: Envelope) -> None:
         """Have an event taken in, after and with what waits for the flow already; the letter has its answer then."""
         with self._mailboxes.of(flow_id) as mailbox:
             mailbox.envelopes.append(envelope)
@@ -108,14 +108,14 @@ class Mover:
 
     async def post_all(self, envelopes: Mapping[str, Sequence[Envelope]]) -> None:
         """Have the events of many flows taken in; the letters have their answers then."""
-        left = await self.post_at_once(envelopes)
+        left = await self.post_fast(envelopes)
 
         async def finish(item: tuple[str, Envelope]) -> None:
-            await self.wait_in_line(*item)
+            await self.post_slow(*item)
 
         await gather(finish, [(flow_id, envelope) for flow_id in left for envelope in envelopes[flow_id]])
 
-    async def post_at_once(self, envelopes: Mapping[str, Sequence[Envelope]]) -> list[str]:
+    async def post_fast(self, envelopes: Mapping[str, Sequence[Envelope]]) -> list[str]:
         """The same as far as one commit for each flow goes; the flows whose letters are to wait in line then."""
         flow_ids = list(envelopes)
         rules = await self._rules.current()
@@ -124,7 +124,7 @@ class Mover:
             left: list[str] = []
             prepared: list[Prepared] = []
             for flow_id in group:
-                one = self._prepare_at_once(flow_id, envelopes[flow_id], rules)
+                one = self._prepare_fast(flow_id, envelopes[flow_id], rules)
                 if one is None:
                     left.append(flow_id)
                 else:
@@ -134,7 +134,7 @@ class Mover:
         groups = [flow_ids[first : first + FLOWS_AT_ONCE] for first in range(0, len(flow_ids), FLOWS_AT_ONCE)]
         return [flow_id for left in await gather(take, groups, GROUPS_AT_ONCE) for flow_id in left]
 
-    def _prepare_at_once(self, flow_id: str, envelopes: Sequence[Envelope], rules: Rules) -> Prepared | None:
+    def _prepare_fast(self, flow_id: str, envelopes: Sequence[Envelope], rules: Rules) -> Prepared | None:
         """What the events of a flow come to, if that can be had without waiting; nothing has happened otherwise."""
         cached = None if flow_id in self._mailboxes else self._cache.get(flow_id)
         if cached is None or len(envelopes) > self._batch_size:

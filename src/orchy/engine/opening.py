@@ -23,7 +23,8 @@ from orchy.engine.starts import Starts
 from orchy.engine.stepping import Stepper
 from orchy.engine.transition import EncodeAction
 from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS
-from orchy.flow.limits import USUAL, Limits
+from orchy.flow.limits import DEFAULT_LIMITS as DEFAULT_FLOW_LIMITS
+from orchy.flow.limits import Limits
 from orchy.flow.system import SystemAction
 from orchy.store.limits import BATCH_MAX, USUAL_LIMITS, DefinitionLimits
 from orchy.store.ports import Store
@@ -36,7 +37,7 @@ class EngineSettings:
     retention_seconds: float
     default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     batch_size: int = BATCH_MAX
-    flow_limits: Limits = USUAL
+    flow_limits: Limits = DEFAULT_FLOW_LIMITS
     definition_limits: DefinitionLimits = USUAL_LIMITS
     limits: EngineLimits = DEFAULT_LIMITS
 

@@ -84,7 +84,7 @@ class Orchestrator:
         self._wakeups = wakeups
         self._observer = observer
         self._new_uuid = new_uuid
-        self._pushes: Batcher[Result, Envelope] = Batcher(self._push_at_once)
+        self._pushes: Batcher[Result, Envelope] = Batcher(self._push_fast)
 
     async def push(self, result: Result) -> Verdict | None:
         """Take a worker's result in. None: there is no such flow (it may have been removed after its end).
@@ -94,7 +94,7 @@ class Orchestrator:
         """
         envelope = await self._pushes.do(result)
         if envelope.answer is None:  # scripts, or a second try: the others of the turn have their answers
-            await self._mover.wait_in_line(result.flow_id, envelope)
+            await self._mover.post_slow(result.flow_id, envelope)
         answer = self._answer_of(envelope)
         if isinstance(answer, OrchyError):
             envelope.answer = envelope.flow = None
@@ -110,9 +110,9 @@ class Orchestrator:
         await self._mover.post_all(envelopes)
         return [self._answer_of(envelope) for envelope in in_order]
 
-    async def _push_at_once(self, results: Sequence[Result]) -> list[Envelope]:
+    async def _push_fast(self, results: Sequence[Result]) -> list[Envelope]:
         in_order, envelopes = _envelopes_of(results)
-        await self._mover.post_at_once(envelopes)
+        await self._mover.post_fast(envelopes)
         return in_order
 
     def _answer_of(self, envelope: Envelope) -> Verdict | OrchyError | None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from orchy.engine.catalog import Catalog
 from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS
 from orchy.flow.draft import Rules
-from orchy.flow.limits import USUAL, Limits
+from orchy.flow.limits import DEFAULT_LIMITS as DEFAULT_FLOW_LIMITS
+from orchy.flow.limits import Limits
 from orchy.flow.system import SystemAction
 
 
@@ -19,7 +20,7 @@ class RuleBook:
         catalog: Catalog,
         system_actions: Mapping[str, SystemAction],
         default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        limits: Limits = USUAL,
+        limits: Limits = DEFAULT_FLOW_LIMITS,
     ) -> None:
         self._catalog = catalog
         self._system_actions = system_actions

@@ -61,7 +61,7 @@ class Transition:
     def take(self, event: Event) -> Verdict:
         """Step once more. Only `before` is shared with the cache; later flows may be mutated."""
         made: Step = step(
-            self._graph, self.flow, event, self._rules, given_away=self.flow is not self.before, meter=self.meter
+            self._graph, self.flow, event, self._rules, consume=self.flow is not self.before, meter=self.meter
         )
         if made.verdict is Verdict.STALE:
             return Verdict.STALE

@@ -22,7 +22,7 @@ from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Finished, Flow, KeptEvent, Phase, Running, State
 from orchy.flow.expressions.templates import FlowContext
 from orchy.flow.graph import Graph
-from orchy.flow.limits import USUAL, Limits, shortened
+from orchy.flow.limits import DEFAULT_LIMITS, Limits, shortened
 from orchy.flow.runs import NO_RUN, RunId, run_of
 from orchy.flow.system import Await, Defer, Fail, Finish, Sleep, SystemAction
 
@@ -61,7 +61,7 @@ class Rules:
     system_actions: Mapping[str, SystemAction]
     action_definitions: Mapping[str, ActionDefinition]
     default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
-    limits: Limits = USUAL
+    limits: Limits = DEFAULT_LIMITS
 
     def definition_of(self, name: str) -> ActionDefinition:
         """What a worker registered for a user action, or the defaults."""
@@ -104,14 +104,14 @@ class Draft:
     """
 
     def __init__(
-        self, graph: Graph, flow: Flow, rules: Rules, *, given_away: bool = False, meter: Meter | None = None
+        self, graph: Graph, flow: Flow, rules: Rules, *, consume: bool = False, meter: Meter | None = None
     ) -> None:
         self.graph = graph
         self.before = flow
         self.rules = rules
         self.state = flow.state
         self.error = flow.error
-        part = _own if given_away else dict
+        part = _own if consume else dict
         self.running = part(flow.running)
         self.joins = part(flow.joins)
         self.finished = part(flow.finished)

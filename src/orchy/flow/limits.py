@@ -34,7 +34,7 @@ class Limits:
 
 
 #: Where nobody set others.
-USUAL = Limits()
+DEFAULT_LIMITS = Limits()
 
 
 def shortened(text: str, chars_max: int = ERROR_CHARS_MAX) -> str:

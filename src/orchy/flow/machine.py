@@ -119,16 +119,16 @@ class Step(Struct, frozen=True):
 
 
 def step(
-    graph: Graph, flow: Flow, event: Event, rules: Rules, *, given_away: bool = False, meter: Meter | None = None
+    graph: Graph, flow: Flow, event: Event, rules: Rules, *, consume: bool = False, meter: Meter | None = None
 ) -> Step:
-    """The next step of a flow. With `given_away` the caller has no use for `flow` afterwards, unless this raises or has
+    """The next step of a flow. With `consume` the caller has no use for `flow` afterwards, unless this raises or has
     no effects: its parts may be the next one's, so that a step of a wide flow copies nothing.
     `meter` counts what is evaluated, with what other steps of the same commit have; by default this step alone.
 
     Raises InvalidInput for a result that no worker of this flow can have (an action that is not there, or
     is the server's own), LimitReached and TooLarge for an event that can't be kept.
     """
-    draft = Draft(graph, flow, rules, given_away=given_away, meter=meter)
+    draft = Draft(graph, flow, rules, consume=consume, meter=meter)
     verdict = _take(draft, event)
     if not draft.effects:  # it had counted before, was late before, is refused, or stale
         return Step(flow, (), Changes(), verdict)

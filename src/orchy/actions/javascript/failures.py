@@ -15,7 +15,7 @@ MESSAGE_CHARACTERS_MAX = 1_000
 Answer = tuple[str, str]
 
 
-def told(kind: str, message: str, line: str | int | None = None) -> Answer:
+def failure(kind: str, message: str, line: str | int | None = None) -> Answer:
     """A failure in one line that is not too long."""
     text = " ".join(message.split()) or "the script threw something that has no text"
     if len(text) > MESSAGE_CHARACTERS_MAX:
@@ -25,15 +25,15 @@ def told(kind: str, message: str, line: str | int | None = None) -> Answer:
 
 def out_of_time(time_limit_seconds: float) -> Answer:
     """It ran too long."""
-    return told("time", f"the script ran for more than {time_limit_seconds:g} s")
+    return failure("time", f"the script ran for more than {time_limit_seconds:g} s")
 
 
 def out_of_memory(memory_limit_bytes: int) -> Answer:
     """It took too much memory."""
-    return told("memory", f"the script needs more than {memory_limit_bytes / 2**20:g} MB of memory")
+    return failure("memory", f"the script needs more than {memory_limit_bytes / 2**20:g} MB of memory")
 
 
-def refused(why: str, message: str) -> Answer | None:
+def refusal(why: str, message: str) -> Answer | None:
     """What the prelude's f(null) says of a result, None when the script itself threw while it was read.
 
     `message` is the engine's: only it knows of a cycle.
@@ -41,4 +41,4 @@ def refused(why: str, message: str) -> Answer | None:
     reason, _, key = why.partition("\n")
     if not reason and message.startswith("TypeError") and "circular" in message:
         reason = f"the result has a circular reference at {json.dumps(key)}, which JSON can not hold"
-    return told("value", reason) if reason else None
+    return failure("value", reason) if reason else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 
-from orchy.actions.javascript.failures import NO_VALUE, Answer, told
+from orchy.actions.javascript.failures import NO_VALUE, Answer, failure
 
 #: What is thrown when the whole of a script was read.
 PARSED = "0"
@@ -38,5 +38,5 @@ class Parse:
             message, line, column = "SyntaxError: unexpected end of the script", len(lines), len(lines[-1]) + 1
         elif line == 1 and column is not None:
             column = max(1, column - len(self._before))
-        kind, text = told("syntax", message)
+        kind, text = failure("syntax", message)
         return kind, json.dumps({"message": text, "line": line, "column": column})

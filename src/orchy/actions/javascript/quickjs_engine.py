@@ -14,10 +14,10 @@ from orchy.actions.javascript.failures import (
     NO_VALUE,
     RESULT_SECONDS_MIN,
     Answer,
+    failure,
     out_of_memory,
     out_of_time,
-    refused,
-    told,
+    refusal,
 )
 from orchy.actions.javascript.memory import status_bytes
 from orchy.actions.javascript.parsing import PARSED, Parse
@@ -39,7 +39,7 @@ class Engine:
     #: What the process may need beside the limit of the script.
     spare_bytes = 32 * 2**20
     #: Whether the process is as good as new after a script was stopped.
-    survives_time_out = True
+    survives_timeout = True
 
     def __init__(self, prelude: str, time_limit_seconds: float, memory_limit_bytes: int) -> None:
         self._prelude = prelude
@@ -85,7 +85,7 @@ class Engine:
         if text.startswith("InternalError"):
             return self._failure(text, expression)
         world.set_time_limit(RESULT_SECONDS_MIN)
-        return refused(prelude(None), text) or self._failure(text, expression)
+        return refusal(prelude(None), text) or self._failure(text, expression)
 
     def parse(self, script: str) -> Answer:
         """Once for each `renew`."""
@@ -128,7 +128,7 @@ class Engine:
             kind = "syntax"
         elif message.startswith("RangeError: Maximum call stack size"):
             kind = "memory"
-        return told(kind, message, next(places, None))
+        return failure(kind, message, next(places, None))
 
     def _grew(self) -> bool:
         """Whether memory ran out so far that not even an error could be made of it: then null is thrown instead."""

@@ -16,10 +16,10 @@ from orchy.actions.javascript.failures import (
     NO_VALUE,
     RESULT_SECONDS_MIN,
     Answer,
+    failure,
     out_of_memory,
     out_of_time,
-    refused,
-    told,
+    refusal,
 )
 from orchy.actions.javascript.parsing import PARSED, Parse
 
@@ -39,7 +39,7 @@ class Engine:
     #: What the process may need beside the limit of the script: the engine's own threads and generations of objects.
     spare_bytes = 128 * 2**20
     #: An isolate that was stopped may not end: the process goes with it.
-    survives_time_out = False
+    survives_timeout = False
 
     def __init__(self, prelude: str, time_limit_seconds: float, memory_limit_bytes: int) -> None:
         self._prelude = prelude
@@ -74,10 +74,10 @@ class Engine:
             # Waits for the jobs, too.
             return "ok", prelude(timeout_sec=max(ends_at - time.monotonic(), RESULT_SECONDS_MIN))
         except JSEvalException as error:
-            failure = self._failure(error, expression)
-        if failure[0] in ("time", "memory"):
-            return failure
-        return refused(prelude(None, timeout_sec=RESULT_SECONDS_MIN), failure[1]) or failure
+            answer = self._failure(error, expression)
+        if answer[0] in ("time", "memory"):
+            return answer
+        return refusal(prelude(None, timeout_sec=RESULT_SECONDS_MIN), answer[1]) or answer
 
     def parse(self, script: str) -> Answer:
         """Once for each `renew`."""
@@ -104,22 +104,22 @@ class Engine:
             return out_of_time(self._time_limit_seconds)
         if isinstance(error, JSOOMException):
             return out_of_memory(self._memory_limit_bytes)
-        message, line = _told(str(error), expression)
+        message, line = _message_and_line(str(error), expression)
         if message == _NO_TEXT:
             message = ""
         if isinstance(error, JSParseException):
             # V8 counts an end that comes too early in the line that we added.
             lines = expression.count("\n") + 1
-            return told("syntax", message, min(int(line), lines) if line else None)
+            return failure("syntax", message, min(int(line), lines) if line else None)
         kind = "throw"
         if message.startswith("SyntaxError"):
             kind = "syntax"
         elif message.startswith(("RangeError: Maximum call stack size", "RangeError: Array buffer allocation failed")):
             kind = "memory"
-        return told(kind, message, line)
+        return failure(kind, message, line)
 
 
-def _told(text: str, expression: str) -> tuple[str, str | None]:
+def _message_and_line(text: str, expression: str) -> tuple[str, str | None]:
     """The message, and the line that it came from.
 
     V8 shows file, line and message, then the line of source, a caret and, for an Error, the stack.

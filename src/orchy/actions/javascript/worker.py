@@ -25,7 +25,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
-from orchy.actions.javascript.failures import Answer, told
+from orchy.actions.javascript.failures import Answer, failure
 from orchy.actions.javascript.memory import status_bytes
 
 REQUEST = struct.Struct("!d?II")
@@ -52,7 +52,7 @@ class Engine(Protocol):
     #: What the process may need beside the limit of the script.
     spare_bytes: int
     #: Whether the process is as good as new after a script was stopped.
-    survives_time_out: bool
+    survives_timeout: bool
 
     def renew(self) -> None:
         """Make the world of the next evaluation, and let go of the last one's."""
@@ -99,7 +99,7 @@ def main(
             answer = _answer(engine, script.decode(), context.decode(), output_limit_bytes, depth_max)
         signal.setitimer(signal.ITIMER_REAL, 0)
         scripts += 1
-        last = answer[0] == "memory" or (answer[0] == "time" and not engine.survives_time_out)
+        last = answer[0] == "memory" or (answer[0] == "time" and not engine.survives_timeout)
         if not last and scripts % SCRIPTS_PER_LOOK == 0:
             last = status_bytes("VmRSS") > resident_limit_bytes
         _write(answers, answer, last)
@@ -118,40 +118,40 @@ def _parsed(engine: Engine, script: str) -> Answer:
     try:
         return engine.parse(script)
     except MemoryError:
-        return told("memory", "the script needs more memory than its process may have")
+        return failure("memory", "the script needs more memory than its process may have")
 
 
 def _answer(engine: Engine, script: str, context: str, output_limit_bytes: int, depth_max: int) -> Answer:
     line = script.partition("\0")[0].count("\n") + 1
     if "\0" in script:
-        return told("syntax", "SyntaxError: invalid character: NUL", line)
+        return failure("syntax", "SyntaxError: invalid character: NUL", line)
     try:
         kind, text = engine.evaluate(script, context)
         if kind == "ok":
             return _checked(text, output_limit_bytes, depth_max)
     except MemoryError:
-        return told("memory", "the script needs more memory than its process may have")
+        return failure("memory", "the script needs more memory than its process may have")
     except RecursionError:
-        return told("value", "the result is nested too deeply")
+        return failure("value", "the result is nested too deeply")
     except Exception as error:  # the binding's own: it could not make a Python value of something
-        return told("value", f"the engine could not hand over the result: {error}")
+        return failure("value", f"the engine could not hand over the result: {error}")
     return kind, text
 
 
 def _checked(text: str, output_limit_bytes: int, depth_max: int) -> Answer:
     """The result, if it is one that the rest of the system takes."""
     if len(text) > output_limit_bytes or len(text.encode()) > output_limit_bytes:
-        return told("size", f"the result has more than {output_limit_bytes} bytes")
+        return failure("size", f"the result has more than {output_limit_bytes} bytes")
     if text.count("[") + text.count("{") > depth_max:
         brackets = _NOT_BRACKETS.sub("", _STRINGS.sub("", text))
         # The whole is an object, and not the script's.
         if max(accumulate(map(_DEPTH_OF_BRACKET.__getitem__, brackets))) - 1 > depth_max:
-            return told("value", f"the result is nested deeper than {depth_max}")
+            return failure("value", f"the result is nested deeper than {depth_max}")
     if "\\ud" in text:  # engines write out what is no whole character, but so may a script in a string
         try:
             json.dumps(json.loads(text), ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            return told("value", "the result has a text with half of a surrogate pair")
+            return failure("value", "the result has a text with half of a surrogate pair")
     return "ok", text
 
 

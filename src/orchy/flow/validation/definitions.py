@@ -37,7 +37,7 @@ from orchy.flow.validation.suggestions import Suggestions
 from orchy.flow.validation.topology import cycles, reachable
 
 # Re-exported: whoever validates bodies needs this as well.
-__all__ = ["Foreseeing", "Validated", "parse_action_definition", "parse_json", "parse_workflow"]
+__all__ = ["DeclaresOutcomes", "Validated", "parse_action_definition", "parse_json", "parse_workflow"]
 
 DEFINITION_BYTES_MAX = 4 * 1024 * 1024
 ACTIONS_MAX = 10_000
@@ -45,12 +45,12 @@ EDGES_MAX = 100_000
 #: Ids travel as int32; 0 means no action.
 ACTION_ID_MAX = 2**31 - 1
 OUTCOME_CHARS_MAX = 256
-_CYCLES_TOLD_MAX = 20
+_CYCLES_REPORTED_MAX = 20
 _CYCLE_ENDS_SHOWN = 20
 
 
 @runtime_checkable
-class Foreseeing(Protocol):
+class DeclaresOutcomes(Protocol):
     """A system action that can say more of its definition than its port asks; what it says makes warnings."""
 
     templates: tuple[str, ...]
@@ -169,7 +169,7 @@ class _Reading:
         self, system_actions: Mapping[str, SystemAction], known_actions: Collection[str] | None, report: Report
     ) -> None:
         self.system_actions = system_actions
-        self.foreseeing = {name: kind for name, kind in system_actions.items() if isinstance(kind, Foreseeing)}
+        self.declaring = {name: kind for name, kind in system_actions.items() if isinstance(kind, DeclaresOutcomes)}
         self.known_actions = known_actions
         self.report = report
         self.registered: Suggestions | None = None
@@ -276,8 +276,8 @@ class _Reading:
         possible: Collection[str] | None = None
         if kind is None:
             possible = (DEFAULT_OUTCOME,)
-        elif kind.name in self.foreseeing and not problems:
-            possible = self.foreseeing[kind.name].outcomes(action)
+        elif kind.name in self.declaring and not problems:
+            possible = self.declaring[kind.name].outcomes(action)
         if possible is None:
             return
         only = " or ".join(repr(outcome) for outcome in possible)
@@ -342,7 +342,7 @@ class _Reading:
             else:
                 followers[source].append(target)
                 said.setdefault((source, target), where)
-        for cycle in islice(cycles(followers), _CYCLES_TOLD_MAX):
+        for cycle in islice(cycles(followers), _CYCLES_REPORTED_MAX):
             self.report.error(f"the actions form a cycle: {_shown(cycle)}", said[cycle[-2], cycle[-1]])
         if root is None:
             return
@@ -360,7 +360,7 @@ class _Reading:
         for action in self.actions.values():
             values: dict[str, JSON] = {"parameters": action.parameters}
             if action.type is ActionType.SYSTEM:
-                kind = self.foreseeing.get(action.name)
+                kind = self.declaring.get(action.name)
                 values = {name: action.settings.get(name) for name in kind.templates} if kind is not None else {}
             for token, where in tokens_in(values):
                 problem = _reference_problem(token.path.steps, ids)
