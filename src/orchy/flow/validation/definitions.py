@@ -1,7 +1,7 @@
-"""Definitions as they come in: read, checked, and either sound or with everything that is wrong with them.
+"""Parses and validates definitions.
 
-All problems at once, never the first only; each has a JSON pointer and, where the definition was JSON text, line and
-column. Nothing here raises but `parse_action_definition`, and that only InvalidInput.
+All problems are reported at once, each with a JSON pointer and, if the definition was JSON text, line and column. Only
+`parse_action_definition` raises, and only InvalidInput.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ _CYCLE_ENDS_SHOWN = 20
 
 @runtime_checkable
 class DeclaresOutcomes(Protocol):
-    """A system action that can say more of its definition than its port asks; what it says makes warnings."""
+    """A system action that declares its templates and outcomes, so that suspicious ones can be warned of."""
 
     templates: tuple[str, ...]
 
     def outcomes(self, action: Action) -> Collection[str] | None:
-        """All outcomes that it can have; None where any text may be one."""
+        """All outcomes that the action can have; None if any text may be one."""
         ...
 
 
 @attrs.frozen
 class Validated:
-    """What became of a definition: the sound workflow, or errors; warnings either way."""
+    """The result of a validation: the workflow, or errors; either may come with warnings."""
 
     workflow: Workflow | None
     errors: tuple[Problem, ...] = ()
@@ -74,9 +74,9 @@ def parse_workflow(
     system_actions: Mapping[str, SystemAction],
     known_actions: Collection[str] | None = None,
 ) -> Validated:
-    """Read a workflow definition.
+    """Parse and validate a workflow definition.
 
-    `known_actions` are the names of user actions that workers have registered; None: don't ask.
+    `known_actions` are the names of user actions that workers have registered; None: don't check against them.
     """
     if isinstance(source, bytes | str) and len(source) > DEFINITION_BYTES_MAX:
         return Validated(None, (Problem(f"the definition is larger than {DEFINITION_BYTES_MAX:,} bytes"),))
@@ -163,7 +163,7 @@ def _definition_field(fields: Fields, field: msgspec.inspect.Field) -> JSON:
 
 
 class _Reading:
-    """One definition on its way from JSON to a Workflow."""
+    """One definition while it is converted from JSON to a Workflow."""
 
     def __init__(
         self, system_actions: Mapping[str, SystemAction], known_actions: Collection[str] | None, report: Report
@@ -175,10 +175,10 @@ class _Reading:
         self.registered: Suggestions | None = None
         self.actions: dict[int, Action] = {}
         self.places: dict[int, Where] = {}
-        self.edges: list[tuple[int, int, Where]] = []  # source, target, and where that is said
+        self.edges: list[tuple[int, int, Where]] = []  # source, target, and where the definition says so
 
     def workflow(self, source: Mapping[str, JSON]) -> Workflow:
-        """The workflow; of no use where there were errors."""
+        """The workflow; not to be used if there are errors."""
         fields = Fields(source, (), "a workflow definition", self.report)
         name = _name(fields)
         root = fields.read("rootAction", (int,), required=True)
@@ -237,7 +237,7 @@ class _Reading:
                     message = f"{fields.whose} takes no parameters: they are ignored"
                     self.report.warning(message, (*where, "parameters"), at_key=True)
         if type_ is ActionType.USER or kind is not None:
-            self.warn_of_unknown(fields)  # of an unknown kind nobody knows the fields
+            self.warn_of_unknown(fields)  # the fields of an unknown kind are not known
         if type_ is None or name is None:
             return
         if type_ is ActionType.USER and self.known_actions is not None and name not in self.known_actions:
@@ -257,7 +257,7 @@ class _Reading:
         self.report.warning(f"no worker has registered the action {name!r} yet{hint}", (*where, "name"))
 
     def settings(self, kind: SystemAction, fields: Fields) -> tuple[dict[str, JSON], bool]:
-        """The fields that only this kind of system action has, and whether they are as its `problems` expects them."""
+        """The fields that are specific to this kind, and whether their types are right, as its `problems` relies on."""
         fields.whose = f"the system action {kind.name}"
         settings: dict[str, JSON] = {}
         before = self.report.error_count
@@ -268,7 +268,7 @@ class _Reading:
         return settings, self.report.error_count == before
 
     def check_action(self, action: Action, kind: SystemAction | None, fields: Fields, *, next_is_there: bool) -> None:
-        """What a kind of action finds wrong with its definition, and outcomes that it can't have."""
+        """Report what a kind of action finds wrong with its definition, and outcomes that it can't have."""
         problems = list(kind.problems(action)) if kind is not None else []
         for problem in problems:
             if problem.field != "next" or next_is_there:
@@ -299,7 +299,7 @@ class _Reading:
         return action_id
 
     def next(self, fields: Fields, source: int | None) -> dict[str, tuple[int, ...]] | None:
-        """What follows, by outcome; None where that is no object."""
+        """What follows, by outcome; None if that is not an object."""
         outcomes: dict[str, tuple[int, ...]] = {}
         said = fields.read("next", (dict,))
         if said is None:
@@ -330,10 +330,10 @@ class _Reading:
         for error in expression_problems(parameters):
             self.report.error(f"the expression {error}", (*fields.where, "parameters", *error.where))
 
-    # All of them together.
+    # All actions together.
 
     def check_edges(self, root: int | None, fields: Fields) -> None:
-        """That edges lead somewhere, in no circle, and from the root to every action."""
+        """Check that edges lead to existing actions, form no cycle, and lead from the root to every action."""
         followers: dict[int, list[int]] = {action_id: [] for action_id in self.places}
         said: dict[tuple[int, int], Where] = {}
         for source, target, where in self.edges:
@@ -381,7 +381,7 @@ def _reference_problem(steps: Steps, ids: Collection[str]) -> str | None:
 
 
 def _shown(cycle: list[int]) -> str:
-    """A circle as text, the middle of a long one left out."""
+    """A cycle as text; the middle of a long one is left out."""
     if len(cycle) <= 2 * _CYCLE_ENDS_SHOWN:
         return " -> ".join(map(str, cycle))
     left_out = f"({len(cycle) - 2 * _CYCLE_ENDS_SHOWN} more)"
