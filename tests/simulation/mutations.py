@@ -293,7 +293,7 @@ class _Once:
     def __init__(self, commits: Any) -> None:
         self._commits_of_starts = commits
 
-    async def _there(self, *args: Any) -> Any:
+    async def _find_existing(self, *args: Any) -> Any:
         raise OutcomeUnknown("not looked for")
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The rules by which a flow is stepped now: what workers have registered may change at any time."""
+"""The current rules for stepping flows. They change when workers register actions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchy.flow.system import SystemAction
 
 
 class RuleBook:
-    """Makes them from the catalog."""
+    """Builds rules from the catalog."""
 
     def __init__(
         self,
@@ -28,6 +28,6 @@ class RuleBook:
         self._limits = limits
 
     async def current(self) -> Rules:
-        """The rules as they are now. Raises what the store raises."""
+        """The current rules. Raises what the store raises."""
         definitions = await self._catalog.definitions()
         return Rules(self._system_actions, definitions, self._default_timeout_seconds, self._limits)
