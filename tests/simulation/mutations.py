@@ -293,6 +293,9 @@ class _Once:
     def __init__(self, commits: Any) -> None:
         self._commits_of_starts = commits
 
+    async def _make(self, new: Any) -> Any:
+        return await StartCommits._make(self, new)  # type: ignore[arg-type]
+
     async def _find_existing(self, *args: Any) -> Any:
         raise OutcomeUnknown("not looked for")
 
