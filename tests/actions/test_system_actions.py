@@ -1,13 +1,17 @@
-"""The system actions: what each answers, and what each finds wrong with its definition."""
+"""The system actions: their answers, the problems that they find in definitions, and the runner of what they defer."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pytest
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.delay import DELAY_SECONDS_MAX
+from orchy.actions.javascript.port import Evaluation, ScriptFailure
+from orchy.actions.javascript.runner import ScriptRunner
+from orchy.actions.runner import Done, NotDone
 from orchy.flow.definition import JSON, Action, ActionType
 from orchy.flow.execution import Finished
 from orchy.flow.expressions.templates import FlowContext
@@ -52,7 +56,7 @@ def test_a_delay_sleeps(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -0.5, math.nan, math.inf, -math.inf, DELAY_SECONDS_MAX + 1, 10**400])
-def test_a_delay_that_is_no_time_is_a_fault(seconds: float) -> None:
+def test_a_delay_that_is_not_a_time_is_a_problem(seconds: float) -> None:
     assert [field for field, _ in problems(action("delay", delaySeconds=seconds))] == ["delaySeconds"]
 
 
@@ -92,6 +96,25 @@ def test_a_script_is_handed_over_as_it_is_and_is_no_template() -> None:
 
 def test_an_empty_script_is_a_problem() -> None:
     assert problems(action("javascript", expression=" \n")) == [("expression", "a javascript action needs a script")]
+
+
+class Scripts:
+    """A javascript engine that answers `ok` with what it was given, and fails all other scripts."""
+
+    async def evaluate(
+        self, expression: str, context: Mapping[str, JSON], workflow: str = ""
+    ) -> Evaluation | ScriptFailure:
+        if expression != "ok":
+            return ScriptFailure("boo (line 1)", "throw")
+        return Evaluation({**context, "of": workflow})
+
+
+async def test_the_script_runner_runs_what_the_action_defers() -> None:
+    runner = ScriptRunner(Scripts())
+    for script, outcome in (("ok", Done({"input": 1, "of": "w"})), ("no", NotDone("boo (line 1)"))):
+        deferred = start(action("javascript", expression=script))
+        assert isinstance(deferred, Defer)
+        assert await runner.run(deferred.payload, {"input": 1}, "w") == outcome
 
 
 # switch
