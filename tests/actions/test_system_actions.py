@@ -56,7 +56,7 @@ def test_a_delay_sleeps(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -0.5, math.nan, math.inf, -math.inf, DELAY_SECONDS_MAX + 1, 10**400])
-def test_a_delay_that_is_not_a_time_is_a_problem(seconds: float) -> None:
+def test_an_invalid_delay_is_a_problem(seconds: float) -> None:
     assert [field for field, _ in problems(action("delay", delaySeconds=seconds))] == ["delaySeconds"]
 
 
@@ -75,12 +75,12 @@ def test_a_wait_awaits_its_event_for_ever_or_for_a_time(
 
 
 @pytest.mark.parametrize("event", ["", "  ", "a\nb", "e" * 257])
-def test_an_event_without_a_proper_name_is_a_fault(event: str) -> None:
+def test_an_event_without_a_valid_name_is_a_problem(event: str) -> None:
     assert [field for field, _ in problems(action("wait", event=event))] == ["event"]
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 10**12])
-def test_a_timeout_that_is_no_time_is_a_fault(seconds: float) -> None:
+def test_an_invalid_timeout_is_a_problem(seconds: float) -> None:
     assert [field for field, _ in problems(action("wait", event="e", timeoutSeconds=seconds))] == ["timeoutSeconds"]
 
 
@@ -162,18 +162,18 @@ def test_no_match_and_no_default_fails_and_names_the_value(expression: str, mess
     assert start(action("switch", "a", expression=expression)) == Fail(message)
 
 
-def test_a_switch_without_branches_or_expression_is_a_fault() -> None:
+def test_a_switch_without_branches_or_expression_is_a_problem() -> None:
     assert problems(action("switch", expression=" ")) == [
         ("next", "a switch needs branches in its next"),
         ("expression", "a switch needs an expression"),
     ]
 
 
-def test_each_token_of_a_switch_that_does_not_parse_is_a_fault() -> None:
-    told = problems(action("switch", "a", expression="{$} {$.input} {$.x"))
-    assert [field for field, _ in told] == ["expression", "expression"]
-    assert "names nothing" in told[0][1]
-    assert "no closing brace" in told[1][1]
+def test_each_invalid_token_of_a_switch_is_a_problem() -> None:
+    reported = problems(action("switch", "a", expression="{$} {$.input} {$.x"))
+    assert [field for field, _ in reported] == ["expression", "expression"]
+    assert "names nothing" in reported[0][1]
+    assert "no closing brace" in reported[1][1]
 
 
 def test_escapes_in_a_switch_without_a_token_are_read_as_in_one_with() -> None:

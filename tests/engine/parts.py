@@ -1,4 +1,4 @@
-"""One node's worth of production parts on a store, with small stand-ins for what is around them."""
+"""The production parts of one node on a store, with small fakes for their surroundings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ScriptedEngine:
 
 @attrs.define
 class Observer:
-    """Counts."""
+    """Counts calls."""
 
     started: int = 0
     ended: list[str] = attrs.field(factory=list)
@@ -65,7 +65,7 @@ class Observer:
 
 @attrs.define
 class Wakeups:
-    """Tells the node's own loops."""
+    """Notifies the node's own loops."""
 
     dispatcher: Dispatcher | None = None
     timers: TimerLoop | None = None
@@ -80,13 +80,13 @@ class Wakeups:
 
 
 def encode(**action: Any) -> bytes:
-    """The queue's body, as JSON instead of protobuf."""
+    """Encodes an attempt as JSON instead of protobuf."""
     return json.dumps(action).encode()
 
 
 @attrs.define
 class Engine:
-    """One node's worth of parts on a store that others may share."""
+    """The parts of one node, on a store that other nodes may share."""
 
     store: MemoryStore
     core: engine.Engine
