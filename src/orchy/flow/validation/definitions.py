@@ -29,15 +29,12 @@ from orchy.flow.expressions.lookalikes import lookalikes_in
 from orchy.flow.expressions.paths import Steps
 from orchy.flow.expressions.templates import expression_problems, tokens_in
 from orchy.flow.json.scan import Where
-from orchy.flow.json.text import not_json, parse_json, pointer, read_json
+from orchy.flow.json.text import not_json, pointer, read_json
 from orchy.flow.system import SystemAction
 from orchy.flow.validation.names import NAME_CHARS_MAX, name_problem
 from orchy.flow.validation.report import Fields, Report, kind_of
 from orchy.flow.validation.suggestions import Suggestions
 from orchy.flow.validation.topology import cycles, reachable
-
-# Re-exported: whoever validates bodies needs this as well.
-__all__ = ["DeclaresOutcomes", "Validated", "parse_action_definition", "parse_json", "parse_workflow"]
 
 DEFINITION_BYTES_MAX = 4 * 1024 * 1024
 ACTIONS_MAX = 10_000
@@ -84,10 +81,10 @@ def parse_workflow(
     if problems:
         return Validated(None, problems)
     report = Report()
-    reading = _Reading(system_actions, known_actions, report)
+    reader = _WorkflowReader(system_actions, known_actions, report)
     workflow = None
     if isinstance(value, dict):
-        workflow = reading.workflow(value)
+        workflow = reader.workflow(value)
     else:
         report.error(f"a workflow definition must be an object, not {kind_of(value)}", ())
     errors, warnings = report.problems(_text_of(source))
@@ -95,7 +92,7 @@ def parse_workflow(
 
 
 def parse_action_definition(source: bytes | str | Mapping[str, JSON]) -> ActionDefinition:
-    """Read what a worker says of a user action. Raises InvalidInput with all problems; an unknown field is one."""
+    """Parse and validate an action definition. Raises InvalidInput with all problems; an unknown field is one."""
     value, problems = _read(source)
     definition = None
     if not problems:
@@ -147,7 +144,7 @@ def _action_definition(fields: Fields) -> ActionDefinition | None:
 
 
 def _definition_field(fields: Fields, field: msgspec.inspect.Field) -> JSON:
-    """The value of a field of an ActionDefinition, as its type says; None where it is absent or wrong."""
+    """The value of a field of an ActionDefinition, read by its type; None if it is absent or wrong."""
     match field.type:
         case msgspec.inspect.StrType():
             return _name(fields)
@@ -162,7 +159,7 @@ def _definition_field(fields: Fields, field: msgspec.inspect.Field) -> JSON:
             raise AssertionError(f"validation does not know how to read {field.name}: {other}")
 
 
-class _Reading:
+class _WorkflowReader:
     """One definition while it is converted from JSON to a Workflow."""
 
     def __init__(
@@ -202,7 +199,7 @@ class _Reading:
 
     def warn_of_unknown(self, fields: Fields) -> None:
         for field in fields.unknown():
-            message = f"{fields.whose} has no field {field[:NAME_CHARS_MAX]!r}: it is ignored{fields.hint(field)}"
+            message = f"{fields.subject} has no field {field[:NAME_CHARS_MAX]!r}: it is ignored{fields.hint(field)}"
             self.report.warning(message, (*fields.where, field), at_key=True)
 
     # One action.
@@ -219,7 +216,7 @@ class _Reading:
         next_ = self.next(fields, action_id)
         join = fields.choice("join", JoinMode)
         self.check_expressions(parameters, fields)
-        fields.whose = "a user action"
+        fields.subject = "a user action"
         kind = None
         settings: dict[str, JSON] = {}
         settings_sound = True
@@ -234,7 +231,7 @@ class _Reading:
             else:
                 settings, settings_sound = self.settings(kind, fields)
                 if parameters:
-                    message = f"{fields.whose} takes no parameters: they are ignored"
+                    message = f"{fields.subject} takes no parameters: they are ignored"
                     self.report.warning(message, (*where, "parameters"), at_key=True)
         if type_ is ActionType.USER or kind is not None:
             self.warn_of_unknown(fields)  # the fields of an unknown kind are not known
@@ -258,11 +255,11 @@ class _Reading:
 
     def settings(self, kind: SystemAction, fields: Fields) -> tuple[dict[str, JSON], bool]:
         """The fields that are specific to this kind, and whether their types are right, as its `problems` relies on."""
-        fields.whose = f"the system action {kind.name}"
+        fields.subject = f"the system action {kind.name}"
         settings: dict[str, JSON] = {}
         before = self.report.error_count
-        for field, said in kind.fields.items():
-            value = fields.read(field, said.types, required=said.required)
+        for field, declared in kind.fields.items():
+            value = fields.read(field, declared.types, required=declared.required)
             if value is not None:
                 settings[field] = value
         return settings, self.report.error_count == before
@@ -301,10 +298,10 @@ class _Reading:
     def next(self, fields: Fields, source: int | None) -> dict[str, tuple[int, ...]] | None:
         """What follows, by outcome; None if that is not an object."""
         outcomes: dict[str, tuple[int, ...]] = {}
-        said = fields.read("next", (dict,))
-        if said is None:
+        given = fields.read("next", (dict,))
+        if given is None:
             return None if fields.source.get("next") is not None else outcomes
-        for outcome, targets in said.items():
+        for outcome, targets in given.items():
             where = (*fields.where, "next", outcome)
             if len(outcome) > OUTCOME_CHARS_MAX:
                 self.report.error(f"an outcome is longer than {OUTCOME_CHARS_MAX} characters", where, at_key=True)
@@ -335,15 +332,15 @@ class _Reading:
     def check_edges(self, root: int | None, fields: Fields) -> None:
         """Check that edges lead to existing actions, form no cycle, and lead from the root to every action."""
         followers: dict[int, list[int]] = {action_id: [] for action_id in self.places}
-        said: dict[tuple[int, int], Where] = {}
+        edge_places: dict[tuple[int, int], Where] = {}
         for source, target, where in self.edges:
             if target not in followers:
                 self.report.error(f"there is no action {target!r:.40}", where)
             else:
                 followers[source].append(target)
-                said.setdefault((source, target), where)
+                edge_places.setdefault((source, target), where)
         for cycle in islice(cycles(followers), _CYCLES_REPORTED_MAX):
-            self.report.error(f"the actions form a cycle: {_shown(cycle)}", said[cycle[-2], cycle[-1]])
+            self.report.error(f"the actions form a cycle: {_shown(cycle)}", edge_places[cycle[-2], cycle[-1]])
         if root is None:
             return
         if root not in followers:

@@ -91,10 +91,10 @@ class Fields:
     `sound` says whether all fields read so far were right.
     """
 
-    def __init__(self, source: Mapping[str, JSON], where: Where, whose: str, report: Report) -> None:
+    def __init__(self, source: Mapping[str, JSON], where: Where, subject: str, report: Report) -> None:
         self.source = source
         self.where = where
-        self.whose = whose
+        self.subject = subject
         self.sound = True
         self._report = report
         self._known: set[str] = set()
@@ -110,7 +110,7 @@ class Fields:
         value = self.source.get(field)
         if value is None:
             if required:
-                self.error(f"{self.whose} needs the field {field!r}")
+                self.error(f"{self.subject} needs the field {field!r}")
             return None
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             self.error(f"{field} must be {_names(types)}, not {kind_of(value)}", field)
