@@ -143,7 +143,7 @@ class Mover:
         if graph is None:
             return None
         try:
-            transition = self._stepper.small(graph, cached.flow, rules)
+            transition = self._stepper.small_transition(graph, cached.flow, rules)
             answers = [step_envelope(transition, envelope) for envelope in envelopes]
             if transition.has_deferred or transition.meter.exhausted or not transition.changed:
                 return None

@@ -178,7 +178,7 @@ class StartCommits:
     def _prepare(self, new: NewFlow, rules: Rules) -> Prepared | None:
         """The first commit of a flow; None if it needs the slow path, which is `make`."""
         try:
-            transition = self._stepper.small(new.graph, new.flow, rules)
+            transition = self._stepper.small_transition(new.graph, new.flow, rules)
             transition.take(Started())
             if transition.has_deferred or transition.meter.exhausted:
                 return None

@@ -80,9 +80,9 @@ class Starts:
         """
         assert len(requests) <= STARTS_MAX, "the caller checks the limit"
         lookups = _Lookups()
-        newest = await lookups.of_each(self._catalog.newest_version, (request.name for request in requests))
+        newest = await lookups.each(self._catalog.newest_version, (request.name for request in requests))
         wanted = [(request.name, _version(request, newest[request.name])) for request in requests]
-        graphs = await lookups.of_each(
+        graphs = await lookups.each(
             lambda one: self._catalog.graph(*one),
             ((name, version) for name, version in wanted if isinstance(version, int)),
         )
@@ -207,7 +207,7 @@ class _Lookups:
         except OrchyError as error:
             return error
 
-    async def of_each(self, call: Callable[[_K], Awaitable[_R]], keys: Iterable[_K]) -> dict[_K, _R | OrchyError]:
+    async def each(self, call: Callable[[_K], Awaitable[_R]], keys: Iterable[_K]) -> dict[_K, _R | OrchyError]:
         """The outcome of the call for each distinct key."""
         keys = list(dict.fromkeys(keys))
         outcomes = await gather(lambda key: self._outcome(call, key), keys, LOOKUPS_AT_ONCE)

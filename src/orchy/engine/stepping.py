@@ -28,7 +28,7 @@ class Stepper:
         self._limits = limits
         self._long_steps = trio.Lock()
 
-    def small(self, graph: Graph, flow: Flow, rules: Rules) -> Transition:
+    def small_transition(self, graph: Graph, flow: Flow, rules: Rules) -> Transition:
         """A transition with a small budget. If it is exhausted, `step` must make it again."""
         return Transition(graph, flow, rules, Meter(self._limits.small_step_work, bounds_actions=True))
 
@@ -36,7 +36,7 @@ class Stepper:
         self, graph: Graph, flow: Flow, rules: Rules, take: Callable[[Transition], _R]
     ) -> tuple[Transition, _R]:
         """Step a flow. If it has much to evaluate, it waits for its turn and then sleeps for as long as it worked."""
-        transition = self.small(graph, flow, rules)
+        transition = self.small_transition(graph, flow, rules)
         taken = take(transition)
         if transition.meter.exhausted:
             async with self._long_steps:

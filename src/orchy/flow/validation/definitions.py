@@ -145,18 +145,16 @@ def _action_definition(fields: Fields) -> ActionDefinition | None:
 
 def _definition_field(fields: Fields, field: msgspec.inspect.Field) -> JSON:
     """The value of a field of an ActionDefinition, read by its type; None if it is absent or wrong."""
-    match field.type:
-        case msgspec.inspect.StrType():
-            return _name(fields)
-        case msgspec.inspect.EnumType(cls=choices):
-            assert issubclass(choices, StrEnum)
-            return fields.choice(field.name, choices)
-        case msgspec.inspect.IntType(ge=low, le=high) | msgspec.inspect.FloatType(ge=low, le=high):
-            assert low is not None
-            assert high is not None
-            return fields.number(field.name, low, high, whole=isinstance(field.type, msgspec.inspect.IntType))
-        case other:
-            raise AssertionError(f"validation does not know how to read {field.name}: {other}")
+    kind = field.type
+    if isinstance(kind, msgspec.inspect.StrType):
+        return _name(fields)
+    if isinstance(kind, msgspec.inspect.EnumType):
+        assert issubclass(kind.cls, StrEnum)
+        return fields.choice(field.name, kind.cls)
+    assert isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType), f"{field.name} has no reader: {kind}"
+    assert kind.ge is not None
+    assert kind.le is not None
+    return fields.number(field.name, kind.ge, kind.le, whole=isinstance(kind, msgspec.inspect.IntType))
 
 
 class _WorkflowReader:
