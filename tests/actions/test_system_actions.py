@@ -1,13 +1,17 @@
-"""The system actions: what each answers, and what each finds wrong with its definition."""
+"""The system actions: their answers, the problems that they find in definitions, and the runner of what they defer."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pytest
 
 from orchy.actions import SYSTEM_ACTIONS
 from orchy.actions.delay import DELAY_SECONDS_MAX
+from orchy.actions.javascript.port import Evaluation, ScriptFailure
+from orchy.actions.javascript.runner import ScriptRunner
+from orchy.actions.runner import Done, NotDone
 from orchy.flow.definition import JSON, Action, ActionType
 from orchy.flow.execution import Finished
 from orchy.flow.expressions.templates import FlowContext
@@ -52,7 +56,7 @@ def test_a_delay_sleeps(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -0.5, math.nan, math.inf, -math.inf, DELAY_SECONDS_MAX + 1, 10**400])
-def test_a_delay_that_is_no_time_is_a_fault(seconds: float) -> None:
+def test_an_invalid_delay_is_a_problem(seconds: float) -> None:
     assert [field for field, _ in problems(action("delay", delaySeconds=seconds))] == ["delaySeconds"]
 
 
@@ -71,12 +75,12 @@ def test_a_wait_awaits_its_event_for_ever_or_for_a_time(
 
 
 @pytest.mark.parametrize("event", ["", "  ", "a\nb", "e" * 257])
-def test_an_event_without_a_proper_name_is_a_fault(event: str) -> None:
+def test_an_event_without_a_valid_name_is_a_problem(event: str) -> None:
     assert [field for field, _ in problems(action("wait", event=event))] == ["event"]
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 10**12])
-def test_a_timeout_that_is_no_time_is_a_fault(seconds: float) -> None:
+def test_an_invalid_timeout_is_a_problem(seconds: float) -> None:
     assert [field for field, _ in problems(action("wait", event="e", timeoutSeconds=seconds))] == ["timeoutSeconds"]
 
 
@@ -87,11 +91,30 @@ def test_a_script_is_handed_over_as_it_is_and_is_no_template() -> None:
     script = "$['x'] = '{$.input.code}{{$'"
     definition = action("javascript", expression=script)
     assert problems(definition) == []
-    assert start(definition) == Defer(script)
+    assert start(definition) == Defer("javascript", script)
 
 
-def test_an_empty_script_is_a_fault() -> None:
+def test_an_empty_script_is_a_problem() -> None:
     assert problems(action("javascript", expression=" \n")) == [("expression", "a javascript action needs a script")]
+
+
+class Scripts:
+    """A javascript engine that answers `ok` with what it was given, and fails all other scripts."""
+
+    async def evaluate(
+        self, expression: str, context: Mapping[str, JSON], workflow: str = ""
+    ) -> Evaluation | ScriptFailure:
+        if expression != "ok":
+            return ScriptFailure("boo (line 1)", "throw")
+        return Evaluation({**context, "of": workflow})
+
+
+async def test_the_script_runner_runs_what_the_action_defers() -> None:
+    runner = ScriptRunner(Scripts())
+    for script, outcome in (("ok", Done({"input": 1, "of": "w"})), ("no", NotDone("boo (line 1)"))):
+        deferred = start(action("javascript", expression=script))
+        assert isinstance(deferred, Defer)
+        assert await runner.run(deferred.payload, {"input": 1}, "w") == outcome
 
 
 # switch
@@ -139,18 +162,18 @@ def test_no_match_and_no_default_fails_and_names_the_value(expression: str, mess
     assert start(action("switch", "a", expression=expression)) == Fail(message)
 
 
-def test_a_switch_without_branches_or_expression_is_a_fault() -> None:
+def test_a_switch_without_branches_or_expression_is_a_problem() -> None:
     assert problems(action("switch", expression=" ")) == [
         ("next", "a switch needs branches in its next"),
         ("expression", "a switch needs an expression"),
     ]
 
 
-def test_each_token_of_a_switch_that_does_not_parse_is_a_fault() -> None:
-    told = problems(action("switch", "a", expression="{$} {$.input} {$.x"))
-    assert [field for field, _ in told] == ["expression", "expression"]
-    assert "names nothing" in told[0][1]
-    assert "no closing brace" in told[1][1]
+def test_each_invalid_token_of_a_switch_is_a_problem() -> None:
+    reported = problems(action("switch", "a", expression="{$} {$.input} {$.x"))
+    assert [field for field, _ in reported] == ["expression", "expression"]
+    assert "names nothing" in reported[0][1]
+    assert "no closing brace" in reported[1][1]
 
 
 def test_escapes_in_a_switch_without_a_token_are_read_as_in_one_with() -> None:

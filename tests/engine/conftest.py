@@ -1,4 +1,4 @@
-"""An orchestrator on the in-memory store and a virtual clock, with everything around it that it needs."""
+"""An engine on the in-memory store and a virtual clock, with the parts around it."""
 
 from __future__ import annotations
 

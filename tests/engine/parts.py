@@ -1,4 +1,4 @@
-"""One node's worth of production parts on a store, with small stand-ins for what is around them."""
+"""The production parts of one node on a store, with small fakes for their surroundings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from orchy.engine.mover import Mover
 from orchy.engine.orchestrator import Orchestrator, Result
 from orchy.engine.start_commits import StartOutcome
 from orchy.engine.starts import StartRequest, Starts
-from orchy.flow.limits import USUAL, Limits
+from orchy.flow.limits import DEFAULT_LIMITS as DEFAULT_FLOW_LIMITS
+from orchy.flow.limits import Limits
 from orchy.partition.holdings import Holdings
 from orchy.partition.leases import LeaseKeeper
 from orchy.partition.timers import TimerLoop
@@ -46,7 +47,7 @@ class ScriptedEngine:
 
 @attrs.define
 class Observer:
-    """Counts."""
+    """Counts calls."""
 
     started: int = 0
     ended: list[str] = attrs.field(factory=list)
@@ -64,7 +65,7 @@ class Observer:
 
 @attrs.define
 class Wakeups:
-    """Tells the node's own loops."""
+    """Notifies the node's own loops."""
 
     dispatcher: Dispatcher | None = None
     timers: TimerLoop | None = None
@@ -79,13 +80,13 @@ class Wakeups:
 
 
 def encode(**action: Any) -> bytes:
-    """The queue's body, as JSON instead of protobuf."""
+    """Encodes an attempt as JSON instead of protobuf."""
     return json.dumps(action).encode()
 
 
 @attrs.define
 class Engine:
-    """One node's worth of parts on a store that others may share."""
+    """The parts of one node, on a store that other nodes may share."""
 
     store: MemoryStore
     core: engine.Engine
@@ -151,7 +152,7 @@ def make_engine(
     store: Any,
     node: str = "node",
     encode_action: Any = encode,
-    limits: Limits = USUAL,
+    limits: Limits = DEFAULT_FLOW_LIMITS,
     engine_limits: EngineLimits = DEFAULT_LIMITS,
 ) -> Engine:
     scripts, observer, holdings = ScriptedEngine(), Observer(), Holdings()

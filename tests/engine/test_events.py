@@ -1,4 +1,4 @@
-"""Each event counts once: whoever leaves, whatever answer is lost, however often it is sent."""
+"""Each event counts once, whichever caller leaves, whichever answer is lost, however often it is sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAITS = 60
 
 
 class Slow:
-    """A store whose answers to commits take a second; some are lost, though what they were about was done."""
+    """A store whose answers to commits take a second; some are lost although the commit was made."""
 
     def __init__(self, store):
         self._store = store
@@ -49,7 +49,7 @@ async def slow(store, engines, nursery):
 
 
 async def start_waits(engine, count=WAITS):
-    """A flow of so many waits for `go`, one after the other."""
+    """A flow with `count` waits for `go` in sequence."""
     waits = [
         {"id": n, "type": "system", "name": "wait", "event": "go", "next": {"go": [n + 1]}} for n in range(1, count)
     ]
@@ -65,7 +65,7 @@ async def taken(engine):
 @pytest.mark.parametrize("leave_after", [0.0, 0.5, 1.0, 1.5])
 @pytest.mark.parametrize("cold", [False, True])
 async def test_the_events_of_others_count_once_when_the_leader_leaves(autojump_clock, slow, leave_after, cold):
-    """Thirty clients send an event each; those whose tasks take the events to the store disconnect in the middle."""
+    """Thirty clients send an event each; those whose tasks commit the events disconnect in the middle."""
     engine = slow
     await start_waits(engine)
     if cold:
@@ -107,7 +107,7 @@ async def test_a_batch_whose_answer_is_lost_counts_once(autojump_clock, slow, lo
         for number in range(50):
             clients.start_soon(send, number)
     assert await taken(engine) == 50
-    # Each was sent once: that its commit had been made before the node looked again makes it no duplicate.
+    # Each was sent once: finding its commit made already does not make it a duplicate.
     assert set(answers.values()) == {Delivery(True)}
     for number in range(50):
         assert await engine.orchestrator.deliver("w", "f", "go", number, f"id-{number}") == Delivery(True, True)
@@ -123,7 +123,9 @@ async def test_a_commit_that_is_on_its_way_is_seen_through_and_the_caller_then_l
     assert scope.cancelled_caught
     commits = engine.store.commits
     assert await taken(engine) == 1
-    assert await engine.orchestrator.deliver("w", "f", "go", 2)  # what the commit made is known: no load, no conflict
+    assert await engine.orchestrator.deliver(
+        "w", "f", "go", 2
+    )  # the cache has the commit's result: no load, no conflict
     assert engine.store.commits == commits + 1
 
 
@@ -179,7 +181,7 @@ async def test_the_same_id_is_answered_as_at_first_and_changes_nothing(autojump_
     assert await deliver("w", flow_id, "go", 1, "one") == Delivery(False)
     assert await deliver("w", flow_id, "go", 1, "one") == Delivery(False, True)
     (a,) = await engine.poll("a")
-    await engine.finish(a)  # the wait takes what was kept
+    await engine.finish(a)  # the wait takes the kept event
     assert await deliver("w", flow_id, "go", 1, "one") == Delivery(False, True)
     with pytest.raises(WrongState):
         await deliver("w", flow_id, "go", 1, "two")

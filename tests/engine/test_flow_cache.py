@@ -1,4 +1,4 @@
-"""The flows that a node keeps: few enough, small enough, and none that may be another's by now."""
+"""The flow cache: bounded in number and size, and without flows whose id may belong to another by now."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_what_was_seen_long_ago_is_loaded_again(autojump_clock):
     cache.put(cached(1))
     await trio.sleep(FRESH_SECONDS - 1)
     assert cache.get("flow-1") == cached(1)
-    await trio.sleep(2)  # using it is not seeing it
+    await trio.sleep(2)  # a use of the cached flow does not make it fresh
     assert cache.get("flow-1") is None
     assert len(cache) == 0
     assert 2 * FRESH_SECONDS <= REMEMBERED_MS / 1000

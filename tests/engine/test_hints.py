@@ -1,4 +1,4 @@
-"""What is said of a name that is probably a slip: of a workflow that is to be started, of an event that is sent."""
+"""Hints for names that are probably typos: of workflows that are started, of events that are sent."""
 
 from __future__ import annotations
 

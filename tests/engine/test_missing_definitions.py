@@ -1,4 +1,4 @@
-"""What is missing is an error that is told and tried again, never a reason to forget anything."""
+"""A missing definition is an error that is reported and tried again, never a reason to drop anything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def store(autojump_clock):
 
 @pytest.fixture
 def lose(store, engine):
-    """Loses the definitions, also those that the node has compiled."""
+    """Lose the definitions, including those that the node has compiled."""
 
     def lose():
         store.lost = True
@@ -51,7 +51,7 @@ async def test_a_timer_whose_definition_is_missing_is_tried_again(autojump_clock
     with caplog.at_level(logging.WARNING):
         await trio.sleep(SECONDS + 100)
     lines = [record.getMessage() for record in caplog.records if "has no version 1" in record.getMessage()]
-    assert 1 <= len(lines) <= 3, "twenty timers fire each ten seconds: that is told once a minute"
+    assert 1 <= len(lines) <= 3, "twenty timers fire every ten seconds, but it is logged once a minute"
     assert "comes again" in lines[0]
     assert (await engine.queries.flow(flow_ids[0])).state is State.WAITING_DELAY
     store.lost = False
@@ -93,7 +93,7 @@ async def test_what_runs_on_it_can_be_said_to_callers(autojump_clock, engine, lo
     await engine.save(user(1, "a"))
     lose()
     with pytest.raises(NotFound):
-        await engine.start("w", {}, version=1)  # nothing runs yet: a caller's own affair
+        await engine.start("w", {}, version=1)  # no flow runs on it yet: an error for the caller only
     with pytest.raises(DefinitionMissing) as missing:
         await engine.catalog.graph_of_flow("w", 1)
     response = error_response(missing.value)

@@ -1,4 +1,4 @@
-"""More time that was granted while somebody was about to end the attempt: it holds."""
+"""An extension of an attempt holds even if an owner was just about to time the attempt out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = 5
 
 
 async def taken(engine, store):
-    """A flow whose attempt's timeout somebody has taken and not handled yet."""
+    """A flow whose attempt's timeout an owner has taken and not handled yet."""
     await engine.catalog.save_action(ActionDefinition("a", retry_count=1, timeout_seconds=TIMEOUT_SECONDS))
     await engine.save({"id": 1, "type": "user", "name": "a", "next": []})
     engine.dispatcher.own(range(PARTITIONS))
@@ -61,8 +61,8 @@ async def test_a_result_that_comes_together_with_a_timer_that_was_moved_counts(a
     assert (await engine.queries.flow(flow_id)).state == "COMPLETED"
 
 
-async def test_a_timer_that_nobody_moved_is_handled_by_whoever_took_it_last(autojump_clock):
-    """Also when the one before was too slow: it comes a second time, and ends the attempt once."""
+async def test_a_timer_that_was_not_moved_is_handled_by_whichever_owner_took_it_last(autojump_clock):
+    """Even if the previous owner was too slow: the timer is delivered twice, and ends the attempt once."""
     store = MemoryStore(trio.current_time)
     engine = make_engine(store)
     flow_id, lease, first = await taken(engine, store)

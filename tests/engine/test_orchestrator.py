@@ -1,4 +1,4 @@
-"""What the use cases promise, on the in-memory store in virtual time."""
+"""The use cases, on the in-memory store in virtual time."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ async def test_a_paused_flow_hands_out_nothing_and_goes_on_from_there(autojump_c
     assert await engine.poll("b") == []
     assert (await engine.orchestrator.resume("w", flow_id)).flow.state is State.RUNNING
     (b,) = await engine.poll("b")
-    # What is in a queue already is met there by a poll while the flow is paused, and comes back.
+    # A poll during the pause finds the queued attempt and sets it aside; it comes back with the resumption.
     await engine.orchestrator.pause("w", flow_id)
     assert await engine.poll("c") == []
     await engine.finish(b)
@@ -208,7 +208,7 @@ async def test_a_flow_that_is_to_be_deleted_leaves_nothing(autojump_clock, engin
     await engine.finish(a)
     with pytest.raises(NotFound):
         await engine.queries.flow(flow_id)
-    assert await engine.finish(a) is None  # its worker is told that it is gone
+    assert await engine.finish(a) is None  # the answer to its worker is that the flow is gone
     assert (await engine.queries.flows(None, None, 10, None)).flows == ()
 
 
@@ -279,7 +279,7 @@ async def test_an_event_that_is_kept_is_kept_once(autojump_clock, faulty, user, 
     assert (await engine.types(flow_id)).count("EVENT_KEPT") == 1
 
 
-async def test_a_store_that_is_down_is_told_and_the_result_can_come_again(autojump_clock, faulty, user):
+async def test_a_result_can_be_pushed_again_after_the_store_was_down(autojump_clock, faulty, user):
     engine = faulty
     await engine.save(user(1, "a"))
     await engine.execute("w", {})
@@ -290,7 +290,7 @@ async def test_a_store_that_is_down_is_told_and_the_result_can_come_again(autoju
     assert await engine.finish(a) is Verdict.APPLIED
 
 
-async def test_conflicts_without_end_are_given_up(autojump_clock, faulty, user):
+async def test_endless_conflicts_are_an_error_in_the_end(autojump_clock, faulty, user):
     engine = faulty
     await engine.save(user(1, "a"))
     await engine.execute("w", {})
@@ -333,7 +333,7 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(autojump_clock, eng
     (a,) = await engine.poll("a")
     with trio.CancelScope() as scope:
         scope.cancel()
-        await engine.finish(a)  # what is on its way to the store is seen through
+        await engine.finish(a)  # a commit in flight is completed
         await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert await engine.finish(a) in (Verdict.APPLIED, Verdict.DUPLICATE)
@@ -406,7 +406,7 @@ async def test_an_order_that_another_node_has_undone_is_carried_out_again(autoju
     flow_id = await one.execute("w", {})
     await one.orchestrator.pause("w", flow_id)
     await two.orchestrator.resume("w", flow_id)
-    flow = (await one.orchestrator.pause("w", flow_id)).flow  # this node saw it paused, and nothing else since
+    flow = (await one.orchestrator.pause("w", flow_id)).flow  # the last that this node sees of it
     assert flow.state is State.PAUSED
     assert (await two.queries.flow(flow_id)).state is State.PAUSED
 

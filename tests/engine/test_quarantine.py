@@ -1,4 +1,4 @@
-"""An error in Orchy that one flow meets is that flow's alone, and after five times the flow is left alone."""
+"""An error in Orchy affects only the flow that meets it, and after five times the flow's timers are set aside."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DELAY = {"id": 2, "type": "system", "name": "delay", "delaySeconds": 1, "next": 
 
 @pytest.fixture
 def bug(monkeypatch):
-    """Flows whose input says so meet a bug when they come to a wait; `mend` it."""
+    """A bug that flows with the input {"bad": True} hit when they reach a wait. Calling the fixture fixes it."""
     wait = Draft.wait
     broken = [True]
 
@@ -198,7 +198,7 @@ async def test_the_count_is_bounded_and_a_store_that_is_away_is_asked_again(auto
     assert store.asked == 2
 
 
-async def test_a_loop_goes_on_after_what_nobody_foresaw(autojump_clock, engine, monkeypatch, caplog):
+async def test_a_loop_continues_after_an_unexpected_error(autojump_clock, engine, monkeypatch, caplog):
     rounds = []
 
     async def expire(leases, limit):

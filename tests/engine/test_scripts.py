@@ -14,7 +14,7 @@ from orchy.errors import InvalidInput, Overloaded
 
 
 class Checker:
-    """Finds fault with `bad` in a script, at its place."""
+    """Reports `bad` in a script, at its place."""
 
     def __init__(self):
         self.checked = []
@@ -62,13 +62,13 @@ async def test_a_script_that_is_none_is_an_error_with_its_place_in_both_texts(au
     assert errors == raised.value.problems
 
 
-async def test_one_script_is_parsed_once_and_told_wherever_it_stands(autojump_clock, catalog, checker):
+async def test_a_repeated_script_is_parsed_once_and_reported_at_each_place(autojump_clock, catalog, checker):
     errors, _ = await catalog.validate_workflow(json.dumps(definition("bad", "good", "bad", kind="SYSTEM")).encode())
     assert [error.pointer for error in errors] == ["/actions/0/expression", "/actions/2/expression"]
     assert checker.checked == ["bad", "good"]
 
 
-async def test_a_definition_with_other_problems_has_them_told_first(autojump_clock, catalog, checker):
+async def test_other_problems_of_a_definition_are_reported_first(autojump_clock, catalog, checker):
     errors, _ = await catalog.validate_workflow(json.dumps({**definition("bad"), "rootAction": 9}).encode())
     assert "rootAction" in errors[0].pointer
     assert checker.checked == []
@@ -88,7 +88,7 @@ async def test_more_scripts_than_are_parsed_are_a_warning(autojump_clock, catalo
     assert len(checker.checked) == SCRIPTS_MAX
 
 
-async def test_a_fault_without_a_place_is_told_at_the_script(autojump_clock, store):
+async def test_a_problem_without_a_place_is_reported_at_the_script(autojump_clock, store):
     class Placeless:
         async def check(self, expression):
             return ScriptProblem("it can't be parsed: too deep")

@@ -1,4 +1,4 @@
-"""Starts in batches: in order, each with an outcome of its own, side by side; and what REST says of them."""
+"""Starts in batches: in order, concurrent, each with its own outcome; and REST's answers to them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STARTS_AT_ONCE = FLOWS_AT_ONCE * GROUPS_AT_ONCE
 
 
 class Watched:
-    """A store that counts what is asked of it, takes a second for a commit, and fails from some commit on."""
+    """A store that counts calls, takes a second for each commit, and fails from some commit on."""
 
     def __init__(self, store):
         self._store = store
@@ -81,7 +81,7 @@ def watched(store, engines):
 
 @pytest.fixture
 def client(watched):
-    """REST over that engine, without a cluster and without metrics."""
+    """REST on that engine, without a cluster and without metrics."""
 
     class Metrics:
         def requested(self, method, route, status, seconds):
@@ -101,7 +101,7 @@ def client(watched):
 
 
 async def execute(client, body):
-    """(status, JSON) of a batch."""
+    """Start a batch; (status, JSON) of the answer."""
     answer = await client.post("/flow/execute", json=body)
     return answer.status_code, await answer.get_json()
 
@@ -176,7 +176,7 @@ async def test_a_batch_repeated_starts_what_was_not_and_nothing_twice(autojump_c
     assert len(started) == 50
     assert await ids(watched) == set(started)
     assert all(isinstance(outcome, StartOutcome | StoreUnavailable) for outcome in outcomes)
-    # Those that were under way found it out; the others did not wait for the same.
+    # Only the starts in flight waited for the timeout; the others failed at once.
     assert watched.store.commits < 50 + 2 * STARTS_AT_ONCE
     watched.store.sound_commits = float("inf")
     repeated = await start_batch(watched, starts)
@@ -192,7 +192,7 @@ async def test_a_refusal_ends_nothing_but_its_own_start(autojump_clock, watched,
     assert watched.store.commits == 100
 
 
-async def test_a_start_of_which_nobody_knows_says_so_and_names_its_flow(autojump_clock, watched, user):
+async def test_a_start_with_unknown_outcome_says_so_and_names_its_flow(autojump_clock, watched, user):
     await watched.save(user(1, "a"))
     watched.store.sound_commits, watched.store.error = 0, OutcomeUnknown("the connection was lost")
     watched.store.lost_after_commit = True
@@ -203,7 +203,7 @@ async def test_a_start_of_which_nobody_knows_says_so_and_names_its_flow(autojump
     assert all(
         any(f"flow {flow_id} may have been started" in str(outcome) for outcome in unknown) for flow_id in started
     )
-    # What was not begun says nothing of the others.
+    # The message of starts that were not begun does not mention the others.
     assert {str(outcome) for outcome in outcomes if isinstance(outcome, StoreUnavailable)} == {
         "not begun, as the store was not reached for another start of the batch"
     }
@@ -323,7 +323,7 @@ async def test_gather_of_nothing_is_nothing(autojump_clock):
     assert await gather(trio.sleep, [], 3) == []
 
 
-# What is said to a start whose flow is there already.
+# Starts whose flow exists already.
 
 
 async def test_a_start_says_whether_it_made_the_flow(autojump_clock, watched, user):
@@ -373,7 +373,7 @@ async def test_an_id_of_another_flow_is_a_conflict(
         assert "workflow 'w' in version 1" in str(conflict)
         assert [problem.pointer for problem in conflict.problems] == pointers
         assert watched.observer.started == 1
-    else:  # whichever was first
+    else:  # either may be first
         assert len(conflicts) == 1
 
 

@@ -1,4 +1,4 @@
-"""Hypothesis for this folder: no deadline, which a busy machine would miss, and the seed of what fails."""
+"""Settings of Hypothesis: no deadline, which a busy machine would miss, and the seed of failures is printed."""
 
 from __future__ import annotations
 

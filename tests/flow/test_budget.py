@@ -1,4 +1,4 @@
-"""Budgets: what is over one is refused before it is done, what is within one gives what it always gave."""
+"""Budgets: work over one is refused before it is done; work within one gives the same result as without."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_small_meter_stops_what_a_whole_one_allows_and_says_so() -> None:
 
 
 def test_what_is_refused_is_no_work() -> None:
-    """Others wait as long as a step has worked."""
+    """Others wait for as long as a step works."""
     meter = Meter()
     for refused in (lambda: meter.visit(10**9), lambda: meter.match(10**6, 10**6), lambda: meter.write("x" * 10**7)):
         with pytest.raises(OverBudget):
@@ -143,7 +143,7 @@ def test_counting_ends_where_it_is_enough() -> None:
     "path", ["$.input.`parent`.`parent`.`parent`", "$.input.`sub(/1/, 2)`", "$.input & $.input", "$.input[?(@ =~ 5)]"]
 )
 def test_whatever_the_library_raises_is_nothing_found(path: str) -> None:
-    """It has assertions and exceptions of all kinds, and none of them may end a node."""
+    """It has assertions and raises exceptions of all kinds, none of which may end a node."""
     assert compile_path(path).find(FlowContext([1], {}))[1] is False or compile_path(path).many
 
 
@@ -172,7 +172,7 @@ def test_what_is_paid_for_is_what_the_library_finds(steps: list[str], document: 
     text = "$.input" + "".join(steps)
     path = compile_path(text)
     whole = {"input": document}
-    METER.set(Meter())  # the library has one table of operators for all
+    METER.set(Meter())  # the library's table of operators is global
     try:
         expected = [match.value for match in jsonpath_ng.ext.parse(text).find(whole)]
     except Exception:
@@ -194,7 +194,7 @@ def graph(*actions: Action) -> Graph:
 
 
 def wide(count: int, parameters: dict[str, JSON]) -> Graph:
-    """A switch that leads to many user actions, which meet again."""
+    """A switch that leads to many user actions, which join again."""
     targets = tuple(range(2, count + 2))
     first = Action(1, ActionType.SYSTEM, "switch", {}, {"x": targets}, JoinMode.ALL, {"expression": "x"})
     return graph(first, *(Action(number, ActionType.USER, "a", parameters) for number in targets))
@@ -223,13 +223,14 @@ def test_a_commit_that_has_evaluated_enough_postpones_the_rest() -> None:
     assert all(effect.attempt == 1 for effect in started)
 
 
-def test_what_is_postponed_is_due_at_once_and_told_in_the_history() -> None:
+def test_a_postponed_action_is_due_at_once_and_in_the_history() -> None:
     made = begin(wide(10, {"x": "{$.input[*]}"}), list(range(20_000)))
     timers = [effect for effect in made.effects if isinstance(effect, fx.SetTimer)]
     records = [effect for effect in made.effects if isinstance(effect, fx.Record)]
-    told = {effect.run_id for effect in records if effect.type is RecordType.POSTPONED}
+    postponed = {effect.run_id for effect in records if effect.type is RecordType.POSTPONED}
+    assert postponed
     assert {(timer.kind, timer.run_id, timer.after_seconds) for timer in timers} == {
-        (TimerKind.RETRY, number, 0) for number in told
+        (TimerKind.RETRY, number, 0) for number in postponed
     }
 
 

@@ -1,4 +1,4 @@
-"""Templates: where tokens are seen, what they put in their place, and what is reported."""
+"""Templates: where tokens are recognized, what they resolve to, and which problems are reported."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_what_does_not_parse_is_an_error_with_its_place(template: JSON, where: t
     assert raised.value.where == where
 
 
-def test_all_faults_are_found_not_the_first_only() -> None:
+def test_all_problems_are_found_not_only_the_first() -> None:
     value = {"a": "{$} {$.input} {$x} {$.", "b": ["{$.1}", 5, {"c": "{$y}"}]}
     assert [problem.where for problem in expression_problems(value)] == [("a",), ("a",), ("a",), ("b", 2, "c")]
     assert [(token.text, where) for token, where in tokens_in(value)] == [("{$.input}", ("a",)), ("{$.1}", ("b", 0))]
@@ -193,7 +193,7 @@ json_values = st.recursive(
 
 
 @given(json_values, json_values)
-def test_any_value_compiles_exactly_if_it_has_no_fault_and_then_resolves(template: JSON, document: JSON) -> None:
+def test_any_value_compiles_exactly_if_it_has_no_problem_and_then_resolves(template: JSON, document: JSON) -> None:
     before = copy.deepcopy((template, document))
     problems = list(expression_problems(template))
     if problems:

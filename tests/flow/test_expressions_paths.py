@@ -1,4 +1,4 @@
-"""Paths: what each form finds, what counts as found, and what can't be read."""
+"""Paths: what each form finds, what counts as found, and what can't be parsed."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def filter_with(patterns: int) -> str:
 
 
 def test_the_patterns_of_a_path_stay_compiled() -> None:
-    """To compile one costs more than to run it, and is not paid for."""
+    """Compiling one costs more than running it, and is not charged for."""
     query = compile_path(filter_with(PATTERNS_MAX))
     compile_pattern.cache_clear()
     found, _ = query.find(FlowContext({"items": [{"n": "q"}] * 50}, {}))
@@ -220,7 +220,7 @@ def test_a_path_that_can_not_be_read_says_why(path: str, why: str) -> None:
     ],
 )
 def test_a_regular_expression_that_would_backtrack_for_ever_does_not(path: str, value: JSON) -> None:
-    """Python's own would not come to an end with the first three."""
+    """Python's own engine would never finish the first three."""
     assert find(path)[0] == value
 
 

@@ -43,7 +43,7 @@ class Walk:
         started, changed = self.graph.settle(self.joins, action_id, outcome)
         for number, join in changed.items():
             if join is None:
-                del self.joins[number]  # only what was there is to be forgotten
+                del self.joins[number]  # raises if `settle` removes a join that did not exist
             else:
                 self.joins[number] = join
         return started
@@ -156,7 +156,7 @@ def test_a_dead_chain_of_ten_thousand_dies_in_one_step_without_recursion() -> No
 
 
 class CountedJoins(dict[int, Join]):
-    """Joins that count how often they are looked at, and can't be walked through."""
+    """Joins that count lookups and can't be iterated over."""
 
     looks = 0
 
@@ -179,7 +179,7 @@ def test_a_step_costs_as_much_as_it_settles_whatever_the_size_of_graph_and_joins
     assert joins.looks == 2
 
 
-def test_an_edge_that_is_settled_twice_is_a_bug_and_told() -> None:
+def test_settling_an_edge_twice_fails_an_assertion() -> None:
     with pytest.raises(AssertionError, match="twice"):
         graph({1: {"default": (2,)}}).settle({2: Join(taken=1)}, 1, "default")
 

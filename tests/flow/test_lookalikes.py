@@ -1,14 +1,16 @@
-"""Texts that look like expressions: each way in which people write them warns, and what is meant literally does not."""
+"""Text that looks like an expression: every common notation is warned of, and what is meant literally is not."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchy.actions import SYSTEM_ACTIONS
+from orchy.flow.expressions import lookalikes
 from orchy.flow.expressions.lookalikes import lookalikes_in
 from orchy.flow.expressions.templates import FlowContext, compile_template, expression_problems, literals_of
 from orchy.flow.validation.definitions import parse_workflow
@@ -78,7 +80,7 @@ def test_what_is_meant_literally(text):
     assert meant(text) is None
 
 
-def test_they_are_found_wherever_they_are():
+def test_they_are_found_at_any_depth():
     value = {"a": ["x", {"b": "${input.x}"}], "c": "$.input.y", "d": 5, "e": None}
     assert {where: one.meant for one, where in lookalikes_in(value)} == {
         ("a", 1, "b"): "{$.input.x}",
@@ -86,14 +88,14 @@ def test_they_are_found_wherever_they_are():
     }
 
 
-def test_a_long_one_is_shown_in_short():
+def test_a_long_one_is_shortened_in_the_message():
     (found,) = [str(one) for one, _ in lookalikes_in("${" + "x" * 150 + "}")]
     assert len(found) < 350
     assert "..." in found
 
 
 @given(st.text("${}.inputx1[]' ", max_size=60))
-def test_any_text_has_at_most_one_and_the_same_each_time(text):
+def test_any_text_has_at_most_one_and_always_the_same(text):
     assert meant(text) == meant(text)
 
 
@@ -104,11 +106,20 @@ def test_what_is_literal_is_what_a_template_leaves(text):
         assert value == literals_of(text)
 
 
-@pytest.mark.parametrize("piece", ["${", "{{", "$.input", "$[", "$.a[", "}}", "${a", "$.input.a[b"])
-def test_a_long_text_costs_little(piece):
-    """No way of looking is worse than linear: a second for a million characters would be very slow."""
-    text = piece * (1_000_000 // len(piece))
-    list(lookalikes_in(text if "{$" not in text else text.replace("{$", "{ $")))
+# What of a pattern is a literal, and a repeat without an upper bound.
+ESCAPE_OR_CLASS = re.compile(r"\\.|\[\^?(?:\\.|[^\]\\])+\]", re.DOTALL)
+UNBOUNDED = re.compile(r"[*+]|\{\d*,\}")
+
+
+@pytest.mark.parametrize("pattern", [*lookalikes._PATTERNS, lookalikes._ESCAPED, lookalikes._BARE])
+def test_a_search_is_linear_in_the_text(pattern):
+    """Every repeat has an upper bound, and so has the work at each position where a match may begin."""
+    assert not UNBOUNDED.search(ESCAPE_OR_CLASS.sub("", pattern.pattern))
+
+
+@pytest.mark.parametrize("piece", ["${", "{{", "$[", "$.a[", "}}", "${a"])
+def test_a_long_text_of_beginnings_has_no_lookalike(piece):
+    assert meant(piece * (1_000_000 // len(piece))) is None
 
 
 def test_they_are_warnings_with_their_places():

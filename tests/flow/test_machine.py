@@ -1,4 +1,4 @@
-"""The flow machine, one promise a test; `test_machine_properties` tries all orders."""
+"""The flow machine, one property in each test; `test_machine_properties` tries all orders."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def system(id, name, next=None, **settings):
 
 
 class Drive:
-    """A flow, and what the last step wanted."""
+    """A flow, and the effects of its last step."""
 
     def __init__(self, *actions, definitions=(), **more):
         workflow = Workflow("w", actions[0].id, {action.id: action for action in actions}, version=1, **more)
@@ -136,7 +136,7 @@ def test_a_lost_worker_uses_up_an_attempt_and_is_named():
 
 
 def test_what_is_handed_out_again_may_cost_more_than_a_short_step_has():
-    """A step is tried with a small meter first; what does not fit is no error in Orchy."""
+    """A step is tried with a small budget first; exceeding that is not an error in Orchy."""
     drive = Drive(user(1, parameters={"n": ["{$.input..*}"] * 20}))
     made = step(drive.graph, drive.flow, NotReceived(1, 1), drive.rules, meter=Meter(10, bounds_actions=True))
     assert made.verdict is Verdict.APPLIED
@@ -315,7 +315,7 @@ def test_pause_holds_what_is_reached_and_resume_starts_it():
     assert drive.flow.state is State.PAUSED
     assert drive.take(Resume()) is Verdict.APPLIED
     assert drive.made(fx.Unpark)
-    assert drive.flow.state is State.FAILED  # the second switch has no branch, and takes the rest with it
+    assert drive.flow.state is State.FAILED  # the second switch has no branch, and fails the flow
     assert drive.flow.running == {}
 
 

@@ -1,4 +1,4 @@
-"""How much one flow may hold, and what it knows of events that are sent again."""
+"""How much one flow may hold, and how it recognizes events that are sent again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FEW = Limits(kept_events_max=3, kept_event_bytes_max=100, kept_events_bytes_max=
 
 
 class Store:
-    """A flow that is written down after each step, by what the step changed, and read again before the next."""
+    """A flow that is stored after each step, by its changes only, and loaded again before the next."""
 
     def __init__(self, *actions, limits=FEW):
         self.graph = Graph.of(Workflow("w", actions[0].id, {action.id: action for action in actions}, version=1))
@@ -116,7 +116,7 @@ def test_at_least_a_thousand_events_are_known_again():
         assert drive.take(EventReceived("go", number, str(number))) is Verdict.KEPT_BEFORE
     for number in range(2 * CHUNK_IDS):
         drive.take(EventReceived("go", number, f"more {number}"))
-    assert drive.take(EventReceived("go", 0, "first")) is Verdict.KEPT  # forgotten by now
+    assert drive.take(EventReceived("go", 0, "first")) is Verdict.KEPT  # its id is no longer remembered
     assert sum(name.startswith("d:") for name in drive.fields) == CHUNKS_MAX
 
 
@@ -130,16 +130,16 @@ def test_events_are_known_again_after_the_end():
 
 @given(st.lists(st.text(max_size=3), max_size=300), st.integers(0, 50))
 def test_recent_events_are_a_dictionary_that_forgets_the_oldest(ids, first):
-    recent, told = RecentEvents(first), {}
+    recent, model = RecentEvents(first), {}
     for number, event_id in enumerate(ids):
-        if event_id in told:
-            assert recent.get(event_id) is told[event_id]
+        if event_id in model:
+            assert recent.get(event_id) is model[event_id]
             continue
         before, (recent, changed) = recent, recent.adding(event_id, number % 2 == 0)
-        told[event_id] = number % 2 == 0
+        model[event_id] = number % 2 == 0
         for chunk in {*before.numbers(), *recent.numbers()}:
             assert (before.chunk(chunk) == recent.chunk(chunk)) == (chunk not in changed)
-    assert all(recent.get(event_id) is taken for event_id, taken in told.items())
+    assert all(recent.get(event_id) is taken for event_id, taken in model.items())
     assert recent.get("never") is None
     assert recent.chunk(first - 1) is None
 
@@ -181,7 +181,7 @@ def test_a_late_result_that_is_repeated_is_written_down_once():
     for attempt in range(1, 50):
         assert drive.take(Completed(1, attempt, None)) in (Verdict.LATE, Verdict.DUPLICATE)
         written += drive.effects
-    assert written == []  # two of the action are written down already
+    assert written == []  # the history has two late results of the action already
     assert drive.take(Failed(2, 1, "no")) is Verdict.LATE
     assert drive.effects == (fx.Record(fx.RecordType.LATE, 2, 1, "", "no"),)
     assert drive.flow.late == {1: (1, 2), 2: (7, 1)}
@@ -219,6 +219,6 @@ def test_an_entry_of_the_history_has_a_limit(detail, worker):
         assert "(cut, it has" in read
 
 
-def test_a_field_that_nobody_writes_is_a_mistake():
+def test_an_unknown_field_fails_an_assertion():
     with pytest.raises(AssertionError):
         codec.encode_changes(Flow("f", "w", 1, None), Changes(fields=frozenset({"y:1"})))

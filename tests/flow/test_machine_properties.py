@@ -79,7 +79,7 @@ def workflows(draw: st.DrawFn) -> Workflow:
 
 
 def _copy_of(flow: Flow) -> Flow:
-    """One whose parts may be changed."""
+    """A copy whose parts may be changed."""
     return replace(
         flow,
         running=dict(flow.running),
@@ -92,7 +92,7 @@ def _copy_of(flow: Flow) -> Flow:
 
 @attrs.define
 class World:
-    """What the effects of one flow have built up."""
+    """What the effects of one flow have led to."""
 
     workflow: Workflow
     flow: Flow
@@ -110,9 +110,9 @@ class World:
 
     def take(self, event: Event) -> Verdict:
         before = self.flow
-        given_away = _copy_of(before)
+        copy = _copy_of(before)
         made = step(self.graph, before, event, self.rules)
-        assert made == step(self.graph, given_away, event, self.rules, given_away=True)
+        assert made == step(self.graph, copy, event, self.rules, consume=True)
         if before.state.over:
             assert replace(made.flow, late=before.late) == before, "a flow that is over has moved"
             assert made.verdict is not Verdict.APPLIED
@@ -123,7 +123,7 @@ class World:
             assert attempt not in self.counted, f"{attempt} counted twice"
             self.counted.add(attempt)
         if made.verdict is Verdict.APPLIED and isinstance(event, NotReceived) and event.attempt == 1:
-            self.runs[event.run_id] = 0  # nobody has begun it
+            self.runs[event.run_id] = 0  # no attempt has begun
         self.flow = made.flow
         for effect in made.effects:
             self.carry_out(effect)
@@ -193,7 +193,7 @@ class World:
 
 
 def expected_runs(workflow: Workflow, outcomes: dict[int, str]) -> set[int]:
-    """Dead-path elimination said another way: in topological order, an action runs if an edge into it is taken."""
+    """Dead-path elimination in other words: in topological order, an action runs if an edge into it is taken."""
     taken = {workflow.root}
     for run_id in sorted(workflow.actions):
         if run_id in taken and run_id in outcomes:
@@ -305,7 +305,7 @@ def test_no_order_of_results_timers_and_commands_breaks_a_rule(
         ):
             case "hand out" if world.queue:
                 world.hand_out(data.draw(st.integers(0, 9)))
-            case "complete" if world.handed_out:  # the same one twice, or one that is over, as it comes
+            case "complete" if world.handed_out:  # maybe the same one twice, or one that is over
                 world.take(Completed(*data.draw(st.sampled_from(world.handed_out)), {"n": number}))
             case "fail" if world.handed_out:
                 world.take(Failed(*data.draw(st.sampled_from(world.handed_out)), "no"))
@@ -355,7 +355,7 @@ def test_no_order_of_results_timers_and_commands_breaks_a_rule(
     assert not world.timers
     assert set(world.flow.finished) <= expected_runs(workflow, world.outcomes)
     for run_id in users:
-        world.take(Completed(run_id, 1, None))  # whatever comes after the end moves nothing
+        world.take(Completed(run_id, 1, None))  # nothing moves a flow after its end
 
 
 def test_each_row_of_the_action_table_is_there_once_and_leads_somewhere() -> None:

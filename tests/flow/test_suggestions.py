@@ -1,4 +1,4 @@
-"""What was probably meant by a name that nobody knows."""
+"""Suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_field():
     assert messages({"id": 1, "type": "user", "name": "a", "paramters": {}}) == [
         "a user action has no field 'paramters': it is ignored; did you mean 'parameters'?"
     ]
-    # A field that is there already is not what was meant.
+    # A field that is present already can't be what was meant.
     assert messages({"id": 1, "type": "user", "name": "a", "parameters": {}, "parameter": {}}) == [
         "a user action has no field 'parameter': it is ignored"
     ]

@@ -76,14 +76,14 @@ def test_zero_is_not_absent() -> None:
         ),
     ],
 )
-def test_each_problem_is_told(source: dict[str, JSON], pointer: str, message: str) -> None:
+def test_each_problem_is_reported(source: dict[str, JSON], pointer: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=r"has 1 problem$") as raised:
         parse_action_definition(source)
     (problem,) = raised.value.problems
     assert (problem.pointer, problem.message) == (pointer, message)
 
 
-def test_all_problems_are_told_at_once_with_lines_and_columns() -> None:
+def test_all_problems_are_reported_at_once_with_lines_and_columns() -> None:
     text = '{"name": "",\n "retry_count": -1,\n "x": 1}'
     with pytest.raises(InvalidInput, match="the action definition has 3 problems") as raised:
         parse_action_definition(text)

@@ -77,7 +77,7 @@ def test_a_text_that_is_not_json_is_refused_with_line_and_column(
     assert str(raised.value) == f"not valid JSON: {message} (line {line}, column {column})"
 
 
-def test_every_repeated_key_is_told_with_its_pointer_also_before_an_error() -> None:
+def test_every_repeated_key_is_reported_with_its_pointer_even_before_an_error() -> None:
     _, problems = read_json(b'{"a/b": {"~": 1, "~": 2}, "c": [{"d": 1, "d": 2}], "c": 0, x}')
     assert [(p.pointer, p.column) for p in problems] == [("/a~1b/~0", 18), ("/c/0/d", 42), ("/c", 52), ("", 60)]
 
@@ -173,7 +173,7 @@ def test_pointers_escape_what_rfc_6901_says() -> None:
     assert pointer(("a/b", 0, "m~n", "")) == "/a~1b/0/m~0n/"
 
 
-def test_python_values_that_json_does_not_have_are_told() -> None:
+def test_python_values_without_json_counterpart_are_reported() -> None:
     deep: list[JSON] = []
     for _ in range(JSON_DEPTH_MAX):
         deep = [deep]
@@ -188,8 +188,8 @@ def test_python_values_that_json_does_not_have_are_told() -> None:
         "keys": {1: "x", "\udfff": 1, "ok": 2},
         "deep": deep,
     }
-    told = [(where[0], message) for where, message in not_json(value)]
-    assert told == [
+    reported = [(where[0], message) for where, message in not_json(value)]
+    assert reported == [
         ("nan", "nan is not a JSON value"),
         ("inf", "-inf is not a JSON value"),
         ("huge", "the number is too large"),
@@ -236,7 +236,7 @@ def test_a_long_text_is_read_as_a_short_one_is() -> None:
         parse_json(text[:-1] + "," + "[" * 101 + "]" * 101 + "]")
 
 
-def test_of_many_repeated_keys_the_first_ones_are_told() -> None:
+def test_of_many_repeated_keys_the_first_are_reported() -> None:
     _, problems = read_json("{" + ",".join(['"a":1'] * 5_000) + "}")
     assert len(problems) == REPEATED_KEYS_MAX
 

@@ -1,4 +1,4 @@
-"""Validation of workflow definitions: every problem, each at its place, and nothing said of sound ones."""
+"""Validation of workflow definitions: every problem at its place, and none for valid definitions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchy.flow.definition import JSON, Action, ActionType, JoinMode, OnEnd
 from orchy.flow.graph import Graph
 from orchy.flow.system import Answer, Context, Field, FieldProblem, Finish
 from orchy.flow.validation import definitions as validation
-from orchy.flow.validation.definitions import Foreseeing, Validated, parse_workflow
+from orchy.flow.validation.definitions import DeclaresOutcomes, Validated, parse_workflow
 from orchy.flow.validation.report import PROBLEMS_MAX
 
 NOTIFICATION = """{"name": "notificationWorkflow", "rootAction": 1, "onSuccess": "NOOP", "onFailure": "DELETE",
@@ -57,23 +57,23 @@ def parse(source: bytes | str | Mapping[str, JSON], known: Iterable[str] | None 
     return parse_workflow(source, SYSTEM_ACTIONS, None if known is None else set(known))
 
 
-def told(problems: Iterable[Problem]) -> list[tuple[str, str]]:
+def reported(problems: Iterable[Problem]) -> list[tuple[str, str]]:
     return [(problem.pointer, problem.message) for problem in problems]
 
 
 def errors(*actions: JSON, **fields: JSON) -> list[tuple[str, str]]:
     validated = parse(workflow(*actions, **fields))
     assert (validated.workflow is None) == bool(validated.errors)
-    return told(validated.errors)
+    return reported(validated.errors)
 
 
 def warnings(*actions: JSON, **fields: JSON) -> list[tuple[str, str]]:
     validated = parse(workflow(*actions, **fields))
     assert not validated.errors
-    return told(validated.warnings)
+    return reported(validated.warnings)
 
 
-# Sound definitions.
+# Valid definitions.
 
 
 @pytest.mark.parametrize("source", [NOTIFICATION, NOTIFICATION.encode(), json.loads(NOTIFICATION)])
@@ -275,7 +275,7 @@ def test_an_id_is_a_positive_int32(number: JSON) -> None:
     ],
 )
 def test_each_field_of_the_workflow_is_checked(fields: dict[str, JSON], expected: tuple[str, str]) -> None:
-    assert told(parse({**workflow(user(1)), **fields}).errors) == [expected]
+    assert reported(parse({**workflow(user(1)), **fields}).errors) == [expected]
 
 
 @pytest.mark.parametrize("source", ["[]", b"5", '"text"', "null", b"true", "1.5"])
@@ -293,7 +293,7 @@ def test_a_delay_that_is_no_time_is_refused_also_from_python(seconds: float) -> 
 
 def test_python_values_that_are_not_json_are_refused() -> None:
     validated = parse({**workflow(user(1, parameters={"a": {1, 2}})), "x": (1,)})
-    assert told(validated.errors) == [
+    assert reported(validated.errors) == [
         ("/actions/0/parameters/a", "set is not a JSON type"),
         ("/x", "tuple is not a JSON type"),
     ]
@@ -330,12 +330,12 @@ def test_a_long_cycle_is_shown_by_its_ends() -> None:
     assert "-> 20 -> (961 more) -> 982 ->" in message
 
 
-def test_many_cycles_are_told_up_to_a_bound() -> None:
+def test_many_cycles_are_reported_up_to_a_bound() -> None:
     ids = range(1, 101)
     assert len(errors(*(user(n, *ids) for n in ids))) == 20
 
 
-def test_problems_are_told_up_to_a_bound_and_then_counted() -> None:
+def test_problems_are_reported_up_to_a_bound_and_then_counted() -> None:
     found = errors(user(1), *[5] * (PROBLEMS_MAX + 7))
     assert len(found) == PROBLEMS_MAX + 1
     assert found[-1] == ("", "and 7 more")
@@ -467,7 +467,7 @@ def test_a_user_action_that_no_worker_registered_is_a_warning() -> None:
     source["actions"][1]["next"] = {"default": [3]}
     validated = parse(source, {"a1"})
     assert validated.workflow is not None
-    assert told(validated.warnings) == [("/actions/1/name", "no worker has registered the action 'a2' yet")]
+    assert reported(validated.warnings) == [("/actions/1/name", "no worker has registered the action 'a2' yet")]
     assert parse(source).warnings == ()
 
 
@@ -477,11 +477,11 @@ def test_an_outcome_that_is_there_twice_over_leads_to_its_action_once() -> None:
     assert made.actions[1].next == {"default": (2,)}
 
 
-# Other system actions than those that come along.
+# Custom system actions.
 
 
 class Plain:
-    """A system action that says no more than the port asks."""
+    """A system action with nothing but what the port requires."""
 
     name = "plain"
     fields: Mapping[str, Field] = {"level": Field((int,)), "flag": Field((bool, str)), "list": Field((list,))}
@@ -495,19 +495,19 @@ class Plain:
         return Finish()
 
 
-def test_a_system_action_of_ones_own_is_checked_by_its_fields_and_faults() -> None:
+def test_a_custom_system_action_is_checked_by_its_fields_and_problems() -> None:
     kinds = {"plain": Plain()}
-    assert not isinstance(kinds["plain"], Foreseeing)
-    assert all(isinstance(kind, Foreseeing) for kind in SYSTEM_ACTIONS.values())
+    assert not isinstance(kinds["plain"], DeclaresOutcomes)
+    assert all(isinstance(kind, DeclaresOutcomes) for kind in SYSTEM_ACTIONS.values())
 
-    def told_of(**fields: JSON) -> list[tuple[str, str]]:
+    def reported_for(**fields: JSON) -> list[tuple[str, str]]:
         validated = parse_workflow(workflow(system(1, "plain", **fields)), kinds)
-        return told((*validated.errors, *validated.warnings))
+        return reported((*validated.errors, *validated.warnings))
 
-    assert told_of(level=1, flag=True, list=[], next={"anything": []}) == []
-    assert told_of(level=13) == [("/actions/0/level", "not 13"), ("/actions/0", "not this")]
-    assert told_of(flag=5) == [("/actions/0/flag", "flag must be true or false or a text, not a whole number")]
-    assert told_of(list={}) == [("/actions/0/list", "list must be a list, not an object")]
+    assert reported_for(level=1, flag=True, list=[], next={"anything": []}) == []
+    assert reported_for(level=13) == [("/actions/0/level", "not 13"), ("/actions/0", "not this")]
+    assert reported_for(flag=5) == [("/actions/0/flag", "flag must be true or false or a text, not a whole number")]
+    assert reported_for(list={}) == [("/actions/0/list", "list must be a list, not an object")]
 
 
 # Never a traceback.
@@ -570,8 +570,8 @@ def test_any_json_is_validated_without_a_traceback_and_the_same_as_text_or_objec
         value_at(source, problem.pointer)
     if isinstance(source, dict):
         again = parse(source, known)
-        assert sorted(told(again.errors)) == sorted(told(validated.errors))
-        assert sorted(told(again.warnings)) == sorted(told(validated.warnings))
+        assert sorted(reported(again.errors)) == sorted(reported(validated.errors))
+        assert sorted(reported(again.warnings)) == sorted(reported(validated.warnings))
         assert source == before
     if validated.workflow is not None:
         Graph.of(validated.workflow)
@@ -580,7 +580,7 @@ def test_any_json_is_validated_without_a_traceback_and_the_same_as_text_or_objec
 
 
 def value_at(value: JSON, pointer: str) -> JSON:
-    """What a JSON pointer leads to; raises where it leads nowhere."""
+    """What a JSON pointer leads to; raises if it leads nowhere."""
     for step in pointer.split("/")[1:]:
         key = step.replace("~1", "/").replace("~0", "~")
         value = value[int(key)] if isinstance(value, list) else value[key]
@@ -594,7 +594,7 @@ def test_any_text_is_validated_without_a_traceback(source: str | bytes) -> None:
     assert validated.errors
 
 
-def test_of_many_warnings_the_first_thousand_are_told() -> None:
+def test_of_many_warnings_the_first_thousand_are_reported() -> None:
     fields = {f"field-{number}": 1 for number in range(1_500)}
     source = {"name": "w", "rootAction": 1, "actions": [{"id": 1, "type": "user", "name": "a", **fields}]}
     warnings = parse_workflow(source, SYSTEM_ACTIONS).warnings

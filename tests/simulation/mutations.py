@@ -174,7 +174,7 @@ def results_of_any_attempt_count() -> AbstractContextManager[None]:
     take_result = machine._take_result
 
     def mutated(made: Any, result: Any) -> Any:
-        running = made.running.get(result.action_id)
+        running = made.running.get(result.run_id)
         if running and running.phase is Phase.QUEUED:
             result = replace(result, attempt=running.attempt)
         return take_result(made, result)
@@ -293,7 +293,10 @@ class _Once:
     def __init__(self, commits: Any) -> None:
         self._commits_of_starts = commits
 
-    async def _there(self, *args: Any) -> Any:
+    async def _make(self, new: Any) -> Any:
+        return await StartCommits._make(self, new)  # type: ignore[arg-type]
+
+    async def _find_existing(self, *args: Any) -> Any:
         raise OutcomeUnknown("not looked for")
 
     def __getattr__(self, name: str) -> Any:
@@ -370,17 +373,17 @@ def a_commit_hands_out_without_a_timer() -> AbstractContextManager[None]:
 
 def a_commit_that_was_not_made_is_delivered() -> AbstractContextManager[None]:
     """A waiting poll or stream gets the attempt although the commit failed."""
-    tell = commits.tell
+    settle_reservations = commits.settle_reservations
 
     def mutated(kept: Any, commit: Any, outcome: Any) -> None:
         if isinstance(outcome, Committed):
-            tell(kept, commit, outcome)
+            settle_reservations(kept, commit, outcome)
             return
         for taker, entry in zip(kept, [e for e in commit.enqueue if e.worker], strict=False):
             head = [commit.flow_id, entry.action_name, entry.action_id, entry.attempt, entry.timeout_ms]
             taker.take(entry.body, Receipt(commit.partition, json.dumps(head).encode()))
 
-    return _replaced(commits, "tell", mutated)
+    return _replaced(commits, "settle_reservations", mutated)
 
 
 def what_was_not_sent_is_not_given_back() -> AbstractContextManager[None]:

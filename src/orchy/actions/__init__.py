@@ -1,4 +1,4 @@
-"""System actions, one a file, and their registry: a new one is a file and a line below. Pure."""
+"""System actions, one in each file, and their registry. Pure."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from orchy.flow.definition import DEFAULT_OUTCOME, Action
 from orchy.flow.system import Answer, Context, Field, FieldProblem, Sleep
 
-#: About 30 years: later than anything means, and far inside what the store can count.
+#: About 30 years: longer than any sensible delay, and well within what the store can represent.
 DELAY_SECONDS_MAX = 1_000_000_000
 
 
@@ -21,11 +21,11 @@ class Delay:
     def problems(self, action: Action) -> Iterable[FieldProblem]:
         """The delay must be a positive number; fractions are allowed."""
         seconds = action.settings["delaySeconds"]
-        if not 0 < seconds <= DELAY_SECONDS_MAX:  # not a number is neither
+        if not 0 < seconds <= DELAY_SECONDS_MAX:  # true for NaN, too
             yield FieldProblem("delaySeconds", f"delaySeconds must be more than 0 and at most {DELAY_SECONDS_MAX:,}")
 
     def outcomes(self, action: Action) -> Collection[str] | None:
-        """It has one."""
+        """Always the default outcome."""
         return (DEFAULT_OUTCOME,)
 
     def start(self, action: Action, context: Context) -> Answer:

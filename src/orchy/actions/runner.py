@@ -1,4 +1,4 @@
-"""What does deferred work: a port with one runner for each kind."""
+"""The port for deferred work, with one runner for each kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Done:
 
 @attrs.frozen
 class NotDone:
-    """Why there is none, in a sentence for the flow's error."""
+    """Why there is no output, in a sentence for the flow's error."""
 
     message: str
 
@@ -28,8 +28,8 @@ class Runner(Protocol):
     """Does one kind of deferred work."""
 
     async def run(self, payload: JSON, context: Mapping[str, JSON], workflow: str) -> Done | NotDone:
-        """Do it over the flow's context, which is not to be changed. Raises OrchyError to be asked again later.
+        """Do the work over the flow's context, which must not be changed. Raises OrchyError to be called again later.
 
-        Whoever lets work wait takes turns by `workflow`, so that none holds up the others.
+        Runners that queue work take turns by `workflow`, so that no workflow holds up the others.
         """
         ...

@@ -1,6 +1,6 @@
 """javascript: finishes with the top-level keys of `$` that its `expression` added or changed.
 
-The expression is a script, not a template: ``{$`` in it means nothing here.
+The expression is a script, not a template: ``{$`` has no special meaning in it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from orchy.flow.system import Answer, Context, Defer, Field, FieldProblem
 
 
 class JavaScript:
-    """Has a script run by the engine."""
+    """Runs a script."""
 
     name = "javascript"
     fields: Mapping[str, Field] = {"expression": Field((str,), required=True)}
@@ -21,14 +21,14 @@ class JavaScript:
     scripts: tuple[str, ...] = ("expression",)
 
     def problems(self, action: Action) -> Iterable[FieldProblem]:
-        """There must be a script. Whether it is one is the engine's to say."""
+        """The script must not be empty. Its syntax is checked by the engine."""
         if not action.settings["expression"].strip():
             yield FieldProblem("expression", "a javascript action needs a script")
 
     def outcomes(self, action: Action) -> Collection[str] | None:
-        """It has one."""
+        """Always the default outcome."""
         return (DEFAULT_OUTCOME,)
 
     def start(self, action: Action, context: Context) -> Answer:
-        """Have it run."""
+        """Defer to the script runner."""
         return Defer(self.name, action.settings["expression"])

@@ -1,6 +1,6 @@
-"""switch: takes the outcome that its `expression`'s value names, as text.
+"""switch: takes the outcome named by the value of its `expression`, as text.
 
-The text of null, and of a path that finds nothing, is empty: it takes an outcome ``""`` if there is one, else
+The text of null, and of a path that finds nothing, is empty: it takes the outcome ``""`` if there is one, else
 `default` like any other value without a branch.
 """
 
@@ -24,7 +24,7 @@ class Switch:
     templates: tuple[str, ...] = ("expression",)
 
     def problems(self, action: Action) -> Iterable[FieldProblem]:
-        """There must be a branch to choose, and an expression whose tokens parse."""
+        """There must be at least one branch, and an expression whose tokens are valid."""
         if not action.next:
             yield FieldProblem("next", "a switch needs branches in its next")
         if not action.settings["expression"].strip():
@@ -33,7 +33,7 @@ class Switch:
             yield FieldProblem("expression", f"the expression {error}")
 
     def outcomes(self, action: Action) -> Collection[str] | None:
-        """Any text, unless the expression has no token: then the one that it is."""
+        """Any text, unless the expression has no tokens and so only one value."""
         template = compile_template(action.settings["expression"])
         if not template.constant:
             return None

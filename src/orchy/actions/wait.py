@@ -1,4 +1,4 @@
-"""wait: finishes when its `event` comes, with the event's data, or by `default` after `timeoutSeconds`."""
+"""wait: finishes with the data of its `event` when that comes, or by `default` after `timeoutSeconds`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Wait:
     templates: tuple[str, ...] = ()
 
     def problems(self, action: Action) -> Iterable[FieldProblem]:
-        """The event must have a name; a timeout of 0 is for ever."""
+        """The event must have a valid name. A timeout of 0 means for ever."""
         problem = name_problem(action.settings["event"])
         if problem is not None:
             yield FieldProblem("event", f"the event's name {problem}")
-        if not 0 <= action.settings.get("timeoutSeconds", 0) <= DELAY_SECONDS_MAX:  # not a number is neither
+        if not 0 <= action.settings.get("timeoutSeconds", 0) <= DELAY_SECONDS_MAX:  # true for NaN, too
             yield FieldProblem("timeoutSeconds", f"timeoutSeconds must be from 0 (for ever) to {DELAY_SECONDS_MAX:,}")
 
     def outcomes(self, action: Action) -> Collection[str] | None:
-        """The event's name, and `default` if it has a timeout."""
+        """The event's name, and `default` if there is a timeout."""
         event = action.settings["event"]
         return (event, DEFAULT_OUTCOME) if action.settings.get("timeoutSeconds") else (event,)
 

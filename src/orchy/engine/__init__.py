@@ -1,4 +1,4 @@
-"""Moves flows: loads them, steps them, commits what comes of it. The only place that writes flows."""
+"""Moves flows: loads, steps and commits them. The only package that writes flows."""
 
 from orchy.engine.opening import Engine, EngineSettings, open  # noqa: A004
 

@@ -1,8 +1,8 @@
-"""Definitions: what is saved, in which version, and compiled once.
+"""Definitions: saves them, and compiles each version of a workflow once.
 
-A version of a workflow never changes, so what is compiled from it is kept for ever (as many as fit); which
-version is the newest is asked of the store each time, so that a definition that was saved through one node
-counts at once on all. Action definitions are at most a second old.
+A version of a workflow never changes, so compiled ones are cached, up to a size. The number of the newest version is
+read from the store each time, so that a definition saved through one node is used at once by all. Action definitions
+are at most a second old.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ from orchy.runtime.gather import gather
 from orchy.store.definitions import DefinitionStore, StoredWorkflow
 from orchy.store.limits import USUAL_LIMITS, DefinitionLimits
 
-#: How many compiled versions are kept in memory, and how many bytes their texts may have together: compiled they take
-#: some ten times that.
+#: How many compiled versions are cached, and the total size of their sources; compiled they take some ten times that.
 COMPILED_MAX = 1_000
 COMPILED_BYTES_MAX = 16 * 2**20
-#: A definition up to this size is read at once; what is larger may take seconds.
-READ_AT_ONCE_BYTES_MAX = 4 * 1024
-READ_WAIT_SECONDS = 60.0
+#: Definitions up to this size are parsed in the event loop; larger ones, which may take seconds, in a thread.
+INLINE_BYTES_MAX = 4 * 1024
+THREAD_WAIT_SECONDS = 60.0
 ACTIONS_FRESH_SECONDS = 1.0
 
 _R = TypeVar("_R")
@@ -43,7 +42,7 @@ _R = TypeVar("_R")
 
 @attrs.frozen
 class SavedWorkflow:
-    """What a save did: `created` is false where the newest version had the same content already."""
+    """The result of a save; `created` is false if the newest version had the same content already."""
 
     name: str
     version: int
@@ -66,7 +65,7 @@ class Catalog:
         self._limits = limits
         self._checker = checker
         self._remembered_names = remembered_names
-        self._names: dict[str, None] = {}  # of workflows that there are, as far as this node has seen
+        self._names: dict[str, None] = {}  # of existing workflows that this node has seen, to suggest for a typo
         self._system_actions = system_actions
         self._graphs: OrderedDict[tuple[str, int], Graph] = OrderedDict()
         self._sizes: dict[tuple[str, int], int] = {}
@@ -75,11 +74,11 @@ class Catalog:
         self._action_sources: dict[str, bytes] = {}
         self._actions_until = float("-inf")
         self._actions_lock = trio.Lock()
-        self._reading = trio.Semaphore(1)
-        self._newest: Batcher[str, int | None] = Batcher(self._ask_newest)
+        self._thread_turn = trio.Semaphore(1)
+        self._newest: Batcher[str, int | None] = Batcher(self._load_newest)
 
     def forget(self) -> None:
-        """Read each definition anew: the store is not what it was."""
+        """Drop all caches, because the store may hold other data now."""
         self._graphs.clear()
         self._sizes.clear()
         self._compiled_bytes = 0
@@ -88,10 +87,10 @@ class Catalog:
     # Workflows.
 
     async def save_workflow(self, source: bytes) -> SavedWorkflow:
-        """Keep a definition, in a new version if its content differs from the newest one's.
+        """Save a definition, as a new version if its content differs from the newest one's.
 
-        Content is compared without regard to the order of keys. Raises InvalidInput with all problems, LimitReached,
-        Overloaded when its scripts can't be parsed now.
+        The order of keys makes no difference. Raises InvalidInput with all problems, LimitReached, and Overloaded if
+        its scripts can't be parsed now.
         """
         validated = await self._validate(source)
         workflow = validated.workflow
@@ -106,7 +105,7 @@ class Catalog:
         return SavedWorkflow(workflow.name, version, created, validated.warnings)
 
     async def validate_workflow(self, source: bytes) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-        """The errors and warnings that a save would have; nothing is saved."""
+        """The errors and warnings that a save would report; nothing is saved."""
         validated = await self._validate(source)
         return validated.errors, validated.warnings
 
@@ -122,7 +121,7 @@ class Catalog:
         return [(await self._compile(stored)).workflow for stored in await self._store.workflows()]
 
     async def delete_workflow(self, name: str) -> None:
-        """No flow can start on it any more; those that run go on. Raises NotFound."""
+        """Delete a workflow: no flow can start on it any more, running ones continue. Raises NotFound."""
         if not await self._store.delete_workflow(name):
             raise NotFound(_no_workflow(name, None))
         self._names.pop(name, None)
@@ -145,26 +144,26 @@ class Catalog:
             del self._names[next(iter(self._names))]
 
     async def _unknown(self, name: str) -> str:
-        """That there is no such workflow, and which one was perhaps meant, of those that this node has seen lately."""
+        """The error for an unknown workflow, with a suggestion from the names that this node has seen lately."""
         self._names.pop(name, None)
         closest = Suggestions(self._names).closest(name)
         try:
-            there = closest is not None and await self._store.latest_version(closest) is not None
+            exists = closest is not None and await self._store.latest_version(closest) is not None
         except StoreError:  # a hint is not worth another error
-            there = False
-        return _no_workflow(name, None) + (f"; did you mean {closest!r}?" if there else "")
+            exists = False
+        return _no_workflow(name, None) + (f"; did you mean {closest!r}?" if exists else "")
 
-    async def _ask_newest(self, names: Sequence[str]) -> list[int | OrchyError | None]:
-        """For each the answer to a question that was asked after it was wanted."""
+    async def _load_newest(self, names: Sequence[str]) -> list[int | OrchyError | None]:
+        """The newest versions; the reads begin after all callers of the batch have asked."""
 
-        async def ask(name: str) -> int | OrchyError | None:
+        async def load(name: str) -> int | OrchyError | None:
             try:
                 return await self._store.latest_version(name)
             except OrchyError as error:
                 return error
 
-        asked = list(dict.fromkeys(names))
-        answers = dict(zip(asked, await gather(ask, asked), strict=True))
+        distinct = list(dict.fromkeys(names))
+        answers = dict(zip(distinct, await gather(load, distinct), strict=True))
         return [answers[name] for name in names]
 
     async def graph(self, name: str, version: int) -> Graph:
@@ -190,7 +189,7 @@ class Catalog:
             ) from None
 
     def compiled(self, name: str, version: int) -> Graph | None:
-        """What `graph` gives, if it is at hand."""
+        """The same as `graph`, but only if it is cached."""
         return self._graphs.get((name, version))
 
     async def _validate(self, source: bytes) -> Validated:
@@ -204,23 +203,23 @@ class Catalog:
         return Validated(workflow, tuple(errors), (*validated.warnings, *warnings))
 
     async def _read(self, source: bytes, known_actions: Collection[str] | None) -> Validated:
-        return await self._do(len(source), lambda: parse_workflow(source, self._system_actions, known_actions))
+        return await self._run(len(source), lambda: parse_workflow(source, self._system_actions, known_actions))
 
-    async def _do(self, size_bytes: int, read: Callable[[], _R]) -> _R:
-        """Read a definition: a large one in a thread, so that others have their turn, and one after the other."""
-        if size_bytes <= READ_AT_ONCE_BYTES_MAX:
-            return read()
-        with trio.move_on_after(READ_WAIT_SECONDS):
-            async with self._reading:
-                return await trio.to_thread.run_sync(read)
-        raise Overloaded(f"large definitions wait to be read for more than {READ_WAIT_SECONDS:g} s")
+    async def _run(self, size_bytes: int, parse: Callable[[], _R]) -> _R:
+        """Parse a definition: large ones in a thread, one at a time, so that they don't block the event loop."""
+        if size_bytes <= INLINE_BYTES_MAX:
+            return parse()
+        with trio.move_on_after(THREAD_WAIT_SECONDS):
+            async with self._thread_turn:
+                return await trio.to_thread.run_sync(parse)
+        raise Overloaded(f"large definitions wait to be read for more than {THREAD_WAIT_SECONDS:g} s")
 
     async def _compile(self, stored: StoredWorkflow) -> Graph:
         key = (stored.name, stored.version)
         graph = self._graphs.get(key)
         if graph is None:
-            graph = await self._do(len(stored.source), lambda: self._compiled_from(stored))
-            if key not in self._graphs:  # nobody else was faster
+            graph = await self._run(len(stored.source), lambda: self._compiled_from(stored))
+            if key not in self._graphs:  # another task may have compiled it meanwhile
                 self._graphs[key] = graph
                 self._sizes[key] = len(stored.source)
                 self._compiled_bytes += len(stored.source)
@@ -244,7 +243,7 @@ class Catalog:
         if trio.current_time() >= self._actions_until:
             async with self._actions_lock:
                 if trio.current_time() >= self._actions_until:
-                    asked_at = trio.current_time()
+                    loaded_at = trio.current_time()
                     stored = await self._store.actions()
                     known, parsed = self._action_sources, self._actions
                     self._actions = {
@@ -252,14 +251,11 @@ class Catalog:
                         for name, source in stored.items()
                     }
                     self._action_sources = stored
-                    self._actions_until = asked_at + ACTIONS_FRESH_SECONDS
+                    self._actions_until = loaded_at + ACTIONS_FRESH_SECONDS
         return self._actions
 
     async def save_action(self, definition: ActionDefinition) -> bool:
-        """Keep what a worker says of an action, instead of what was said before; True if nothing was.
-
-        Raises LimitReached.
-        """
+        """Save the definition of a user action, or replace it; True if it is new. Raises LimitReached."""
         created = await self._store.save_action(definition.name, msgspec.json.encode(definition), self._limits)
         self._actions_until = float("-inf")
         return created
@@ -277,7 +273,7 @@ class Catalog:
         return definition
 
     async def delete_action(self, name: str) -> None:
-        """Forget an action definition; flows that use it go on with the defaults. Raises NotFound."""
+        """Delete an action definition; flows that use it continue with the defaults. Raises NotFound."""
         if not await self._store.delete_action(name):
             raise NotFound(f"no action is named {name!r}")
         self._actions_until = float("-inf")

@@ -1,4 +1,4 @@
-"""What leaves for the store: flows that were moved, as commits, and what these bring about on this node."""
+"""Builds the commits of flows that were moved, sends them to the store, and applies their consequences on this node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import trio
 from msgspec import Struct
 
 from orchy.engine.flow_cache import CachedFlow, FlowCache
-from orchy.engine.hand_off import keep_places, tell
+from orchy.engine.hand_off import reserve_workers, settle_reservations
 from orchy.engine.mailbox import Envelope
 from orchy.engine.ports import HandOff, Observer, Reservation, Wakeups
 from orchy.engine.transition import EncodeAction, Transition, build_commit, has_outputs
@@ -20,8 +20,8 @@ from orchy.telemetry.unexpected import Where, note
 
 
 class Prepared(Struct, frozen=True):
-    """A flow that was moved, and what is to be committed of it. `reservations` are for the attempts that have a worker;
-    `size_bytes` is about what the flow has in the store then."""
+    """A commit that is ready to be sent. `reservations` are the workers that it hands attempts to; `size_bytes` is the
+    approximate size of the flow in the store afterwards."""
 
     transition: Transition
     commit: Commit
@@ -33,7 +33,7 @@ class Prepared(Struct, frozen=True):
 
 
 class Commits:
-    """Prepares commits, makes them, and applies what they bring about."""
+    """Prepares commits, makes them, and applies their consequences."""
 
     def __init__(
         self,
@@ -68,8 +68,11 @@ class Commits:
         *,
         exact: bool = True,
     ) -> Prepared | None:
-        """What is to be committed; a flow that would be larger than it may be fails with it. None: it may be too large,
-        and (`exact` is false) its size is only about what `before` says."""
+        """Build a commit. A flow that would exceed its size limit is failed instead.
+
+        With `exact` false, `before.size_bytes` is only an estimate: None means that the flow may be too large, to be
+        decided with its exact size.
+        """
         commit = self._commit_of(transition, expected_version)
         size_bytes = _size_bytes(commit, before)
         if size_bytes > self._flow_bytes_max and has_outputs(commit):
@@ -79,10 +82,10 @@ class Commits:
             answers = [step_envelope(transition, envelope) for envelope in envelopes]
             commit = self._commit_of(transition, expected_version)
             size_bytes = _size_bytes(commit, before)
-        kept: Sequence[Reservation] = ()
-        if transition.flow.state is not State.PAUSED:  # by the same commit: nothing is handed out with it
-            commit, kept = keep_places(self._hand_off, commit)
-        return Prepared(transition, commit, kept, size_bytes, before, envelopes, answers)
+        reservations: Sequence[Reservation] = ()
+        if transition.flow.state is not State.PAUSED:  # the commit that pauses a flow hands nothing out
+            commit, reservations = reserve_workers(self._hand_off, commit)
+        return Prepared(transition, commit, reservations, size_bytes, before, envelopes, answers)
 
     def _commit_of(self, transition: Transition, expected_version: int) -> Commit:
         transition.encode(self._encode_action)
@@ -94,14 +97,14 @@ class Commits:
         )
 
     async def make(self, prepared: Prepared) -> Committed:
-        """Make one. Raises what the store raises."""
+        """Make one commit. Raises what the store raises."""
         (outcome,) = await self._make_all([prepared])
         if isinstance(outcome, StoreError):
             raise outcome
         return outcome
 
     async def make_all(self, prepared: Sequence[Prepared]) -> list[Committed | StoreError]:
-        """Make commits that have nothing to do with each other, together, so that no exception of one is another's."""
+        """Make independent commits together. An unexpected exception becomes the outcome of all, never a raise."""
         try:
             return await self._make_all(prepared)
         except Exception as error:
@@ -109,9 +112,10 @@ class Commits:
             return [OutcomeUnknown(f"an error in Orchy: {error!r}")] * len(prepared)
 
     async def _make_all(self, prepared: Sequence[Prepared]) -> list[Committed | StoreError]:
-        """Make them, each for itself, together; a caller that is cancelled meanwhile leaves when it is done.
+        """Make commits together, and settle their reservations.
 
-        Others wait for what comes of it, and what is handed out is not let go of. The store's time limit bounds that.
+        Shielded from cancellation, as other callers wait for the outcome and workers for their reservations. The
+        store's timeout bounds the wait.
         """
         outcomes: Sequence[Committed | StoreError | None] = [None] * len(prepared)
         try:
@@ -120,16 +124,16 @@ class Commits:
             return found
         finally:
             for one, outcome in zip(prepared, outcomes, strict=True):
-                tell(one.reservations, one.commit, outcome)
+                settle_reservations(one.reservations, one.commit, outcome)
 
     def apply(self, prepared: Prepared, committed: Committed) -> CachedFlow:
-        """Do what a commit brings about on this node: who is to know is told, and the flow is kept as it is now."""
-        now = self._tell(prepared, committed)
+        """Apply a commit's consequences on this node: notify the observer and the wakeups, and update the cache."""
+        now = self._notify(prepared, committed)
         if prepared.commit.retain_ms != 0:
             self._cache.put(now)
         return now
 
-    def _tell(self, prepared: Prepared, committed: Committed) -> CachedFlow:
+    def _notify(self, prepared: Prepared, committed: Committed) -> CachedFlow:
         transition, commit, before = prepared.transition, prepared.commit, prepared.before
         created_ms = before.created_ms if before else committed.time_ms
         ended_ms = None
@@ -146,14 +150,14 @@ class Commits:
 
 
 def _size_bytes(commit: Commit, before: CachedFlow | None) -> int:
-    """What the flow has in the store with it, or a little more: what it replaces is counted too."""
+    """The size of the flow after the commit, or a little more, as fields that are replaced are counted twice."""
     return (before.size_bytes if before else 0) + sum(map(len, commit.fields.values()))
 
 
 def step_envelope(
     transition: Transition, envelope: Envelope, overtaken: frozenset[str] = frozenset()
 ) -> Verdict | OrchyError:
-    """What comes of an event. `overtaken` are the timers that somebody has moved since they were due."""
+    """Step an envelope's event. `overtaken` are the timers that have been moved since they were due."""
     if overtaken and envelope.timer(transition.flow.id) in overtaken:
         return Verdict.OVERTAKEN
     if envelope.workflow is not None and envelope.workflow != transition.flow.workflow:
@@ -161,4 +165,4 @@ def step_envelope(
     try:
         return transition.take(envelope.event)
     except (InvalidInput, WrongState) as error:
-        return error.with_traceback(None)  # else it would hold the flow, and itself, until the garbage is collected
+        return error.with_traceback(None)  # its traceback would keep the flow, and itself, alive until a collection

@@ -1,4 +1,4 @@
-"""Events that no wait will ever take, as their names are those of none."""
+"""Warns of events that no wait will ever take, as none has their name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN_CHARS = 100
 
 
 def warning_of(workflow: Workflow, event: str) -> Problem | None:
-    """What is to be said of an event that was sent to a flow of a workflow; None: one of its waits has that name."""
+    """A warning about an event that was sent to a flow of this workflow; None if one of its waits has that name."""
     waited = {
         name: None for action in workflow.actions.values() if isinstance(name := action.settings.get("event"), str)
     }

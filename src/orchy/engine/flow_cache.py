@@ -1,8 +1,8 @@
-"""Flows at the version at which this node last saw them, so that most steps need no load.
+"""A cache of flows at the version at which this node last saw them, so that most steps need no load.
 
-A cached flow may be old: the commit that is made from it is then refused, and it is loaded again. It is never so old
-that another flow may have its id since. The cache is bounded by the size of what the flows hold, and gives up what was
-not used for longest.
+A cached flow may be outdated: the commit made from it is refused then, and the flow is loaded again. It is never so old
+that its id may belong to another flow by now. The cache is bounded by the size of the flows and evicts the least
+recently used.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from orchy.store.limits import REMEMBERED_MS
 from orchy.store.quarantine import Quarantine
 
 FLOWS_MAX = 10_000
-#: A flow that was seen longer ago is loaded again: it may have been removed, and its id be used again.
+#: A flow that was seen longer ago is loaded again: it may have been removed and its id reused.
 FRESH_SECONDS = REMEMBERED_MS / 1000 / 2
 FLOWS_BYTES_MAX = 64 * 2**20
-#: In memory a value takes many times its JSON text: a flow of more than so many bytes counts so many times, and one
-#: that would take more than this part of the cache is not kept.
+#: In memory a value takes many times the size of its JSON: a flow larger than LARGE_BYTES counts LARGE_TIMES its size,
+#: and is not kept if that is more than PART_MAX of the cache.
 LARGE_BYTES = 64 * 1024
 LARGE_TIMES = 16
 PART_MAX = 0.25
 
 
 class CachedFlow(Struct, frozen=True):
-    """A flow with what the store knows beside it. `size_bytes` is about what its fields have in the store."""
+    """A flow with the store's own data on it. `size_bytes` is the approximate size of its fields in the store."""
 
     flow: Flow
     version: int
@@ -39,7 +39,7 @@ class CachedFlow(Struct, frozen=True):
 
 
 class FlowCache:
-    """The least recently used give way."""
+    """An LRU cache of flows by id, bounded in number and size."""
 
     def __init__(self, flows_max: int = FLOWS_MAX, bytes_max: int = FLOWS_BYTES_MAX) -> None:
         self._flows_max = flows_max
@@ -52,7 +52,7 @@ class FlowCache:
         return len(self._flows)
 
     def get(self, flow_id: str) -> CachedFlow | None:
-        """The flow as it was last seen, if it is still here."""
+        """The flow as it was last seen, if it is still cached and fresh."""
         cached = self._flows.get(flow_id)
         if cached is None:
             return None
@@ -63,7 +63,7 @@ class FlowCache:
         return cached
 
     def put(self, cached: CachedFlow) -> None:
-        """Keep a flow, instead of what was kept of it before."""
+        """Cache a flow, replacing its older version."""
         self.drop(cached.flow.id)
         if _weight(cached) > self._bytes_max * PART_MAX and cached.size_bytes > LARGE_BYTES:
             return
@@ -74,13 +74,13 @@ class FlowCache:
             self.drop(next(iter(self._flows)))
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all flows."""
         self._flows.clear()
         self._seen_at.clear()
         self._bytes = 0
 
     def drop(self, flow_id: str) -> None:
-        """Forget a flow; it may not be here."""
+        """Drop a flow, if it is cached."""
         cached = self._flows.pop(flow_id, None)
         if cached is not None:
             self._bytes -= _weight(cached)

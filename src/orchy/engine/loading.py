@@ -1,4 +1,4 @@
-"""Reads a flow from the store."""
+"""Loads a flow from the store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchy.store.flows import FlowStore
 
 
 async def load_flow(store: FlowStore, partition: int, flow_id: str) -> CachedFlow:
-    """A flow from the store. Raises NotFound."""
+    """Load a flow. Raises NotFound."""
     stored = await store.load(partition, flow_id)
     if stored is None:
         raise NotFound(f"there is no flow {flow_id}")

@@ -1,8 +1,8 @@
-"""What becomes of an attempt whose worker's lease has run out.
+"""Handles attempts whose worker's lease has run out.
 
-The node that had handed it out may be gone while the worker lives, or the attempt may never have left that node. So the
-worker is asked, if it has a stream to this node: what it holds is renewed, what it has never received is handed out
-again and uses up no attempt. Where nobody answers for it, the worker is lost, and its attempt with it.
+The node that handed out the attempt may be gone while the worker lives, or the attempt may never have left that node.
+So the worker is asked, if it has a stream to this node: an attempt that it holds is renewed; one that it never received
+is handed out again without using up an attempt. If there is no answer, the worker is lost, and the attempt with it.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from orchy.store.timers import DueTimer
 
 
 class Silence(Enum):
-    """A worker that has no stream here, or does not answer on it."""
+    """The worker has no stream to this node, or does not answer."""
 
     SILENT = "silent"
 
 
 @attrs.frozen
 class Holding:
-    """A worker's answer. Where it does not hold the attempt: for how long it has been running, in ms."""
+    """A worker's answer. `up_ms` is how long it has been running, given if it does not hold the attempt."""
 
     holds: bool
     up_ms: int = 0
 
 
 class Workers(Protocol):
-    """Whoever has the workers' streams."""
+    """Port to the streams of workers."""
 
     async def ask(self, worker: str, attempt: Attempt) -> Holding | Silence:
-        """Whether a worker holds an attempt; takes a few seconds at most."""
+        """Ask a worker whether it holds an attempt; takes a few seconds at most."""
         ...
 
 
 class LostAttempts:
-    """Handles timers that are due: those of leases by asking, all others as they are."""
+    """Fires due timers. For those of leases it asks the worker first."""
 
     def __init__(self, orchestrator: Orchestrator, store: FlowStore, workers: Workers, lease_ms: int) -> None:
         self._orchestrator = orchestrator
@@ -53,7 +53,7 @@ class LostAttempts:
         self.never_received = 0
 
     async def fire(self, due: DueTimer) -> None:
-        """Handle a timer. Raises OrchyError: it comes again then."""
+        """Handle a due timer. If this raises OrchyError, the store delivers the timer again."""
         key = due.key
         if key.kind is not TimerKind.LOST:
             await self._orchestrator.fire(due)
@@ -70,6 +70,6 @@ class LostAttempts:
         elif handed_out is not None and answer.up_ms > handed_out.age_ms:
             self.never_received += 1
             await self._orchestrator.hand_out_again(due)
-        else:  # another process of that name had it
+        else:  # the attempt went to an earlier process of the same name
             self.lost += 1
             await self._orchestrator.fire(due, worker)

@@ -1,4 +1,4 @@
-"""The events that wait for one flow."""
+"""Events that wait for their flow, and the lock under which they are taken in."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from orchy.store.timers import TimerKey
 
 @attrs.define(eq=False)
 class Envelope:
-    """One event for one flow, and in the end its answer."""
+    """One event for one flow, and finally its answer."""
 
     event: Event
     workflow: str | None = None  # the name that the caller gave, to be checked
     answer: Verdict | OrchyError | None = None
     flow: CachedFlow | None = None
-    unsure: bool = False  # a commit with it may have been made: nobody had the store's answer
-    withdrawn: bool = False  # its caller has left
+    unsure: bool = False  # an earlier commit may have had it: the store's answer was lost
+    withdrawn: bool = False  # the caller was cancelled
 
     def note_unsure(self, verdict: Verdict | OrchyError) -> None:
-        """The answer to a commit was lost in which it had this verdict."""
+        """Note that the answer was lost to a commit in which the event had this verdict."""
         self.unsure = self.unsure or verdict in (Verdict.APPLIED, Verdict.KEPT)
 
     def timer(self, flow_id: str) -> str | None:
-        """The key of the timer that this is about, as the store has it."""
+        """The store's key of the timer that the event is about, if any."""
         match self.event:
             case TimerFired(kind, action_id, attempt):
                 return str(TimerKey(kind, action_id, attempt, flow_id))
@@ -43,7 +43,7 @@ class Envelope:
 
 @attrs.define(eq=False)
 class Mailbox:
-    """The events of one flow that wait, and the lock whose holder takes them in."""
+    """The waiting events of one flow. The holder of the lock takes them in."""
 
     envelopes: deque[Envelope] = attrs.field(factory=deque)
     lock: trio.Lock = attrs.field(factory=trio.Lock)
@@ -51,7 +51,7 @@ class Mailbox:
 
 
 class Mailboxes:
-    """Those that somebody uses, by flow."""
+    """The mailboxes in use, by flow."""
 
     def __init__(self) -> None:
         self._boxes: dict[str, Mailbox] = {}
@@ -64,7 +64,7 @@ class Mailboxes:
 
     @contextmanager
     def of(self, flow_id: str) -> Iterator[Mailbox]:
-        """The mailbox of a flow; it is there as long as somebody uses it."""
+        """The mailbox of a flow, which exists as long as it is in use."""
         mailbox = self.enter(flow_id)
         try:
             yield mailbox
@@ -78,7 +78,7 @@ class Mailboxes:
         return mailbox
 
     def leave(self, flow_id: str, mailbox: Mailbox) -> None:
-        """Use it no more."""
+        """Stop using a flow's mailbox."""
         mailbox.users -= 1
         if not mailbox.users:
             del self._boxes[flow_id]

@@ -1,17 +1,17 @@
 """The only place where a flow is loaded, stepped and committed.
 
-What happens to one flow on this node happens one after the other: events that arrive together are stepped together and
-leave in one commit (`Mailbox`). Between nodes the store decides who was first; the one who was not loads the flow
-again and steps again. So does one whose commit got no answer: the machine knows what has counted already.
+On one node, the events of a flow are handled sequentially: those that arrive together are stepped together and leave in
+one commit (`Mailbox`). Between nodes, the store decides which commit was first; the loser loads the flow and steps
+again. A commit whose answer was lost is tried again, too: the machine recognizes events that have counted already.
 
-Deferred work (scripts) is done between two steps and before the commit, so that a chain of quick system actions costs
-one commit; after a number of them the flow is committed and goes on by a timer (see `stepping`).
+Deferred work (scripts) is done between steps and before the commit, so that a chain of fast system actions costs one
+commit; after a number of them the flow is committed and continues by a timer (see `stepping`).
 
-An exception that nobody foresaw is the affair of the one flow, start or commit that met it (see `quarantine`).
+An unexpected exception affects only the flow, start or commit that raised it (see `quarantine`).
 
-Why it is fast: events of many flows (`post_all`) are stepped one after the other without a task for each, and their
-commits leave in one write; flows that are not at hand, or that somebody else moves just now, go the long way. What a
-commit makes for a worker that waits, the commit itself hands out (`HandOff`).
+The fast path: the events of many flows (`post_fast`) are stepped without a task for each, and their commits leave in
+one write. Flows that are not cached, or that are being moved already, take the slow path (`post_slow`). A commit hands
+new attempts directly to workers that wait for them (`HandOff`).
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from orchy.flow.machine import Verdict
 from orchy.runtime.gather import gather
 from orchy.store.flows import Committed, FlowStore
 
-#: How often a commit is tried again after somebody else was first, or after its answer was lost.
+#: How often a commit is tried, if others are first or the store's answer is lost.
 TRIES_MAX = 10
-#: How many flows are stepped in one go. More gain little, and all else that the node does waits for its turn.
+#: How many flows are stepped in one go. More would gain little and delay everything else on the node.
 FLOWS_AT_ONCE = 32
-#: How many such groups are under way: one is stepped while the store has the other one.
+#: How many such groups are in flight: one is stepped while the store commits the other.
 GROUPS_AT_ONCE = 2
 
 
 class Mover:
-    """Moves flows. Safe to use from many tasks; holds nothing that can't be lost."""
+    """Moves flows. Safe to use from many tasks; holds only state that may be lost."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class Mover:
         self._failures = Failures(store, partition_of)
 
     async def post(self, flow_id: str, envelope: Envelope) -> tuple[Verdict, CachedFlow]:
-        """Have an event taken in, together with whatever else waits for the same flow.
+        """Step a flow with an event, together with the events that already wait for it.
 
         Raises NotFound, InvalidInput, and what the store raises.
         """
-        prepared = self._prepare_at_once(flow_id, [envelope], await self._rules.current())
+        prepared = self._prepare_fast(flow_id, [envelope], await self._rules.current())
         if prepared is None or await self._commit_prepared([prepared]):
-            await self.wait_in_line(flow_id, envelope)
+            await self.post_slow(flow_id, envelope)
         answer, flow = envelope.answer, envelope.flow
         if isinstance(answer, OrchyError):
             envelope.answer = envelope.flow = flow = None
@@ -93,8 +93,8 @@ class Mover:
         assert flow is not None
         return answer, flow
 
-    async def wait_in_line(self, flow_id: str, envelope: Envelope) -> None:
-        """Have an event taken in, after and with what waits for the flow already; the letter has its answer then."""
+    async def post_slow(self, flow_id: str, envelope: Envelope) -> None:
+        """Step a flow with an event, after those that already wait for it. Afterwards the envelope has its answer."""
         with self._mailboxes.of(flow_id) as mailbox:
             mailbox.envelopes.append(envelope)
             try:
@@ -107,16 +107,16 @@ class Mover:
                     mailbox.envelopes.remove(envelope)
 
     async def post_all(self, envelopes: Mapping[str, Sequence[Envelope]]) -> None:
-        """Have the events of many flows taken in; the letters have their answers then."""
-        left = await self.post_at_once(envelopes)
+        """Step many flows with their events. Afterwards the envelopes have their answers."""
+        left = await self.post_fast(envelopes)
 
         async def finish(item: tuple[str, Envelope]) -> None:
-            await self.wait_in_line(*item)
+            await self.post_slow(*item)
 
         await gather(finish, [(flow_id, envelope) for flow_id in left for envelope in envelopes[flow_id]])
 
-    async def post_at_once(self, envelopes: Mapping[str, Sequence[Envelope]]) -> list[str]:
-        """The same as far as one commit for each flow goes; the flows whose letters are to wait in line then."""
+    async def post_fast(self, envelopes: Mapping[str, Sequence[Envelope]]) -> list[str]:
+        """The same on the fast path only: one commit for each flow. Gives the flows that need the slow path."""
         flow_ids = list(envelopes)
         rules = await self._rules.current()
 
@@ -124,7 +124,7 @@ class Mover:
             left: list[str] = []
             prepared: list[Prepared] = []
             for flow_id in group:
-                one = self._prepare_at_once(flow_id, envelopes[flow_id], rules)
+                one = self._prepare_fast(flow_id, envelopes[flow_id], rules)
                 if one is None:
                     left.append(flow_id)
                 else:
@@ -134,8 +134,8 @@ class Mover:
         groups = [flow_ids[first : first + FLOWS_AT_ONCE] for first in range(0, len(flow_ids), FLOWS_AT_ONCE)]
         return [flow_id for left in await gather(take, groups, GROUPS_AT_ONCE) for flow_id in left]
 
-    def _prepare_at_once(self, flow_id: str, envelopes: Sequence[Envelope], rules: Rules) -> Prepared | None:
-        """What the events of a flow come to, if that can be had without waiting; nothing has happened otherwise."""
+    def _prepare_fast(self, flow_id: str, envelopes: Sequence[Envelope], rules: Rules) -> Prepared | None:
+        """Step a flow without waiting; None if it needs the slow path, with no side effects."""
         cached = None if flow_id in self._mailboxes else self._cache.get(flow_id)
         if cached is None or len(envelopes) > self._batch_size:
             return None
@@ -143,20 +143,20 @@ class Mover:
         if graph is None:
             return None
         try:
-            transition = self._stepper.small(graph, cached.flow, rules)
+            transition = self._stepper.small_transition(graph, cached.flow, rules)
             answers = [step_envelope(transition, envelope) for envelope in envelopes]
             if transition.has_deferred or transition.meter.exhausted or not transition.changed:
                 return None
             return self._commits.prepare(transition, cached.version, cached, envelopes, answers, exact=False)
-        except Exception:  # it is met again on the long way, where it is nobody else's
+        except Exception:  # the slow path meets it again, and handles it for this flow alone
             return None
 
     async def _commit_prepared(self, prepared: Sequence[Prepared]) -> list[str]:
-        """Commit flows together and answer their letters; the ids of those that must go the long way."""
+        """Commit flows together and answer their envelopes. Gives the ids of those that need the slow path."""
         left: list[str] = []
         mailboxes = [self._mailboxes.enter(one.commit.flow_id) for one in prepared]
         for one, mailbox in zip(prepared, mailboxes, strict=True):
-            mailbox.lock.acquire_nowait()  # nobody had it: there was no mailbox
+            mailbox.lock.acquire_nowait()  # it is free, as the mailbox is new
             self._cache.drop(one.commit.flow_id)
         try:
             for one, outcome in zip(prepared, await self._commits.make_all(prepared), strict=True):
@@ -175,7 +175,7 @@ class Mover:
         return left
 
     async def _take_envelopes(self, flow_id: str, mailbox: Mailbox) -> None:
-        """Answer the letters that wait, at most a batch, with one commit."""
+        """Answer the waiting envelopes, at most a batch, with one commit."""
         envelopes = [mailbox.envelopes.popleft() for _ in range(min(len(mailbox.envelopes), self._batch_size))]
         try:
             await self._move_guarded(flow_id, envelopes)
@@ -183,13 +183,13 @@ class Mover:
             for envelope in envelopes:
                 envelope.answer = envelope.answer or error.with_traceback(None)
         finally:
-            # Cancelled before the commit was sent: whoever waits next begins again with them.
+            # Cancelled before the commit was sent: the next holder of the lock starts over with them.
             mailbox.envelopes.extendleft(
                 envelope for envelope in reversed(envelopes) if envelope.answer is None and not envelope.withdrawn
             )
 
     async def _move_guarded(self, flow_id: str, envelopes: Sequence[Envelope]) -> None:
-        """Move a flow; an exception that nobody foresaw is that flow's affair, and if it can be, that letter's."""
+        """Move a flow. An unexpected exception affects this flow only and, if possible, a single envelope."""
         try:
             await self._move(flow_id, envelopes)
         except OrchyError:
@@ -205,20 +205,20 @@ class Mover:
 
     async def _move(self, flow_id: str, envelopes: Sequence[Envelope]) -> None:
         rules = await self._rules.current()
-        overtaken: frozenset[str] = frozenset()  # timers that somebody has moved since they were due
+        overtaken: frozenset[str] = frozenset()  # timers that have been moved since they were due
         for _ in range(TRIES_MAX):
-            seen = self._cache.get(flow_id)
-            cached = seen or await load_flow(self._store, self._partition_of(flow_id), flow_id)
+            from_cache = self._cache.get(flow_id)
+            cached = from_cache or await load_flow(self._store, self._partition_of(flow_id), flow_id)
             graph = await self._catalog.graph_of_flow(cached.flow.workflow, cached.flow.workflow_version)
             transition, answers = await self._stepper.step(graph, cached.flow, rules, _stepping(envelopes, overtaken))
             await self._stepper.run_deferred(transition)
             if transition.changed:
                 prepared = self._commits.prepare(
-                    transition, cached.version, cached, envelopes, answers, exact=seen is None
+                    transition, cached.version, cached, envelopes, answers, exact=from_cache is None
                 )
-                self._cache.drop(flow_id)  # unless the commit is answered, nobody knows what the flow is
+                self._cache.drop(flow_id)  # its state is unknown until the commit is answered
                 if prepared is None:
-                    continue  # how large it is exactly, the store knows
+                    continue  # load the flow for its exact size
                 answers = prepared.answers
                 try:
                     committed = await self._commits.make(prepared)
@@ -231,8 +231,8 @@ class Mover:
                     _note_unsure(envelopes, answers)
                     continue
                 cached = self._commits.apply(prepared, committed)
-            elif seen is not None:
-                # No commit will find out whether what was seen is old, and "nothing to do" may be wrong by now.
+            elif from_cache is not None:
+                # Without a commit an outdated cache would go unnoticed: decide "nothing to do" on the stored flow.
                 self._cache.drop(flow_id)
                 continue
             for envelope, answer in zip(envelopes, answers, strict=True):
@@ -241,12 +241,12 @@ class Mover:
         raise StoreUnavailable(f"flow {flow_id} could not be moved: others were first, {TRIES_MAX} times")
 
     def forget(self) -> None:
-        """Load each flow anew: the store is not what it was."""
+        """Drop all cached flows, because the store may hold other data now."""
         self._cache.clear()
 
-    async def flow(self, flow_id: str, *, seen: bool = True) -> CachedFlow:
-        """A flow as this node saw it last, if it did (or `seen` is False), or as the store has it. Raises NotFound."""
-        cached = self._cache.get(flow_id) if seen else None
+    async def flow(self, flow_id: str, *, allow_cached: bool = True) -> CachedFlow:
+        """A flow from the cache, if allowed and there, or else from the store. Raises NotFound."""
+        cached = self._cache.get(flow_id) if allow_cached else None
         return cached or await load_flow(self._store, self._partition_of(flow_id), flow_id)
 
 

@@ -1,4 +1,4 @@
-"""Wires the engine: the one place where store, catalog, mover and dispatcher meet."""
+"""Wires the engine: the one place that connects store, catalog, mover and dispatcher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from orchy.engine.starts import Starts
 from orchy.engine.stepping import Stepper
 from orchy.engine.transition import EncodeAction
 from orchy.flow.definition import DEFAULT_TIMEOUT_SECONDS
-from orchy.flow.limits import USUAL, Limits
+from orchy.flow.limits import DEFAULT_LIMITS as DEFAULT_FLOW_LIMITS
+from orchy.flow.limits import Limits
 from orchy.flow.system import SystemAction
 from orchy.store.limits import BATCH_MAX, USUAL_LIMITS, DefinitionLimits
 from orchy.store.ports import Store
@@ -31,19 +32,19 @@ from orchy.store.ports import Store
 
 @attrs.frozen
 class EngineSettings:
-    """What operators set of an engine, and the limits that it keeps."""
+    """What operators configure, and the engine's limits."""
 
     retention_seconds: float
     default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     batch_size: int = BATCH_MAX
-    flow_limits: Limits = USUAL
+    flow_limits: Limits = DEFAULT_FLOW_LIMITS
     definition_limits: DefinitionLimits = USUAL_LIMITS
     limits: EngineLimits = DEFAULT_LIMITS
 
 
 @attrs.frozen
 class Engine:
-    """What runs the flows of one node. Nothing in it has a task of its own."""
+    """The parts that run the flows of one node. None of them has a task of its own."""
 
     store: Store
     catalog: Catalog
@@ -53,12 +54,12 @@ class Engine:
     orchestrator: Orchestrator
 
     def forget(self) -> None:
-        """Trust nothing that was read before: the store is not what it was."""
+        """Drop all caches, because the store may hold other data now."""
         self.mover.forget()
         self.catalog.forget()
 
 
-def open(  # noqa: A001 - said as `engine.open(...)`
+def open(  # noqa: A001 - called as `engine.open(...)`
     store: Store,
     settings: EngineSettings,
     *,
@@ -71,11 +72,11 @@ def open(  # noqa: A001 - said as `engine.open(...)`
     checker: ScriptChecker | None = None,
     new_uuid: Callable[[], UUID] = uuid4,
 ) -> Engine:
-    """An engine over a store, ready to be used. Used by the node, by the simulation and by tests alike.
+    """Open an engine over a store. The node, the simulation and the tests all use this.
 
-    `runners` do deferred work, one for each kind that `system_actions` ask for. `encode_action` makes what workers get.
-    `wakeups` is told of work and timers that commits made. `checker` parses scripts before they are saved; None: they
-    are taken as they are.
+    `runners` do deferred work, one for each kind that `system_actions` defer. `encode_action` encodes attempts for
+    workers. `wakeups` is notified of new work and timers. `checker` parses scripts before they are saved; None: scripts
+    are not checked.
     """
     limits = settings.limits
     dispatcher = Dispatcher(store, settings.batch_size)

@@ -1,4 +1,4 @@
-"""The use cases: what users, workers and timers ask of flows. How a flow is moved stands in `mover`."""
+"""The use cases: the requests of users, workers and timers to flows. `mover` moves the flows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from orchy.store.timers import DueTimer, TimerKey, TimerSetting
 
 
 class Result(Struct, frozen=True):
-    """What a worker says of one attempt: its output, or (`error` given) its failure."""
+    """A worker's result of one attempt: its output, or with `error` its failure."""
 
     flow_id: str
     action_id: RunId
@@ -51,8 +51,8 @@ class Result(Struct, frozen=True):
 
 
 class Delivery(Struct, frozen=True):
-    """What became of an event; true if a wait took it, else it is kept for one to come. `duplicate`: its id had been
-    there before, and this is what was answered then."""
+    """What happened to an event: a wait took it (true), or it is kept for a later one (false). `duplicate`: an event
+    with this id was sent before, and this repeats its answer."""
 
     delivered: bool
     duplicate: bool = False
@@ -62,7 +62,7 @@ class Delivery(Struct, frozen=True):
 
 
 class Orchestrator:
-    """What can be asked of flows. Safe to use from many tasks."""
+    """Carries out requests to flows. Safe to use from many tasks."""
 
     def __init__(
         self,
@@ -84,17 +84,17 @@ class Orchestrator:
         self._wakeups = wakeups
         self._observer = observer
         self._new_uuid = new_uuid
-        self._pushes: Batcher[Result, Envelope] = Batcher(self._push_at_once)
+        self._pushes: Batcher[Result, Envelope] = Batcher(self._push_fast)
 
     async def push(self, result: Result) -> Verdict | None:
-        """Take a worker's result in. None: there is no such flow (it may have been removed after its end).
+        """Take in a worker's result. None: there is no such flow (it may have been removed after its end).
 
-        Raises InvalidInput for an action that the flow does not have, and what the store raises (DefinitionMissing
-        too); then the result may be pushed again.
+        Raises InvalidInput for an action that the flow does not have, DefinitionMissing, and what the store raises;
+        after the latter two the result may be pushed again.
         """
         envelope = await self._pushes.do(result)
-        if envelope.answer is None:  # scripts, or a second try: the others of the turn have their answers
-            await self._mover.wait_in_line(result.flow_id, envelope)
+        if envelope.answer is None:  # needs the slow path, without holding up the rest of the batch
+            await self._mover.post_slow(result.flow_id, envelope)
         answer = self._answer_of(envelope)
         if isinstance(answer, OrchyError):
             envelope.answer = envelope.flow = None
@@ -105,14 +105,14 @@ class Orchestrator:
         return answer
 
     async def push_all(self, results: Sequence[Result]) -> list[Verdict | OrchyError | None]:
-        """Take in many of these, side by side: what `push` would answer or raise, in their order."""
+        """Take in many results concurrently: what `push` would return or raise for each, in order."""
         in_order, envelopes = _envelopes_of(results)
         await self._mover.post_all(envelopes)
         return [self._answer_of(envelope) for envelope in in_order]
 
-    async def _push_at_once(self, results: Sequence[Result]) -> list[Envelope]:
+    async def _push_fast(self, results: Sequence[Result]) -> list[Envelope]:
         in_order, envelopes = _envelopes_of(results)
-        await self._mover.post_at_once(envelopes)
+        await self._mover.post_fast(envelopes)
         return in_order
 
     def _answer_of(self, envelope: Envelope) -> Verdict | OrchyError | None:
@@ -122,14 +122,14 @@ class Orchestrator:
         return answer
 
     async def extend(self, flow_id: str, action_id: RunId, attempt: int) -> bool:
-        """Let an attempt that was handed out have its whole time again, from now on; False if it is over.
+        """Restart the timeout of an attempt that was handed out; False if the attempt is over.
 
         Raises what the store raises.
         """
         try:
             flow = (await self._mover.flow(flow_id)).flow
-            if not _is_with_workers(flow, action_id, attempt):  # as this node saw it last: another one may know better
-                flow = (await self._mover.flow(flow_id, seen=False)).flow
+            if not _is_with_workers(flow, action_id, attempt):  # the cached flow may be outdated
+                flow = (await self._mover.flow(flow_id, allow_cached=False)).flow
             graph = await self._catalog.graph_of_flow(flow.workflow, flow.workflow_version)
         except NotFound:
             return False
@@ -140,9 +140,9 @@ class Orchestrator:
         return await self._store.extend(self._partition_of(flow_id), timer)
 
     async def deliver(self, name: str, flow_id: str, event: str, data: JSON, event_id: str | None = None) -> Delivery:
-        """Give a flow an event. The same `event_id` again changes nothing, up to RECENT_EVENTS_MAX later events.
+        """Send an event to a flow. A repeated `event_id` changes nothing, up to RECENT_EVENTS_MAX later events.
 
-        Raises NotFound, WrongState (the flow is over), LimitReached (a WrongState: too many are kept), TooLarge,
+        Raises NotFound, WrongState (the flow is over), LimitReached (a WrongState: too many events are kept), TooLarge,
         InvalidInput (`event_id`).
         """
         if event_id is not None and not (0 < len(event_id) <= EVENT_ID_CHARS_MAX and event_id.isprintable()):
@@ -155,31 +155,31 @@ class Orchestrator:
         return Delivery(verdict in (Verdict.APPLIED, Verdict.DUPLICATE), again and not envelope.unsure)
 
     async def event_warnings(self, flow_id: str, event: str) -> list[Problem]:
-        """What is to be said of an event that was kept, if it can be found out: that no wait has its name."""
+        """Warnings about an event that was kept: that no wait has its name. Best effort."""
         try:
             flow = (await self._mover.flow(flow_id)).flow
             graph = await self._catalog.graph(flow.workflow, flow.workflow_version)
-        except OrchyError:  # the event was taken all the same
+        except OrchyError:  # the event is kept all the same
             return []
         warning = warning_of(graph.workflow, event)
         return [] if warning is None else [warning]
 
     async def pause(self, name: str, flow_id: str) -> CachedFlow:
-        """Start nothing new. Pausing twice is as good as once. Raises NotFound, WrongState (it is over)."""
+        """Pause a flow: start nothing new. Idempotent. Raises NotFound, WrongState (it is over)."""
         return await self._command(name, flow_id, Pause(), "paused")
 
     async def resume(self, name: str, flow_id: str) -> CachedFlow:
-        """Go on after a pause; without one nothing changes. Raises NotFound, WrongState (it is over)."""
+        """Resume a flow; if it is not paused, nothing changes. Raises NotFound, WrongState (it is over)."""
         return await self._command(name, flow_id, Resume(), "resumed")
 
     async def cancel(self, name: str, flow_id: str) -> CachedFlow:
-        """End a flow now. Cancelling twice is as good as once. Raises NotFound, WrongState (it ended otherwise)."""
+        """End a flow now. Idempotent. Raises NotFound, WrongState (it has completed or failed)."""
         return await self._command(name, flow_id, Cancel(), "cancelled")
 
     async def release(self, flow_id: str, reason: str) -> None:
-        """End a flow's quarantine: the timers that were set aside are due now.
+        """End a flow's quarantine: its timers that were set aside are due now.
 
-        Raises NotFound, WrongState (it is in none), and what the store raises.
+        Raises NotFound, WrongState (it is not in quarantine), and what the store raises.
         """
         partition = self._partition_of(flow_id)
         entry = codec.encode_record(Record(RecordType.RELEASED, detail=reason))
@@ -191,16 +191,16 @@ class Orchestrator:
         self._wakeups.timer_set(partition, 0)
 
     async def fire(self, due: DueTimer, worker: str = "") -> None:
-        """Handle a timer that is due. If it can't be (an error is raised), the store brings it back.
+        """Handle a due timer. If this raises, the store delivers the timer again.
 
-        It is forgotten when its attempt is over, or the flow itself is gone, and for no other reason. One that somebody
-        has moved meanwhile is left as it is. `worker` is who was lost, for a LOST one.
+        It is cancelled without effect only if its attempt is over or the flow is gone. A timer that has been moved
+        meanwhile is left alone. `worker` is the lost worker, for a LOST timer.
         """
         key = due.key
         await self._fire(due, TimerFired(key.kind, key.action_id, key.attempt, worker))
 
     async def hand_out_again(self, due: DueTimer) -> None:
-        """The worker has never received the attempt that a LOST timer is about: others shall have it."""
+        """Handle a LOST timer whose worker never received the attempt: queue it again."""
         await self._fire(due, NotReceived(due.key.action_id, due.key.attempt))
 
     async def _fire(self, due: DueTimer, event: TimerFired | NotReceived) -> None:
@@ -225,7 +225,7 @@ def _is_with_workers(flow: Flow, run_id: RunId, attempt: int) -> bool:
 
 
 def _envelopes_of(results: Sequence[Result]) -> tuple[list[Envelope], dict[str, list[Envelope]]]:
-    """One for each result, in their order, and by flow."""
+    """One envelope for each result: in order, and by flow."""
     in_order: list[Envelope] = []
     by_flow: dict[str, list[Envelope]] = {}
     for result in results:

@@ -1,4 +1,4 @@
-"""Whoever is told what a commit brings about, and the workers that it may hand work to."""
+"""The engine's ports: who is notified of a commit's consequences, and the workers that it may hand attempts to."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from orchy.store.queues import Receipt
 
 
 class Wakeups(Protocol):
-    """Whoever is to know at once what a commit put into a partition."""
+    """Is notified at once of new work and timers in a partition."""
 
     def enqueued(self, partition: int, action_names: Sequence[str]) -> None:
-        """There is work for these actions."""
+        """Attempts of these actions were queued."""
         ...
 
     def timer_set(self, partition: int, after_ms: int) -> None:
-        """A timer is due so long from now."""
+        """A timer was set that is due after this time."""
         ...
 
 
 class Observer(Protocol):
-    """Whoever counts what happens."""
+    """Counts what happens, for metrics."""
 
     def flow_started(self) -> None:
         """A flow was accepted."""
@@ -32,35 +32,35 @@ class Observer(Protocol):
         ...
 
     def result_taken(self, verdict: str) -> None:
-        """A worker's result was answered."""
+        """A worker's result was answered with this verdict."""
         ...
 
 
 class Reservation(Protocol):
-    """A worker that waits for an attempt, and keeps a place for it until one of the two is said."""
+    """A worker's room for one attempt, held until `take` or `release` is called."""
 
     @property
     def worker(self) -> str:
-        """What histories call it."""
+        """The worker's name in histories."""
         ...
 
     @property
     def lease_ms(self) -> int:
-        """How long it may be silent; 0: it has no lease."""
+        """How long the worker may be silent before the attempt is lost; 0: without a lease."""
         ...
 
     def take(self, body: bytes, receipt: Receipt) -> None:
-        """Here it is, handed out."""
+        """Deliver the attempt, which is handed out now."""
         ...
 
     def release(self) -> None:
-        """There is none after all."""
+        """Give the room back: there is no attempt."""
         ...
 
 
 class HandOff(Protocol):
-    """Whoever knows the workers that wait on this node."""
+    """Knows the workers that wait on this node."""
 
     def reserve(self, action_name: str) -> Reservation | None:
-        """One that waits for an attempt of this action; None: it goes into its queue."""
+        """Reserve a worker that waits for an attempt of this action; None if there is none."""
         ...

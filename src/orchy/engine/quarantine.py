@@ -1,7 +1,8 @@
-"""Flows that raise what nobody foresaw: counted, and left alone by their timers after a few times.
+"""Counts unexpected exceptions by flow; after a few, the flow goes into quarantine and its timers are set aside.
 
-A bug that one flow meets would otherwise come back with its timer for ever, on one owner after the other. Results,
-events and commands still try; who sent them is told. The count is this node's, the quarantine is the store's.
+Without it, a bug that one flow triggers would recur with its timers for ever, on one owner after the other. Results,
+events and commands are still tried, and their senders get the error. Nodes count separately; the quarantine itself is
+in the store.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from orchy.flow.effects import Record, RecordType
 from orchy.store.quarantine import QuarantineStore
 from orchy.telemetry.unexpected import Where, note
 
-#: A flow that failed so often is set aside.
+#: The number of failures after which a flow goes into quarantine.
 FAILURES_MAX = 5
-#: How many flows' failures are remembered.
+#: For how many flows failures are counted.
 FLOWS_MAX = 10_000
 ERROR_CHARACTERS_MAX = 1_000
 
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Failures:
-    """What happened to flows on this node."""
+    """The failures of flows on this node."""
 
     def __init__(self, store: QuarantineStore, partition_of: Callable[[str], int]) -> None:
         self._store = store
@@ -34,7 +35,7 @@ class Failures:
         self._counts: OrderedDict[str, int] = OrderedDict()
 
     async def failed(self, flow_id: str, error: Exception) -> FlowFault:
-        """A flow could not be moved; what to tell who wanted it moved."""
+        """Count a failure to move a flow. Gives the error for the caller."""
         note(Where.FLOW, f"flow {flow_id}", error)
         what = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX].encode(errors="replace").decode()
         count = self._counts[flow_id] = self._counts.pop(flow_id, 0) + 1
@@ -45,7 +46,7 @@ class Failures:
             try:
                 if await self._store.quarantine(self._partition_of(flow_id), flow_id, what, entry):
                     log.error("flow %s is in quarantine after %d failures: %s", flow_id, count, what)
-                self._counts.pop(flow_id, None)  # gone already if many others failed meanwhile
+                self._counts.pop(flow_id, None)  # may be evicted already, if many others failed meanwhile
             except StoreError as store_error:  # the next failure tries again
                 log.warning("flow %s can't be put into quarantine: %s", flow_id, store_error)
         return FlowFault(

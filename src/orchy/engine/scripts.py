@@ -1,4 +1,4 @@
-"""The scripts of a definition, parsed by the engine before the definition is saved."""
+"""Has the scripts of a definition parsed by the javascript engine before the definition is saved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRIPTS_MAX = 500
 async def check_scripts(
     source: Mapping[str, JSON], text: str, system_actions: Mapping[str, SystemAction], checker: ScriptChecker
 ) -> tuple[list[Problem], list[Problem]]:
-    """Errors and warnings for the scripts of a definition that is sound otherwise. Raises Overloaded."""
+    """Errors and warnings for the scripts of an otherwise valid definition. Raises Overloaded."""
     places: dict[str, list[Where]] = {}
     for script, where in _scripts(source, system_actions):
         places.setdefault(script, []).append(where)

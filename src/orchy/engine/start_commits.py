@@ -1,4 +1,4 @@
-"""The first commits of flows, and whether a flow that is there already is the one that was asked for."""
+"""The first commits of flows, and whether an existing flow is the one that a start requests."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from orchy.flow.graph import Graph
 from orchy.store.flows import Committed, FlowStore
 from orchy.telemetry.unexpected import Where, note
 
-#: How often the first commit is tried again after its answer was lost.
+#: How often the first commit is tried, if the store's answer is lost.
 TRIES_MAX = 10
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class NewFlow(Struct, frozen=True):
-    """A flow that is to be made. `first_try`: what came of a commit, where one was tried and did not settle it."""
+    """A flow to be created. `first_try` is the error of an earlier try that did not decide the outcome."""
 
     graph: Graph
     flow: Flow
@@ -47,38 +47,38 @@ class NewFlow(Struct, frozen=True):
 
 
 class StartOutcome(Struct, frozen=True):
-    """A flow that is durable. `created` is false where it was there before; `version` is the one that it runs on."""
+    """A durable flow. `created` is false if it existed before; `version` is the one that it runs on."""
 
     flow_id: str
     created: bool
     version: int
 
 
-def same_start(there: Flow, wanted: Flow, *, version_given: bool, created: bool = False) -> StartOutcome:
-    """What is answered to a start whose flow is there already. Raises WrongState if that one is another flow.
+def same_start(existing: Flow, wanted: Flow, *, version_given: bool, created: bool = False) -> StartOutcome:
+    """The answer to a start whose flow exists already. Raises WrongState if that is a different flow.
 
-    It is the same if it is of the same workflow, has the same input, and runs on the version that the caller named, if
-    one was named. Keys of objects may stand in another order.
+    It is the same if workflow and input are the same, and it runs on the version that the caller gave, if any. The
+    order of keys in objects makes no difference.
     """
     differences: list[Problem] = []
-    if there.workflow != wanted.workflow:
-        differences.append(Problem(f"it is of the workflow {there.workflow!r}, not {wanted.workflow!r}", "/name"))
-    elif version_given and there.workflow_version != wanted.workflow_version:
-        message = f"it runs on version {there.workflow_version}, not {wanted.workflow_version}"
+    if existing.workflow != wanted.workflow:
+        differences.append(Problem(f"it is of the workflow {existing.workflow!r}, not {wanted.workflow!r}", "/name"))
+    elif version_given and existing.workflow_version != wanted.workflow_version:
+        message = f"it runs on version {existing.workflow_version}, not {wanted.workflow_version}"
         differences.append(Problem(message, "/version"))
-    if _encode(there.input) != _encode(wanted.input):
+    if _encode(existing.input) != _encode(wanted.input):
         differences.append(Problem("its input is another one", "/input"))
     if differences:
-        what = f"workflow {there.workflow!r} in version {there.workflow_version}"
+        what = f"workflow {existing.workflow!r} in version {existing.workflow_version}"
         raise WrongState(
-            f"flow {there.id} is there already and is another one, of {what}; take another flowId",
-            [Problem(f"flow {there.id} is of {what}", "/flowId"), *differences],
+            f"flow {existing.id} is there already and is another one, of {what}; take another flowId",
+            [Problem(f"flow {existing.id} is of {what}", "/flowId"), *differences],
         )
-    return StartOutcome(there.id, created, there.workflow_version)
+    return StartOutcome(existing.id, created, existing.workflow_version)
 
 
 class StartCommits:
-    """Makes flows. Safe to use from many tasks."""
+    """Creates flows. Safe to use from many tasks."""
 
     def __init__(
         self,
@@ -98,10 +98,10 @@ class StartCommits:
         self._observer = observer
 
     async def make(self, new: NewFlow) -> StartOutcome:
-        """Make a flow; it is durable then. One whose id exists is left as it is.
+        """Create a flow durably, unless its id exists already.
 
-        Raises WrongState if that one is another flow (see `same_start`), and what the store raises. After a try whose
-        answer was lost, a flow that is found counts as made by it.
+        Raises WrongState if the existing flow is a different one (see `same_start`), and what the store raises. After a
+        try whose answer was lost, a flow that is found counts as created by it.
         """
         try:
             return await self._make(new)
@@ -114,7 +114,7 @@ class StartCommits:
     async def _make(self, new: NewFlow) -> StartOutcome:
         flow, unsure = new.flow, isinstance(new.first_try, OutcomeUnknown)
         if isinstance(new.first_try, VersionConflict):
-            return await self._started_before(new, unsure)
+            return await self._already_started(new, unsure)
         rules = await self._rules.current()
         for _ in range(TRIES_MAX):
             transition, _ = await self._stepper.step(new.graph, flow, rules, lambda first: first.take(Started()))
@@ -124,29 +124,29 @@ class StartCommits:
             try:
                 committed = await self._commits.make(prepared)
             except VersionConflict:
-                return await self._started_before(new, unsure)
+                return await self._already_started(new, unsure)
             except OutcomeUnknown as unknown:
                 unsure = True
                 try:
-                    there = await self._there(new, unsure)
+                    existing = await self._find_existing(new, unsure)
                 except StoreError:
                     raise OutcomeUnknown(f"flow {flow.id} may have been started: {unknown}") from None
-                if there is not None:
-                    return there
+                if existing is not None:
+                    return existing
                 continue
             return self._started(prepared, committed)
         raise StoreUnavailable(f"flow {flow.id} could not be started: the store lost its answer {TRIES_MAX} times")
 
-    async def _started_before(self, new: NewFlow, created: bool) -> StartOutcome:
-        # What is not there any more was removed a short while ago; nobody knows what it was.
-        return await self._there(new, created) or StartOutcome(new.flow.id, created, new.flow.workflow_version)
+    async def _already_started(self, new: NewFlow, created: bool) -> StartOutcome:
+        # If the flow was removed a moment ago, there is nothing left to compare with: take it for the same.
+        return await self._find_existing(new, created) or StartOutcome(new.flow.id, created, new.flow.workflow_version)
 
-    async def _there(self, new: NewFlow, created: bool) -> StartOutcome | None:
+    async def _find_existing(self, new: NewFlow, created: bool) -> StartOutcome | None:
         try:
-            there = await load_flow(self._store, self._partition_of(new.flow.id), new.flow.id)
+            existing = await load_flow(self._store, self._partition_of(new.flow.id), new.flow.id)
         except NotFound:
             return None
-        return same_start(there.flow, new.flow, version_given=new.version_given, created=created)
+        return same_start(existing.flow, new.flow, version_given=new.version_given, created=created)
 
     def _started(self, prepared: Prepared, committed: Committed) -> StartOutcome:
         self._observer.flow_started()
@@ -155,8 +155,10 @@ class StartCommits:
         return StartOutcome(flow.id, True, flow.workflow_version)
 
     async def make_all(self, flows: Sequence[NewFlow]) -> list[StartOutcome | OrchyError | NewFlow]:
-        """Make flows whose commits leave together (callers keep to FLOWS_AT_ONCE): of each what `make` answers or
-        raises, or itself where more is to be done than one commit: `make` does it."""
+        """Create flows whose commits leave together (callers keep to FLOWS_AT_ONCE).
+
+        For each, what `make` would return or raise, or a NewFlow if more than one commit is needed: pass it to `make`.
+        """
         rules = await self._rules.current()
         outcomes: list[StartOutcome | OrchyError | NewFlow] = list(flows)
         prepared: dict[int, Prepared] = {}
@@ -174,12 +176,12 @@ class StartCommits:
         return outcomes
 
     def _prepare(self, new: NewFlow, rules: Rules) -> Prepared | None:
-        """The first commit of a flow; None: it has to go the long way."""
+        """The first commit of a flow; None if it needs the slow path, which is `make`."""
         try:
-            transition = self._stepper.small(new.graph, new.flow, rules)
+            transition = self._stepper.small_transition(new.graph, new.flow, rules)
             transition.take(Started())
             if transition.has_deferred or transition.meter.exhausted:
                 return None
             return self._commits.prepare(transition, expected_version=0)
-        except Exception:  # it is met again there, where it is nobody else's
+        except Exception:  # the slow path meets it again, and handles it for this flow alone
             return None

@@ -1,8 +1,8 @@
-"""Starts of flows, one or many: one path from what is asked for to flows that are durable.
+"""Starts of flows, one or many: a single path from requests to durable flows.
 
-What is asked for names a workflow; its newest version is looked up at each start, once for all that are asked for
-together. The first commits of flows leave together too (see `start_commits`). A batch is no transaction: some flows may
-be started and others not. When the store is not reached any more, what has not begun is refused at once, so that a
+A request names a workflow, whose newest version is looked up at each start, once for all requests that come together.
+The first commits of flows leave together, too (see `start_commits`). A batch is not a transaction: some flows may be
+started and others not. When the store becomes unreachable, starts that have not begun are refused at once, so that a
 batch does not wait for one timeout after the other.
 """
 
@@ -27,9 +27,9 @@ from orchy.runtime.gather import gather
 
 #: The most flows that one batch starts.
 STARTS_MAX = 1_000
-#: How many definitions are looked up side by side.
+#: How many definitions are looked up concurrently.
 LOOKUPS_AT_ONCE = 32
-#: How many flows are stepped in one go, and how many such groups are under way (see `mover`).
+#: How many flows are stepped in one go, and how many such groups are in flight (see `mover`).
 FLOWS_AT_ONCE = 32
 GROUPS_AT_ONCE = 2
 
@@ -41,7 +41,7 @@ _R = TypeVar("_R")
 
 
 class StartRequest(Struct, frozen=True):
-    """A flow to be started. `version` None: the newest one; `flow_id` None: an id that nobody has."""
+    """A flow to be started. `version` None: the newest one; `flow_id` None: a new id."""
 
     name: str
     input: JSON
@@ -59,30 +59,30 @@ class Starts:
         self._catalog = catalog
         self._commits = commits
         self._new_uuid = new_uuid
-        self._together: Batcher[tuple[StartRequest, Graph], StartOutcome | NewFlow] = Batcher(self._make)
+        self._batcher: Batcher[tuple[StartRequest, Graph], StartOutcome | NewFlow] = Batcher(self._make)
 
     async def start(self, request: StartRequest) -> StartOutcome:
-        """Start a flow; it is durable then. A `flow_id` that exists starts nothing, and is answered as not created.
+        """Start a flow durably. If the `flow_id` exists, nothing is started and the outcome says not created.
 
-        Raises NotFound (workflow or version), InvalidInput (`flow_id`), WrongState (the `flow_id` is that of another
-        workflow, another version than the one given here, or another input), and what the store raises.
+        Raises NotFound (workflow or version), InvalidInput (`flow_id`), WrongState (the flow with this `flow_id` has
+        another workflow, input, or version than the one given here), and what the store raises.
         """
         graph = await self._catalog.graph_to_start(request.name, request.version)
-        outcome = await self._together.do((request, graph))
-        # Deferred work, or a second try, is the business of this caller: the others of the turn have their answers.
+        outcome = await self._batcher.do((request, graph))
+        # Deferred work and further tries are left to this caller, so that they don't hold up the rest of the batch.
         return await self._commits.make(outcome) if isinstance(outcome, NewFlow) else outcome
 
     async def start_many(self, requests: Sequence[StartRequest]) -> list[StartOutcome | OrchyError]:
-        """Start at most STARTS_MAX flows; of each what `start` would answer or raise, in their order.
+        """Start at most STARTS_MAX flows: for each, in order, what `start` would return or raise.
 
-        Starts of one `flow_id` are made one after the other in their order, so the first that can be is the one that
-        counts; the others are answered as repetitions of it, or refused as they want another flow.
+        Requests with the same `flow_id` are handled in order: the first that succeeds counts, and the others are
+        answered as repetitions of it, or refused if they request a different flow.
         """
-        assert len(requests) <= STARTS_MAX, "the caller keeps the limit"
+        assert len(requests) <= STARTS_MAX, "the caller checks the limit"
         lookups = _Lookups()
-        newest = await lookups.of_each(self._catalog.newest_version, (request.name for request in requests))
+        newest = await lookups.each(self._catalog.newest_version, (request.name for request in requests))
         wanted = [(request.name, _version(request, newest[request.name])) for request in requests]
-        graphs = await lookups.of_each(
+        graphs = await lookups.each(
             lambda one: self._catalog.graph(*one),
             ((name, version) for name, version in wanted if isinstance(version, int)),
         )
@@ -98,14 +98,14 @@ class Starts:
         return [outcomes[index] for index in range(len(requests))]
 
     async def _finish(self, made: Sequence[_Made]) -> list[StartOutcome | OrchyError]:
-        """Start what one commit was not enough for."""
+        """Finish the starts that need more than one commit."""
         outcomes = list(made)
         left: dict[str, list[int]] = {}
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, NewFlow):
                 left.setdefault(outcome.flow.id, []).append(index)
 
-        async def finish(indexes: Sequence[int]) -> None:  # those of one id in their order
+        async def finish(indexes: Sequence[int]) -> None:  # those of one id, in order
             for index in indexes:
                 outcome = outcomes[index]
                 assert isinstance(outcome, NewFlow)
@@ -118,17 +118,17 @@ class Starts:
         return [outcome for outcome in outcomes if not isinstance(outcome, NewFlow)]
 
     async def _make(self, wanted: Sequence[tuple[StartRequest, Graph]]) -> Sequence[_Made]:
-        """As far as one commit for each goes: what is left is given back as a flow to be made."""
+        """Start flows with one commit each; a NewFlow in the result needs more (see `StartCommits.make`)."""
         outcomes: dict[int, _Made] = {}
         firsts: dict[str, NewFlow] = {}  # of several with one id, the first
-        again: list[tuple[int, NewFlow]] = []
+        repeated: list[tuple[int, NewFlow]] = []
         places: dict[str, int] = {}
         for index, (request, graph) in enumerate(wanted):
             new = self._new_flow(request, graph)
             if isinstance(new, InvalidInput):
                 outcomes[index] = new
             elif new.flow.id in firsts:
-                again.append((index, new))
+                repeated.append((index, new))
             else:
                 firsts[new.flow.id] = new
                 places[new.flow.id] = index
@@ -136,8 +136,8 @@ class Starts:
         if len(made) == len(wanted):  # nearly always
             return made
         outcomes.update(zip(places.values(), made, strict=True))
-        for index, new in again:
-            outcomes[index] = _again(new, firsts[new.flow.id], outcomes[places[new.flow.id]])
+        for index, new in repeated:
+            outcomes[index] = _repeat(new, firsts[new.flow.id], outcomes[places[new.flow.id]])
         return [outcomes[index] for index in range(len(wanted))]
 
     def _new_flow(self, request: StartRequest, graph: Graph) -> NewFlow | InvalidInput:
@@ -153,14 +153,14 @@ class Starts:
         if len(flows) <= FLOWS_AT_ONCE:
             return await self._commits.make_all(flows)
         groups = [flows[first : first + FLOWS_AT_ONCE] for first in range(0, len(flows), FLOWS_AT_ONCE)]
-        unreached = False
+        unreachable = False
 
         async def make(group: Sequence[NewFlow]) -> Sequence[_Made]:
-            nonlocal unreached
-            if unreached:
+            nonlocal unreachable
+            if unreachable:
                 return [StoreUnavailable(_NOT_BEGUN)] * len(group)
             outcomes = await self._commits.make_all(group)
-            unreached = any(
+            unreachable = any(
                 isinstance(one.first_try if isinstance(one, NewFlow) else one, StoreUnavailable | OutcomeUnknown)
                 for one in outcomes
             )
@@ -173,42 +173,42 @@ _NOT_BEGUN = "not begun, as the store was not reached for another start of the b
 
 
 def _version(request: StartRequest, newest: int | OrchyError) -> int | OrchyError:
-    """No version of a workflow that is not there, or was deleted, can be started."""
+    """The version to start. A workflow without a newest version, as it was deleted, has none that can be started."""
     return newest if isinstance(newest, OrchyError) or request.version is None else request.version
 
 
-def _again(new: NewFlow, first: NewFlow, outcome: _Made) -> _Made:
-    """What comes of a start whose id an earlier one has that is asked for at the same time, and came to `outcome`."""
+def _repeat(new: NewFlow, first: NewFlow, outcome: _Made) -> _Made:
+    """The outcome of a start that has the same id as `first` in the same batch, whose outcome is `outcome`."""
     if isinstance(outcome, StartOutcome):
-        there = replace(first.flow, workflow_version=outcome.version)
+        existing = replace(first.flow, workflow_version=outcome.version)
         try:
-            return same_start(there, new.flow, version_given=new.version_given)
-        except WrongState as another:
-            return another
-    # Where the earlier one is another flow than the one that is there, this may be the same; else they fail together.
+            return same_start(existing, new.flow, version_given=new.version_given)
+        except WrongState as different:
+            return different
+    # If the first differs from the existing flow, this one may still be the same; otherwise they fail together.
     return new if isinstance(outcome, NewFlow | WrongState) else outcome
 
 
 class _Lookups:
-    """Calls that may fail each for itself, until the store turns out not to be reached."""
+    """Calls that fail individually, until the store turns out to be unreachable."""
 
     def __init__(self) -> None:
-        self._unreached = False
+        self._unreachable = False
 
     async def _outcome(self, call: Callable[..., Awaitable[_R]], *args: Any) -> _R | OrchyError:
-        """What came of a call; it is not made once the store was not reached."""
-        if self._unreached:
+        """The outcome of a call, which is not made any more once the store is unreachable."""
+        if self._unreachable:
             return StoreUnavailable(_NOT_BEGUN)
         try:
             return await call(*args)
         except (StoreUnavailable, OutcomeUnknown) as error:
-            self._unreached = True
+            self._unreachable = True
             return error
         except OrchyError as error:
             return error
 
-    async def of_each(self, call: Callable[[_K], Awaitable[_R]], keys: Iterable[_K]) -> dict[_K, _R | OrchyError]:
-        """What came of the call with each key; equal keys are asked for once."""
+    async def each(self, call: Callable[[_K], Awaitable[_R]], keys: Iterable[_K]) -> dict[_K, _R | OrchyError]:
+        """The outcome of the call for each distinct key."""
         keys = list(dict.fromkeys(keys))
         outcomes = await gather(lambda key: self._outcome(call, key), keys, LOOKUPS_AT_ONCE)
         return dict(zip(keys, outcomes, strict=True))

@@ -1,4 +1,4 @@
-"""Takes a flow through its steps up to the commit, with the deferred work on the way; long steps take turns."""
+"""Takes a flow through its steps up to the commit, including deferred work. Long steps take turns."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ _R = TypeVar("_R")
 
 
 class Stepper:
-    """Steps the flows of one node, those that take long one at a time. `runners` do the deferred work, by kind."""
+    """Steps the flows of one node, long steps one at a time. `runners` do the deferred work, by kind."""
 
     def __init__(self, runners: Mapping[str, Runner], limits: EngineLimits = DEFAULT_LIMITS) -> None:
         self._runners = runners
         self._limits = limits
         self._long_steps = trio.Lock()
 
-    def small(self, graph: Graph, flow: Flow, rules: Rules) -> Transition:
-        """A transition that is exhausted, and to be made again by `step`, where it evaluates much."""
+    def small_transition(self, graph: Graph, flow: Flow, rules: Rules) -> Transition:
+        """A transition with a small budget. If it is exhausted, `step` must make it again."""
         return Transition(graph, flow, rules, Meter(self._limits.small_step_work, bounds_actions=True))
 
     async def step(
         self, graph: Graph, flow: Flow, rules: Rules, take: Callable[[Transition], _R]
     ) -> tuple[Transition, _R]:
-        """Step a flow. One that has much to evaluate waits for its turn, and then leaves all else as much time."""
-        transition = self.small(graph, flow, rules)
+        """Step a flow. If it has much to evaluate, it waits for its turn and then sleeps for as long as it worked."""
+        transition = self.small_transition(graph, flow, rules)
         taken = take(transition)
         if transition.meter.exhausted:
             async with self._long_steps:
                 transition = Transition(graph, flow, rules, Meter(self._limits.commit_work))
                 taken = take(transition)
                 await trio.sleep(transition.meter.work * SECONDS_PER_WORK)
-        else:  # the steps that deferred work leads to have the whole budget
+        else:  # the steps that follow deferred work have the whole budget
             transition.meter = Meter(self._limits.commit_work)
         return transition, taken
 
     async def run_deferred(self, transition: Transition) -> None:
-        """Do the deferred work that the flow has come to, and what that leads to, up to a limit.
+        """Do the flow's deferred work, and that which follows from it, up to a limit.
 
-        It is done before the commit, so that a chain of scripts costs one commit instead of two for each. What is left
-        goes on by its timer, after the commit.
+        It is done before the commit, so that a chain of scripts costs one commit instead of two for each. Work beyond
+        the limit continues by its timer, after the commit.
         """
         for _ in range(self._limits.deferred_per_commit):
             work = transition.next_deferred()

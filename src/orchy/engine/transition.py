@@ -1,4 +1,4 @@
-"""From events through steps to the one commit that makes them durable."""
+"""From events through steps to the one commit that makes their effects durable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_CHANGES = Changes()
 
 
 class EncodeAction(Protocol):
-    """Makes the bytes that a worker gets for an attempt."""
+    """Encodes an attempt for workers."""
 
     def __call__(
         self,
@@ -45,7 +45,7 @@ class EncodeAction(Protocol):
 
 
 class Transition:
-    """A flow on its way through one or more steps to one commit."""
+    """A flow going through one or more steps to one commit."""
 
     def __init__(self, graph: Graph, flow: Flow, rules: Rules, meter: Meter | None = None) -> None:
         self._graph = graph
@@ -61,7 +61,7 @@ class Transition:
     def take(self, event: Event) -> Verdict:
         """Step once more. Only `before` is shared with the cache; later flows may be mutated."""
         made: Step = step(
-            self._graph, self.flow, event, self._rules, given_away=self.flow is not self.before, meter=self.meter
+            self._graph, self.flow, event, self._rules, consume=self.flow is not self.before, meter=self.meter
         )
         if made.verdict is Verdict.STALE:
             return Verdict.STALE
@@ -74,7 +74,7 @@ class Transition:
         return made.verdict
 
     def outgrown(self, commit: Commit, size_bytes: int, bytes_max: int) -> Transition:
-        """The same flow on another way, to its failure: with the outputs of `commit` it would be larger than it may."""
+        """A transition that fails the flow instead, as the outputs of `commit` would take it over its size limit."""
         outputs = {
             name: len(value) - value.index(b":") - 1
             for name, value in commit.fields.items()
@@ -96,7 +96,7 @@ class Transition:
         return other
 
     def encode(self, encode_action: EncodeAction) -> None:
-        """Make what the workers get. An attempt that can't be put into their form fails the flow."""
+        """Encode the attempts for workers. One that can't be encoded fails the flow."""
         for item in [effect for effect in self.effects if isinstance(effect, fx.Enqueue)]:
             key = (item.run_id, item.attempt)
             if key in self.bodies or not _is_queued(self.flow, item):
@@ -121,11 +121,11 @@ class Transition:
 
     @property
     def has_deferred(self) -> bool:
-        """Whether something has to be run before the commit."""
+        """Whether there is deferred work."""
         return bool(self._deferred)
 
     def next_deferred(self) -> Deferred | None:
-        """Work that the flow still wants done."""
+        """The next deferred work that is not obsolete; None if there is none."""
         while self._deferred:
             work = self._deferred.popleft()
             running = self.flow.running.get(work.run_id)
@@ -135,7 +135,7 @@ class Transition:
 
 
 def has_outputs(commit: Commit) -> bool:
-    """Whether actions came to their ends with it."""
+    """Whether the commit adds outputs of actions."""
     return any(name.startswith(_OUTPUT_PREFIX) for name in commit.fields)
 
 
@@ -159,9 +159,9 @@ def build_commit(
     expected_version: int,
     retain_ms: int,
 ) -> Commit:
-    """The commit that takes a flow at `expected_version` (0: not there yet) to where it was moved.
+    """The commit that takes a flow from `expected_version` (0: it does not exist) to the end of its transition.
 
-    What one step set and a later one took back leaves no trace but in the history.
+    What one step sets and a later one cancels appears only in the history.
     """
     flow = transition.flow
     queued: list[fx.Enqueue] = []
@@ -195,7 +195,7 @@ def build_commit(
                 assert_never(never)
     for key in timers:
         if key.kind is TimerKind.DEFERRED:
-            timers[key] = 0  # more work than one commit waits for: go on at once
+            timers[key] = 0  # beyond the limit of one commit: continue at once
     if expected_version:
         fields, removed = codec.encode_changes(flow, transition.changes)
     else:
@@ -236,5 +236,5 @@ def _is_queued(flow: Flow, item: fx.Enqueue) -> bool:
 
 
 def _to_ms(seconds: float) -> int:
-    """Rounded up, so that nothing is early."""
+    """Rounded up, so that no timer fires early."""
     return math.ceil(seconds * 1000)

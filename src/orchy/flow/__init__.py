@@ -1,1 +1,1 @@
-"""What a flow is and how it moves. Pure: no IO, no clock, no chance."""
+"""What a flow is and how it moves. Pure: no IO, no clock, no randomness."""

@@ -1,18 +1,18 @@
-"""A flow as the fields that the store keeps, and back. Each part that can grow has a field for each of its items,
-so that a commit writes what a step changed and its cost does not grow with the flow.
+"""Encodes a flow as the fields that the store keeps, and decodes it. Every part that can grow has one field for each
+item, so that a commit writes only what a step changed and its cost does not grow with the flow.
 
 ============  ==========================================================================
 ``m``         workflow, version, state, error: JSON array, written by each commit
 ``i``         the input: JSON
 ``r:<id>``    a running action: ``<attempt>:<phase>:<event>``; `store.ports` reads the first two
-``j:<id>``    a join that is not settled: ``<taken>:<dead>``
+``j:<id>``    a join with open edges: ``<taken>:<dead>``
 ``o:<id>``    a finished action: ``<attempt>:<output as JSON>``
-``x:<id>``    the last attempt that a worker said had failed
-``l:<id>``    the attempts of which a result came too late, with commas
+``x:<id>``    the last attempt that a worker reported as failed
+``l:<id>``    attempts whose results came too late, separated by commas
 ``k:<n>``     a kept event: name, id and data as a JSON array; the oldest has the lowest number
-``d:<n>``     ids of the last events: JSON array of texts that begin with ``+`` (a wait took it at once) or ``-``
-``e``         as it was once: kept events and the ids of recent ones in one JSON array; read, and written no more
-``p``         there while the flow is paused
+``d:<n>``     ids of recent events: JSON array of strings that begin with ``+`` (a wait took it at once) or ``-``
+``e``         the old format: kept events and recent ids in one JSON array; still read, no longer written
+``p``         present while the flow is paused
 ============  ==========================================================================
 """
 
@@ -35,17 +35,17 @@ from orchy.flow.runs import RunId, parse_run
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _decode_kept = msgspec.json.Decoder(tuple[str, str, msgspec.Raw]).decode
-#: What is left of a history entry's detail that is too long; less where characters take up to 6 bytes.
+#: The length to which an oversized detail of a history entry is cut; shorter where characters take up to 6 bytes.
 _CUT_DETAIL_CHARS = 3_500
 _CUT_WORKER_CHARS = 64
 
-#: What the parts of a history entry are when they are left out.
-_NOTHING: list[Any] = [None, 0, 0, "", None]
+#: The values of parts that a history entry leaves out.
+_RECORD_DEFAULTS: list[Any] = [None, 0, 0, "", None]
 
 
 @attrs.frozen
 class Meta:
-    """What a listing shows of a flow without loading it."""
+    """The part of a flow that a listing shows without loading the rest."""
 
     workflow: str
     workflow_version: int
@@ -54,9 +54,9 @@ class Meta:
 
 
 def encode_start(flow: Flow) -> dict[str, bytes]:
-    """All fields of a flow that the store does not know yet."""
+    """All fields of a flow that is not in the store yet."""
     changes = Changes(frozenset(flow.running), frozenset(flow.joins), frozenset(flow.finished), frozenset(flow.failed))
-    if flow.recent_events.chunks or flow.late:  # a flow that has just begun has none
+    if flow.recent_events.chunks or flow.late:  # a flow that has just started has neither
         late = [f"{LATE_PREFIX}{run_id}" for run_id in flow.late]
         changes |= Changes(fields=frozenset([*event_fields(flow), *late]))
     fields, _ = encode_changes(flow, changes)
@@ -87,7 +87,7 @@ def encode_changes(flow: Flow, changes: Changes) -> tuple[dict[str, bytes], list
         fields[f"x:{run_id}"] = b"%d" % flow.failed[run_id]
     if changes.fields:
         for name in sorted(changes.fields):
-            value = _seldom(flow, name)
+            value = _encode_rare(flow, name)
             if value is None:
                 removed.append(name)
             else:
@@ -99,8 +99,8 @@ def encode_changes(flow: Flow, changes: Changes) -> tuple[dict[str, bytes], list
     return fields, removed
 
 
-def _seldom(flow: Flow, name: str) -> bytes | None:
-    """A field of `Changes.fields`; None: there is nothing to be kept in it."""
+def _encode_rare(flow: Flow, name: str) -> bytes | None:
+    """One of `Changes.fields`; None if it is to be removed."""
     kind, _, number = name.partition(":")
     if kind == "l":
         return ",".join(map(str, flow.late[parse_run(number)])).encode()
@@ -117,7 +117,7 @@ def _seldom(flow: Flow, name: str) -> bytes | None:
 
 
 def decode_flow(flow_id: str, fields: Mapping[str, bytes]) -> Flow:
-    """The flow that the fields hold. Fields that belong to the store are passed over."""
+    """The flow that the fields hold. Fields that belong to the store itself are ignored."""
     meta = decode_meta(fields["m"])
     running: dict[RunId, Running] = {}
     joins: dict[int, Join] = {}
@@ -188,22 +188,22 @@ def _decode_old_events(field: bytes, kept: list[KeptEvent], recent: RecentEvents
 
 
 def decode_meta(field: bytes) -> Meta:
-    """What the `m` field holds."""
+    """Decode the `m` field."""
     workflow, version, state, error = _decode(field)
     return Meta(workflow, version, State(state), error)
 
 
 def encode_record(record: Record) -> bytes:
-    """A history entry without its time: a JSON array that ends where nothing more is to be said."""
+    """A history entry without its time: a JSON array, without trailing parts that have their default values."""
     entry: list[Any] = [record.type, record.run_id, record.attempt, record.worker, record.detail]
-    while len(entry) > 1 and entry[-1] == _NOTHING[len(entry) - 1]:
+    while len(entry) > 1 and entry[-1] == _RECORD_DEFAULTS[len(entry) - 1]:
         entry.pop()
     text = _encode(entry)
     return text if len(text) <= HISTORY_ENTRY_BYTES_MAX else _encode_cut(record)
 
 
 def _encode_cut(record: Record) -> bytes:
-    """An entry that was too long, with as much of its detail as fits."""
+    """An oversized entry, with its detail cut to fit."""
     detail = record.detail if isinstance(record.detail, str) else _encode(record.detail).decode()
     worker = shortened(record.worker, _CUT_WORKER_CHARS)
     parts = [record.type, record.run_id, record.attempt, worker]
@@ -216,5 +216,5 @@ def _encode_cut(record: Record) -> bytes:
 def decode_record(entry: bytes) -> tuple[str, RunId, int, str, JSON]:
     """Type letter, run, attempt, worker and detail of a history entry."""
     parts = _decode(entry)
-    letter, run_id, attempt, worker, detail = parts + _NOTHING[len(parts) :]
+    letter, run_id, attempt, worker, detail = parts + _RECORD_DEFAULTS[len(parts) :]
     return letter, run_id, attempt, worker, detail

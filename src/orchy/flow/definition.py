@@ -1,7 +1,7 @@
-"""What a user defines: workflows and user actions. Frozen values; what is wrong with one is `validation`'s to say.
+"""What users define: workflows and user actions, as frozen values. Checking them is the task of `validation`.
 
-A `Workflow` here is sound: it came out of `validation.parse_workflow`. So the rest of the package relies
-on unique ids, edges that lead somewhere, no circle, and every action reachable from the root.
+A `Workflow` is always valid, as it comes from `validation.parse_workflow`: the rest of the package relies on unique
+ids, edges that lead to existing actions, no cycle, and every action being reachable from the root.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class ActionType(StrEnum):
 
 
 class JoinMode(StrEnum):
-    """When an action with several edges into it runs: once all are settled, or on the first arrival."""
+    """When an action with several incoming edges runs: once all are settled, or when the first is taken."""
 
     ALL = "all"
     ANY = "any"
 
 
 class OnEnd(StrEnum):
-    """What becomes of an execution that ended: kept until its retention is over, or removed at once."""
+    """What happens to a flow that has ended: it is kept until its retention is over, or removed at once."""
 
     NOOP = "NOOP"
     DELETE = "DELETE"
@@ -51,8 +51,8 @@ class OnEnd(StrEnum):
 class Action:
     """One node of the graph.
 
-    `next` maps an outcome to the ids that follow. `settings` holds the fields that only this system
-    action knows (`expression`, `delaySeconds`, ...), by their JSON names.
+    `next` maps an outcome to the ids that follow. `settings` holds the fields that are specific to a kind of system
+    action (`expression`, `delaySeconds`, ...), by their JSON names.
     """
 
     id: int
@@ -66,7 +66,7 @@ class Action:
 
 @attrs.frozen
 class Workflow:
-    """A definition in one version. `source` is the JSON object as it was saved; `version` is 0 before that."""
+    """One version of a definition. `source` is the JSON object as it was saved; `version` is 0 until then."""
 
     name: str
     root: int
@@ -78,7 +78,7 @@ class Workflow:
 
 
 class RetryPolicy(StrEnum):
-    """How long to wait between attempts: always the same, or longer each time."""
+    """How long to wait between attempts: always the same time, or longer after each."""
 
     FIXED = "FIXED"
     BACKOFF = "BACKOFF"

@@ -1,7 +1,6 @@
-"""A flow while it is being moved: copies of what changes, the effects so far, and the verbs that make both.
+"""A flow in the middle of a step: its changing parts, the effects so far, and the operations on both.
 
-`machine` says what happens when; this file says how it is carried out on the flow. A draft lives for one
-step and is seen by nobody else.
+`machine` decides what happens; this module carries it out. A draft lives for one step and never leaves it.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from orchy.flow.events import EventReceived, TimerKind
 from orchy.flow.execution import Finished, Flow, KeptEvent, Phase, Running, State
 from orchy.flow.expressions.templates import FlowContext
 from orchy.flow.graph import Graph
-from orchy.flow.limits import USUAL, Limits, shortened
+from orchy.flow.limits import DEFAULT_LIMITS, Limits, shortened
 from orchy.flow.runs import NO_RUN, RunId, run_of
 from orchy.flow.system import Await, Defer, Fail, Finish, Sleep, SystemAction
 
-#: An evaluation that a crash cut off is begun again after this long.
+#: Deferred work that a crash has lost is started again after this long.
 DEFERRED_AGAIN_SECONDS = 30.0
 
-#: Fields of a flow in the store, see `codec`.
+#: Names of a flow's fields in the store, see `codec`.
 KEPT_EVENT_PREFIX = "k:"
 RECENT_PREFIX = "d:"
 LATE_PREFIX = "l:"
 OLD_EVENTS_FIELD = "e"
 
-#: The timer that an action in a phase may have; a TIMEOUT may have a LOST one beside it, which goes with it.
+#: The timer that an action may have in each phase. A TIMEOUT may come with a LOST timer, which is cancelled with it.
 PHASE_TIMERS = {
     Phase.QUEUED: TimerKind.TIMEOUT,
     Phase.RETRY: TimerKind.RETRY,
@@ -56,12 +55,12 @@ _V = TypeVar("_V")
 
 @attrs.frozen
 class Rules:
-    """What a step needs beside the flow: the kinds of system actions, and what workers registered."""
+    """What a step needs besides the flow: the kinds of system actions, and the action definitions of workers."""
 
     system_actions: Mapping[str, SystemAction]
     action_definitions: Mapping[str, ActionDefinition]
     default_timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
-    limits: Limits = USUAL
+    limits: Limits = DEFAULT_LIMITS
 
     def definition_of(self, name: str) -> ActionDefinition:
         """What a worker registered for a user action, or the defaults."""
@@ -76,9 +75,9 @@ _NO_FIELDS: frozenset[str] = frozenset()
 
 
 class Changes(Struct, frozen=True):
-    """Which parts of a flow a step touched, so that a commit writes those and no others.
+    """Which parts of a flow a step touched, so that a commit writes only those.
 
-    `fields` are what is seldom touched, by the codec's names for it: kept events, remembered ids, late results.
+    `fields` has the rarely touched ones by their names in the store: kept events, recent event ids, late results.
     """
 
     running: frozenset[RunId] = frozenset()
@@ -100,18 +99,18 @@ class Changes(Struct, frozen=True):
 class Draft:
     """One flow in the middle of one step.
 
-    Its parts are copies, unless the flow was given away: then nobody looks at that flow again, and they are its own.
+    Its parts are copies. With `consume` they are the flow's own dicts, as the caller will not use that flow again.
     """
 
     def __init__(
-        self, graph: Graph, flow: Flow, rules: Rules, *, given_away: bool = False, meter: Meter | None = None
+        self, graph: Graph, flow: Flow, rules: Rules, *, consume: bool = False, meter: Meter | None = None
     ) -> None:
         self.graph = graph
         self.before = flow
         self.rules = rules
         self.state = flow.state
         self.error = flow.error
-        part = _own if given_away else dict
+        part = _reused if consume else dict
         self.running = part(flow.running)
         self.joins = part(flow.joins)
         self.finished = part(flow.finished)
@@ -134,13 +133,13 @@ class Draft:
     # What happens to an action.
 
     def reach(self, action_id: int) -> None:
-        """An action's turn has come: it starts with the next `start_reached`."""
+        """Mark an action as reached: the next `start_reached` starts it."""
         self._to_start.append(action_id)
 
     def complete(
         self, run_id: RunId, attempt: int, output: JSON, outcome: str = DEFAULT_OUTCOME, worker: str = ""
     ) -> None:
-        """An action has its result: take the edges of `outcome`."""
+        """Finish an action with its result, and take the edges of `outcome`."""
         self.leave(run_id)
         self.finished[run_id] = Finished(attempt, output)
         self.touched_finished.add(run_id)
@@ -148,7 +147,7 @@ class Draft:
         self.settle(run_id, outcome)
 
     def settle(self, run_id: RunId, outcome: str) -> None:
-        """Take the edges of `outcome`; let the others die, and what only they lead to."""
+        """Take the edges of `outcome`; the others are dead, and so is whatever only they lead to."""
         reached, joins = self.graph.settle(self.joins, self.graph.action_of(run_id).id, outcome)
         for joined, join in joins.items():
             if join is None:
@@ -159,14 +158,14 @@ class Draft:
         self._to_start.extend(reached)
 
     def start_reached(self) -> None:
-        """Start all that was reached, and what that reaches at once in its turn, until nothing more can be."""
+        """Start every action that was reached, including those reached by actions that finish at once."""
         while self._to_start and not self.state.over:
             self.start(run_of(self._to_start.popleft()), attempt=1)
         if not self.running and not self.state.over:
             self.end(State.COMPLETED)
 
     def start(self, run_id: RunId, attempt: int) -> None:
-        """Begin an attempt, or hold it while the flow is paused, or postpone it when this commit has done enough."""
+        """Begin an attempt; hold it while the flow is paused; postpone it if this commit's budget is exhausted."""
         if self.state is State.PAUSED:
             self.enter(run_id, Running(attempt, Phase.HELD))
             return
@@ -199,7 +198,7 @@ class Draft:
                 assert_never(never)
 
     def enqueue(self, run_id: RunId, attempt: int) -> None:
-        """Give an attempt to the workers, its parameters as the context has them now."""
+        """Queue an attempt for workers, with its parameters resolved now."""
         name = self.graph.action_of(run_id).name
         try:
             parameters, missing = self.graph.parameters(run_id).resolve(self.context)
@@ -212,7 +211,7 @@ class Draft:
         self.effects.append(fx.Enqueue(run_id, name, attempt, parameters, self.rules.timeout_seconds(name)))
 
     def note_missing(self, run_id: RunId, attempt: int, missing: tuple[str, ...]) -> None:
-        """Some paths found nothing: the history says which."""
+        """Record the paths that found nothing in the history."""
         if missing:
             self.record(RecordType.MISSING, run_id, attempt, detail=list(missing))
 
@@ -230,34 +229,34 @@ class Draft:
             self.effects.append(fx.SetTimer(TimerKind.WAIT, run_id, attempt, timeout_seconds))
 
     def defer(self, run_id: RunId, attempt: int, kind: str, payload: JSON) -> None:
-        """Ask for what a runner makes of it; the timer asks again if a crash loses the question."""
+        """Have a runner do the work; the timer requests it again if a crash loses it."""
         self.enter(run_id, Running(attempt, Phase.DEFERRED))
         self.effects.append(fx.SetTimer(TimerKind.DEFERRED, run_id, attempt, DEFERRED_AGAIN_SECONDS))
         self.effects.append(fx.Deferred(run_id, attempt, kind, payload))
 
     def note_failed(self, run_id: RunId, attempt: int) -> None:
-        """Remember which attempt a worker said had failed, so that it is known when it says so again."""
+        """Remember the attempt that a worker reported as failed, to recognize the same report if it is repeated."""
         self.failed[run_id] = attempt
         self.touched_failed.add(run_id)
 
     def note_late(self, run_id: RunId, attempt: int) -> None:
-        """Remember that a result of an attempt came too late, so that it is written down once."""
+        """Remember that an attempt's result came too late, so that the history has it once."""
         self.late = {**self.late, run_id: (*self.late.get(run_id, ()), attempt)}
         self.touched_fields.add(f"{LATE_PREFIX}{run_id}")
 
     def keep_event(self, event: EventReceived, text: bytes) -> None:
-        """Keep an event for the wait that will take it; `text` is its data as JSON."""
+        """Keep an event for a later wait; `text` is its data as JSON."""
         number = self.kept_events[-1].number + 1 if self.kept_events else 1
         self.kept_events = (*self.kept_events, KeptEvent(number, event.event, event.event_id, text))
         self.touched_fields.add(f"{KEPT_EVENT_PREFIX}{number}")
 
     def remember_event(self, event_id: str, *, taken: bool) -> None:
-        """Know an event when it is sent again, and what was answered."""
+        """Remember an event's id and answer, to recognize it if it is sent again."""
         self.recent_events, changed = self.recent_events.adding(event_id, taken)
         self.touched_fields.update(f"{RECENT_PREFIX}{number}" for number in changed)
 
     def end_attempt(self, run_id: RunId, running: Running, error: str) -> None:
-        """An attempt came to nothing: plan the next, or fail the flow when there is none left."""
+        """An attempt has failed: schedule the next one, or fail the flow if none is left."""
         definition = self.rules.definition_of(self.graph.action_of(run_id).name)
         after_seconds = retry.seconds_before_next(definition, running.attempt)
         if after_seconds is None:
@@ -272,13 +271,13 @@ class Draft:
             self.start(run_id, attempt)
 
     def fail_flow(self, run_id: RunId, attempt: int, error: str) -> None:
-        """The flow fails, with the action and the reason."""
+        """Fail the flow; its error names the action and the reason."""
         action = self.graph.action_of(run_id)
         self.error = f"action {action.id} ({action.name}) failed on attempt {attempt}: {shortened(error)}"
         self.end(State.FAILED)
 
     def end(self, state: State) -> None:
-        """The flow is over: nothing runs any more, no timer is left."""
+        """End the flow: nothing runs any more, and no timer is left."""
         for run_id in list(self.running):
             self.leave(run_id)
         self.touched_joins.update(self.joins)
@@ -290,17 +289,17 @@ class Draft:
         policies = {State.COMPLETED: workflow.on_success, State.FAILED: workflow.on_failure}
         self.effects.append(fx.End(delete=policies.get(state) is OnEnd.DELETE))
 
-    # Book-keeping.
+    # Bookkeeping.
 
     def enter(self, run_id: RunId, running: Running) -> None:
-        """An action is in a phase now, and in no other."""
+        """Move an action to a phase, out of the one that it was in."""
         self.leave(run_id)
         self.running[run_id] = running
         self.phases[running.phase] = self.phases.get(running.phase, 0) + 1
         self.touched_running.add(run_id)
 
     def leave(self, run_id: RunId) -> None:
-        """An action is not in its phase any more, so the phase's timer means nothing."""
+        """Take an action out of its phase and cancel the phase's timer."""
         before = self.running.pop(run_id, None)
         if before is not None:
             self.phases[before.phase] -= 1
@@ -312,7 +311,7 @@ class Draft:
     def record(
         self, kind: RecordType, run_id: RunId = NO_RUN, attempt: int = 0, worker: str = "", detail: JSON = None
     ) -> None:
-        """Write a line of history."""
+        """Add an entry to the history."""
         self.effects.append(Record(kind, run_id, attempt, worker, detail))
 
     def flow(self) -> Flow:
@@ -349,18 +348,18 @@ class Draft:
 
 
 def event_fields(flow: Flow) -> list[str]:
-    """The names of the fields that a flow's kept events and remembered ids have."""
+    """The names of the fields of a flow's kept events and recent ids."""
     kept = [f"{KEPT_EVENT_PREFIX}{event.number}" for event in flow.kept_events]
     return [*kept, *(f"{RECENT_PREFIX}{number}" for number in flow.recent_events.numbers())]
 
 
-def _own(part: Mapping[_K, _V]) -> dict[_K, _V]:
-    assert isinstance(part, dict), "the machine made it"
+def _reused(part: Mapping[_K, _V]) -> dict[_K, _V]:
+    assert isinstance(part, dict), "a previous step made it"
     return part
 
 
 def _state_of(phases: Mapping[Phase, int]) -> State:
-    """The state of a flow that is neither over nor paused: what it waits for when it only waits."""
+    """The state of a flow that is neither over nor paused."""
     if any(phases.get(phase) for phase in (Phase.QUEUED, Phase.RETRY, Phase.DEFERRED, Phase.HELD)):
         return State.RUNNING
     return State.WAITING_EVENT if phases.get(Phase.WAIT) else State.WAITING_DELAY

@@ -1,7 +1,6 @@
-"""What a transition wants done: the outputs of `machine.step`. Frozen values; all of them become one commit.
+"""The outputs of `machine.step`: what a step wants done. Frozen values; all effects of a transition make one commit.
 
-Durations are relative: the store adds its own clock when it commits, so that no node's clock decides
-anything durable.
+Durations are relative: the store adds its own clock when it commits, so that nothing durable depends on a node's clock.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from orchy.flow.runs import NO_RUN, RunId
 
 
 class Enqueue(Struct, frozen=True):
-    """Put an attempt of a user action where workers find it, parameters resolved."""
+    """Queue an attempt of a user action for workers, with its parameters resolved."""
 
     run_id: RunId
     name: str
@@ -27,7 +26,7 @@ class Enqueue(Struct, frozen=True):
 
 
 class SetTimer(Struct, frozen=True):
-    """Have `TimerFired(kind, run_id, attempt)` happen `after_seconds` from the commit, never earlier."""
+    """Fire `TimerFired(kind, run_id, attempt)` no earlier than `after_seconds` after the commit."""
 
     kind: TimerKind
     run_id: RunId
@@ -36,9 +35,10 @@ class SetTimer(Struct, frozen=True):
 
 
 class CancelTimer(Struct, frozen=True):
-    """Forget a timer; it may not be there. A TIMEOUT takes the LOST timer of its attempt along.
+    """Cancel a timer, if it is set. Cancelling a TIMEOUT also cancels the LOST timer of its attempt.
 
-    `fired`: this step handles the timer because it was due. One that can be moved must still be as it was then.
+    `fired`: this step handles the timer because it was due. If its kind can be moved, the commit requires that it has
+    not been moved since.
     """
 
     kind: TimerKind
@@ -48,8 +48,8 @@ class CancelTimer(Struct, frozen=True):
 
 
 class Deferred(Struct, frozen=True):
-    """Work that no step does itself: have the runner of `kind` do it over the flow's context, and come back with
-    `DeferredDone` or `DeferredFailed`. The DEFERRED timer of its attempt asks again for what a crash has lost."""
+    """Work outside the step: the runner of `kind` does it over the flow's context and comes back with `DeferredDone`
+    or `DeferredFailed`. If a crash loses it, the DEFERRED timer of its attempt requests it again."""
 
     run_id: RunId
     attempt: int
@@ -58,29 +58,29 @@ class Deferred(Struct, frozen=True):
 
 
 class Unpark(Struct, frozen=True):
-    """Put back into their queues the attempts that were met there while the flow was paused."""
+    """Return attempts to their queues that were set aside there while the flow was paused."""
 
 
 class RecordType(StrEnum):
-    """What a history entry tells. The letters are what the store keeps."""
+    """The kind of a history entry. The store keeps the letters."""
 
     STARTED = "S"
-    SCHEDULED = "Q"  # put into a queue, or a system action begun
-    HANDED_OUT = "H"  # written by the store itself when a worker polls the attempt
-    GIVEN_BACK = "B"  # it did not reach the worker; mostly written by the store
+    SCHEDULED = "Q"  # queued for workers, or a system action has begun
+    HANDED_OUT = "H"  # written by the store when a worker gets the attempt
+    GIVEN_BACK = "B"  # the attempt did not reach its worker; mostly written by the store
     COMPLETED = "C"
     FAILED = "F"  # an attempt failed
     TIMED_OUT = "T"  # an attempt got no result in time
-    WORKER_LOST = "W"  # the worker of an attempt was not heard of for a lease
+    WORKER_LOST = "W"  # the lease of an attempt's worker ran out
     RETRY = "R"  # another attempt will follow
     LATE = "L"  # a result for an attempt that is over
     EVENT = "E"
     EVENT_KEPT = "K"
     MISSING = "M"  # a path that found nothing
-    POSTPONED = "N"  # it starts with the next commit, as this one had evaluated enough
+    POSTPONED = "N"  # starts with the next commit, as this one's budget is exhausted
     PAUSED = "P"
     RESUMED = "U"
-    QUARANTINED = "Z"  # its timers are set aside: it could not be moved
+    QUARANTINED = "Z"  # moving the flow failed too often: its timers are set aside
     RELEASED = "G"
     FLOW_COMPLETED = "D"
     FLOW_FAILED = "X"
@@ -88,7 +88,7 @@ class RecordType(StrEnum):
 
 
 class Record(Struct, frozen=True):
-    """One line of the history; the store adds the time. `run_id` and `attempt` are 0 where there is none."""
+    """One history entry; the store adds the time. `run_id` and `attempt` are 0 where they do not apply."""
 
     type: RecordType
     run_id: RunId = NO_RUN

@@ -1,6 +1,6 @@
 """What can happen to a flow: the inputs of `machine.step`. Frozen values.
 
-`attempt` says which attempt of an action an input is about; the machine drops what is about another one.
+`attempt` is the attempt that an input is about; the machine ignores inputs about any attempt but the running one.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from orchy.flow.runs import RunId
 
 
 class TimerKind(StrEnum):
-    """What a timer is for. The letters are what the store keeps."""
+    """What a timer is for. The store keeps the letters."""
 
     DELAY = "d"
     WAIT = "w"
     RETRY = "r"
     TIMEOUT = "t"  # of an attempt; set by the store when the attempt is handed out
-    LOST = "l"  # of the same attempt: its worker has not been heard of for a lease; it goes with the TIMEOUT
-    DEFERRED = "e"  # brings an evaluation back that a crash cut off
+    LOST = "l"  # of the same attempt: its worker's lease has run out; cancelled with the TIMEOUT
+    DEFERRED = "e"  # restarts deferred work that a crash has lost
 
 
 class Started(Struct, frozen=True):
-    """The flow was accepted: run its root."""
+    """The flow was accepted: start its root action."""
 
 
 class Completed(Struct, frozen=True):
@@ -39,7 +39,7 @@ class Completed(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """A worker's failure; `error` is its text."""
+    """A worker's failure; `error` is its message."""
 
     run_id: RunId
     attempt: int
@@ -48,7 +48,7 @@ class Failed(Struct, frozen=True):
 
 
 class TimerFired(Struct, frozen=True):
-    """A timer that some effect or the store had set is due. `worker` is who was lost, for a LOST one."""
+    """A timer is due, set by an effect or by the store. `worker` is the lost worker, for a LOST timer."""
 
     kind: TimerKind
     run_id: RunId
@@ -57,14 +57,14 @@ class TimerFired(Struct, frozen=True):
 
 
 class NotReceived(Struct, frozen=True):
-    """The worker to which an attempt was handed out has never got it; found out when its LOST timer was due."""
+    """The worker to which an attempt was handed out never received it, as turned out when its LOST timer was due."""
 
     run_id: RunId
     attempt: int
 
 
 class DeferredDone(Struct, frozen=True):
-    """What a runner made of deferred work; of a script, the keys that it added or changed."""
+    """The result of deferred work; for a script, the keys that it added or changed."""
 
     run_id: RunId
     attempt: int
@@ -72,7 +72,7 @@ class DeferredDone(Struct, frozen=True):
 
 
 class DeferredFailed(Struct, frozen=True):
-    """Deferred work that came to nothing; `message` says why, of a script in its own words."""
+    """Deferred work has failed; `message` says why, for a script in its own words."""
 
     run_id: RunId
     attempt: int
@@ -80,7 +80,7 @@ class DeferredFailed(Struct, frozen=True):
 
 
 class Undeliverable(Struct, frozen=True):
-    """An attempt whose parameters can't be put into the form that workers read; `message` says why."""
+    """An attempt's parameters can't be encoded for workers; `message` says why."""
 
     run_id: RunId
     attempt: int
@@ -88,7 +88,7 @@ class Undeliverable(Struct, frozen=True):
 
 
 class Overgrown(Struct, frozen=True):
-    """With an action's output the flow would be larger than it may be; `message` says how large."""
+    """An action's output would take the flow over its size limit; `message` says by how much."""
 
     run_id: RunId
     attempt: int
@@ -96,7 +96,7 @@ class Overgrown(Struct, frozen=True):
 
 
 class EventReceived(Struct, frozen=True):
-    """An event from outside. `event_id` is unique to the delivery, unless the client gave one of its own."""
+    """An event from outside. `event_id` is unique to the delivery, unless the client chose it."""
 
     event: str
     data: JSON
@@ -104,11 +104,11 @@ class EventReceived(Struct, frozen=True):
 
 
 class Pause(Struct, frozen=True):
-    """Let what runs end; start nothing new."""
+    """Let running actions finish; start nothing new."""
 
 
 class Resume(Struct, frozen=True):
-    """Go on from where Pause stopped it."""
+    """Continue after a pause."""
 
 
 class Cancel(Struct, frozen=True):

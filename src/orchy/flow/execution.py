@@ -1,8 +1,8 @@
-"""What an execution (a flow) is between two transitions. Frozen; only `machine` makes the next one.
+"""The state of a flow between two transitions. Frozen; only `machine` makes the next one.
 
-`running` holds what was started and has not ended, `joins` the actions that some but not all of whose
-incoming edges are settled, `finished` what has ended with an output. An action that is in none of them was
-not reached yet, or is dead. A flow that is over has nothing running.
+`running` holds the actions that have started and not ended, `joins` those with some but not all incoming edges settled,
+`finished` those that have ended with an output. An action in none of them has not been reached, or is dead. Nothing is
+running in a flow that is over.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchy.flow.runs import RunId
 
 
 class State(StrEnum):
-    """Where a flow stands, as users see it."""
+    """The state of a flow, as users see it."""
 
     RUNNING = "RUNNING"
     WAITING_DELAY = "WAITING_DELAY"
@@ -39,18 +39,18 @@ OVER = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 
 
 class Phase(StrEnum):
-    """What a running action is waiting for. The letters are what the store keeps."""
+    """What a running action is waiting for. The store keeps the letters."""
 
     QUEUED = "q"  # a worker: in a queue, or handed out
     RETRY = "r"  # the time before its next attempt
     DELAY = "d"  # the end of its delay
     WAIT = "w"  # its event, or its timeout
-    DEFERRED = "e"  # the answer of the javascript engine
-    HELD = "h"  # the flow's resumption: it was reached while the flow was paused
+    DEFERRED = "e"  # the runner of its deferred work
+    HELD = "h"  # the flow to be resumed: it was reached during a pause
 
 
 class Running(Struct, frozen=True):
-    """An action that was started and has not ended. `attempt` counts from 1; `event` is what a WAIT waits for."""
+    """An action that has started and not ended. `attempt` counts from 1; `event` is what a WAIT waits for."""
 
     attempt: int
     phase: Phase
@@ -58,21 +58,21 @@ class Running(Struct, frozen=True):
 
 
 class Join(Struct, frozen=True):
-    """How many of an action's incoming edges are settled: `taken` ones and `dead` ones."""
+    """How many of an action's incoming edges are settled, as taken and as dead."""
 
     taken: int = 0
     dead: int = 0
 
 
 class Finished(Struct, frozen=True):
-    """The one result that counted for an action, and the attempt that brought it."""
+    """The result of an action, and the attempt that produced it."""
 
     attempt: int
     output: JSON
 
 
 class KeptEvent(Struct, frozen=True):
-    """An event that came before the wait that will take it. `number` rises; `text` is its data as JSON."""
+    """An event that arrived before a wait for it. `number` only increases; `text` is its data as JSON."""
 
     number: int
     event: str
@@ -81,23 +81,23 @@ class KeptEvent(Struct, frozen=True):
 
     @property
     def data(self) -> JSON:
-        """What came with it."""
+        """The data, decoded."""
         data: JSON = msgspec.json.decode(self.text)
         return data
 
     @property
     def size_bytes(self) -> int:
-        """About what it takes in the store."""
+        """Its approximate size in the store."""
         return len(self.text) + len(self.event) + len(self.event_id)
 
 
 class Flow(Struct, frozen=True):
     """One execution of one version of a workflow.
 
-    `failed` holds, by action, the last attempt that a worker said had failed, `late` those of which a result came too
-    late; `phases` counts `running` by phase. `recent_events` are the last events taken in, so that one that is sent
-    again counts once. `error` is a sentence, there when the flow FAILED. `old_events`: the store has its events in one
-    field, as they were kept once; the next commit takes them apart.
+    `failed` has the last attempt of each action that a worker reported as failed, `late` the attempts whose results
+    came too late; `phases` counts `running` by phase. `recent_events` are the ids of the last events, so that an event
+    that is sent twice counts once. `error` is a sentence, set when the flow FAILED. `old_events`: the store has the
+    events in one field, the old format; the next commit converts them.
     """
 
     id: str

@@ -23,7 +23,7 @@ _NOTHING = Join()
 
 @attrs.frozen
 class Graph:
-    """What the machine asks of a workflow. Make it with `Graph.of`."""
+    """A compiled workflow, as the machine needs it. Made by `Graph.of`."""
 
     workflow: Workflow
     _incoming: Mapping[int, int]
@@ -32,7 +32,7 @@ class Graph:
 
     @classmethod
     def of(cls, workflow: Workflow) -> Graph:
-        """Compile a sound workflow."""
+        """Compile a valid workflow."""
         incoming = dict.fromkeys(workflow.actions, 0)
         incoming[workflow.root] += 1
         for action in workflow.actions.values():
@@ -48,23 +48,23 @@ class Graph:
         return cls(workflow, incoming, places, parameters)
 
     def incoming(self, action_id: int) -> int:
-        """How many edges lead to an action, the start's among them."""
+        """How many edges lead to an action, including the one from the start."""
         return self._incoming[action_id]
 
     def edges(self, action_id: int, outcome: str) -> tuple[int, ...]:
-        """The actions that an outcome leads to. That `default` may stand in for another is the action's to say."""
+        """The actions that an outcome leads to. Falling back to `default` is the action's own decision."""
         return self.workflow.actions[action_id].next.get(outcome, ())
 
     def action_of(self, run_id: RunId) -> Action:
-        """The action that a run is of."""
+        """The action that a run belongs to."""
         return self.workflow.actions[run_id]
 
     def find_action(self, run_id: RunId) -> Action | None:
-        """The same for a run that somebody else names; None: the workflow has no such action."""
+        """The same for an id from outside; None if the workflow has no such action."""
         return self.workflow.actions.get(run_id)
 
     def parameters(self, action_id: int) -> Template:
-        """The parameters of a user action, to be resolved."""
+        """The parameters of a user action, not resolved yet."""
         return self._parameters[action_id]
 
     def settle(

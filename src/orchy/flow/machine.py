@@ -1,19 +1,19 @@
-"""The flow machine: what a flow does next. `step(graph, flow, event, rules) -> Step`, pure.
+"""The flow machine: `step(graph, flow, event, rules) -> Step` decides what a flow does next. Pure.
 
-The life of an action is `ACTION_LIFE`, one row for each thing that can happen in each phase; the life of a
-flow is `FLOW_LIFE`. The documentation's diagrams are drawn from both, and each step is checked against them.
-How a row is carried out stands in `draft`.
+`ACTION_LIFE` is the life of an action, one row for each trigger in each phase; `FLOW_LIFE` is the life of a flow. The
+documentation's diagrams are drawn from both tables, and every step is checked against them. The operations that the
+handlers use are in `draft`.
 
-The rules that hold whatever comes, in whatever order:
+Invariants, whatever happens and in whatever order:
 
 * A flow that is over stays over.
-* Each (action, attempt) counts once; a result for another attempt than the running one moves nothing.
-* Each action that is reached runs at most once (its retries are attempts of one run), and one that can't
-  be reached any more never does.
-* While a flow is paused, what runs may end and is recorded; what it leads to is held until the resumption.
+* Each (action, attempt) counts once; a result for any attempt but the running one changes nothing.
+* An action that is reached runs at most once (its retries are attempts of one run); one that can no longer be reached
+  never runs.
+* While a flow is paused, running actions may end and are recorded; what follows them is held until the flow is resumed.
 * A flow in which nothing runs is over: nothing that can still run is ever forgotten.
 
-No IO, clock or chance: timers are effects with a duration, and the store's clock adds its time to them.
+No IO, clock or randomness: timers are effects with a duration, which the store adds to its own clock.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Verdict(StrEnum):
-    """What became of an event."""
+    """What an event did."""
 
     APPLIED = "applied"  # it moved the flow
-    KEPT = "kept"  # an event for a wait that has not come yet
-    DUPLICATE = "duplicate"  # it had counted before; nothing changed
-    KEPT_BEFORE = "kept before"  # an event that had been kept before; nothing changed
-    LATE = "late"  # a result for an attempt that is over; written in the history, nothing else
-    STALE = "stale"  # about an attempt that is over; a timer only has to be forgotten
-    OVERTAKEN = "overtaken"  # a timer that was due has been moved since; nothing happened (said by the mover)
-    REFUSED = "refused"  # the flow is over, so it can't do that; nothing changed
+    KEPT = "kept"  # an event that no wait takes yet
+    DUPLICATE = "duplicate"  # it has counted before; nothing changed
+    KEPT_BEFORE = "kept before"  # an event that is or was kept already; nothing changed
+    LATE = "late"  # a result for an attempt that is over; only the history has it
+    STALE = "stale"  # about an attempt that is over; a timer only has to be cancelled
+    OVERTAKEN = "overtaken"  # a due timer that has been moved since; nothing changed (set by the mover)
+    REFUSED = "refused"  # the flow is over; nothing changed
 
 
 class Trigger(StrEnum):
@@ -90,7 +90,7 @@ class Trigger(StrEnum):
 
 
 class ActionEnd(StrEnum):
-    """How an action's run ends: with a result, or by taking the whole flow with it."""
+    """How an action's run ends: with a result, or by failing the flow."""
 
     FINISHED = "finished"
     FAILED = "failed"
@@ -101,7 +101,7 @@ _Handler: TypeAlias = Callable[[Draft, RunId, Running, Event], None]
 
 @attrs.frozen
 class Row:
-    """In `phase`, when `trigger` happens, `handler` runs, and the action is then where `leads_to` says."""
+    """In `phase`, `trigger` runs `handler`, after which the action is in one of `leads_to`."""
 
     phase: Phase
     trigger: Trigger
@@ -110,7 +110,7 @@ class Row:
 
 
 class Step(Struct, frozen=True):
-    """The flow after an event, what is to be done, and what became of the event."""
+    """The flow after an event, the effects to carry out, and what the event did."""
 
     flow: Flow
     effects: tuple[Effect, ...]
@@ -119,25 +119,27 @@ class Step(Struct, frozen=True):
 
 
 def step(
-    graph: Graph, flow: Flow, event: Event, rules: Rules, *, given_away: bool = False, meter: Meter | None = None
+    graph: Graph, flow: Flow, event: Event, rules: Rules, *, consume: bool = False, meter: Meter | None = None
 ) -> Step:
-    """The next step of a flow. With `given_away` the caller has no use for `flow` afterwards, unless this raises or has
-    no effects: its parts may be the next one's, so that a step of a wide flow copies nothing.
-    `meter` counts what is evaluated, with what other steps of the same commit have; by default this step alone.
+    """The next step of a flow.
 
-    Raises InvalidInput for a result that no worker of this flow can have (an action that is not there, or
-    is the server's own), LimitReached and TooLarge for an event that can't be kept.
+    With `consume` the new flow may reuse the parts of `flow`, so that a step of a wide flow copies nothing: the caller
+    must not use `flow` again, unless this raises or has no effects. `meter` counts what all steps of one commit
+    evaluate; by default this step has its own.
+
+    Raises InvalidInput for a result that no worker of this flow can have (there is no such action, or it is a system
+    action), LimitReached and TooLarge for an event that can't be kept.
     """
-    draft = Draft(graph, flow, rules, given_away=given_away, meter=meter)
+    draft = Draft(graph, flow, rules, consume=consume, meter=meter)
     verdict = _take(draft, event)
-    if not draft.effects:  # it had counted before, was late before, is refused, or stale
+    if not draft.effects:  # a duplicate, late again, refused, or stale
         return Step(flow, (), Changes(), verdict)
     after = draft.flow()
     assert after.state is flow.state or after.state in FLOW_LIFE[flow.state], f"{flow.state} -> {after.state}"
     return Step(after, tuple(draft.effects), draft.changes(), verdict)
 
 
-# What comes in.
+# Inputs.
 
 
 def _take(draft: Draft, event: Event) -> Verdict:
@@ -173,7 +175,7 @@ def _take(draft: Draft, event: Event) -> Verdict:
 
 
 def _act(draft: Draft, trigger: Trigger, run_id: RunId, attempt: int, event: Event) -> Verdict:
-    """Let something happen to an attempt as ACTION_LIFE has it; STALE where it has no such row."""
+    """Run the handler that ACTION_LIFE has for a trigger; STALE if it has none."""
     running = draft.running.get(run_id)
     if running is None or running.attempt != attempt:
         return Verdict.STALE
@@ -202,10 +204,10 @@ def _take_result(draft: Draft, result: Completed | Failed) -> Verdict:
         return Verdict.DUPLICATE
     late = draft.late.get(result.run_id, ())
     if result.attempt in late or len(late) >= draft.rules.limits.late_results_max:
-        return Verdict.LATE  # one that is repeated, or made up, writes nothing more
+        return Verdict.LATE  # recorded already, or too many to record
     draft.note_late(result.run_id, result.attempt)
-    told = "success" if isinstance(result, Completed) else result.error
-    draft.record(RecordType.LATE, result.run_id, result.attempt, result.worker, told)
+    detail = "success" if isinstance(result, Completed) else result.error
+    draft.record(RecordType.LATE, result.run_id, result.attempt, result.worker, detail)
     return Verdict.LATE
 
 
@@ -215,7 +217,7 @@ def _take_event(draft: Draft, event: EventReceived) -> Verdict:
         return Verdict.DUPLICATE if taken_before else Verdict.KEPT_BEFORE
     if draft.state.over:
         return Verdict.REFUSED
-    for run_id, running in sorted(draft.running.items()):  # of several waits, the one with the lowest id
+    for run_id, running in sorted(draft.running.items()):  # of several waits, the one with the lowest id takes it
         if running.phase is Phase.WAIT and running.event == event.event:
             draft.remember_event(event.event_id, taken=True)
             return _act(draft, Trigger.EVENT, run_id, running.attempt, event)
@@ -226,7 +228,7 @@ def _take_event(draft: Draft, event: EventReceived) -> Verdict:
 
 
 def _text_to_keep(draft: Draft, event: EventReceived) -> bytes:
-    """The data of an event that no wait takes yet. Raises LimitReached, TooLarge."""
+    """The encoded data of an event that is to be kept. Raises LimitReached, TooLarge."""
     limits, flow_id = draft.rules.limits, draft.before.id
     not_waited_for = "that it has not waited for"
     if len(draft.kept_events) >= limits.kept_events_max:
@@ -264,14 +266,14 @@ def _take_command(draft: Draft, command: Pause | Resume | Cancel) -> Verdict:
             draft.record(RecordType.RESUMED)
             draft.effects.append(fx.Unpark())
             for run_id, running in list(draft.running.items()):
-                # One that fails the flow takes the rest with it: they are STALE then.
+                # If one fails the flow, the others are STALE.
                 _act(draft, Trigger.RESUME, run_id, running.attempt, command)
         case never:
             assert_never(never)
     return Verdict.APPLIED
 
 
-# What happens to an action: the handlers of the table.
+# The handlers of ACTION_LIFE.
 
 
 def _finish(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
@@ -327,14 +329,13 @@ def _fail(draft: Draft, run_id: RunId, running: Running, event: Event) -> None:
 _FINISHED: frozenset[Phase | ActionEnd] = frozenset({ActionEnd.FINISHED})
 _AGAIN: frozenset[Phase | ActionEnd] = frozenset({Phase.RETRY, Phase.QUEUED, Phase.HELD, ActionEnd.FAILED})
 
-#: What is begun after a while may also be over its budget, or be postponed by a commit that has evaluated enough.
+#: An attempt that begins after a wait may also exceed its budget, or be postponed when its commit's is exhausted.
 _BEGUN: frozenset[Phase | ActionEnd] = frozenset(
     {Phase.QUEUED, Phase.DELAY, Phase.WAIT, Phase.DEFERRED, Phase.RETRY, ActionEnd.FINISHED, ActionEnd.FAILED}
 )
 
-#: The life of an action from the moment that it is reached. What is reached begins in QUEUED, DELAY, WAIT or
-#: DEFERRED, or in HELD while the flow is paused, or in RETRY where it is postponed; a switch, and a wait whose event is
-#: kept, are finished at once.
+#: The life of an action from the moment that it is reached. It begins in QUEUED, DELAY, WAIT or DEFERRED, in HELD while
+#: the flow is paused, or in RETRY if it is postponed; a switch, and a wait whose event is kept, finish at once.
 ACTION_LIFE: tuple[Row, ...] = (
     Row(Phase.QUEUED, Trigger.RESULT, _finish, _FINISHED),
     Row(Phase.QUEUED, Trigger.FAILURE, _retry_after_failure, _AGAIN),
@@ -365,8 +366,8 @@ _TIMER_TRIGGERS = {
 _ACTIVE = frozenset({State.RUNNING, State.WAITING_DELAY, State.WAITING_EVENT})
 _ENDS = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 
-#: The life of a flow: the states that may follow each. RUNNING means that a worker or a script is at work or
-#: sought; otherwise the flow waits for an event, or else for a delay.
+#: The life of a flow: the states that may follow each. RUNNING means that an action is queued, running, or about to
+#: run; otherwise the flow waits for an event, or else for a delay.
 FLOW_LIFE: Mapping[State, frozenset[State]] = {
     State.RUNNING: _ACTIVE | _ENDS | {State.PAUSED},
     State.WAITING_DELAY: _ACTIVE | _ENDS | {State.PAUSED},

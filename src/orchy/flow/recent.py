@@ -1,7 +1,6 @@
-"""The ids of the last events that a flow took in, and what each was answered, so that one sent again counts once.
+"""The ids of the last events of a flow, with the answer to each, so that an event that is sent twice counts once.
 
-They are kept in chunks: a new one costs a copy of the newest chunk in memory, and that chunk's field in the store,
-however many are remembered.
+They are kept in chunks: adding an id copies and writes the newest chunk only, however many ids are remembered.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from msgspec import Struct
 from orchy.flow.limits import RECENT_EVENTS_MAX
 
 CHUNK_IDS = 50
-#: The newest chunk is full only at times, so one more than it takes for RECENT_EVENTS_MAX.
+#: One more than RECENT_EVENTS_MAX needs, as the newest chunk is mostly not full.
 CHUNKS_MAX = RECENT_EVENTS_MAX // CHUNK_IDS + 1
 
 
 class RecentEvents(Struct, frozen=True):
-    """`chunks` are from the oldest on, numbered from `first`; each says by id whether a wait took the event at once."""
+    """`chunks`, oldest first and numbered from `first`, map an id to whether a wait took the event at once."""
 
     first: int = 0
     chunks: tuple[Mapping[str, bool], ...] = ()
 
     def get(self, event_id: str) -> bool | None:
-        """Whether a wait took the event at once; None: it is not known."""
+        """Whether a wait took the event at once; None if the id is not known."""
         for chunk in reversed(self.chunks):
             taken = chunk.get(event_id)
             if taken is not None:
@@ -32,7 +31,7 @@ class RecentEvents(Struct, frozen=True):
         return None
 
     def adding(self, event_id: str, taken: bool) -> tuple[RecentEvents, frozenset[int]]:
-        """With one more; and the numbers of the chunks that were changed, or dropped as they are too old."""
+        """With one id more, and the numbers of the chunks that were changed or dropped."""
         if self.chunks and len(self.chunks[-1]) < CHUNK_IDS:
             chunks = (*self.chunks[:-1], {**self.chunks[-1], event_id: taken})
             return RecentEvents(self.first, chunks), frozenset({self.first + len(chunks) - 1})
@@ -43,9 +42,9 @@ class RecentEvents(Struct, frozen=True):
         return RecentEvents(self.first + dropped, chunks[dropped:]), frozenset(changed)
 
     def numbers(self) -> range:
-        """Those of all chunks."""
+        """The numbers of all chunks."""
         return range(self.first, self.first + len(self.chunks))
 
     def chunk(self, number: int) -> Mapping[str, bool] | None:
-        """One of them, None if it was dropped."""
+        """The chunk with this number; None if it was dropped."""
         return self.chunks[number - self.first] if number in self.numbers() else None

@@ -1,4 +1,4 @@
-"""How often a user action is tried, and how long to wait between attempts. Pure arithmetic."""
+"""How often a user action is attempted, and how long to wait in between. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def attempts_in_all(definition: ActionDefinition) -> int:
 
 
 def seconds_before_next(definition: ActionDefinition, attempt: int) -> float | None:
-    """How long to wait after `attempt` (from 1) failed; None when it was the last one."""
+    """How long to wait after `attempt` (from 1) has failed; None if it was the last."""
     if attempt >= attempts_in_all(definition):
         return None
     match definition.retry_policy:

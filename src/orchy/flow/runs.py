@@ -1,25 +1,25 @@
-"""Which run of which action: the identity that attempts, timers and results carry. Pure.
+"""The identity of a run of an action, which attempts, timers and results carry. Pure.
 
-Today an action runs once in a flow, so a run's number is its action's id. Whoever needs to know that asks here or
-`Graph.action_of`; all else passes a `RunId` on as it is. Its text form is what stores and workers have.
+Today an action runs once in a flow, so a run's id is its action's id. Only this module and `Graph.action_of` know that;
+all other code treats a `RunId` as opaque. Its text form is part of the stored format and of the workers' protocol.
 """
 
 from __future__ import annotations
 
 from typing import NewType
 
-#: A type of its own for the type checker, an int at run time: it is the key of every mapping that a step touches.
+#: A distinct type for the type checker and an int at run time, as it is the key of every mapping that a step touches.
 RunId = NewType("RunId", int)
 
-#: In records that are about the whole flow.
+#: For records about the whole flow.
 NO_RUN = RunId(0)
 
 
 def run_of(action_id: int) -> RunId:
-    """The run of an action that is reached by the edges of the graph."""
+    """The run of an action that the edges of the graph reach."""
     return RunId(action_id)
 
 
 def parse_run(text: str) -> RunId:
-    """The run that `str` wrote. Raises ValueError for anything but a whole number."""
+    """The inverse of `str`. Raises ValueError for anything but a whole number."""
     return RunId(int(text))

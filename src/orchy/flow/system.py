@@ -1,7 +1,7 @@
-"""What a system action is to the machine: a port, and the answers that it may give.
+"""The port of system actions, and the answers that they may give.
 
-A system action decides, from its definition and the context, what is to happen; it does nothing
-itself. `orchy.actions` has them, one a file.
+A system action decides from its definition and the context what is to happen; it does nothing itself. The
+implementations are in `orchy.actions`, one in each file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchy.flow.definition import DEFAULT_OUTCOME, JSON, Action
 
 @attrs.frozen
 class Finish:
-    """Done: take the edges of `outcome`. `missing` are the paths on the way that found nothing."""
+    """Done: take the edges of `outcome`. `missing` has the paths that found nothing."""
 
     outcome: str = DEFAULT_OUTCOME
     output: JSON = None
@@ -26,7 +26,7 @@ class Finish:
 
 @attrs.frozen
 class Fail:
-    """The flow fails with this sentence."""
+    """Fail the flow with this message."""
 
     message: str
 
@@ -40,7 +40,7 @@ class Sleep:
 
 @attrs.frozen
 class Await:
-    """Finish by the event's name when it comes, or by the default after `timeout_seconds` (None: never)."""
+    """Finish by the event (its name is the outcome), or by default after `timeout_seconds` (None: never)."""
 
     event: str
     timeout_seconds: float | None
@@ -48,7 +48,7 @@ class Await:
 
 @attrs.frozen
 class Defer:
-    """Finish with what the runner of `kind` makes of `payload` and the context."""
+    """Finish with the output of the runner of `kind`, given `payload` and the context."""
 
     kind: str
     payload: JSON
@@ -66,21 +66,21 @@ class Context(Protocol):
     meter: Meter
 
     def as_json(self) -> dict[str, JSON]:
-        """The whole of it, as a new dict whose values are shared with the flow: don't change them."""
+        """The whole context as a new dict. Its values are shared with the flow and must not be changed."""
         ...
 
     def has(self, key: str) -> bool:
-        """Whether there is such a top-level key."""
+        """Whether the context has this top-level key."""
         ...
 
     def get(self, key: str) -> JSON:
-        """The value of one top-level key, None where there is none."""
+        """The value of a top-level key; None if there is none."""
         ...
 
 
 @attrs.frozen
 class Field:
-    """A JSON field that a system action has of its own. `types` are Python types of the parsed value."""
+    """A JSON field that is specific to a system action. `types` are Python types of the parsed value."""
 
     types: tuple[type, ...]
     required: bool = False
@@ -88,14 +88,14 @@ class Field:
 
 @attrs.frozen
 class FieldProblem:
-    """What a system action finds wrong with its definition; `field` is the JSON name, "" for the whole."""
+    """What a system action finds wrong with its definition; `field` is the JSON name, "" for the whole definition."""
 
     field: str
     message: str
 
 
 class SystemAction(Protocol):
-    """A kind of system action. Its instances hold nothing."""
+    """A kind of system action. Stateless."""
 
     name: str
     fields: Mapping[str, Field]

@@ -15,7 +15,7 @@ from orchy.engine import starts
 from orchy.flow.definition import JSON, ActionDefinition
 from orchy.flow.effects import RecordType
 from orchy.flow.execution import State
-from orchy.views.queries import PAGE_MAX
+from orchy.views.listing import PAGE_MAX
 
 PAGE_DEFAULT = 50
 VERSION_MAX = 2**31

@@ -1,1 +1,1 @@
-"""Reads for users: flows, histories, listings. Nothing here writes."""
+"""What users see of flows. Reads only."""

@@ -1,4 +1,4 @@
-"""Pools of each engine, and a look at the processes that they start."""
+"""Pools of each engine, and the worker processes that they start."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def pool(engine: str) -> AsyncIterator[Pool]:
-    """A pool with a limit that no busy machine makes an honest script reach."""
+    """A pool with a time limit that harmless scripts do not reach even on a busy machine."""
     async with open_pool(engine, 2, 10.0) as opened:
         yield opened
 
 
 @pytest.fixture
 def worker_pids() -> Callable[[int], list[int]]:
-    """The worker processes of a parent, also those that have ended and that nobody waited for."""
+    """The worker processes of a parent, including zombies."""
 
     def find(parent: int) -> list[int]:
         found = []

@@ -182,7 +182,7 @@ trio.run(main)
 
 
 def children_of(pid):
-    """Processes whose parent it is."""
+    """The child processes of a process."""
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(child) for child in file.read().split()]
 

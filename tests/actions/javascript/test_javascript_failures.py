@@ -1,4 +1,4 @@
-"""What a script that fails is told as: in its own words, in one line, with the line that it was at."""
+"""The messages of failed scripts: one line, in the script's own words, with the line that failed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_an_error_that_is_thrown(pool: Pool, script: str, message: str) ->
 )
 async def test_anything_else_that_is_thrown(pool: Pool, script: str, message: str) -> None:
     answer = await pool.evaluate(script, {})
-    # One of the engines knows the line, the other does not.
+    # Only one of the engines knows the line.
     assert answer in (ScriptFailure(message, "throw"), ScriptFailure(f"{message} (line 1)", "throw"))
 
 

@@ -1,4 +1,4 @@
-"""Scripts that want all of the time or all of the memory get neither, and disturb nobody."""
+"""Scripts that try to take all time or all memory get neither, and don't affect others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchy.actions.javascript.port import Evaluation, ScriptFailure
 
 pytestmark = pytest.mark.real
 
-#: Long for an honest script, also on a busy machine, and short for a test.
+#: Long for a harmless script, even on a busy machine, and short for a test.
 TIME_LIMIT_SECONDS = 0.5
 MEMORY_LIMIT_BYTES = 32 * 2**20
 #: Nothing may make a worker grow beyond this: engine, twice the limit and what V8 needs itself.
@@ -57,7 +57,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_script_fails_and_disturbs_nobody(
+async def test_a_hostile_script_fails_and_affects_no_other(
     engine: str, name: str, my_workers: Callable[[], list[int]]
 ) -> None:
     script, kinds = HOSTILE[name]
@@ -72,7 +72,7 @@ async def test_a_hostile_script_fails_and_disturbs_nobody(
             nursery.start_soon(be_hostile)
             beside = 0
             while not answers:
-                # With another context each time, for nobody may get somebody else's.
+                # With another context each time, as no script may get another's.
                 assert await pool.evaluate("$.y = $.x + 1", {"x": beside}) == Evaluation({"y": beside + 1})
                 beside += 1
                 peaks += [peak_bytes(pid) for pid in my_workers()]

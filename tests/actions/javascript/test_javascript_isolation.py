@@ -1,4 +1,4 @@
-"""Nothing of one evaluation is seen by another, and no script deceives the look at its result."""
+"""No evaluation sees anything of another, and no script can deceive the code that reads its result."""
 
 from __future__ import annotations
 

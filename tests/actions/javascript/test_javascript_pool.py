@@ -89,7 +89,7 @@ async def test_a_worker_that_ended_while_it_was_idle_costs_no_script(engine: str
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process has ended with all its threads, be it waited for or not: before, nobody can know it."""
+    """Whether a process has ended with all its threads, reaped or not."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             leader_ended = file.read().rpartition(")")[2].split()[0] == "Z"

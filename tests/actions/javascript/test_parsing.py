@@ -1,4 +1,4 @@
-"""Scripts are parsed and not run: what is none is told with its line and column, by both engines."""
+"""Scripts are parsed without being run: both engines report a syntax error with its line and column."""
 
 from __future__ import annotations
 

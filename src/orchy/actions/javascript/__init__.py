@@ -1,1 +1,1 @@
-"""javascript: the port, two engines, and the pool of worker processes that runs them."""
+"""javascript: the port, two engines, and the pool of worker processes that run scripts."""

@@ -1,22 +1,22 @@
-"""What every engine's failures are told as. Runs in a worker process: relies on the standard library alone."""
+"""The messages of script failures, the same for every engine. Runs in a worker process: standard library only."""
 
 from __future__ import annotations
 
 import json
 
-#: A script's own value is nobody's, and might be one that has no counterpart here. On a line of its own, for a script
+#: Appended to a script, as its own value is not used and may have no counterpart in Python. On a new line, for a script
 #: that ends in a comment.
 NO_VALUE = "\n;undefined"
-#: What a script still gets to say its result when it has used its time up.
+#: How long reading the result may take when the script has used up its time.
 RESULT_SECONDS_MIN = 0.1
 MESSAGE_CHARACTERS_MAX = 1_000
 
-#: (kind, text): kind is "ok" and text the changed keys as JSON, or kind as in the port's ScriptFailure and a message.
+#: (kind, text): "ok" with the changed keys as JSON, or the kind of a ScriptFailure with its message.
 Answer = tuple[str, str]
 
 
-def told(kind: str, message: str, line: str | int | None = None) -> Answer:
-    """A failure in one line that is not too long."""
+def failure(kind: str, message: str, line: str | int | None = None) -> Answer:
+    """A failure whose message is one line of limited length."""
     text = " ".join(message.split()) or "the script threw something that has no text"
     if len(text) > MESSAGE_CHARACTERS_MAX:
         text = text[:MESSAGE_CHARACTERS_MAX] + "..."
@@ -24,21 +24,21 @@ def told(kind: str, message: str, line: str | int | None = None) -> Answer:
 
 
 def out_of_time(time_limit_seconds: float) -> Answer:
-    """It ran too long."""
-    return told("time", f"the script ran for more than {time_limit_seconds:g} s")
+    """The script exceeded its time limit."""
+    return failure("time", f"the script ran for more than {time_limit_seconds:g} s")
 
 
 def out_of_memory(memory_limit_bytes: int) -> Answer:
-    """It took too much memory."""
-    return told("memory", f"the script needs more than {memory_limit_bytes / 2**20:g} MB of memory")
+    """The script exceeded its memory limit."""
+    return failure("memory", f"the script needs more than {memory_limit_bytes / 2**20:g} MB of memory")
 
 
-def refused(why: str, message: str) -> Answer | None:
-    """What the prelude's f(null) says of a result, None when the script itself threw while it was read.
+def refusal(why: str, message: str) -> Answer | None:
+    """The failure for a result that the prelude refused; None if the script itself threw while the result was read.
 
-    `message` is the engine's: only it knows of a cycle.
+    `why` is the prelude's f(null). `message` is the engine's, as only the engine detects a cycle.
     """
     reason, _, key = why.partition("\n")
     if not reason and message.startswith("TypeError") and "circular" in message:
         reason = f"the result has a circular reference at {json.dumps(key)}, which JSON can not hold"
-    return told("value", reason) if reason else None
+    return failure("value", reason) if reason else None

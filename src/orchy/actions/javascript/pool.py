@@ -1,8 +1,8 @@
-"""The pool: javascript in worker processes that are killed when they overrun, and replaced.
+"""A pool of worker processes that run javascript, and are killed and replaced when they overrun.
 
-A process and not a thread, because an engine can take its process with it: V8 aborts when memory runs out, and no
-engine stops a script that is inside one of its own long calls. Each evaluation has a fresh context, so that nothing of
-one is seen by a later one; the process lives on, for speed.
+Processes rather than threads, because an engine can take its process down: V8 aborts when memory runs out, and no
+engine stops a script inside one of its long built-in calls. Each evaluation has a fresh context, so that no script sees
+anything of another; the process is reused for speed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ WORKERS = 2
 TIME_LIMIT_SECONDS = 1.0
 MEMORY_LIMIT_BYTES = 64 * 2**20
 OUTPUT_LIMIT_BYTES = 10 * 2**20
-#: How long after its limit a script's worker is killed, and what it gets on top for a large context.
+#: How long after the time limit a worker is killed; a large context adds to it at this rate.
 GRACE_SECONDS = 1.0
 TRANSFER_BYTES_PER_SECOND = 4 * 2**20
-#: How long a script may wait for a worker that is free; how many may, says `turns`.
+#: How long a script may wait for a free worker. (How many may wait is in `turns`.)
 WAIT_LIMIT_SECONDS = 30.0
-#: A worker is replaced after so many scripts, whatever they may have left in it.
+#: A worker is replaced after this many scripts, in case they leave something behind in it.
 SCRIPTS_PER_WORKER = 10_000
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,12 @@ _decode = msgspec.json.Decoder(dict[str, JSON]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-#: Checks of definitions wait in a row of their own: no workflow has this name.
+#: The workflow name under which checks of definitions take turns. No workflow has it.
 CHECKS = ""
 
 
 class Pool:
-    """Some workers. Made by `open_pool`."""
+    """Evaluates and checks scripts in worker processes. Made by `open_pool`."""
 
     def __init__(self, settings: Settings, workers: int, wait_limit_seconds: float, scripts_per_worker: int) -> None:
         self._settings = settings
@@ -56,7 +56,7 @@ class Pool:
     async def evaluate(
         self, expression: str, context: Mapping[str, JSON], workflow: str = ""
     ) -> Evaluation | ScriptFailure:
-        """See the port."""
+        """Run a script over a copy of `context`. Raises Overloaded."""
         try:
             script = expression.encode()
         except UnicodeEncodeError as error:
@@ -66,7 +66,7 @@ class Pool:
         try:
             kind, text = await self._evaluate(script, _encode(context))
         finally:
-            self._turns.give_back()
+            self._turns.release()
         if kind != "ok":
             return ScriptFailure(text.decode(), kind)
         try:
@@ -75,7 +75,7 @@ class Pool:
             return ScriptFailure(f"the result is not JSON: {error}", "value")
 
     async def check(self, expression: str) -> ScriptProblem | None:
-        """See the port."""
+        """What is wrong with a script's syntax. Raises Overloaded."""
         try:
             script = expression.encode()
         except UnicodeEncodeError as error:
@@ -86,7 +86,7 @@ class Pool:
         try:
             kind, text = await self._evaluate(script, b"", parse_only=True)
         finally:
-            self._turns.give_back()
+            self._turns.release()
         if kind == "ok":
             return None
         if kind == "syntax":
@@ -95,7 +95,7 @@ class Pool:
 
     async def _turn(self, workflow: str) -> None:
         with trio.move_on_after(self._wait_limit_seconds) as waited:
-            await self._turns.take(workflow)
+            await self._turns.acquire(workflow)
         if waited.cancelled_caught:
             raise Overloaded(f"no javascript worker was free within {self._wait_limit_seconds:g} s")
 
@@ -104,13 +104,13 @@ class Pool:
         try:
             answer = await self._ask(worker, script, context, parse_only)
         finally:
-            # One that was cut off in the middle is not fit.
-            if worker.fit and worker.asked < self._scripts_per_worker:
+            # After a cancellation in the middle of a request it is not reusable.
+            if worker.reusable and worker.requests < self._scripts_per_worker:
                 self._idle.append(worker)
             else:
                 await worker.stop()
-                worker.fit = False
-        if not worker.fit:
+                worker.reusable = False
+        if not worker.reusable:
             await self._replace()
         return answer
 
@@ -126,7 +126,7 @@ class Pool:
         return "time", f"the script ran for more than {limit_seconds:g} s".encode()
 
     async def _take(self) -> WorkerProcess:
-        """An idle worker that is still alive, else a new one. Raises Overloaded when there is none to be had."""
+        """An idle worker that is still alive, else a new one. Raises Overloaded if none can be started."""
         while self._idle:
             worker = self._idle.pop()
             if worker.alive:
@@ -140,14 +140,14 @@ class Pool:
             raise Overloaded(f"a javascript worker ({self._settings.engine}) did not start{why}") from None
 
     async def _replace(self) -> None:
-        """Have a new worker ready before the next script comes. Its turn is not over yet, so they don't grow more."""
+        """Start a worker ahead of the next script. Called before the turn ends, so that there are never too many."""
         try:
             self._idle.append(await start_worker(self._settings))
         except (WorkerEnded, OSError) as error:  # the next script tries again
             log.warning("a javascript worker did not start: %r", error)
 
     async def warm_up(self) -> None:
-        """Have one worker ready, and know that the engine works at all. Raises StartupError."""
+        """Start one worker, and check that the engine works at all. Raises StartupError."""
         answer: Evaluation | ScriptFailure | None = None
         try:
             answer = await self.evaluate("$.ok = 1", {})
@@ -157,7 +157,7 @@ class Pool:
             raise StartupError(f"the javascript engine {self._settings.engine} does not work: {answer}")
 
     async def close(self) -> None:
-        """End the workers that are idle."""
+        """Stop the idle workers."""
         while self._idle:
             await self._idle.pop().stop()
 
@@ -173,9 +173,9 @@ async def open_pool(
     wait_limit_seconds: float = WAIT_LIMIT_SECONDS,
     scripts_per_worker: int = SCRIPTS_PER_WORKER,
 ) -> AsyncIterator[Pool]:
-    """A pool with one worker ready; more start when they are needed. Raises StartupError.
+    """A pool with one worker ready; more are started on demand. Raises StartupError.
 
-    `engine` is quickjs or v8; `workers` (>= 1) is how many scripts run at the same time.
+    `engine` is quickjs or v8; `workers` (>= 1) is how many scripts may run at the same time.
     """
     settings = Settings(engine, time_limit_seconds, memory_limit_bytes, output_limit_bytes, JSON_DEPTH_MAX)
     pool = Pool(settings, workers, wait_limit_seconds, scripts_per_worker)

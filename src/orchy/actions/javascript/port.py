@@ -1,4 +1,4 @@
-"""What the orchestrator asks of a javascript engine, and what it gets."""
+"""The port of javascript engines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Evaluation:
 
 @attrs.frozen
 class ScriptFailure:
-    """Why a script has no result, in its own words. `kind`: throw, syntax, time, memory, value or size."""
+    """Why a script has no result. `kind`: throw, syntax, time, memory, value or size."""
 
     message: str
     kind: str
@@ -27,7 +27,7 @@ class ScriptFailure:
 
 @attrs.frozen
 class ScriptProblem:
-    """Why a text is no script; line and column are in the script, from 1, where they are known."""
+    """A syntax error in a script; line and column count from 1, and are None if unknown."""
 
     message: str
     line: int | None = None
@@ -35,21 +35,21 @@ class ScriptProblem:
 
 
 class ScriptChecker(Protocol):
-    """Parses scripts and runs none."""
+    """Parses scripts without running them."""
 
     async def check(self, expression: str) -> ScriptProblem | None:
-        """What is wrong with a script. Raises Overloaded when that could not be found out in time."""
+        """What is wrong with a script; None if it is valid. Raises Overloaded if it could not be parsed in time."""
         ...
 
 
 class JavaScriptEngine(Protocol):
-    """Evaluates scripts, each in a world of its own."""
+    """Evaluates scripts, isolated from each other."""
 
     async def evaluate(
         self, expression: str, context: Mapping[str, JSON], workflow: str = ""
     ) -> Evaluation | ScriptFailure:
-        """Run a script over a copy of `context`. Raises Overloaded when none could be run in time.
+        """Run a script over a copy of `context`. Raises Overloaded if it could not be run in time.
 
-        Scripts that wait take turns by `workflow`, so that none holds up the others.
+        Waiting scripts take turns by `workflow`, so that no workflow holds up the others.
         """
         ...

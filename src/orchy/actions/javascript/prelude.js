@@ -1,10 +1,10 @@
-// Runs before a script, in the same world. Its value is a function of three uses:
-//   f(context)  puts `$` there, made of the context's JSON text;
-//   f()         says as JSON text which top-level keys of `$` are new or not what they were;
-//   f(null)     says, after f() threw, why there is no result (empty: the script's own throw), and, on a line of its
-//               own, which key it was at.
-// What it needs it takes hold of first, so that a script that changes the built-in objects neither breaks nor deceives
-// it. Its functions' names begin with orchy_, so that a place in them is not taken for a place in the script.
+// Runs before a script, in the same realm. Its value is a function with three uses:
+//   f(context)  defines `$`, parsed from the context's JSON;
+//   f()         gives the top-level keys of `$` that were added or changed, as JSON;
+//   f(null)     gives, after f() threw, why there is no result (empty: the script's own throw) and, on the next line,
+//               the key that it was at.
+// It saves references to all built-ins first, so that a script that changes them can neither break nor deceive it. The
+// names of its functions begin with orchy_, so that their stack frames are not taken for the script's.
 (function () {
   'use strict';
   const {parse, stringify} = JSON;
@@ -20,7 +20,7 @@
   let at = '';
   let refused = '';
 
-  // What only one of the engines has and what reaches beyond the language: no script may come to need it.
+  // Globals that only one engine has or that reach beyond the language, removed so that no script depends on them.
   const foreign = [
     'Atomics', 'DOMException', 'SharedArrayBuffer', 'WebAssembly', '__timer_manager', 'atob', 'btoa', 'clearTimeout',
     'console', 'performance', 'queueMicrotask', 'setTimeout',
@@ -38,7 +38,7 @@
     return orchy_refuse('the result has ' + what + ' at ' + stringify(at) + ', which JSON can not hold');
   }
 
-  // One flat text: an engine may hand out a concatenation as something else.
+  // One flat string: a binding may not convert an engine's representation of a concatenation.
   function orchy_flat(first, second, third) {
     return apply(join, {__proto__: null, 0: first, 1: second, 2: third, length: 3}, ['']);
   }
@@ -57,13 +57,13 @@
     const $ = parse(context);
     const names = keys($);
     for (let i = 0; i < names.length; i++) before[names[i]] = stringify($[names[i]]);
-    // Not configurable: no `let $` hides it, and it stays a value.
+    // Not configurable, so that `let $` can't shadow it and it stays a data property.
     defineProperty(global, '$', {__proto__: null, value: $, writable: true, enumerable: true, configurable: false});
     return '';
   }
 
   function orchy_changes() {
-    // With one of these JSON would write every object as what the script says, also those it never touched.
+    // With one of these, the script would control the JSON of every object, even of those that it never touched.
     if (!deleteProperty(objects, 'toJSON') || !deleteProperty(arrays, 'toJSON')) {
       orchy_refuse('the script gave all objects a toJSON that can not be taken away');
     }

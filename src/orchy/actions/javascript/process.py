@@ -1,4 +1,4 @@
-"""A worker process as its parent has it: started, asked, killed. One evaluation at a time."""
+"""The parent's side of a worker process: starts it, sends requests, kills it. One evaluation at a time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import trio
 from orchy.actions.javascript.worker import ANSWER, KINDS, REQUEST
 
 START_MAX_SECONDS = 20.0
-#: A killed process ends at once, unless the kernel is in trouble.
+#: A killed process ends at once, except in uninterruptible sleep.
 END_MAX_SECONDS = 5.0
 RECEIVE_BYTES = 256 * 1024
 
 
 @attrs.frozen
 class Settings:
-    """What every worker of a pool is started with. `depth_max`: how deep a value of the result may be nested."""
+    """Settings of all workers of a pool. `depth_max`: how deep a value of the result may be nested."""
 
     engine: str
     time_limit_seconds: float
@@ -29,14 +29,14 @@ class Settings:
     depth_max: int
 
     def command(self) -> list[str]:
-        """The command line."""
+        """The command line that starts a worker."""
         start = str(Path(__file__).with_name("start.py"))
         limits = (self.time_limit_seconds, self.memory_limit_bytes, self.output_limit_bytes, self.depth_max)
         return [sys.executable, start, self.engine, *map(str, limits)]
 
 
 class WorkerEnded(Exception):
-    """The process ended, or said something that it never says, before it gave its whole answer."""
+    """The process ended, or broke the protocol, before its answer was complete."""
 
 
 class WorkerProcess:
@@ -46,13 +46,13 @@ class WorkerProcess:
         self._process = process
         self._output_limit_bytes = output_limit_bytes
         self._received = bytearray()
-        self.asked = 0
-        #: Whether it takes another request. False while it is asked, so that one that was left alone is not used again.
-        self.fit = True
+        self.requests = 0
+        #: False during a request, too, so that a worker whose request was cancelled is not reused.
+        self.reusable = True
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The process id."""
         return self._process.pid
 
     @property
@@ -63,10 +63,10 @@ class WorkerProcess:
     async def ask(
         self, script: bytes, context: bytes, give_up_after_seconds: float, *, parse_only: bool = False
     ) -> tuple[str, bytes]:
-        """The kind of answer and its text. Raises WorkerEnded; the caller sees to the time."""
+        """Send a request; the kind of the answer and its text. Raises WorkerEnded. The caller sets the timeout."""
         assert self._process.stdin is not None
-        self.asked += 1
-        self.fit = False
+        self.requests += 1
+        self.reusable = False
         try:
             await self._process.stdin.send_all(
                 b"".join((REQUEST.pack(give_up_after_seconds, parse_only, len(script), len(context)), script, context))
@@ -74,11 +74,11 @@ class WorkerProcess:
         except trio.BrokenResourceError:
             raise WorkerEnded from None
         kind, text, last = await self._receive()
-        self.fit = not last
+        self.reusable = not last
         return kind, text
 
     async def ready(self) -> None:
-        """Wait for it to say so. Raises WorkerEnded."""
+        """Wait for the answer that a worker sends when it is ready. Raises WorkerEnded."""
         await self._receive()
 
     async def _receive(self) -> tuple[str, bytes, bool]:
@@ -102,7 +102,7 @@ class WorkerProcess:
         return taken
 
     async def stop(self) -> None:
-        """Kill it and wait for its end; nothing that it holds matters."""
+        """Kill the process and wait for its end."""
         self._process.kill()
         with trio.move_on_after(END_MAX_SECONDS, shield=True):
             await self._process.wait()
@@ -113,9 +113,9 @@ class WorkerProcess:
 
 
 async def start_worker(settings: Settings) -> WorkerProcess:
-    """A worker that is ready. Raises WorkerEnded when it is not within START_MAX_SECONDS, OSError when it can't start.
+    """Start a worker. Raises WorkerEnded if it is not ready within START_MAX_SECONDS, OSError if it can't be started.
 
-    It gets none of Orchy's settings, for the store's password is among them.
+    It gets none of Orchy's environment variables, as one of them has the store's password.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHY_")}
     process = await trio.lowlevel.open_process(
@@ -124,7 +124,7 @@ async def start_worker(settings: Settings) -> WorkerProcess:
         stdout=PIPE,
         stderr=DEVNULL,
         env=environment,
-        start_new_session=True,  # a Ctrl-C at the terminal is for the server alone
+        start_new_session=True,  # Ctrl-C at the terminal is for the server only
     )
     worker = WorkerProcess(process, max(settings.output_limit_bytes, RECEIVE_BYTES))
     try:

@@ -13,11 +13,11 @@ from orchy.flow.definition import JSON
 
 @attrs.frozen
 class ScriptRunner:
-    """Has an engine evaluate them."""
+    """Runs scripts with a javascript engine."""
 
     engine: JavaScriptEngine
 
     async def run(self, payload: JSON, context: Mapping[str, JSON], workflow: str) -> Done | NotDone:
-        """`payload` is the script. Raises Overloaded when it could not be run in time."""
+        """Run the script that `payload` is. Raises Overloaded if it could not be run in time."""
         answer = await self.engine.evaluate(payload, context, workflow)
         return Done(answer.output) if isinstance(answer, Evaluation) else NotDone(answer.message)

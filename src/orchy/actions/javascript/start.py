@@ -1,7 +1,7 @@
 """Starts a worker process: `python start.py ...`, with the arguments of `worker`.
 
-The packages that the worker's files are in would bring half of Orchy, and Trio, with them. Here they are bare: a worker
-has only what it uses, so it is small and there fast.
+The `__init__` modules of the worker's packages would import half of Orchy, and Trio. They are skipped here, so that a
+worker imports only what it uses, is small and starts fast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import ModuleType
 
 
 def bare_packages() -> None:
-    """Put the packages there without running their `__init__`."""
+    """Register the packages without running their `__init__`."""
     folder = Path(__file__).resolve().parent
     for name, path in (
         ("orchy", folder.parent.parent),
@@ -27,7 +27,7 @@ def bare_packages() -> None:
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # this folder: its files are no top-level modules
+    del sys.path[0]  # this folder, whose files are not top-level modules
     bare_packages()
     from orchy.actions.javascript.worker import main
 
@@ -39,5 +39,5 @@ if __name__ == "__main__":
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
-    # Without the engine's own good-byes: V8's may never end once a script was stopped.
+    # Skips the engine's clean-up: V8's may hang once a script has been stopped.
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Places for scripts, shared fairly: whoever waits for one gets it in turn with the others, workflow by workflow."""
+"""A fair semaphore: scripts that wait for a worker take turns, workflow by workflow."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import trio
 
 from orchy.errors import Overloaded
 
-#: How many scripts may wait for a place, and how many of them of one workflow.
+#: How many scripts may wait, in all and of one workflow.
 WAITING_MAX = 10_000
 WAITING_OF_ONE_MAX = 2_000
 
 
 class Turns:
-    """So many places. A workflow with a thousand slow scripts holds up another one by no more than those that run.
+    """A semaphore with `places`. However many scripts of a workflow wait, only its running ones delay other workflows.
 
-    When a place is free, the workflow whose turn it is gets it for the script of it that has waited for longest; then
-    it is the next one's turn.
+    A free place goes to the longest waiting script of the workflow whose turn it is; then it is the next workflow's
+    turn.
     """
 
     def __init__(
@@ -29,8 +29,8 @@ class Turns:
         self._waiting = 0
         self._queues: OrderedDict[str, deque[trio.Event]] = OrderedDict()  # only those that are not empty
 
-    async def take(self, workflow: str) -> None:
-        """Have a place until `give_back`. Raises Overloaded when too many wait already."""
+    async def acquire(self, workflow: str) -> None:
+        """Take a place, until `release`. Raises Overloaded if too many wait already."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._free:
             self._free -= 1
@@ -53,8 +53,8 @@ class Turns:
                 del self._queues[workflow]
             raise
 
-    def give_back(self) -> None:
-        """Have it no more."""
+    def release(self) -> None:
+        """Give a place back."""
         if not self._queues:
             self._free += 1
             return

@@ -1,15 +1,15 @@
 """The worker process: `python start.py ENGINE TIME_LIMIT_SECONDS MEMORY_LIMIT_BYTES OUTPUT_LIMIT_BYTES DEPTH_MAX`.
 
-Reads requests from its standard input, answers on its standard output, and ends when its input does. It imports as
-little as it can, so that a killed one is replaced fast.
+Reads requests from standard input, answers on standard output, and exits when its input ends. It imports as little as
+possible, so that a killed worker is replaced fast.
 
-A request is a head (`REQUEST`: after how many seconds the parent gives up, whether the script is only to be parsed,
-bytes of script, bytes of context) and the two texts in UTF-8, the context as JSON. An answer is a head (`ANSWER`: index
-in `KINDS`, whether it was this worker's last, bytes of text) and the text. The first answer comes unasked, when the
-worker is ready.
+A request is a header (`REQUEST`: seconds until the parent gives up, whether to parse only, bytes of script, bytes of
+context) and the two texts in UTF-8, the context as JSON. An answer is a header (`ANSWER`: index in `KINDS`, whether it
+is this worker's last, bytes of text) and the text. The first answer is sent without a request, when the worker is
+ready.
 
-A script that runs on when nobody is left to kill it is ended by an alarm of the system's own. (PR_SET_PDEATHSIG is no
-way: it follows the thread that started the process, and that one may well end before its process.)
+If the parent is gone and can't kill an endless script, SIGALRM ends it. (PR_SET_PDEATHSIG would not do: it is tied to
+the thread that started the process, which may end before its process.)
 """
 
 from __future__ import annotations
@@ -25,57 +25,57 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
-from orchy.actions.javascript.failures import Answer, told
+from orchy.actions.javascript.failures import Answer, failure
 from orchy.actions.javascript.memory import status_bytes
 
 REQUEST = struct.Struct("!d?II")
 ANSWER = struct.Struct("!B?I")
 KINDS = ("ok", "throw", "syntax", "time", "memory", "value", "size")
-#: The parent kills an evaluation that overruns; this long after it should have, the system does.
+#: The alarm goes off this long after the parent should have killed an evaluation that overruns.
 ALARM_AFTER_SECONDS = 1.0
-#: How long an engine may take to make a new world and to let go of the last.
+#: How long an engine may take to replace its context.
 RENEW_SECONDS_MAX = 5.0
-#: The process may have this many times the memory limit beside what it has when it begins, for an engine's own ways;
-#: and for each byte of the context.
+#: On top of what the process needs at the start, it may use the memory limit times this, for the engine's overhead, and
+#: so many bytes for each byte of the context.
 MEMORY_LIMIT_TIMES = 2
 CONTEXT_TIMES = 80
-#: How often the worker looks whether it has grown.
-SCRIPTS_PER_LOOK = 64
+#: After how many scripts the worker checks whether it has grown.
+SCRIPTS_PER_CHECK = 64
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"')
 _NOT_BRACKETS = re.compile(r"[^\[\]{}]+")
 _DEPTH_OF_BRACKET = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 class Engine(Protocol):
-    """What `quickjs_engine` and `v8_engine` are."""
+    """The interface of `quickjs_engine` and `v8_engine`."""
 
-    #: What the process may need beside the limit of the script.
+    #: Memory that the process may need on top of the script's limit.
     spare_bytes: int
-    #: Whether the process is as good as new after a script was stopped.
-    survives_time_out: bool
+    #: Whether the process can be reused after a script was stopped.
+    survives_timeout: bool
 
     def renew(self) -> None:
-        """Make the world of the next evaluation, and let go of the last one's."""
+        """Replace the engine's context by a fresh one for the next evaluation."""
         ...
 
     def evaluate(self, expression: str, context: str) -> Answer:
-        """Run a script over a context, given as JSON text. Once for each `renew`."""
+        """Run a script over a context, given as JSON. At most once for each `renew`."""
         ...
 
     def parse(self, script: str) -> Answer:
-        """Parse a script. "syntax" comes with a JSON object: message, line, column. Once for each `renew`."""
+        """Parse a script. "syntax" comes with a JSON object: message, line, column. At most once for each `renew`."""
         ...
 
 
 def main(
     engine_name: str, time_limit_seconds: float, memory_limit_bytes: int, output_limit_bytes: int, depth_max: int
 ) -> None:
-    """Answer requests until there are no more, or until this process is not what it was."""
+    """Answer requests until there are no more, or until this process should be replaced."""
     answers = os.dup(1)
-    os.dup2(2, 1)  # whatever an engine prints is not an answer
+    os.dup2(2, 1)  # an engine may print to standard output, which must not look like an answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     source = Path(__file__).with_name("prelude.js").read_text("utf-8")
-    # An engine reads it for each script: without what is for people.
+    # Stripped of comments and indentation, as an engine parses it for each script.
     lines = map(str.strip, source.splitlines())
     prelude = "\n".join(line for line in lines if line.startswith("//#") or not line.startswith("//"))
     module = importlib.import_module(f"orchy.actions.javascript.{engine_name}_engine")
@@ -99,8 +99,8 @@ def main(
             answer = _answer(engine, script.decode(), context.decode(), output_limit_bytes, depth_max)
         signal.setitimer(signal.ITIMER_REAL, 0)
         scripts += 1
-        last = answer[0] == "memory" or (answer[0] == "time" and not engine.survives_time_out)
-        if not last and scripts % SCRIPTS_PER_LOOK == 0:
+        last = answer[0] == "memory" or (answer[0] == "time" and not engine.survives_timeout)
+        if not last and scripts % SCRIPTS_PER_CHECK == 0:
             last = status_bytes("VmRSS") > resident_limit_bytes
         _write(answers, answer, last)
         if last:
@@ -118,45 +118,45 @@ def _parsed(engine: Engine, script: str) -> Answer:
     try:
         return engine.parse(script)
     except MemoryError:
-        return told("memory", "the script needs more memory than its process may have")
+        return failure("memory", "the script needs more memory than its process may have")
 
 
 def _answer(engine: Engine, script: str, context: str, output_limit_bytes: int, depth_max: int) -> Answer:
     line = script.partition("\0")[0].count("\n") + 1
     if "\0" in script:
-        return told("syntax", "SyntaxError: invalid character: NUL", line)
+        return failure("syntax", "SyntaxError: invalid character: NUL", line)
     try:
         kind, text = engine.evaluate(script, context)
         if kind == "ok":
             return _checked(text, output_limit_bytes, depth_max)
     except MemoryError:
-        return told("memory", "the script needs more memory than its process may have")
+        return failure("memory", "the script needs more memory than its process may have")
     except RecursionError:
-        return told("value", "the result is nested too deeply")
-    except Exception as error:  # the binding's own: it could not make a Python value of something
-        return told("value", f"the engine could not hand over the result: {error}")
+        return failure("value", "the result is nested too deeply")
+    except Exception as error:  # the binding could not convert something to a Python value
+        return failure("value", f"the engine could not hand over the result: {error}")
     return kind, text
 
 
 def _checked(text: str, output_limit_bytes: int, depth_max: int) -> Answer:
-    """The result, if it is one that the rest of the system takes."""
+    """The result, if it is within the limits of the rest of the system."""
     if len(text) > output_limit_bytes or len(text.encode()) > output_limit_bytes:
-        return told("size", f"the result has more than {output_limit_bytes} bytes")
+        return failure("size", f"the result has more than {output_limit_bytes} bytes")
     if text.count("[") + text.count("{") > depth_max:
         brackets = _NOT_BRACKETS.sub("", _STRINGS.sub("", text))
-        # The whole is an object, and not the script's.
+        # The outermost object is not the script's own.
         if max(accumulate(map(_DEPTH_OF_BRACKET.__getitem__, brackets))) - 1 > depth_max:
-            return told("value", f"the result is nested deeper than {depth_max}")
-    if "\\ud" in text:  # engines write out what is no whole character, but so may a script in a string
+            return failure("value", f"the result is nested deeper than {depth_max}")
+    if "\\ud" in text:  # a lone surrogate, which engines escape, or that text in a string of the script
         try:
             json.dumps(json.loads(text), ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            return told("value", "the result has a text with half of a surrogate pair")
+            return failure("value", "the result has a text with half of a surrogate pair")
     return "ok", text
 
 
 def _limit_data(limit_bytes: int) -> None:
-    """Of all memory of the process that it can write to. (V8 reserves a thousand times that, and can't write to it.)"""
+    """Limit the writable memory of the process. (V8 reserves a thousand times that without write access.)"""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         limit_bytes = min(limit_bytes, hard)
@@ -164,7 +164,7 @@ def _limit_data(limit_bytes: int) -> None:
 
 
 def _read(count: int) -> bytes | None:
-    """So many bytes, None when the input ends."""
+    """Read exactly `count` bytes; None if the input ends."""
     parts = []
     while count:
         part = os.read(0, min(count, 1 << 20))

@@ -1,1 +1,1 @@
-"""Expressions: templates in parameters and switches, the paths in them, and what they may cost."""
+"""Expressions: templates in parameters and switches, the paths in them, and how their cost is bounded."""

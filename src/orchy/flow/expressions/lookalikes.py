@@ -1,6 +1,6 @@
-"""Texts that look like expressions and are none: `${input.x}`, `{{input.x}}` and `$.input.x` as other tools write them.
+"""Text that looks like an expression but is not: `${input.x}`, `{{input.x}}` and `$.input.x`, as in other tools.
 
-They are taken literally, which is hardly what was meant: `$.input.x` is that very text. Pure.
+It is taken literally, which is rarely what the author meant, so validation warns of it. Pure.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from orchy.flow.json.scan import Where
 _SHOWN_CHARS = 80
 _INSIDE = rf"[^{{}}{NO_TEXT}]{{1,200}}"
 _STEPS = r"(?:\.[\w*-]{1,100}|\[[^\[\]]{1,100}\]){0,100}"
-_LOOKS = (
+_PATTERNS = (
     re.compile(rf"\$\{{({_INSIDE})\}}"),  # ${input.x}
     re.compile(rf"\{{\{{({_INSIDE})\}}\}}"),  # {{input.x}}
-    re.compile(rf"(?<![\w{{$])\$(\.?(?:input|[1-9]\d{{0,9}}\.output)\b{_STEPS})"),  # $.input.x in a longer text
+    re.compile(rf"(?<![\w{{$])\$(\.?(?:input|[1-9]\d{{0,9}}\.output)\b{_STEPS})"),  # $.input.x within a longer text
 )
-#: {{$.input.x}}, of which `{{$` is left as `{$`.
+#: {{$.input.x}}, whose `{{$` is an escape and has become `{$`.
 _ESCAPED = re.compile(rf"\{{\$({_INSIDE})\}}\}}")
-#: Nothing but a path: $.x, $['x']. An amount of money such as $.50 is none.
+#: Nothing but a path: $.x, $['x']. An amount of money such as $.50 does not match.
 _BARE = re.compile(rf"\$((?:\.[A-Za-z_][\w-]{{0,100}}|\[[^\[\]]{{1,100}}\]){_STEPS})")
 _PATH = re.compile(r"[\w.\[\]'\"*-]+")
 
 
 @attrs.frozen
 class Lookalike:
-    """A piece of a text, and what was probably meant by it."""
+    """A piece of text, and the expression that was probably meant."""
 
     text: str
     meant: str
@@ -42,7 +42,7 @@ class Lookalike:
 
 
 def lookalikes_in(value: JSON) -> Iterator[tuple[Lookalike, Where]]:
-    """Of each string in a JSON value the first piece that looks like an expression and is none."""
+    """The first lookalike in each string of a JSON value."""
     left: list[tuple[JSON, Where]] = [(value, ())]
     while left:
         item, where = left.pop()
@@ -66,7 +66,7 @@ def _lookalike_in(text: str) -> Lookalike | None:
     bare = _BARE.fullmatch(literal.strip())
     if bare is not None:
         return Lookalike(bare[0], _token(bare[1]))
-    found = [match for look in _LOOKS if (match := look.search(literal)) is not None]
+    found = [match for pattern in _PATTERNS if (match := pattern.search(literal)) is not None]
     if not found:
         return None
     first = min(found, key=lambda match: match.start())
@@ -74,7 +74,7 @@ def _lookalike_in(text: str) -> Lookalike | None:
 
 
 def _token(inside: str) -> str:
-    """The expression that was probably meant: a name alone is one of the input."""
+    """The expression that was probably meant. A bare name is taken for a key of the input."""
     path = inside.strip().removeprefix("$").removeprefix(".")
     if not _PATH.fullmatch(path):
         return "{$.input.NAME}"

@@ -1,11 +1,10 @@
-"""Queries of `jsonpath_ng.ext` made fit for what strangers write: each node pays for what it looks at before it does.
+"""Makes queries of `jsonpath_ng.ext` safe for untrusted users: each node is charged before it does its work.
 
-The language stays the library's, and so does each answer: its nodes do the work, wrapped one by one. What a node is
-about to look at in one go (all of a list, a text with a regular expression) is paid for before, and so nothing is ever
-built that is over the budget.
+Language and results stay the library's: its nodes do the work, each in a wrapper. Whatever a node visits in one go (a
+whole list, a text with a regular expression) is charged for first, so that nothing over the budget is ever built.
 
-Arithmetic is for numbers only: a text times a thousand million would take all memory. Regular expressions are RE2's,
-which take a time that grows with the text and not with 2 to its power.
+Arithmetic is limited to numbers, as repeating a text a billion times would take all memory. Regular expressions are
+RE2's, whose running time is linear in the text and never exponential.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ import re2
 
 from orchy.flow.budget import CHARACTERS_PER_WORK, METER, VISITED_VALUES_MAX, weight
 
-#: What the automaton of a regular expression may take in memory, and how many are kept.
+#: Memory that the automaton of one regular expression may take, and how many are cached.
 PATTERN_BYTES_MAX = 2**20
 PATTERNS_CACHED_MAX = 32
-#: The most in one path: they stay compiled while it goes from value to value, as to compile one is not paid for.
+#: The most in one path. All of them fit the cache, as compiling one again for each value would not be charged.
 PATTERNS_MAX = PATTERNS_CACHED_MAX // 2
 
-#: Nodes that go through all that a list or an object holds, by name: the library's versions differ in where they are.
-_TAKES_ALL = frozenset({"Filter", "Keys", "Wildcard"})
-#: Nodes that only ask others, who are paid.
-_PASS_ON = frozenset({"Child", "Descendants", "This", "Where", "WhereNot"})
+#: Nodes that visit every item of a list or an object. By name, as the library's versions keep them in different places.
+_VISITS_ALL = frozenset({"Filter", "Keys", "Wildcard"})
+#: Nodes that only delegate to others, which are charged.
+_DELEGATES = frozenset({"Child", "Descendants", "This", "Where", "WhereNot"})
 _LEVELS_PER_WORK = 5
 
 
 def restrict(query: Any) -> None:
-    """Let a query that was just parsed do only what it can pay for.
+    """Wrap the nodes of a freshly parsed query in meters.
 
-    Raises re2.error, and ValueError for too many patterns.
+    Raises re2.error, and ValueError for too many regular expressions.
     """
     left = [query]
     patterns = 0
@@ -49,7 +48,7 @@ def restrict(query: Any) -> None:
             name = type(part).__name__
             left.extend(vars(part).values())
             if name == "Operation":
-                part.op = _OF_NUMBERS[part.op_symbol]
+                part.op = _ARITHMETIC[part.op_symbol]
             elif name == "Sub":
                 part.regex = _Substitution(part.expr)
                 patterns += 1
@@ -62,25 +61,24 @@ def restrict(query: Any) -> None:
 
 
 def _metered(name: str, part: Any) -> Callable[[Any], Any]:
-    """The node's `find`, paid for: what it is about to go through, or else each thing that it finds."""
+    """The node's `find`, charged for what it is about to visit, or else for each value that it has found."""
     find = part.find
-    # Descendants put all that a value holds on their list as soon as their right side has seen the value.
     before = _BEFORE.get(name)
     named = getattr(part, "fields", None) or getattr(part, "indices", None)
-    least = 0 if name in _PASS_ON else len(named) if named else 1
-    is_paid = name in _PASS_ON or name in _TAKES_ALL or name in _BEFORE or named is not None
-    if name == "Descendants":
+    least = 0 if name in _DELEGATES else len(named) if named else 1
+    is_charged_before = name in _DELEGATES or name in _VISITS_ALL or name in _BEFORE or named is not None
+    if name == "Descendants":  # queues all items of a value as soon as its right side has seen the value
         part.right = _Expanding(part.right)
 
     def metered(datum: Any) -> Any:
         meter = METER.get()
         value = getattr(datum, "value", datum)
-        held = len(value) if name in _TAKES_ALL and isinstance(value, list | dict) else 0
-        meter.visit(least + held)
+        items = len(value) if name in _VISITS_ALL and isinstance(value, list | dict) else 0
+        meter.visit(least + items)
         if before is not None:
             before(part, datum, value)
         found = find(datum)
-        if not is_paid and isinstance(found, list):
+        if not is_charged_before and isinstance(found, list):
             meter.visit(len(found))
         return found
 
@@ -88,10 +86,10 @@ def _metered(name: str, part: Any) -> Callable[[Any], Any]:
 
 
 class _Expanding:
-    """The right side of a descent: the values that it is asked about are gone into right after."""
+    """The right side of a descent, which is charged for the items of each value: the descent visits them next."""
 
     def __init__(self, part: Any) -> None:
-        self.left = part  # where the library looks for what a node is made of
+        self.left = part  # where `restrict` and the library look for child nodes
 
     def find(self, datum: Any) -> Any:
         value = datum.value
@@ -100,7 +98,7 @@ class _Expanding:
 
 
 def _before_root(part: Any, datum: Any, value: Any) -> None:
-    """It goes up from wherever it is."""
+    """The library walks up to the root from wherever it is."""
     levels = 0
     while (datum := getattr(datum, "context", None)) is not None:
         levels += 1
@@ -128,7 +126,7 @@ def _before_split(part: Any, datum: Any, value: Any) -> None:
 
 
 def _before_comparison(part: Any, datum: Any, value: Any) -> None:
-    """What is compared with a value of the flow may be large, and so may that be."""
+    """Both sides of a comparison may be large values of the flow."""
     if isinstance(part.value, str) or not hasattr(part.value, "find"):
         return
     wanted = [match.value for match in part.value.find(datum)]
@@ -152,7 +150,7 @@ _BEFORE: dict[str, Callable[[Any, Any, Any], None]] = {
 
 @lru_cache(PATTERNS_CACHED_MAX)
 def compile_pattern(text: str, *, never_capture: bool = False) -> Any:
-    """A pattern of RE2's. Raises re2.error."""
+    """Compile with RE2. Raises re2.error."""
     options = re2.Options()
     options.log_errors = False
     options.max_mem = PATTERN_BYTES_MAX
@@ -168,32 +166,32 @@ def _matches(value: Any, text: Any) -> bool:
     return pattern.search(value) is not None
 
 
-# The library has one table of operators for all; there is no way to give it another.
+# The library has one global table of operators and no way to pass in another.
 jsonpath_ng.ext.filter.OPERATOR_MAP["=~"] = _matches
 
 
 class _Substitution:
-    """What a `sub` replaces with. Holds no automaton: there may be many of these."""
+    """The pattern of a `sub`. Holds only its text, as there may be many of these: automata are in the cache."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         compile_pattern(text)
 
     def sub(self, replacement: str, text: Any) -> str:
-        """As `re.Pattern.sub`."""
-        if not isinstance(text, str):  # re2 would take the text of a whole document
+        """Like `re.Pattern.sub`."""
+        if not isinstance(text, str):  # re2 would search the text of a whole document
             raise TypeError("only a text can be substituted in")
         pattern, meter = compile_pattern(self._text), METER.get()
         instructions = pattern.programsize * (1 + pattern.groups)
         meter.match(instructions, len(text))
 
         def replace(match: Any) -> str:
-            # The search for the next one may have to look at all that is left.
+            # The search for the next match may scan all of the remaining text.
             meter.visit(1)
             meter.match(instructions, len(text) - match.end())
-            put: str = match.expand(replacement)
-            meter.write(put)
-            return put
+            inserted: str = match.expand(replacement)
+            meter.write(inserted)
+            return inserted
 
         replaced: str = pattern.sub(replace, text)
         return replaced
@@ -202,7 +200,7 @@ class _Substitution:
 # Arithmetic.
 
 
-def _of_numbers(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _numbers_only(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def guarded(left: Any, right: Any) -> Any:
         for operand in (left, right):
             if isinstance(operand, bool) or not isinstance(operand, int | float):
@@ -215,9 +213,9 @@ def _of_numbers(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
     return guarded
 
 
-_OF_NUMBERS = {
-    "+": _of_numbers(operator.add),
-    "-": _of_numbers(operator.sub),
-    "*": _of_numbers(operator.mul),
-    "/": _of_numbers(operator.truediv),
+_ARITHMETIC = {
+    "+": _numbers_only(operator.add),
+    "-": _numbers_only(operator.sub),
+    "*": _numbers_only(operator.mul),
+    "/": _numbers_only(operator.truediv),
 }

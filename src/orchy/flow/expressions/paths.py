@@ -1,10 +1,10 @@
 """Paths into a flow's context, compiled once: the inside of an expression's braces.
 
-Most paths are plain keys and indexes, ``$.1.output.user['first name'][0]``: they are followed here. What goes beyond
-(filter, wildcard, slice, descent, arithmetic, sorting) is JSONPath as `jsonpath_ng.ext` has it; it is given the value
-to which the plain beginning of the path leads, or the whole context where the rest of the path names `$` again.
+Most paths are plain keys and indexes, ``$.1.output.user['first name'][0]``, and are followed here. Anything more
+(filter, wildcard, slice, descent, arithmetic, sorting) is JSONPath as `jsonpath_ng.ext` implements it, applied to the
+value that the plain prefix of the path leads to, or to the whole context if the rest of the path names `$` again.
 
-A key is looked up in objects only, an index in lists only. What is found is shared with the flow, never copied.
+Keys are looked up in objects only, indexes in lists only. Values that are found are shared with the flow, never copied.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from orchy.flow.system import Context
 #: The longest path, in characters, and the most steps in one.
 PATH_CHARS_MAX = 4_096
 PATH_STEPS_MAX = 100
-#: How many different paths are kept compiled for whoever compiles them again.
+#: How many compiled paths are cached.
 PATHS_CACHED_MAX = 2_000
 
-#: What a path gives that finds nothing; None is a value.
+#: Stands for a path that finds nothing, as None is a value.
 MISSING: Final = object()
 
 Steps: TypeAlias = tuple[str | int, ...]
 
-#: Large definitions are read in a thread; nobody promises that the library's parser can be used by two.
+#: Large definitions are parsed in a thread, and the library's parser is not documented to be thread-safe.
 _PARSING = Lock()
 
 
 class PathError(ValueError):
-    """A path that can't be read; its text says why."""
+    """A path that can't be parsed. The message completes a sentence that begins with the path."""
 
 
 @attrs.frozen
 class Path:
-    """Plain steps, and what the library does from there on, if anything.
+    """Plain steps, and the library's query from there on, if any.
 
-    `query` gives a list where `many`, whatever it finds; else one value or none.
+    With `many`, `query` always gives a list, whatever it finds; otherwise one value or none.
     """
 
     steps: Steps
@@ -54,7 +54,7 @@ class Path:
     many: bool = False
 
     def find(self, context: Context) -> tuple[JSON, bool]:
-        """The value, None where there is none; and whether the path led anywhere. Raises OverBudget."""
+        """The value (None if there is none), and whether the path found one. Raises OverBudget."""
         value = follow(self.steps, context)
         if self.query is None:
             return (None, False) if value is MISSING else (value, True)
@@ -65,7 +65,7 @@ class Path:
             found = [match.value for match in self.query.find(value)]
         except OverBudget:
             raise
-        except Exception:  # a value is not of the kind that a node expects; each node has exceptions of its own
+        except Exception:  # a value of a type that a node does not expect: each raises something else
             return None, False
         finally:
             METER.reset(before)
@@ -75,7 +75,7 @@ class Path:
 
 
 def follow(steps: Steps, context: Context) -> JSON:
-    """The value that plain steps lead to, the first of them a key of the context; MISSING if there is none."""
+    """The value that plain steps lead to, beginning with a key of the context; MISSING if there is none."""
     if not steps:
         return context.as_json()
     key = steps[0]
@@ -115,14 +115,14 @@ def compile_path(path: str) -> Path:
     if not rest:
         return Path(steps)
     if "$" in (bare := _QUOTED.sub("''", rest)) or "`" in bare:
-        # It may look back at the root or at a parent, so it has to begin at the root.
+        # It may refer to the root or to a parent, so it has to start at the root.
         rest = "".join(map(_bracketed, steps)) + rest
         steps = ()
     try:
         with _PARSING:
             query = parse_jsonpath("$" + _quote_names(rest))
-    except Exception as error:  # its lexer, its parser and its operators each have their own; some raise Exception
-        why = re.sub(r" at \d+:\d+", "", str(error))  # positions in the rest of the path would mislead
+    except Exception as error:  # lexer, parser and operators raise different types, some plain Exception
+        why = re.sub(r" at \d+:\d+", "", str(error))  # positions count from the rest of the path, not from its start
         raise PathError(f"is not a JSONPath: {why}") from error
     try:
         restrict(query)
@@ -145,7 +145,7 @@ _STEP = re.compile(
 
 
 def _plain_beginning(path: str) -> tuple[Steps, str]:
-    """The plain steps that a path begins with, and the rest of its text."""
+    """The leading plain steps of a path, and the rest of its text."""
     steps: list[str | int] = []
     at = 0
     while at < len(path):
@@ -177,7 +177,7 @@ _NAME_IN_QUERY = re.compile(
 
 
 def _quote_names(query: str) -> str:
-    """The same query with those names in quotes that the library takes for numbers or does not take at all."""
+    """Quote the names in a query that the library would take for numbers or refuse."""
 
     def quote(match: re.Match[str]) -> str:
         name = match.group("name")
@@ -188,7 +188,7 @@ def _quote_names(query: str) -> str:
     return _NAME_IN_QUERY.sub(quote, query)
 
 
-#: The library's nodes that can find several values. By name: its versions differ in where they keep them.
+#: The library's nodes that can find several values. By name, as its versions keep them in different places.
 _MANY = frozenset(
     {
         "Descendants",

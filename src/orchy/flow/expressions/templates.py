@@ -1,15 +1,14 @@
-"""Expressions: templates in parameters and switches, and what they are resolved in.
+"""Expressions: templates in parameters and switches, and the context that they are resolved in.
 
-A token is ``{$.path}`` or ``{$['key']...}`` anywhere in a string; ``{$1.output.x}`` is read as ``{$.1.output.x}`` and
-``{{$`` writes a literal ``{$``. A string that is one token and nothing else takes the value with its type; in a
-longer one values are inserted as text (`as_text`). What may stand after the `$` is `paths`' to say. Keys of objects
-are no templates.
+A token is ``{$.path}`` or ``{$['key']...}`` anywhere in a string; ``{$1.output.x}`` is short for ``{$.1.output.x}``,
+and ``{{$`` is a literal ``{$``. A string that is exactly one token resolves to the value with its type; in a longer
+string, values are inserted as text (`as_text`). `paths` defines what may follow the `$`. Keys of objects are not
+templates.
 
-A path that finds nothing gives None and is reported; a null that is found is not. A path that can find several values
-gives a list, also of none or one. Resolving raises nothing but OverBudget, for what takes or makes too much (`budget`).
+A path that finds nothing resolves to None and is reported as missing; a null that is found is not. A path that can find
+several values resolves to a list, even of none or one. Resolving raises only OverBudget (see `budget`).
 
-Values are shared with the flow and with the definition, never copied: JSON values are not changed once they are in
-one of them.
+Values are shared with the flow and the definition, never copied: JSON values are never mutated once they are in either.
 """
 
 from __future__ import annotations
@@ -31,24 +30,24 @@ from orchy.flow.json.scan import Where
 from orchy.flow.runs import RunId, parse_run
 from orchy.flow.system import Context
 
-#: How many different texts are kept compiled for whoever compiles them again.
+#: How many compiled texts are cached.
 TEXTS_CACHED_MAX = 10_000
-#: A value of so much JSON text that has no token is not counted.
+#: A value without tokens is not metered up to this size of its JSON text.
 FREE_BYTES_MAX = 256
-#: Numbers from here on are written with an exponent; so are those with more zeros than these right after the point.
+#: When numbers are written with an exponent: from this size on, or with more than this many zeros after the point.
 _PLAIN_NUMBER_MAX = 1e21
 _PLAIN_DIGITS_MAX = 21
 _PLAIN_ZEROS_MAX = 5
 _SHOWN_CHARS = 80
 _SIMPLE_TOKEN = re.compile(r"\{\$[^\[\](){}]*+\}")
-#: Stands for each token in `literals_of`.
+#: Replaces each token in `literals_of`.
 NO_TEXT = "\0"
-#: Ids of actions are positive.
+#: A run that no action has, as ids of actions are positive.
 _NO_RUN_ID = RunId(0)
 
 
 class ExpressionProblem(ValueError):
-    """A token that is not one. Its text says what is wrong; `where` leads to its string in the compiled value."""
+    """An invalid token. `where` leads to its string in the compiled value."""
 
     def __init__(self, message: str, where: Where = ()) -> None:
         super().__init__(message)
@@ -57,7 +56,7 @@ class ExpressionProblem(ValueError):
 
 @attrs.frozen
 class Token:
-    """One path of a template, with its braces as they were written."""
+    """One path of a template. `text` is the source, with its braces."""
 
     text: str
     path: Path
@@ -66,10 +65,10 @@ class Token:
         """The value; a path that finds nothing is added to `missing`. Raises OverBudget."""
         try:
             value, found = self.path.find(context)
-            if isinstance(value, str):  # a value that is neither is paid for with the template's own
+            if isinstance(value, str):  # scalars are covered by the fixed cost of the template
                 context.meter.write(value)
             elif isinstance(value, list | dict):
-                self._pay_for(value, context)
+                self._charge(value, context)
         except OverBudget as over:
             raise OverBudget(f"the expression {_shown(self.text)} {over}") from None
         if not found:
@@ -77,11 +76,11 @@ class Token:
         return value
 
     def text_of(self, context: Context, missing: list[str]) -> str:
-        """The value in the middle of a text. Raises OverBudget."""
+        """The value as part of a longer text. Raises OverBudget."""
         try:
             value, found = self.path.find(context)
             if self.path.many and value is not None:
-                self._pay_for(value, context)
+                self._charge(value, context)
             text = as_text(value)
             context.meter.write(text)
         except OverBudget as over:
@@ -90,7 +89,7 @@ class Token:
             missing.append(self.text)
         return text
 
-    def _pay_for(self, value: Any, context: Context) -> None:
+    def _charge(self, value: Any, context: Context) -> None:
         if self.path.many:
             context.meter.put_each(value)
         else:
@@ -136,7 +135,7 @@ _Node: TypeAlias = Token | _Constant | _Text | _List | _Object
 class Template:
     """A JSON value with tokens in its strings. Make it with `compile_template`.
 
-    The `fixed` ones are what its own text adds to each result. What is small and has no token is `free`.
+    `_fixed_bytes` and `_fixed_values` are what its own text adds to each result. A small constant is `_free`.
     """
 
     _node: _Node
@@ -149,7 +148,7 @@ class Template:
 
     @property
     def constant(self) -> bool:
-        """Whether it has no token, so that it is the same in each context."""
+        """Whether it has no tokens and so is the same in every context."""
         return isinstance(self._node, _Constant)
 
     def resolve(self, context: Context) -> tuple[JSON, tuple[str, ...]]:
@@ -162,7 +161,7 @@ class Template:
 
 
 def compile_template(value: JSON) -> Template:
-    """Compile the tokens in all strings of a JSON value. Raises ExpressionError for the first that is wrong."""
+    """Compile the tokens in all strings of a JSON value. Raises ExpressionProblem for the first invalid one."""
     node = _compile(value, ())
     if isinstance(node, Token):
         return Template(node, 0, 0)
@@ -203,21 +202,21 @@ def _compile_text(text: str) -> _Node:
 
 
 def expression_problems(value: JSON) -> Iterator[ExpressionProblem]:
-    """Every token in a JSON value that is none."""
+    """Every invalid token in a JSON value."""
     for part, where in _all_parts(value):
         if isinstance(part, ExpressionProblem):
             yield ExpressionProblem(str(part), where)
 
 
 def tokens_in(value: JSON) -> Iterator[tuple[Token, Where]]:
-    """Every sound token in a JSON value, and where its string is."""
+    """Every valid token in a JSON value, and where its string is."""
     for part, where in _all_parts(value):
         if isinstance(part, Token):
             yield part, where
 
 
 def literals_of(text: str) -> str:
-    """What of a text is taken literally, each token replaced by NO_TEXT."""
+    """The literal parts of a text, with each token replaced by NO_TEXT."""
     return "".join(part if isinstance(part, str) else NO_TEXT for part in _parts_of(text))
 
 
@@ -235,7 +234,7 @@ def _all_parts(value: JSON) -> Iterator[tuple[str | Token | ExpressionProblem, W
 
 
 def _parts_of(text: str) -> Iterator[str | Token | ExpressionProblem]:
-    """The literal pieces, the tokens and the problems of a text, in order."""
+    """The literal parts, tokens and problems of a text, in order."""
     at = 0
     while (start := text.find("{$", at)) >= 0:
         if start > at and text[start - 1] == "{":
@@ -259,7 +258,7 @@ def _parts_of(text: str) -> Iterator[str | Token | ExpressionProblem]:
 
 
 def _end_of_token(text: str, start: int) -> int | None:
-    """The index after the brace that closes the token: one that is neither in brackets nor in quotes in brackets."""
+    """The index after the token's closing brace, which is neither in brackets nor in quotes within brackets."""
     simple = _SIMPLE_TOKEN.match(text, start)
     if simple is not None:
         return simple.end()
@@ -290,10 +289,10 @@ def _shown(token: str) -> str:
 
 
 def as_text(value: JSON) -> str:
-    """A value in the middle of a text, and as the outcome of a switch.
+    """A value as part of a longer text, or as the outcome of a switch.
 
-    Strings as they are, numbers as in JavaScript, `true` and `false`, nothing for null, compact JSON for lists and
-    objects.
+    Strings as they are, numbers as in JavaScript, `true` and `false`, null as the empty text, lists and objects as
+    compact JSON.
     """
     if isinstance(value, str):
         return value
@@ -305,7 +304,7 @@ def as_text(value: JSON) -> str:
 
 
 def _number_text(number: float) -> str:
-    """A number as JavaScript writes it: ECMA-262, Number::toString. The shortest digits that read as the number."""
+    """A number as JavaScript writes it: ECMA-262, Number::toString, with the shortest digits that round-trip."""
     if number.is_integer() and abs(number) < _PLAIN_NUMBER_MAX:
         return str(int(number))
     mantissa, _, exponent = f"{Decimal(repr(abs(number))):e}".lower().partition("e")
@@ -321,9 +320,9 @@ def _number_text(number: float) -> str:
 
 
 class FlowContext:
-    """`$` of a flow: its input, and its finished actions by id. A view: what is finished later is seen too.
+    """`$` of a flow: its input, and its finished actions by id. A view: it shows actions that finish later, too.
 
-    `meter` counts what is evaluated in it, by default by itself.
+    `meter` counts what is evaluated in it; by default it has its own.
     """
 
     def __init__(self, flow_input: JSON, finished: Mapping[RunId, Finished], meter: Meter | None = None) -> None:
@@ -332,18 +331,18 @@ class FlowContext:
         self.meter = meter or Meter()
 
     def has(self, key: str) -> bool:
-        """Whether there is such a top-level key."""
+        """Whether the context has this top-level key."""
         return key == "input" or _run_id(key) in self._finished
 
     def get(self, key: str) -> JSON:
-        """The value of one top-level key, None where there is none."""
+        """The value of a top-level key; None if there is none."""
         if key == "input":
             return self._input
         done = self._finished.get(_run_id(key))
         return None if done is None else {"output": done.output}
 
     def as_json(self) -> dict[str, JSON]:
-        """All of it, in a new dict whose values are the flow's own."""
+        """The whole context as a new dict whose values are shared with the flow."""
         whole: dict[str, JSON] = {"input": self._input}
         for run_id, done in self._finished.items():
             whole[str(run_id)] = {"output": done.output}
@@ -352,7 +351,7 @@ class FlowContext:
 
 @lru_cache(TEXTS_CACHED_MAX)
 def _run_id(key: str) -> RunId:
-    """The run whose text a key is, else one that no action has. Only "1" is 1: not "01", "+1" or another script's 1."""
+    """The run that a key names, or _NO_RUN_ID. Only "1" names 1: not "01", "+1" or a digit of another script."""
     try:
         run_id = parse_run(key)
     except ValueError:

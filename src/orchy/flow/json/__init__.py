@@ -1,1 +1,1 @@
-"""JSON text: parsed fast when it is sound, explained exactly when it is not."""
+"""JSON text: parsed fast if it is valid, explained exactly if it is not."""

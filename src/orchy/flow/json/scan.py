@@ -1,7 +1,7 @@
-"""JSON text read slowly and exactly: where each value stands, and what is wrong with a text that does not parse.
+"""A slow and exact JSON scanner: it locates values, and explains what is wrong with a text that does not parse.
 
-Only for texts that have a problem; `jsontext` reads the sound ones fast. Strict RFC 8259, without recursion: as deep
-as `JSON_DEPTH_MAX` and no deeper. Relies on nothing but the text.
+Only for text that has a problem; `text` parses valid JSON fast. Strict RFC 8259, without recursion, down to a depth of
+`JSON_DEPTH_MAX`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import msgspec
 #: How deep lists and objects may be nested.
 JSON_DEPTH_MAX = 100
 
-#: How many repeated keys are told of one text.
+#: How many repeated keys of one text are reported.
 REPEATED_KEYS_MAX = 100
 
-#: The keys and indexes that lead from the whole document to a value.
+#: The keys and indexes that lead from the root of the document to a value.
 Where: TypeAlias = tuple[str | int, ...]
 
 
 @attrs.frozen
 class Place:
-    """Where a value begins in the text, and where its key does (the value itself, for an item of a list)."""
+    """The offsets of a value and of its key; for an item of a list, both are the value's."""
 
     value: int
     key: int
@@ -34,7 +34,7 @@ class Place:
 
 @attrs.frozen
 class SyntaxProblem:
-    """What is wrong with a text, and at which character (from 0)."""
+    """What is wrong with a text, and at which character, from 0."""
 
     message: str
     offset: int
@@ -43,10 +43,10 @@ class SyntaxProblem:
 
 @attrs.frozen
 class Scan:
-    """What was found in a text.
+    """The result of a scan.
 
-    `places` has those of the wanted values that are there (the last one, where a key is repeated), `repeated` the
-    keys that an object has twice, at most REPEATED_KEYS_MAX. With an `error`, both end where it is.
+    `places` locates the wanted values that exist (the last one if a key is repeated); `repeated` has the repeated keys
+    of objects, at most REPEATED_KEYS_MAX. With an `error`, both cover the text up to it.
     """
 
     places: dict[Where, Place]
@@ -54,8 +54,8 @@ class Scan:
     error: SyntaxProblem | None = None
 
 
-class _Wrong(Exception):
-    """The text is not JSON from here on."""
+class _ScanError(Exception):
+    """The text is not JSON from this offset on."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -79,25 +79,25 @@ _WORD = re.compile(r"[\w.+-]+")
 
 @attrs.define
 class _Open:
-    """An object or a list whose end has not come. `keys` is None for a list."""
+    """An object or a list that is not closed yet. `keys` is None for a list."""
 
     keys: set[str] | None
     count: int = 0
 
 
 def scan(text: str, wanted: Collection[Where] = ()) -> Scan:
-    """Read a text to its end or its first error, and note the places of the `wanted` values."""
+    """Scan a text to its end or its first error, and locate the `wanted` values."""
     scanner = _Scanner(text, wanted)
     try:
         scanner.document()
-    except _Wrong as wrong:
+    except _ScanError as wrong:
         error = SyntaxProblem(str(wrong), wrong.offset)
         return Scan(scanner.places, tuple(scanner.repeated), error)
     return Scan(scanner.places, tuple(scanner.repeated))
 
 
 class _Scanner:
-    """One reading of one text."""
+    """A single scan of a text."""
 
     def __init__(self, text: str, wanted: Collection[Where]) -> None:
         self.text = text
@@ -113,7 +113,7 @@ class _Scanner:
         """One value and nothing after it."""
         kind, token = self.token()
         if kind == "end":
-            raise _Wrong("the text is empty", 0)
+            raise _ScanError("the text is empty", 0)
         self.value(kind, token, self.start)
         while self.stack:
             self.step(self.stack[-1])
@@ -122,7 +122,7 @@ class _Scanner:
             raise self.unexpected("the end of the text")
 
     def step(self, top: _Open) -> None:
-        """The next member of the object, or item of the list, that is open; or its end."""
+        """Read the next member or item of the innermost open container, or its end."""
         kind, token = self.token()
         close = "]" if top.keys is None else "}"
         if token == close and kind == "mark":
@@ -133,7 +133,7 @@ class _Scanner:
                 raise self.unexpected(f"',' or '{close}'")
             kind, token = self.token()
             if token == close and kind == "mark":
-                raise _Wrong(f"a comma stands before '{close}'", self.start)
+                raise _ScanError(f"a comma stands before '{close}'", self.start)
         depth = len(self.stack)
         key_at = self.start
         if top.keys is None:
@@ -154,25 +154,25 @@ class _Scanner:
         self.value(kind, token, key_at)
 
     def value(self, kind: str, token: str, key_at: int) -> None:
-        """A value whose first token was just read."""
+        """Read a value whose first token has been read."""
         where = tuple(self.path[: len(self.stack)])
         if where in self.wanted:
             self.places[where] = Place(self.start, self.start if not where or isinstance(where[-1], int) else key_at)
         if kind == "mark" and token in "{[":
             if len(self.stack) >= JSON_DEPTH_MAX:
-                raise _Wrong(f"lists and objects are nested deeper than {JSON_DEPTH_MAX}", self.start)
+                raise _ScanError(f"lists and objects are nested deeper than {JSON_DEPTH_MAX}", self.start)
             self.stack.append(_Open(set() if token == "{" else None))
         elif kind == "string":
             self.decoded(token)
         elif kind == "number":
             if not math.isfinite(float(token)):
-                raise _Wrong("the number is too large", self.start)
+                raise _ScanError("the number is too large", self.start)
         elif kind != "word":
             raise self.unexpected("a value")
 
     def token(self) -> tuple[str, str]:
         match = _TOKEN.match(self.text, self.at)
-        assert match is not None, "the last alternatives match whatever comes"
+        assert match is not None, "the last alternatives match anything"
         kind = match.lastgroup
         assert kind is not None
         self.at = match.end()
@@ -180,41 +180,41 @@ class _Scanner:
         return kind, match.group(kind)
 
     def decoded(self, token: str) -> str:
-        """The string that a token writes. Only one half of a surrogate pair can still be wrong with it."""
+        """The string that a token stands for. The only error left here is half of a surrogate pair."""
         if "\\" not in token:
             return token[1:-1]
         try:
             return msgspec.json.decode(token, type=str)
         except msgspec.DecodeError:
-            raise _Wrong("the string has half of a surrogate pair (\\ud800 to \\udfff)", self.start) from None
+            raise _ScanError("the string has half of a surrogate pair (\\ud800 to \\udfff)", self.start) from None
 
-    def unexpected(self, expected: str) -> _Wrong:
-        """What stands at `start`, in words, instead of what was expected."""
+    def unexpected(self, expected: str) -> _ScanError:
+        """The error for a token at `start` other than the expected one."""
         text, start = self.text, self.start
         if start >= len(text):
-            return _Wrong(f"the text ends where {expected} is expected", start)
+            return _ScanError(f"the text ends where {expected} is expected", start)
         char = text[start]
         if char == '"' and self.at == start + 1:
-            return self.wrong_string()
+            return self.string_error()
         constant = _CONSTANT.match(text, start)
         if constant is not None:
-            return _Wrong(f"{constant.group()} is not a JSON value", start)
+            return _ScanError(f"{constant.group()} is not a JSON value", start)
         if char == "\ufeff":
-            return _Wrong("the text has a byte order mark", start)
+            return _ScanError("the text has a byte order mark", start)
         word = _WORD.match(text, start)
         shown = char if word is None else word.group()[:40]
-        return _Wrong(f"{expected} is expected, not {shown!r}", start)
+        return _ScanError(f"{expected} is expected, not {shown!r}", start)
 
-    def wrong_string(self) -> _Wrong:
-        """What is wrong with a string whose opening quote is at `start`."""
+    def string_error(self) -> _ScanError:
+        """The error for a string whose opening quote is at `start`."""
         text, at = self.text, self.start + 1
         while at < len(text):
             char = text[at]
             if char < " ":
-                return _Wrong(f"a string can't hold the control character {char!r}: escape it", at)
+                return _ScanError(f"a string can't hold the control character {char!r}: escape it", at)
             if char == "\\" and at + 1 < len(text):
                 if _ESCAPE.match(text, at) is None:
-                    return _Wrong(f"the escape {text[at : at + 2]!r} is not one of JSON's", at)
+                    return _ScanError(f"the escape {text[at : at + 2]!r} is not one of JSON's", at)
                 at += 1
             at += 1
-        return _Wrong("a string has no closing quote", self.start)
+        return _ScanError("a string has no closing quote", self.start)

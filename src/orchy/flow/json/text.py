@@ -1,7 +1,7 @@
-"""JSON text: read fast when it is sound, explained exactly when it is not.
+"""JSON text: parsed fast if it is valid, explained exactly if it is not.
 
-What `parse_json` gives can be written again as JSON, fits a double where it is a number, is nested no deeper than
-`JSON_DEPTH_MAX`, and has lost no key to another of the same name.
+Values from `parse_json` can be encoded as JSON again, their numbers fit a double, they are nested no deeper than
+`JSON_DEPTH_MAX`, and no repeated key has been dropped silently.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from orchy.errors import InvalidInput, Problem
 from orchy.flow.definition import JSON
 from orchy.flow.json.scan import JSON_DEPTH_MAX, Place, Scan, SyntaxProblem, Where, scan
 
-#: More digits than this in a row may be a number that no double holds.
+#: A number with this many digits may be too large for a double.
 _LONG_DIGITS = re.compile(rb"[0-9]{300}")
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NOT_MARKS = bytes(byte for byte in range(256) if byte not in b"[]{}:")
-#: Up to here a text is read a second time for its keys; those of a longer one are counted, which takes less memory.
+#: Repeated keys are found by parsing twice up to this size; above, by counting keys, which takes less memory.
 _SHORT_BYTES_MAX = 64 * 1024
 _PART_BYTES = 64 * 1024
 _DEPTH_OF_BRACKET = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -56,7 +56,7 @@ def read_json(text: bytes | str) -> tuple[JSON, tuple[Problem, ...]]:
             return None, (_problem(before, problem),)
         found = scan(decoded)
         problems = tuple(_problem(decoded, problem) for problem in syntax_problems(found))
-        # A long row of digits is only suspect: without a problem the text is sound.
+        # Many digits only make a text suspect: without a problem it is valid.
         return (None, problems) if problems else (msgspec.json.decode(raw), ())
     return value, ()
 
@@ -67,12 +67,12 @@ def syntax_problems(found: Scan) -> tuple[SyntaxProblem, ...]:
 
 
 def locate(text: str, wanted: Collection[Where]) -> dict[Where, Place]:
-    """Where the values stand in a sound text."""
+    """Where the wanted values are in a valid text."""
     return scan(text, wanted).places
 
 
 class Lines:
-    """A text whose characters are asked for their lines again and again."""
+    """Lines and columns of a text, for repeated lookups."""
 
     def __init__(self, text: str) -> None:
         self._ends = [match.start() for match in re.finditer("\n", text)]
@@ -89,7 +89,7 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
 
 
 def offset_in_string(text: str, string_at: int, index: int) -> int:
-    """Where in a JSON text a character of a string stands; `string_at` is the string's opening quote."""
+    """The offset in a JSON text of a character of a string, whose opening quote is at `string_at`."""
     at = string_at + 1
     for _ in range(index):
         match = _CHARACTER.match(text, at)
@@ -100,12 +100,12 @@ def offset_in_string(text: str, string_at: int, index: int) -> int:
 
 
 def pointer(where: Where) -> str:
-    """The JSON pointer (RFC 6901) to a place."""
+    """The JSON pointer (RFC 6901) to a value."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in where)
 
 
 def not_json(value: JSON) -> Iterator[tuple[Where, str]]:
-    """What in a Python value has no place in JSON: where, and why not."""
+    """The parts of a Python value that JSON can't represent, and why."""
     left: list[tuple[Where, JSON]] = [((), value)]
     while left:
         where, item = left.pop()
@@ -147,14 +147,14 @@ def _encodable(text: str) -> bool:
     return True
 
 
-#: One character of a string, as it is written; two escapes where one would be half of a surrogate pair.
+#: One character of a string as written; a surrogate pair takes two escapes.
 _CHARACTER = re.compile(
     r"""\\u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4} | \\u[0-9a-fA-F]{4} | \\. | [^"\\]""", re.VERBOSE | re.DOTALL
 )
 
 
 class _Suspect(Exception):
-    """The text has to be looked at more slowly."""
+    """The text needs a slow scan."""
 
 
 def _decode(raw: bytes) -> JSON:
@@ -167,16 +167,16 @@ def _decode(raw: bytes) -> JSON:
     if _LONG_DIGITS.search(raw) is not None:
         raise _Suspect
     if raw.count(b":") > 1:
-        # msgspec keeps the last of two equal keys and says nothing.
+        # msgspec silently keeps the last of two equal keys.
         if marks is None or len(raw) <= _SHORT_BYTES_MAX:
-            _REFUSING_REPEATED.decode(raw.decode())
+            _UNIQUE_KEYS_DECODER.decode(raw.decode())
         elif marks.count(b":") != _count_keys(value):
             raise _Suspect
     return value
 
 
 def _depth(brackets: bytes) -> int:
-    """How deep they are nested: a part at a time, as there may be millions, and other threads want their turn."""
+    """How deep brackets are nested. Works in chunks: there may be millions, and other threads need the GIL."""
     depth = deepest = 0
     for at in range(0, len(brackets), _PART_BYTES):
         depths = list(accumulate(map(_DEPTH_OF_BRACKET.__getitem__, brackets[at : at + _PART_BYTES]), initial=depth))
@@ -202,7 +202,7 @@ def _refuse_repeated(pairs: list[tuple[str, JSON]]) -> None:
         raise _Suspect
 
 
-_REFUSING_REPEATED = json.JSONDecoder(object_pairs_hook=_refuse_repeated)
+_UNIQUE_KEYS_DECODER = json.JSONDecoder(object_pairs_hook=_refuse_repeated)
 
 
 def _problem(text: str, problem: SyntaxProblem) -> Problem:

@@ -1,7 +1,7 @@
-"""Definitions as they come in: read, checked, and either sound or with everything that is wrong with them.
+"""Parses and validates definitions.
 
-All problems at once, never the first only; each has a JSON pointer and, where the definition was JSON text, line and
-column. Nothing here raises but `parse_action_definition`, and that only InvalidInput.
+All problems are reported at once, each with a JSON pointer and, if the definition was JSON text, line and column. Only
+`parse_action_definition` raises, and only InvalidInput.
 """
 
 from __future__ import annotations
@@ -29,15 +29,12 @@ from orchy.flow.expressions.lookalikes import lookalikes_in
 from orchy.flow.expressions.paths import Steps
 from orchy.flow.expressions.templates import expression_problems, tokens_in
 from orchy.flow.json.scan import Where
-from orchy.flow.json.text import not_json, parse_json, pointer, read_json
+from orchy.flow.json.text import not_json, pointer, read_json
 from orchy.flow.system import SystemAction
 from orchy.flow.validation.names import NAME_CHARS_MAX, name_problem
 from orchy.flow.validation.report import Fields, Report, kind_of
 from orchy.flow.validation.suggestions import Suggestions
 from orchy.flow.validation.topology import cycles, reachable
-
-# Re-exported: whoever validates bodies needs this as well.
-__all__ = ["Foreseeing", "Validated", "parse_action_definition", "parse_json", "parse_workflow"]
 
 DEFINITION_BYTES_MAX = 4 * 1024 * 1024
 ACTIONS_MAX = 10_000
@@ -45,24 +42,24 @@ EDGES_MAX = 100_000
 #: Ids travel as int32; 0 means no action.
 ACTION_ID_MAX = 2**31 - 1
 OUTCOME_CHARS_MAX = 256
-_CYCLES_TOLD_MAX = 20
+_CYCLES_REPORTED_MAX = 20
 _CYCLE_ENDS_SHOWN = 20
 
 
 @runtime_checkable
-class Foreseeing(Protocol):
-    """A system action that can say more of its definition than its port asks; what it says makes warnings."""
+class DeclaresOutcomes(Protocol):
+    """A system action that declares its templates and outcomes, so that suspicious ones can be warned of."""
 
     templates: tuple[str, ...]
 
     def outcomes(self, action: Action) -> Collection[str] | None:
-        """All outcomes that it can have; None where any text may be one."""
+        """All outcomes that the action can have; None if any text may be one."""
         ...
 
 
 @attrs.frozen
 class Validated:
-    """What became of a definition: the sound workflow, or errors; warnings either way."""
+    """The result of a validation: the workflow, or errors; either may come with warnings."""
 
     workflow: Workflow | None
     errors: tuple[Problem, ...] = ()
@@ -74,9 +71,9 @@ def parse_workflow(
     system_actions: Mapping[str, SystemAction],
     known_actions: Collection[str] | None = None,
 ) -> Validated:
-    """Read a workflow definition.
+    """Parse and validate a workflow definition.
 
-    `known_actions` are the names of user actions that workers have registered; None: don't ask.
+    `known_actions` are the names of user actions that workers have registered; None: don't check against them.
     """
     if isinstance(source, bytes | str) and len(source) > DEFINITION_BYTES_MAX:
         return Validated(None, (Problem(f"the definition is larger than {DEFINITION_BYTES_MAX:,} bytes"),))
@@ -84,10 +81,10 @@ def parse_workflow(
     if problems:
         return Validated(None, problems)
     report = Report()
-    reading = _Reading(system_actions, known_actions, report)
+    reader = _WorkflowReader(system_actions, known_actions, report)
     workflow = None
     if isinstance(value, dict):
-        workflow = reading.workflow(value)
+        workflow = reader.workflow(value)
     else:
         report.error(f"a workflow definition must be an object, not {kind_of(value)}", ())
     errors, warnings = report.problems(_text_of(source))
@@ -95,7 +92,7 @@ def parse_workflow(
 
 
 def parse_action_definition(source: bytes | str | Mapping[str, JSON]) -> ActionDefinition:
-    """Read what a worker says of a user action. Raises InvalidInput with all problems; an unknown field is one."""
+    """Parse and validate an action definition. Raises InvalidInput with all problems; an unknown field is one."""
     value, problems = _read(source)
     definition = None
     if not problems:
@@ -147,38 +144,36 @@ def _action_definition(fields: Fields) -> ActionDefinition | None:
 
 
 def _definition_field(fields: Fields, field: msgspec.inspect.Field) -> JSON:
-    """The value of a field of an ActionDefinition, as its type says; None where it is absent or wrong."""
-    match field.type:
-        case msgspec.inspect.StrType():
-            return _name(fields)
-        case msgspec.inspect.EnumType(cls=choices):
-            assert issubclass(choices, StrEnum)
-            return fields.choice(field.name, choices)
-        case msgspec.inspect.IntType(ge=low, le=high) | msgspec.inspect.FloatType(ge=low, le=high):
-            assert low is not None
-            assert high is not None
-            return fields.number(field.name, low, high, whole=isinstance(field.type, msgspec.inspect.IntType))
-        case other:
-            raise AssertionError(f"validation does not know how to read {field.name}: {other}")
+    """The value of a field of an ActionDefinition, read by its type; None if it is absent or wrong."""
+    kind = field.type
+    if isinstance(kind, msgspec.inspect.StrType):
+        return _name(fields)
+    if isinstance(kind, msgspec.inspect.EnumType):
+        assert issubclass(kind.cls, StrEnum)
+        return fields.choice(field.name, kind.cls)
+    assert isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType), f"{field.name} has no reader: {kind}"
+    assert kind.ge is not None
+    assert kind.le is not None
+    return fields.number(field.name, kind.ge, kind.le, whole=isinstance(kind, msgspec.inspect.IntType))
 
 
-class _Reading:
-    """One definition on its way from JSON to a Workflow."""
+class _WorkflowReader:
+    """One definition while it is converted from JSON to a Workflow."""
 
     def __init__(
         self, system_actions: Mapping[str, SystemAction], known_actions: Collection[str] | None, report: Report
     ) -> None:
         self.system_actions = system_actions
-        self.foreseeing = {name: kind for name, kind in system_actions.items() if isinstance(kind, Foreseeing)}
+        self.declaring = {name: kind for name, kind in system_actions.items() if isinstance(kind, DeclaresOutcomes)}
         self.known_actions = known_actions
         self.report = report
         self.registered: Suggestions | None = None
         self.actions: dict[int, Action] = {}
         self.places: dict[int, Where] = {}
-        self.edges: list[tuple[int, int, Where]] = []  # source, target, and where that is said
+        self.edges: list[tuple[int, int, Where]] = []  # source, target, and where the definition says so
 
     def workflow(self, source: Mapping[str, JSON]) -> Workflow:
-        """The workflow; of no use where there were errors."""
+        """The workflow; not to be used if there are errors."""
         fields = Fields(source, (), "a workflow definition", self.report)
         name = _name(fields)
         root = fields.read("rootAction", (int,), required=True)
@@ -202,7 +197,7 @@ class _Reading:
 
     def warn_of_unknown(self, fields: Fields) -> None:
         for field in fields.unknown():
-            message = f"{fields.whose} has no field {field[:NAME_CHARS_MAX]!r}: it is ignored{fields.hint(field)}"
+            message = f"{fields.subject} has no field {field[:NAME_CHARS_MAX]!r}: it is ignored{fields.hint(field)}"
             self.report.warning(message, (*fields.where, field), at_key=True)
 
     # One action.
@@ -219,7 +214,7 @@ class _Reading:
         next_ = self.next(fields, action_id)
         join = fields.choice("join", JoinMode)
         self.check_expressions(parameters, fields)
-        fields.whose = "a user action"
+        fields.subject = "a user action"
         kind = None
         settings: dict[str, JSON] = {}
         settings_sound = True
@@ -234,10 +229,10 @@ class _Reading:
             else:
                 settings, settings_sound = self.settings(kind, fields)
                 if parameters:
-                    message = f"{fields.whose} takes no parameters: they are ignored"
+                    message = f"{fields.subject} takes no parameters: they are ignored"
                     self.report.warning(message, (*where, "parameters"), at_key=True)
         if type_ is ActionType.USER or kind is not None:
-            self.warn_of_unknown(fields)  # of an unknown kind nobody knows the fields
+            self.warn_of_unknown(fields)  # the fields of an unknown kind are not known
         if type_ is None or name is None:
             return
         if type_ is ActionType.USER and self.known_actions is not None and name not in self.known_actions:
@@ -257,18 +252,18 @@ class _Reading:
         self.report.warning(f"no worker has registered the action {name!r} yet{hint}", (*where, "name"))
 
     def settings(self, kind: SystemAction, fields: Fields) -> tuple[dict[str, JSON], bool]:
-        """The fields that only this kind of system action has, and whether they are as its `problems` expects them."""
-        fields.whose = f"the system action {kind.name}"
+        """The fields that are specific to this kind, and whether their types are right, as its `problems` relies on."""
+        fields.subject = f"the system action {kind.name}"
         settings: dict[str, JSON] = {}
         before = self.report.error_count
-        for field, said in kind.fields.items():
-            value = fields.read(field, said.types, required=said.required)
+        for field, declared in kind.fields.items():
+            value = fields.read(field, declared.types, required=declared.required)
             if value is not None:
                 settings[field] = value
         return settings, self.report.error_count == before
 
     def check_action(self, action: Action, kind: SystemAction | None, fields: Fields, *, next_is_there: bool) -> None:
-        """What a kind of action finds wrong with its definition, and outcomes that it can't have."""
+        """Report what a kind of action finds wrong with its definition, and outcomes that it can't have."""
         problems = list(kind.problems(action)) if kind is not None else []
         for problem in problems:
             if problem.field != "next" or next_is_there:
@@ -276,8 +271,8 @@ class _Reading:
         possible: Collection[str] | None = None
         if kind is None:
             possible = (DEFAULT_OUTCOME,)
-        elif kind.name in self.foreseeing and not problems:
-            possible = self.foreseeing[kind.name].outcomes(action)
+        elif kind.name in self.declaring and not problems:
+            possible = self.declaring[kind.name].outcomes(action)
         if possible is None:
             return
         only = " or ".join(repr(outcome) for outcome in possible)
@@ -299,12 +294,12 @@ class _Reading:
         return action_id
 
     def next(self, fields: Fields, source: int | None) -> dict[str, tuple[int, ...]] | None:
-        """What follows, by outcome; None where that is no object."""
+        """What follows, by outcome; None if that is not an object."""
         outcomes: dict[str, tuple[int, ...]] = {}
-        said = fields.read("next", (dict,))
-        if said is None:
+        given = fields.read("next", (dict,))
+        if given is None:
             return None if fields.source.get("next") is not None else outcomes
-        for outcome, targets in said.items():
+        for outcome, targets in given.items():
             where = (*fields.where, "next", outcome)
             if len(outcome) > OUTCOME_CHARS_MAX:
                 self.report.error(f"an outcome is longer than {OUTCOME_CHARS_MAX} characters", where, at_key=True)
@@ -330,20 +325,20 @@ class _Reading:
         for error in expression_problems(parameters):
             self.report.error(f"the expression {error}", (*fields.where, "parameters", *error.where))
 
-    # All of them together.
+    # All actions together.
 
     def check_edges(self, root: int | None, fields: Fields) -> None:
-        """That edges lead somewhere, in no circle, and from the root to every action."""
+        """Check that edges lead to existing actions, form no cycle, and lead from the root to every action."""
         followers: dict[int, list[int]] = {action_id: [] for action_id in self.places}
-        said: dict[tuple[int, int], Where] = {}
+        edge_places: dict[tuple[int, int], Where] = {}
         for source, target, where in self.edges:
             if target not in followers:
                 self.report.error(f"there is no action {target!r:.40}", where)
             else:
                 followers[source].append(target)
-                said.setdefault((source, target), where)
-        for cycle in islice(cycles(followers), _CYCLES_TOLD_MAX):
-            self.report.error(f"the actions form a cycle: {_shown(cycle)}", said[cycle[-2], cycle[-1]])
+                edge_places.setdefault((source, target), where)
+        for cycle in islice(cycles(followers), _CYCLES_REPORTED_MAX):
+            self.report.error(f"the actions form a cycle: {_shown(cycle)}", edge_places[cycle[-2], cycle[-1]])
         if root is None:
             return
         if root not in followers:
@@ -360,7 +355,7 @@ class _Reading:
         for action in self.actions.values():
             values: dict[str, JSON] = {"parameters": action.parameters}
             if action.type is ActionType.SYSTEM:
-                kind = self.foreseeing.get(action.name)
+                kind = self.declaring.get(action.name)
                 values = {name: action.settings.get(name) for name in kind.templates} if kind is not None else {}
             for token, where in tokens_in(values):
                 problem = _reference_problem(token.path.steps, ids)
@@ -381,7 +376,7 @@ def _reference_problem(steps: Steps, ids: Collection[str]) -> str | None:
 
 
 def _shown(cycle: list[int]) -> str:
-    """A circle as text, the middle of a long one left out."""
+    """A cycle as text; the middle of a long one is left out."""
     if len(cycle) <= 2 * _CYCLE_ENDS_SHOWN:
         return " -> ".join(map(str, cycle))
     left_out = f"({len(cycle) - 2 * _CYCLE_ENDS_SHOWN} more)"

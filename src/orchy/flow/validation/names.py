@@ -1,4 +1,4 @@
-"""What may be a name: of a workflow, an action, an event."""
+"""Names of workflows, actions and events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NAME_CHARS_MAX = 256
 
 
 def name_problem(name: str) -> str | None:
-    """What is wrong with a name, as the end of a sentence that begins with what it names; None if nothing is."""
+    """What is wrong with a name, completing a sentence that begins with what it names; None if it is valid."""
     if not name.strip():
         return "must not be empty"
     if len(name) > NAME_CHARS_MAX:

@@ -1,4 +1,4 @@
-"""What is wrong with an input: gathered while it is read, given out as `Problem`s in the order of the text."""
+"""Collects what is wrong with an input while it is read, and gives `Problem`s in the order of the text."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from orchy.flow.json.scan import Where
 from orchy.flow.json.text import Lines, locate, pointer
 from orchy.flow.validation.suggestions import Suggestions
 
-#: How many errors, and how many warnings, are told of one input.
+#: How many errors, and how many warnings, are reported for one input.
 PROBLEMS_MAX = 1_000
-#: For how many unknown names of one input it is looked what was meant.
+#: For how many unknown names of one input a suggestion is looked for.
 HINTS_MAX = 50
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -24,7 +24,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 @attrs.frozen
 class Reported:
-    """One thing that is wrong: where, and whether it is the key there rather than its value."""
+    """One problem: where it is, and whether it concerns the key there rather than the value."""
 
     message: str
     where: Where
@@ -33,7 +33,7 @@ class Reported:
 
 @attrs.define
 class Report:
-    """All that was found so far: of errors, and of warnings, the first PROBLEMS_MAX are kept, the rest is counted."""
+    """All problems found so far. The first PROBLEMS_MAX errors and warnings are kept, the rest is counted."""
 
     errors: list[Reported] = attrs.field(factory=list)
     warnings: list[Reported] = attrs.field(factory=list)
@@ -48,20 +48,20 @@ class Report:
             self.errors.append(Reported(message, where, at_key))
 
     def warning(self, message: str, where: Where, *, at_key: bool = False) -> None:
-        """The input can be accepted, but hardly means what it says."""
+        """The input can be accepted, but probably does not mean what it says."""
         self.warning_count += 1
         if len(self.warnings) < PROBLEMS_MAX:
             self.warnings.append(Reported(message, where, at_key))
 
     def hint(self, name: str, known: Suggestions) -> str:
-        """The end of a sentence about a name that nobody knows, or nothing."""
+        """The end of a sentence about an unknown name: what was probably meant; or nothing."""
         if not self._hints_left:
             return ""
         self._hints_left -= 1
         return known.hint(name)
 
     def problems(self, text: str | None) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-        """Errors and warnings; with lines and columns where the input's text is given."""
+        """Errors and warnings; with lines and columns if the input's text is given."""
         errors, warnings = self.errors, self.warnings
         places = (
             locate(text, {reported.where for reported in (*errors, *warnings)}) if text and (errors or warnings) else {}
@@ -85,32 +85,32 @@ class Report:
 
 
 class Fields:
-    """The fields of one JSON object, read by name and type. What is not as it should be becomes an error.
+    """The fields of one JSON object, read by name and type. A field of the wrong type is reported as an error.
 
-    null is as good as absent, so that clients which write all their fields are understood. A reading gives None for
-    what is absent and for what is wrong; `sound` tells whether all that was read so far was right.
+    null means absent, so that clients may send all their fields. Reading a field gives None if it is absent or wrong;
+    `sound` says whether all fields read so far were right.
     """
 
-    def __init__(self, source: Mapping[str, JSON], where: Where, whose: str, report: Report) -> None:
+    def __init__(self, source: Mapping[str, JSON], where: Where, subject: str, report: Report) -> None:
         self.source = source
         self.where = where
-        self.whose = whose
+        self.subject = subject
         self.sound = True
         self._report = report
         self._known: set[str] = set()
 
     def error(self, message: str, field: str | None = None, *, at_key: bool = False) -> None:
-        """Something is wrong with a field, or with the whole object."""
+        """Report an error in a field, or in the whole object."""
         self.sound = False
         self._report.error(message, self.where if field is None else (*self.where, field), at_key=at_key)
 
     def read(self, field: str, types: tuple[type, ...], *, required: bool = False) -> JSON:
-        """The value of a field of one of some Python types. A boolean is no number."""
+        """The value of a field, which must be of one of `types`. A boolean is not a number."""
         self._known.add(field)
         value = self.source.get(field)
         if value is None:
             if required:
-                self.error(f"{self.whose} needs the field {field!r}")
+                self.error(f"{self.subject} needs the field {field!r}")
             return None
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             self.error(f"{field} must be {_names(types)}, not {kind_of(value)}", field)
@@ -144,11 +144,11 @@ class Fields:
         return value
 
     def unknown(self) -> list[str]:
-        """The fields that were never asked for."""
+        """The fields that were never read."""
         return [field for field in self.source if field not in self._known]
 
     def hint(self, field: str) -> str:
-        """What was probably meant by a field that was never asked for: the end of a sentence about it, or nothing."""
+        """The end of a sentence about an unknown field: what was probably meant; or nothing."""
         return self._report.hint(field, Suggestions(self._known - self.source.keys()))
 
 

@@ -1,4 +1,4 @@
-"""Circles and dead ends of a directed graph, found without recursion. Pure; knows nothing of workflows."""
+"""Cycles and reachability in a directed graph, without recursion. Pure; knows nothing of workflows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 def cycles(edges: Mapping[int, Sequence[int]]) -> Iterator[list[int]]:
-    """One circle for each edge that closes one, its first node repeated at its end.
+    """One cycle for each back edge, with its first node repeated at the end.
 
-    A depth-first search in the order of `edges`: each circle of the graph shares an edge with one of those that are
-    found, and with none found there is none. A target that is no key of `edges` leads nowhere.
+    A depth-first search in the order of `edges`: every cycle of the graph shares an edge with one that is found, so if
+    none is found there is none. A target that is not a key of `edges` leads nowhere.
     """
     done: set[int] = set()
     for root in edges:
@@ -31,7 +31,7 @@ def cycles(edges: Mapping[int, Sequence[int]]) -> Iterator[list[int]]:
 
 
 def reachable(edges: Mapping[int, Iterable[int]], root: int) -> set[int]:
-    """All that edges lead to from `root`, and `root` itself."""
+    """All nodes that are reachable from `root`, including `root`."""
     reached = {root}
     left = [root]
     while left:

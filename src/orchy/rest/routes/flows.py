@@ -38,7 +38,9 @@ from orchy.rest.schemas import (
     Started,
     StartRequest,
 )
-from orchy.views.queries import FlowView, HistoryLine, Queries
+from orchy.views.flow_view import FlowView
+from orchy.views.history import HistoryLine
+from orchy.views.queries import Queries
 
 
 def routes(starts: Starts, orchestrator: Orchestrator, queries: Queries) -> Blueprint:
