@@ -401,17 +401,22 @@ def what_is_being_sent_is_not_given_back() -> AbstractContextManager[None]:
     return _replaced(Outgoing, "cancel_sending", lambda self: self._being_sent.clear())
 
 
-def a_stream_that_ends_goes_on_taking_work() -> AbstractContextManager[None]:
-    """While its worker's results are with the store, it keeps what is handed out for it (a mistake that was there)."""
+@contextmanager
+def a_stream_that_ends_goes_on_taking_work() -> Iterator[None]:
+    """A stream that ended keeps what is handed out for it (a mistake that was there, while results were stored)."""
     rows = dict(session_life._ROWS)
-    closing = session_life.State.CLOSING
     for pair, row in rows.items():
-        ends_it = row.trigger in (session_life.Trigger.HANG_UP, session_life.Trigger.SILENCE)
-        if ends_it and row.state not in session_life.ENDS:
-            rows[pair] = session_life.Row(*pair, (session_life.Effect.STOP_READING,), closing)
-    late = closing, session_life.Trigger.INPUT_ENDED
-    rows[late] = session_life.Row(*late, (session_life.Effect.STOP_HANDING_OUT,), closing)
-    return _replaced(session_life, "_ROWS", rows)
+        if session_life.Effect.STOP_HANDING_OUT in row.effects and row.trigger is not session_life.Trigger.NO_MORE_WORK:
+            kept = tuple(effect for effect in row.effects if effect is session_life.Effect.STOP_READING)
+            rows[pair] = session_life.Row(*pair, kept, row.leads_to)
+    give_back_soon = Session._give_back_soon
+
+    def mutated(self: Any) -> None:
+        if self._state in session_life.SENDS_ATTEMPTS | session_life.ENDS:
+            give_back_soon(self)
+
+    with _replaced(session_life, "_ROWS", rows), _replaced(Session, "_give_back_soon", mutated):
+        yield
 
 
 def an_extension_is_for_any_attempt() -> AbstractContextManager[None]:
