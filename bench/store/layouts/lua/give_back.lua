@@ -1,0 +1,29 @@
+-- give_back: attempts that a claim took and that did not reach their worker go back to the front of their queues.
+--
+-- KEYS      of each attempt its partition's anchor, work, ready, and its queue
+-- ARGV      of each attempt as in `w`, action, what `w` says since the claim, queue entry
+-- returns   how many went back. Passed over are those of which `w` says something else now
+--
+-- The flow's timer stays: it fires for nothing.
+--- @include "now"
+local stamp = string.format('%.0f', (now_ms()))
+local given_back = 0
+for number = #ARGV / 4, 1, -1 do -- so that the first one ends up in front
+  local key, at = 4 * number - 3, 4 * number - 3
+  local work = KEYS[key + 1]
+  local attempt, action, seen, entry = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local action_id, count, flow = string.match(attempt, '^(%-?%d+):(%d+):[^:]*:(.*)$')
+  local found = redis.call('HMGET', work, attempt, 'p:' .. flow)
+  if found[1] == seen then
+    local fragments = string.sub(seen, 2) .. '["B",' .. action_id .. ',' .. count .. ',' .. stamp .. '],'
+    if found[2] then
+      redis.call('HSET', work, attempt, 'd' .. fragments .. '\n' .. entry)
+    else
+      redis.call('HSET', work, attempt, 'q' .. fragments)
+      redis.call('LPUSH', KEYS[key + 3], entry)
+      redis.call('SADD', KEYS[key + 2], action)
+    end
+    given_back = given_back + 1
+  end
+end
+return given_back

@@ -1,0 +1,13 @@
+-- A flow is a string of lines `[<ms>,<version>,[<fact>,...],"<tag>"]\n`; a removed one is '-' for a while. The tag of
+-- the last line says which time-line the log is of, and how far it is.
+local function tag_of(flow)
+  return redis.call('GETRANGE', flow, -11, -4)
+end
+
+local function write(flow, commit, stamp, claims)
+  redis.call('APPEND', flow, '[' .. stamp .. ',1,[' .. claims .. commit[4] .. '],"' .. commit[3] .. '"]\n')
+end
+
+local function bury(flow, remembered_ms)
+  redis.call('SET', flow, '-', 'PX', remembered_ms)
+end
