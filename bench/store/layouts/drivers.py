@@ -19,19 +19,20 @@ from orchy.store.queues import Claimed
 from orchy.store.redis import RedisStore
 
 HOUR_MS = 3_600_000
+#: Commits that a node has ready at a time. They leave in one write, in one call or several.
+AT_ONCE = 32
 
 
 @attrs.define
 class Today:
-    """The store as it is: a call for each commit, `batch` of them in one write."""
+    """The store as it is: a call for each commit."""
 
     store: RedisStore
     leases: Sequence[Lease]
-    batch: int
 
     async def commit(self, commits: Sequence[Commit]) -> None:
-        for first in range(0, len(commits), self.batch):
-            outcomes = await self.store.commit_all(commits[first : first + self.batch])
+        for first in range(0, len(commits), AT_ONCE):
+            outcomes = await self.store.commit_all(commits[first : first + AT_ONCE])
             assert all(isinstance(outcome, Committed) for outcome in outcomes), outcomes
 
     async def claim(self, partitions: Sequence[int], limit: int) -> list[tuple[str, Any]]:
@@ -57,8 +58,8 @@ class Spike:
     layout: Layout
 
     async def commit(self, commits: Sequence[Commit]) -> None:
-        for first in range(0, len(commits), self.layout.batch):
-            outcomes = await self.layout.commit_all(commits[first : first + self.layout.batch])
+        for first in range(0, len(commits), AT_ONCE):
+            outcomes = await self.layout.commit_all(commits[first : first + AT_ONCE])
             assert not any(outcomes), outcomes
 
     async def claim(self, partitions: Sequence[int], limit: int) -> list[tuple[str, Any]]:
@@ -92,7 +93,7 @@ class Variant:
         servers.clear()
         async with open_store(servers) as (redis, store):
             if self.form is None:
-                yield Today(store, await store.acquire(ALL_PARTITIONS, "node", HOUR_MS), self.batch)
+                yield Today(store, await store.acquire(ALL_PARTITIONS, "node", HOUR_MS))
             else:
                 settings: dict[str, Any] = {"batch": self.batch, "several": self.several, "timers": self.timers}
                 layout = Layout(redis, "orchy", self.form, **settings)

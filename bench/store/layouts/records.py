@@ -6,7 +6,7 @@ that of today's history. A fact says what it does to the state without the workf
 ====================================  ==============================================================================
 ``["S", workflow, version, input]``    the flow began
 ``["Q", run, attempt, worker, ms]``    an attempt is with the workers; with a worker: handed out by this commit, for ms
-``["C", run, attempt, worker, out]``   it is finished; ``out`` is left out if it is ``{}``
+``["C", run, attempt, worker, out]``   it is finished; without the worker if that was told, without ``out`` if ``{}``
 ``["D"]``, ``["X", ...]``, ``["A"]``   the flow is completed, has failed, was cancelled
 ``["P"]``, ``["U"]``                   paused, resumed
 ``["H", ...]``, ``["B", ...]``         handed out by a claim, given back: nothing changes
@@ -52,6 +52,7 @@ class Block(msgspec.Struct, array_like=True):
     meta: list[Any]
     input: Any
     running: dict[int, int]
+    workers: dict[int, str]
     finished: dict[int, tuple[int, Any]]
     other: dict[str, str]
     created_ms: int
@@ -83,6 +84,7 @@ class Folded:
     input: Any = None
     paused: bool = False
     running: dict[int, int] = attrs.field(factory=dict)
+    workers: dict[int, str] = attrs.field(factory=dict)
     finished: dict[int, tuple[int, Any]] = attrs.field(factory=dict)
     other: dict[str, str] = attrs.field(factory=dict)
     created_ms: int = 0
@@ -95,11 +97,14 @@ class Folded:
             if letter == "C":
                 run_id = fact[1]
                 self.running.pop(run_id, None)
+                self.workers.pop(run_id, None)
                 self.finished[run_id] = (fact[2], fact[4] if len(fact) > 4 else {})
                 if self.other:
                     self.other.pop(f"r:{run_id}", None)
             elif letter == "Q":
                 self.running[fact[1]] = fact[2]
+                if len(fact) > 3:
+                    self.workers[fact[1]] = fact[3]
             elif letter == "S":
                 self.workflow, self.version, self.input, self.state = fact[1], fact[2], fact[3], State.RUNNING
             elif letter in _STATES:
@@ -162,7 +167,7 @@ class Folded:
         known = len(since.finished) if since else 0
         finished = dict(list(self.finished.items())[known:])
         meta = [self.workflow, self.version, self.state, self.error, self.paused]
-        one = Block(meta, self.input, self.running, finished, self.other, self.created_ms, self.tag, "")
+        one = Block(meta, self.input, self.running, self.workers, finished, self.other, self.created_ms, self.tag, "")
         return _encode(one)[: -len('"]')]
 
 
@@ -181,7 +186,8 @@ def facts_of(commit: Commit, folded: Folded) -> list[Any]:
             fact = ["S", workflow, version, _decode(commit.fields["i"])]
         elif fact[0] == "C":
             output = _decode(commit.fields[f"o:{fact[1]}"].partition(b":")[2])
-            fact = [*fact[:4], *([""] * (4 - len(fact))), *([output] if output != {} else [])]
+            worker = fact[3] if len(fact) > 3 and fact[3] != folded.workers.get(fact[1]) else ""
+            fact = [*fact[:3], worker, output] if output != {} else [*fact[:3], *([worker] if worker else [])]
         elif fact[0] == "Q" and fact[1] in direct:
             entry = direct[fact[1]]
             fact = [*fact[:3], entry.worker, entry.timeout_ms]
@@ -210,7 +216,7 @@ def fold(log: bytes, blocks: bytes = b"") -> Folded:
     if parts:
         last = parts[-1]
         folded.workflow, folded.version, folded.state, folded.error, folded.paused = last.meta
-        folded.input, folded.running, folded.other = last.input, last.running, last.other
+        folded.input, folded.running, folded.workers, folded.other = last.input, last.running, last.workers, last.other
         folded.created_ms, folded.tag = last.created_ms, last.tag
     lines = _decode_lines(log)
     for line in lines:

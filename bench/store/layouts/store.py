@@ -2,7 +2,8 @@
 
 Everything that is not of one flow is in a few keys of its partition: `own` (lease; it always exists: the anchor), `t`
 (timers), `w` (attempts on their way to workers, or claimed), `ready`, `names`, `q:<action>`, `i:<listing>:<workflow>`
-and `x:<listing>:<workflow>:<retention>`. Each call declares every key that its script touches.
+and `x:<listing>:<workflow>:<retention>`, where a listing is its first letter. Each call declares every
+key that its script touches.
 """
 
 from __future__ import annotations
@@ -150,8 +151,7 @@ class Layout:
         table: dict[bytes, int] = {}
         packed: list[Argument] = [REMEMBERED_MS, "LT" if self.timers == "flow" else "", len(commits)]
         entries: list[Argument] = []  # beside the packed commits: Lua's msgpack does not know binary values
-        for commit in commits:
-            packed.append(_pack(self._packed(commit, table, entries, len(commits) + 4)))
+        packed += [_pack(self._packed(commit, table, entries, len(commits) + 4)) for commit in commits]
         return list(table), packed + entries
 
     def taken(self, commits: Sequence[Commit], reply: list[Any]) -> dict[str, Refused | None]:
@@ -170,9 +170,7 @@ class Layout:
                     flow.wake_ms, flow.wake_after_ms = soonest + flow.wake_after_ms, None
         return outcomes
 
-    def _packed(
-        self, commit: Commit, table: dict[bytes, int], entries: list[Argument], first_entry: int
-    ) -> list[Any]:
+    def _packed(self, commit: Commit, table: dict[bytes, int], entries: list[Argument], first_entry: int) -> list[Any]:
         def place(name: str) -> int:
             return table.setdefault(self.key(commit.partition, name), len(table) + 1)
 
@@ -188,10 +186,9 @@ class Layout:
             block = flow.folded.block(flow.last_block).decode()
             more["block"] = [place(f"s:{commit.flow_id}"), block]
             flow.last_block = attrs.evolve(flow.folded, finished=dict(flow.folded.finished))
-        facts: Any
-        if self.form == "log":
-            facts, rest = records.encode_facts(records.facts_of(commit, flow.folded)), []
-        else:
+        facts: Any = records.encode_facts(records.facts_of(commit, flow.folded))
+        rest: list[Any] = []
+        if self.form == "hash":
             facts = [part for name, value in commit.fields.items() for part in (name, value.decode())]
             history = [line.decode() for line in commit.history]
             history += [f'["H",{e.action_id},{e.attempt},{json.dumps(e.worker)}]' for e in commit.enqueue if e.worker]
@@ -257,11 +254,11 @@ class Layout:
 
     def _listed(self, commit: Commit, flow: Cached, place: Callable[[str], int]) -> tuple[Any, Any]:
         """The change of listing, and the entry of the retention list."""
-        before, name = commit.listed_before, f"{commit.listed_after}:{commit.workflow}"
+        before, name = commit.listed_before, f"{commit.listed_after[0]}:{commit.workflow}"
         listing: list[Any] | bool = False
         if commit.listed_after is not before:
             entered = place(f"i:{name}") if before is None or self.finished == "index" else 0
-            left = place(f"i:{before}:{commit.workflow}") if before else 0
+            left = place(f"i:{before[0]}:{commit.workflow}") if before else 0
             listing = [left, entered, commit.flow_id, flow.created_ms, place("names") if entered else 0, name]
         if not commit.retain_ms:
             return listing, commit.retain_ms == 0
@@ -304,15 +301,20 @@ class Layout:
         return taken
 
     async def give_back(self, action: str, taken: Sequence[Taken]) -> int:
-        """Put back attempts of one partition, or of several on a single server."""
-        keys: list[bytes] = []
-        args: list[Argument] = []
+        """Put back attempts."""
+        groups: dict[int, list[Taken]] = {}
         for one in taken:
-            keys += [self.key(one.partition, name) for name in ("own", "w", "ready", f"q:{action}")]
-            entry = f"{one.attempt}\n{one.timeout_ms}\n".encode() + one.body
-            args += [one.attempt, action, one.says, entry]
-        done: int = await self.redis.script(script("give_back", self.form), keys, args, safe=False)
-        return done
+            groups.setdefault(one.partition if self.redis.is_cluster else 0, []).append(one)
+        given_back = 0
+        for group in groups.values():
+            keys: list[bytes] = []
+            args: list[Argument] = []
+            for one in group:
+                keys += [self.key(one.partition, name) for name in ("own", "w", "ready", f"q:{action}")]
+                entry = f"{one.attempt}\n{one.timeout_ms}\n".encode() + one.body
+                args += [one.attempt, action, one.says, entry]
+            given_back += await self.redis.script(script("give_back", self.form), keys, args, safe=False)
+        return given_back
 
     async def scan(self, partitions: Sequence[int], limit: int = 100, lease_ms: int = 10_000) -> list[list[Any]]:
         """Due timers, moved forward."""
@@ -367,5 +369,3 @@ def by_partition(commits: Sequence[Commit]) -> list[list[Commit]]:
     for commit in commits:
         groups.setdefault(commit.partition, []).append(commit)
     return list(groups.values())
-
-

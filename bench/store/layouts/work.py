@@ -21,7 +21,7 @@ from orchy.flow.graph import Graph
 from orchy.ring import partition_of
 from orchy.store.flows import Commit
 
-WORKER = "worker-1"
+WORKER = "worker"  # as in the results
 #: A worker with a stream renews what it has; its lease is shorter than the timeout of an hour.
 LEASE_MS = 30_000
 ALL_PARTITIONS = range(PARTITIONS)
@@ -181,4 +181,3 @@ async def with_timeouts(layout: Driven, flows: Sequence[Sequence[Commit]], width
         following = {commits[0].flow_id: commits[1] for commits in part}
         while following:
             await layout.commit([following.pop(flow_id) for flow_id in await layout.scan(ALL_PARTITIONS)])
-
