@@ -31,6 +31,7 @@ from bench.harness.redis_servers import run_redis
 from bench.ring import moves as ring
 from bench.scale import partitions, redis_cluster
 from bench.store import commit, redis_limit
+from bench.store.layouts import run as layouts
 
 
 @attrs.frozen
@@ -74,6 +75,7 @@ _ALL = (
     Piece("redis-cluster", "a burst on a Redis Cluster of 3 masters, beside one Redis", redis_cluster.run),
     Piece("redis-limit", "the scripts of three as fast as one Redis takes them", redis_limit.run),
     Piece("commit", "commits of the store alone, without a node", commit.run),
+    Piece("layouts", "layouts of the store as spikes, beside today's", layouts.run, by_default=False),
     Piece("step", "the flow machine alone, from an event to the commit", step.run),
     Piece("gossip", "a message of the gossip, and a crash noticed; all of it: nox -s gossip", gossip.run),
     Piece("ring", "how long the ring takes to compute, and what moves; all of it: nox -s ring", ring.run),

@@ -86,6 +86,7 @@ class Variant:
     several: bool = True
     timers: Literal["flow", "one", "two"] = "flow"
     finished: Literal["list", "index"] = "list"
+    trims: bool = True
 
     @asynccontextmanager
     async def open(self, servers: RedisServers) -> AsyncIterator[Driven]:
@@ -95,7 +96,8 @@ class Variant:
             if self.form is None:
                 yield Today(store, await store.acquire(ALL_PARTITIONS, "node", HOUR_MS))
             else:
-                settings: dict[str, Any] = {"batch": self.batch, "several": self.several, "timers": self.timers}
-                layout = Layout(redis, "orchy", self.form, **settings)
+                layout = Layout(
+                    redis, "orchy", self.form, self.batch, self.several, self.timers, self.finished, trims=self.trims
+                )
                 await layout.own(ALL_PARTITIONS)
                 yield Spike(layout)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -53,7 +54,7 @@ class Block(msgspec.Struct, array_like=True):
     input: Any
     running: dict[int, int]
     workers: dict[int, str]
-    finished: dict[int, tuple[int, Any]]
+    finished: dict[int, msgspec.Raw]
     other: dict[str, str]
     created_ms: int
     tag: str
@@ -61,6 +62,7 @@ class Block(msgspec.Struct, array_like=True):
 
 
 _decode_lines = msgspec.json.Decoder(Line).decode_lines
+_decode_result = msgspec.json.Decoder(tuple[int, Any]).decode
 _decode_blocks = msgspec.json.Decoder(Block).decode_lines
 
 
@@ -75,7 +77,10 @@ def new_tag(source: random.Random) -> str:
 
 @attrs.define
 class Folded:
-    """The state that facts lead to. `other` holds fields that no fact stands for."""
+    """The state that facts lead to. `other` holds fields that no fact stands for.
+
+    What has finished is read from a block only when it is asked for: `result` does so.
+    """
 
     workflow: str = ""
     version: int = 0
@@ -85,7 +90,7 @@ class Folded:
     paused: bool = False
     running: dict[int, int] = attrs.field(factory=dict)
     workers: dict[int, str] = attrs.field(factory=dict)
-    finished: dict[int, tuple[int, Any]] = attrs.field(factory=dict)
+    finished: dict[int, tuple[int, Any] | msgspec.Raw] = attrs.field(factory=dict)
     other: dict[str, str] = attrs.field(factory=dict)
     created_ms: int = 0
     tag: str = ""
@@ -121,6 +126,13 @@ class Folded:
             elif letter not in _NO_CHANGE:
                 raise UnknownFact(letter)
 
+    def result(self, run_id: int) -> tuple[int, Any]:
+        """The attempt with which an action finished, and its output."""
+        found = self.finished[run_id]
+        if isinstance(found, msgspec.Raw):
+            found = self.finished[run_id] = _decode_result(found)
+        return found
+
     def _set(self, name: str, value: str) -> None:
         if name == "m":
             self.workflow, self.version, self.state, self.error = _decode(value)
@@ -151,7 +163,7 @@ class Folded:
         if kind == "r" and int(number) in self.running:
             return b"%d:q:" % self.running[int(number)]
         if kind == "o" and int(number) in self.finished:
-            attempt, output = self.finished[int(number)]
+            attempt, output = self.result(int(number))
             return b"%d:%b" % (attempt, _encode(output))
         return None
 
@@ -165,7 +177,10 @@ class Folded:
     def block(self, since: Folded | None) -> bytes:
         """A line of the block key without its end: what has finished since the block before."""
         known = len(since.finished) if since else 0
-        finished = dict(list(self.finished.items())[known:])
+        finished = {
+            run_id: done if isinstance(done, msgspec.Raw) else msgspec.Raw(_encode(done))
+            for run_id, done in islice(self.finished.items(), known, None)
+        }
         meta = [self.workflow, self.version, self.state, self.error, self.paused]
         one = Block(meta, self.input, self.running, self.workers, finished, self.other, self.created_ms, self.tag, "")
         return _encode(one)[: -len('"]')]

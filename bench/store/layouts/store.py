@@ -106,6 +106,7 @@ class Layout:
     timers: Literal["flow", "one", "two"] = "flow"
     finished: Literal["list", "index"] = "list"
     block_every: int = 0
+    trims: bool = True
     cache: dict[str, Cached] = attrs.field(factory=dict)
     epochs: dict[int, int] = attrs.field(factory=dict)
     _random: random.Random = attrs.field(factory=lambda: random.Random(os.urandom(16)))
@@ -263,7 +264,7 @@ class Layout:
         if not commit.retain_ms:
             return listing, commit.retain_ms == 0
         name = f"{name}:{commit.retain_ms}"
-        return listing, [place(f"x:{name}"), f" {flow.tag} {commit.flow_id}", place("names"), name]
+        return listing, [place(f"x:{name}"), f" {flow.tag} {commit.flow_id}", place("names"), name, self.trims]
 
     def _parked(self, commit: Commit, flow: Cached, place: Callable[[str], int]) -> list[Any]:
         """The attempts that are with the workers: a claim may have set aside their entries."""

@@ -10,7 +10,8 @@
 --           in ARGV, ...),
 --           11 listing (place of what it leaves or 0, place of what it enters or 0, id, created ms or 0,
 --           place of `names`, name),
---           12 retention (place of the list, tail of the entry, place of `names`, name; or true: remove it now),
+--           12 retention (place of the list, tail of the entry, place of `names`, name, whether to give back
+--           unused memory; or true: remove it now),
 --           13 more: {pause = flow, resume = {flow, place of a queue, place of `ready`, action, as in `w`, ...},
 --           fired = {as in `w`, value that was seen there or '', ...}, block = {place of its key, line without its end}}
 -- returns   {ms now, ms that timers count from, refusals: number of the commit, the tag that was found or
@@ -111,6 +112,9 @@ for number = 4, 3 + ARGV[3] do
       end
     end
     if retention and retention ~= true then
+      if retention[5] then
+        trim(flow)
+      end
       if call('RPUSH', KEYS[retention[1]], stamp .. retention[2]) == 1 then
         call('SADD', KEYS[retention[3]], retention[4])
       end

@@ -22,3 +22,6 @@ local function bury(flow, remembered_ms)
   redis.call('HSET', flow, 'g', '-')
   redis.call('PEXPIRE', flow, remembered_ms)
 end
+
+local function trim()
+end

@@ -11,3 +11,10 @@ end
 local function bury(flow, remembered_ms)
   redis.call('SET', flow, '-', 'PX', remembered_ms)
 end
+
+-- APPEND reserves up to as much again. A BITOP of a key with itself leaves a string of just its length.
+local function trim(flow)
+  if redis.call('MEMORY', 'USAGE', flow) > redis.call('STRLEN', flow) + 250 then
+    redis.call('BITOP', 'OR', flow, flow)
+  end
+end
