@@ -227,7 +227,8 @@ async def test_each_attempt_is_handed_out_once(layout):
     await layout.commit_all([commits[0] for commits in many])
     key = layout.key(0, "q:step")
     entries = await layout.redis.execute("LRANGE", key, 0, -1, key=key, safe=True)
-    await layout.redis.execute("RPUSH", key, *entries[:20], key=key, safe=True)  # entries that are there twice
+    for push, part in (("LPUSH", entries[:3]), ("RPUSH", entries[:20])):  # entries that are there twice
+        await layout.redis.execute(push, key, *part, key=key, safe=True)
     taken = []
 
     async def claim():

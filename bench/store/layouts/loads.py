@@ -18,7 +18,7 @@ from orchy.flow.events import Started
 from orchy.store.flows import Commit
 from orchy.store.redis import Redis, RedisStore
 
-BLOCK_RECORDS = 500
+BLOCK_RECORDS = 128
 
 
 @attrs.frozen

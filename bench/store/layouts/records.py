@@ -57,6 +57,7 @@ class Block(msgspec.Struct, array_like=True):
     finished: dict[int, msgspec.Raw]
     other: dict[str, str]
     created_ms: int
+    incarnation: str
     tag: str
     offset: str
 
@@ -93,6 +94,7 @@ class Folded:
     finished: dict[int, tuple[int, Any] | msgspec.Raw] = attrs.field(factory=dict)
     other: dict[str, str] = attrs.field(factory=dict)
     created_ms: int = 0
+    incarnation: str = ""
     tag: str = ""
 
     def apply(self, facts: Iterable[Any]) -> None:
@@ -182,7 +184,18 @@ class Folded:
             for run_id, done in islice(self.finished.items(), known, None)
         }
         meta = [self.workflow, self.version, self.state, self.error, self.paused]
-        one = Block(meta, self.input, self.running, self.workers, finished, self.other, self.created_ms, self.tag, "")
+        one = Block(
+            meta,
+            self.input,
+            self.running,
+            self.workers,
+            finished,
+            self.other,
+            self.created_ms,
+            self.incarnation,
+            self.tag,
+            "",
+        )
         return _encode(one)[: -len('"]')]
 
 
@@ -232,7 +245,7 @@ def fold(log: bytes, blocks: bytes = b"") -> Folded:
         last = parts[-1]
         folded.workflow, folded.version, folded.state, folded.error, folded.paused = last.meta
         folded.input, folded.running, folded.workers, folded.other = last.input, last.running, last.workers, last.other
-        folded.created_ms, folded.tag = last.created_ms, last.tag
+        folded.created_ms, folded.incarnation, folded.tag = last.created_ms, last.incarnation, last.tag
     lines = _decode_lines(log)
     for line in lines:
         if line.version > RECORD_VERSION:
@@ -240,5 +253,6 @@ def fold(log: bytes, blocks: bytes = b"") -> Folded:
         folded.apply(line.facts)
     if lines:
         folded.created_ms = folded.created_ms or lines[0].time_ms
+        folded.incarnation = folded.incarnation or lines[0].tag
         folded.tag = lines[-1].tag
     return folded

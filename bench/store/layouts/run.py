@@ -15,6 +15,7 @@ from bench.harness.figures import Measured, figure
 from bench.harness.options import Options
 from bench.harness.redis_servers import RedisServers, run_redis, run_redis_cluster
 from bench.store.layouts import moving, work
+from bench.store.layouts.calls import costs as call_costs
 from bench.store.layouts.drivers import Variant
 from bench.store.layouts.loads import Load, loads
 from bench.store.layouts.work import Driven, Flows
@@ -94,6 +95,9 @@ def run(options: Options) -> Iterator[Measured]:
         for one in WORKS:
             count = options.count(MANY_FLOWS if one.variants is SETTINGS else FLOWS, QUICK_FLOWS)
             yield from _compare(servers, one, one.flows(count), options.runs)
+        calls = [call_costs(servers) for _ in range(4 * options.runs)]
+        for name in calls[0]:
+            yield figure(f"in a script: {name}", [one[name] for one in calls], "us")
         length = options.count(CHAIN, QUICK_CHAIN)
         found: defaultdict[str, list[Load]] = defaultdict(list)
         for _ in range(options.runs):

@@ -183,7 +183,7 @@ class Layout:
         was, flow.tag = flow.tag, tag
         more: dict[str, Any] = {}
         if self.block_every and flow.commits and flow.commits % self.block_every == 0:
-            flow.folded.tag, flow.folded.created_ms = was, flow.created_ms
+            flow.folded.tag, flow.folded.created_ms, flow.folded.incarnation = was, flow.created_ms, flow.incarnation
             block = flow.folded.block(flow.last_block).decode()
             more["block"] = [place(f"s:{commit.flow_id}"), block]
             flow.last_block = attrs.evolve(flow.folded, finished=dict(flow.folded.finished))
@@ -354,9 +354,7 @@ class Layout:
         if log in (b"", b"-"):
             return None
         folded = records.fold(log, blocks)
-        first = log if not blocks else await self.redis.execute("GETRANGE", keys[1], 0, 4096, key=keys[1], safe=True)
-        incarnation = first[: first.index(b"\n")][-2 - records.TAG_CHARS : -2].decode()
-        self.cache[flow_id] = Cached(incarnation, folded.tag, folded.created_ms, folded=folded)
+        self.cache[flow_id] = Cached(folded.incarnation, folded.tag, folded.created_ms, folded=folded)
         return folded
 
 

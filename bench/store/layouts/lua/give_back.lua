@@ -4,7 +4,7 @@
 -- ARGV      of each attempt as in `w`, action, what `w` says since the claim, queue entry
 -- returns   how many went back. Passed over are those of which `w` says something else now
 --
--- The flow's timer stays: it fires for nothing.
+-- The flow's timer stays: it fires for nothing. In a pause the next claim sets the entry aside.
 --- @include "now"
 local stamp = string.format('%.0f', (now_ms()))
 local given_back = 0
@@ -12,17 +12,12 @@ for number = #ARGV / 4, 1, -1 do -- so that the first one ends up in front
   local key, at = 4 * number - 3, 4 * number - 3
   local work = KEYS[key + 1]
   local attempt, action, seen, entry = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local action_id, count, flow = string.match(attempt, '^(%-?%d+):(%d+):[^:]*:(.*)$')
-  local found = redis.call('HMGET', work, attempt, 'p:' .. flow)
-  if found[1] == seen then
-    local fragments = string.sub(seen, 2) .. '["B",' .. action_id .. ',' .. count .. ',' .. stamp .. '],'
-    if found[2] then
-      redis.call('HSET', work, attempt, 'd' .. fragments .. '\n' .. entry)
-    else
-      redis.call('HSET', work, attempt, 'q' .. fragments)
-      redis.call('LPUSH', KEYS[key + 3], entry)
-      redis.call('SADD', KEYS[key + 2], action)
-    end
+  if redis.call('HGET', work, attempt) == seen then
+    local action_id, count = string.match(attempt, '^(%-?%d+):(%d+):')
+    local fragment = '["B",' .. action_id .. ',' .. count .. ',' .. stamp .. '],'
+    redis.call('HSET', work, attempt, 'q' .. string.sub(seen, 2) .. fragment)
+    redis.call('LPUSH', KEYS[key + 3], entry)
+    redis.call('SADD', KEYS[key + 2], action)
     given_back = given_back + 1
   end
 end
