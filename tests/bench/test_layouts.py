@@ -276,6 +276,19 @@ async def test_a_paused_flow_hands_out_nothing_until_it_is_resumed(layout, meets
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("meets_it", [False, True])
+async def test_nothing_is_left_of_the_work_of_a_flow_that_is_cancelled_in_a_pause(layout, meets_it):
+    (commits,) = flows(make=work.cancelled_in_a_pause)
+    await run(layout, commits[:2])
+    if meets_it:
+        assert await layout.claim("step", [0], 10, "worker") == []
+    await run(layout, commits[2:])
+    assert await layout.claim("step", [0], 10, "worker") == []
+    key = layout.key(0, "w")
+    assert not await layout.redis.execute("EXISTS", key, key=key, safe=True)
+
+
+@pytest.mark.real
 async def test_what_is_given_back_is_handed_out_again_and_told(client):
     layout = layout_on(client)
     first, second = flows(2)

@@ -2,8 +2,8 @@
 
 Everything that is not of one flow is in a few keys of its partition: `own` (lease; it always exists: the anchor), `t`
 (timers), `w` (attempts on their way to workers, or claimed), `ready`, `names`, `q:<action>`, `i:<listing>:<workflow>`
-and `x:<listing>:<workflow>:<retention>`, where a listing is its first letter. Each call declares every
-key that its script touches.
+and `x:<listing>:<workflow>:<retention>`, where a listing is a letter. Each call declares every key that
+its script touches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from bench.harness.work import STEP
 from bench.store.layouts import records
 from orchy.flow.runs import RunId
-from orchy.store.flows import Commit
+from orchy.store.flows import Commit, Listing
 from orchy.store.limits import REMEMBERED_MS
 from orchy.store.queues import QueueEntry
 from orchy.store.redis import Redis
@@ -37,6 +37,7 @@ from orchy.store.timers import TimerKey, TimerKind
 LUA = Path(__file__).with_name("lua")
 _INCLUDE = re.compile(r'^--- @include "(\w+)"\n', re.MULTILINE)
 PASSED_OVER_MAX = 200
+_LETTERS = {Listing.ACTIVE: "a", Listing.COMPLETED: "c", Listing.FAILED: "f", Listing.CANCELLED: "x"}
 
 Form = Literal["log", "hash"]
 _pack = msgspec.msgpack.Encoder().encode
@@ -210,6 +211,8 @@ class Layout:
             more["pause"] = commit.flow_id
         if commit.unpark:
             more["resume"] = [commit.flow_id, *self._parked(commit, flow, place)]
+        elif flow.folded.paused and commit.retain_ms is not None:  # cancelled during the pause
+            more["resume"] = [commit.flow_id]
         settings, cancelled = self._timers(commit, flow)
         listing, retention = self._listed(commit, flow, place)
         return [
@@ -255,11 +258,11 @@ class Layout:
 
     def _listed(self, commit: Commit, flow: Cached, place: Callable[[str], int]) -> tuple[Any, Any]:
         """The change of listing, and the entry of the retention list."""
-        before, name = commit.listed_before, f"{commit.listed_after[0]}:{commit.workflow}"
+        before, name = commit.listed_before, f"{_LETTERS[commit.listed_after]}:{commit.workflow}"
         listing: list[Any] | bool = False
         if commit.listed_after is not before:
             entered = place(f"i:{name}") if before is None or self.finished == "index" else 0
-            left = place(f"i:{before[0]}:{commit.workflow}") if before else 0
+            left = place(f"i:{_LETTERS[before]}:{commit.workflow}") if before else 0
             listing = [left, entered, commit.flow_id, flow.created_ms, place("names") if entered else 0, name]
         if not commit.retain_ms:
             return listing, commit.retain_ms == 0

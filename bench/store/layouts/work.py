@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from bench.harness.commits import graph_of, new_flow, results, take
 from bench.harness.processes import PARTITIONS
 from bench.harness.work import chain
-from orchy.flow.events import Event, Pause, Resume, Started, TimerFired, TimerKind
+from orchy.flow.events import Cancel, Event, Pause, Resume, Started, TimerFired, TimerKind
 from orchy.flow.execution import Flow, State
 from orchy.flow.graph import Graph
 from orchy.ring import partition_of
@@ -107,6 +107,11 @@ def paused(flows: Flows) -> list[list[Commit]]:
         return [Pause()]
 
     return flows.of(events)
+
+
+def cancelled_in_a_pause(flows: Flows) -> list[list[Commit]]:
+    """Paused after the start, and cancelled."""
+    return flows.of(lambda flow: [Cancel() if flow.state is State.PAUSED else Pause()])
 
 
 def timed_out(flows: Flows) -> list[list[Commit]]:

@@ -7,7 +7,7 @@
 -- An entry counts if `w` says that its attempt is queued ('q'). Without a field there the attempt is over, or of
 -- another incarnation of the flow; with an 'H' it has been handed out. One of a paused flow (`p:<flow>`) is set aside
 -- in `w` ('d') until the flow is resumed. What is written after the letter comes into the log with the next commit.
--- A flow has one timer, which is only ever moved forward here (LT): its owner looks what is due.
+-- A flow has one timer, which only becomes earlier here (LT): its owner looks what is due.
 --- @include "now"
 local action, limit, worker, passed_over_max = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local now, soonest = now_ms()

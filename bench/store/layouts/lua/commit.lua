@@ -1,7 +1,7 @@
 -- commit: transitions of flows, each decided for itself. On a cluster all are of one partition.
 --
 -- KEYS      each partition's anchor, and every key that a commit names by its place
--- ARGV      1 how long (ms) a removed id is remembered, 2 'LT': a timer is never moved back, 3 how many commits; then
+-- ARGV      1 how long (ms) a removed id is remembered, 2 'LT': a timer only becomes earlier, 3 how many commits; then
 --           these, then entries for queues. A commit is packed by msgpack, an array of
 --           1 place of the flow, 2 the tag that it ends with (''; there is no flow), 3 the new tag, 4 its facts,
 --           5 place of the work (`w`), 6 attempts that end (as in `w`),
@@ -13,7 +13,8 @@
 --           12 retention (place of the list, tail of the entry, place of `names`, name, whether to give back
 --           unused memory; or true: remove it now),
 --           13 more: {pause = flow, resume = {flow, place of a queue, place of `ready`, action, as in `w`, ...},
---           fired = {as in `w`, value that was seen there or '', ...}, block = {place of its key, line without its end}}
+--           fired = {as in `w`, value that was seen there or '', ...},
+--           block = {place of its key, line without its end}}
 -- returns   {ms now, ms that timers count from, refusals: number of the commit, the tag that was found or
 --           'moved', ...}. A commit whose own tag was found had been made before: it is no refusal
 --- @include "now"

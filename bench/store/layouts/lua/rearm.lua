@@ -1,4 +1,4 @@
--- rearm: moves a flow's timer back to when it is wanted next, after a scan had taken it. Nothing else moves one back.
+-- rearm: sets a flow's timer to when it is wanted next, after a scan had taken it. Nothing else makes one later.
 --
 -- KEYS      1 the partition's anchor, 2 the flow, 3 the work, 4 the timers
 -- ARGV      1 the tag that the flow ends with, 2 when (ms), 3 member, 4.. attempts as in `w` and what it said of each

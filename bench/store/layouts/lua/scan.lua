@@ -1,7 +1,7 @@
--- scan: takes flows whose timer is due; each timer is moved forward, so that a crash makes it late and not lost.
+-- scan: takes flows whose timer is due; each timer is set to later, so that a crash makes it late and not lost.
 --
 -- KEYS      of each partition its anchor (the lease), timers, ready
--- ARGV      1 most flows of a partition, 2 how far (ms) they are moved, 3.. the epochs of the leases
+-- ARGV      1 most flows of a partition, 2 how much (ms) later, 3.. the epochs of the leases
 -- returns   for each partition {} (another epoch), or {ms to the next timer or '', actions with work, members}
 --- @include "now"
 local now = now_ms()
