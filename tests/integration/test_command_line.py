@@ -69,8 +69,7 @@ def test_an_unreachable_redis(taken_port):
 def test_a_different_partition_count(orchy_server, tmp_path):
     server = orchy_server("--partitions", "8", "--data-dir", str(tmp_path)).start()
     assert server.stop() == 0
-    ports = ("--http-port", "0", "--grpc-port", "0")
-    done = orchy("--partitions", "16", "--data-dir", str(tmp_path), *ports)
+    done = orchy("--partitions", "16", "--data-dir", str(tmp_path), *ANY_PORTS)
     assert done.returncode == 2
     assert " 8 " in complaint(done)
     assert " 16" in complaint(done)
@@ -78,7 +77,7 @@ def test_a_different_partition_count(orchy_server, tmp_path):
 
 def test_a_data_directory_in_use(orchy_server, tmp_path):
     orchy_server("--data-dir", str(tmp_path)).start()
-    done = orchy("--data-dir", str(tmp_path), "--http-port", "0", "--grpc-port", "0")
+    done = orchy("--data-dir", str(tmp_path), *ANY_PORTS)
     assert done.returncode == 1
     assert "--data-dir" in complaint(done)
 

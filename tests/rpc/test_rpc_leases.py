@@ -146,6 +146,23 @@ async def test_a_worker_that_comes_back_keeps_what_it_holds(autojump_clock, node
     assert "COMPLETED" in await node.types(flow_id)
 
 
+async def test_a_worker_that_stops_may_come_back_with_a_goodbye_and_keeps_what_it_holds(autojump_clock, node):
+    """Its stream broke while it was finishing what it held."""
+    (flow_id,) = await node.start()
+    async with node.worker() as worker:
+        await give_credit(worker)
+        (action,) = worker.actions
+    async with node.worker() as again:
+        await again.say(workerId="tester", renews=True, holding=[attempt_of(action)], goodbye=True)
+        await live(again, 2 * LEASE_SECONDS)
+        assert again.goodbyes == 1
+        await again.say(results=[result_for(action)])
+        await quiet()
+        assert again.taken[0].outcomes[0].status
+    assert "WORKER_LOST" not in await node.types(flow_id)
+    assert "COMPLETED" in await node.types(flow_id)
+
+
 async def test_a_worker_whose_lease_ran_out_is_asked_and_keeps_what_it_holds(autojump_clock, node):
     """As when the node that had handed it out is gone: nobody renews, and the owner of the partition asks."""
     (flow_id,) = await node.start()
