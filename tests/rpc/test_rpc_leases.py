@@ -68,6 +68,20 @@ async def test_a_worker_that_falls_silent_is_lost_and_costs_an_attempt(autojump_
         assert worker.status.code is Code.UNAVAILABLE
 
 
+async def test_a_node_that_stalled_does_not_take_its_workers_for_silent(autojump_clock, node):
+    """What they sent meanwhile is not read yet."""
+    (flow_id,) = await node.start()
+    async with node.worker() as worker:
+        await give_credit(worker)
+        await live(worker, LEASE_SECONDS)
+        autojump_clock.jump(1.5 * LEASE_SECONDS)
+        await quiet()
+        await worker.say(holding=list(worker.asks))
+        await live(worker, LEASE_SECONDS)
+        assert worker.status is None
+        assert "WORKER_LOST" not in await node.types(flow_id)
+
+
 async def test_a_stream_that_ends_takes_no_more_work_while_its_results_are_with_a_slow_store(autojump_clock, node):
     """What it took would lie there until its own lease is over, and be counted as lost."""
     (flow_id,) = await node.start()

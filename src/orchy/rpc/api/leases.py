@@ -66,8 +66,13 @@ class WorkerLease:
     # Renewal.
 
     def remaining_ms(self) -> int:
-        """How much is left of the lease; 0 or less: the worker was silent for a whole one."""
+        """How much is left of the lease."""
         return self.lease_ms - int((trio.current_time() - self.heard_at) * 1000)
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether the worker was silent for a whole lease."""
+        return self.remaining_ms() <= 0
 
     def to_renew(self) -> list[Attempt]:
         """The attempts that have been held for longer than a third of a lease."""

@@ -54,9 +54,16 @@ class WorkSessions:
         """Let sessions run until cancelled."""
         async with trio.open_nursery() as self._nursery:
             task_status.started()
+            interval = self._lease_seconds / 3
             while True:
-                await trio.sleep(self._lease_seconds / 3)
-                await gather(self._renew, [one for one in self._sessions if one.lease.lease_ms], RENEWING_AT_ONCE)
+                due_at = trio.current_time() + interval
+                await trio.sleep(interval)
+                # After a stall of this node, what workers have sent meanwhile is not read yet: nobody counts as silent.
+                stalled = trio.current_time() - due_at > interval
+                leased = [
+                    one for one in self._sessions if one.lease.lease_ms and not (stalled and one.lease.has_expired)
+                ]
+                await gather(self._renew, leased, RENEWING_AT_ONCE)
 
     async def serve(self, messages: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         """The answers to a worker's messages. Raises Status."""
@@ -97,12 +104,11 @@ class WorkSessions:
 
     async def _renew(self, session: Session) -> None:
         """Let a worker keep what it holds, if it is alive."""
-        remaining_ms = session.lease.remaining_ms()
-        if remaining_ms <= 0:
+        if session.lease.has_expired:
             session.expire()
             return
         try:
-            renewed = await self._leases.renew(session.lease.to_renew(), remaining_ms)
+            renewed = await self._leases.renew(session.lease.to_renew(), session.lease.remaining_ms())
         except OrchyError as error:
             log.warning("leases of what worker %s holds could not be renewed: %s", session.worker, error)
         except Exception as error:  # one worker's leases are not the server's end
