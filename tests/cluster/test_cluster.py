@@ -64,6 +64,13 @@ class Alone:
         raise AssertionError(f"a node on its own has nothing to say to {node}")
 
 
+async def run_until_settled(nursery: trio.Nursery, cluster: Cluster, keeper: LeaseKeeper) -> None:
+    """Run a node's loops; it has the partitions that it is to have then."""
+    nursery.start_soon(cluster.run)
+    nursery.start_soon(keeper.run)
+    await trio.sleep(3)
+
+
 def make(store, membership, node="one"):
     holdings = Holdings()
     keeper = LeaseKeeper(store, node, holdings)
@@ -83,9 +90,7 @@ def make(store, membership, node="one"):
 async def test_a_node_on_its_own_holds_everything(autojump_clock, store, nursery):
     cluster, keeper, holdings = make(store, Alone("one", "g:1", "h:2", "r:3"))
     assert not cluster.ready
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     assert cluster.ready
     assert sorted(holdings.leases) == list(range(8))
     told = await cluster.describe()
@@ -99,9 +104,7 @@ async def test_a_node_on_its_own_holds_everything(autojump_clock, store, nursery
 async def test_partitions_follow_the_members(autojump_clock, store, nursery):
     members = Members("one", "two")
     cluster, keeper, holdings = make(store, members)
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     assert len(holdings.leases) == 4
     one, two = members.list
     members.set([one, attrs.evolve(two, state="suspect")])
@@ -125,9 +128,7 @@ async def test_work_in_a_partition_of_another_node_wakes_that_node(autojump_cloc
     heard = []
     cluster.on_enqueued = lambda partition, names: heard.append((partition, list(names)))
     cluster.on_timer_set = lambda partition, after_ms: heard.append((partition, after_ms))
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     mine = min(holdings.leases)
     theirs = min(set(range(8)) - holdings.leases.keys())
     cluster.enqueued(mine, ["a"])
@@ -176,9 +177,7 @@ async def test_malformed_messages_are_dropped(autojump_clock, store, nursery, no
     heard = []
     cluster.on_enqueued = lambda *what: heard.append(what)
     cluster.on_timer_set = lambda *what: heard.append(what)
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     cluster.receive(noise)
     assert heard == []
     assert cluster.wakeups_dropped == 1
@@ -188,9 +187,7 @@ async def test_an_unregistered_node_owns_nothing_and_is_not_shown_to_workers(aut
     members = Members("one", "two", "three")
     members.list[2] = attrs.evolve(members.list[2], registered=False)
     cluster, keeper, holdings = make(store, members)
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     assert len(holdings.leases) == 4
     assert [name for name, _ in cluster.servers()] == ["one", "two"]
     assert [member["registered"] for member in (await cluster.describe())["members"]] == [True, True, False]
@@ -214,9 +211,7 @@ async def test_a_node_without_partitions_is_ready_all_the_same(autojump_clock, s
 
 async def test_a_partition_that_its_owner_does_not_take_is_adopted_for_a_while(autojump_clock, store, nursery):
     cluster, keeper, holdings = make(store, Members("one", "two"))  # node two is alive, and does nothing else
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     assert len(holdings.leases) == 4
     await trio.sleep(17)
     assert len(holdings.leases) == 8
@@ -229,9 +224,7 @@ async def test_a_partition_that_its_owner_does_not_take_is_adopted_for_a_while(a
 async def test_a_node_that_stops_hands_its_partitions_over(autojump_clock, store, nursery):
     members = Members("one", "two")
     cluster, keeper, holdings = make(store, members)
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     mine = set(holdings.leases)
     await cluster.hand_over()
     assert not holdings.leases
@@ -241,9 +234,7 @@ async def test_a_node_that_stops_hands_its_partitions_over(autojump_clock, store
 
 async def test_a_partition_that_another_node_took_faster_is_not_adopted(autojump_clock, store, nursery):
     cluster, keeper, holdings = make(store, Members("one", "two"))
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     mine = dict.fromkeys(holdings.leases, "one")
     assert len(await store.acquire(sorted(set(range(8)) - mine.keys()), "two", 60_000)) == 4
     while keeper.wanted == mine.keys():
@@ -258,9 +249,7 @@ async def test_partitions_of_a_node_that_is_gone_are_taken_at_once(autojump_cloc
     """Its lease of an hour need not expire first, and there is no debounce."""
     members = Members("one", "two")
     cluster, keeper, holdings = make(store, members)
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     mine = set(holdings.leases)
     await store.acquire(sorted(set(range(8)) - mine), "two", 3_600_000)
     one, two = members.list
@@ -272,9 +261,7 @@ async def test_partitions_of_a_node_that_is_gone_are_taken_at_once(autojump_cloc
 async def test_a_node_that_is_dead_without_evidence_keeps_its_lease_until_it_runs_out(autojump_clock, store, nursery):
     members = Members("one", "two")
     cluster, keeper, holdings = make(store, members)
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     await store.acquire(sorted(set(range(8)) - holdings.leases.keys()), "two", 20_000)
     one, two = members.list
     members.set([one, attrs.evolve(two, state="dead")])
@@ -288,9 +275,7 @@ async def test_a_node_that_is_dead_without_evidence_keeps_its_lease_until_it_run
 async def test_a_node_that_has_come_back_is_not_taken_for_gone(autojump_clock, store, nursery):
     members = Members("one", "two")
     cluster, keeper, holdings = make(store, members)
-    nursery.start_soon(cluster.run)
-    nursery.start_soon(keeper.run)
-    await trio.sleep(3)
+    await run_until_settled(nursery, cluster, keeper)
     theirs = sorted(set(range(8)) - holdings.leases.keys())
     one, two = members.list
     members.set([one, attrs.evolve(two, state="dead", gone=True)])

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import trio
 
-from orchy.engine.mover import FLOWS_AT_ONCE, GROUPS_AT_ONCE
+from orchy.engine.limits import FLOWS_AT_ONCE, GROUPS_AT_ONCE
 from orchy.engine.start_commits import StartOutcome
 from orchy.engine.starts import STARTS_MAX, StartRequest
 from orchy.errors import (

@@ -6,6 +6,13 @@ import attrs
 
 from orchy.flow.budget import COMMIT_WORK_MAX, SMALL_WORK_MAX
 
+#: How often a commit is tried, if others are first or the store's answer is lost.
+TRIES_MAX = 10
+#: How many flows are stepped in one go. More would gain little and delay everything else on the node.
+FLOWS_AT_ONCE = 32
+#: How many such groups are in flight: one is stepped while the store commits the other.
+GROUPS_AT_ONCE = 2
+
 
 @attrs.frozen
 class EngineLimits:

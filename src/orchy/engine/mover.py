@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from orchy.engine.catalog import Catalog
 from orchy.engine.commits import Commits, Prepared, step_envelope
 from orchy.engine.flow_cache import CachedFlow, FlowCache
+from orchy.engine.limits import FLOWS_AT_ONCE, GROUPS_AT_ONCE, TRIES_MAX
 from orchy.engine.loading import load_flow
 from orchy.engine.mailbox import Envelope, Mailbox, Mailboxes
 from orchy.engine.quarantine import Failures
@@ -37,15 +38,8 @@ from orchy.errors import (
 )
 from orchy.flow.draft import Rules
 from orchy.flow.machine import Verdict
-from orchy.runtime.gather import gather
+from orchy.runtime.gather import gather, gather_groups
 from orchy.store.flows import Committed, FlowStore
-
-#: How often a commit is tried, if others are first or the store's answer is lost.
-TRIES_MAX = 10
-#: How many flows are stepped in one go. More would gain little and delay everything else on the node.
-FLOWS_AT_ONCE = 32
-#: How many such groups are in flight: one is stepped while the store commits the other.
-GROUPS_AT_ONCE = 2
 
 
 class Mover:
@@ -117,7 +111,6 @@ class Mover:
 
     async def post_fast(self, envelopes: Mapping[str, Sequence[Envelope]]) -> list[str]:
         """The same on the fast path only: one commit for each flow. Gives the flows that need the slow path."""
-        flow_ids = list(envelopes)
         rules = await self._rules.current()
 
         async def take(group: Sequence[str]) -> list[str]:
@@ -131,8 +124,7 @@ class Mover:
                     prepared.append(one)
             return left + await self._commit_prepared(prepared)
 
-        groups = [flow_ids[first : first + FLOWS_AT_ONCE] for first in range(0, len(flow_ids), FLOWS_AT_ONCE)]
-        return [flow_id for left in await gather(take, groups, GROUPS_AT_ONCE) for flow_id in left]
+        return await gather_groups(take, list(envelopes), FLOWS_AT_ONCE, GROUPS_AT_ONCE)
 
     def _prepare_fast(self, flow_id: str, envelopes: Sequence[Envelope], rules: Rules) -> Prepared | None:
         """Step a flow without waiting; None if it needs the slow path, with no side effects."""

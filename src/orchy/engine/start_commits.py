@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchy.engine.commits import Commits, Prepared
+from orchy.engine.limits import TRIES_MAX
 from orchy.engine.loading import load_flow
 from orchy.engine.ports import Observer
 from orchy.engine.rule_book import RuleBook
@@ -30,9 +31,6 @@ from orchy.flow.execution import Flow
 from orchy.flow.graph import Graph
 from orchy.store.flows import Committed, FlowStore
 from orchy.telemetry.unexpected import Where, note
-
-#: How often the first commit is tried, if the store's answer is lost.
-TRIES_MAX = 10
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 

@@ -17,21 +17,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchy.engine.catalog import Catalog
+from orchy.engine.limits import FLOWS_AT_ONCE, GROUPS_AT_ONCE
 from orchy.engine.start_commits import NewFlow, StartCommits, StartOutcome, same_start
 from orchy.errors import InvalidInput, OrchyError, OutcomeUnknown, StoreUnavailable, WrongState
 from orchy.flow.definition import JSON
 from orchy.flow.execution import Flow
 from orchy.flow.graph import Graph
 from orchy.runtime.batcher import Batcher
-from orchy.runtime.gather import gather
+from orchy.runtime.gather import gather, gather_groups
 
 #: The most flows that one batch starts.
 STARTS_MAX = 1_000
 #: How many definitions are looked up concurrently.
 LOOKUPS_AT_ONCE = 32
-#: How many flows are stepped in one go, and how many such groups are in flight (see `mover`).
-FLOWS_AT_ONCE = 32
-GROUPS_AT_ONCE = 2
 
 _FLOW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FLOW_ID_RULE = "a flowId is 1 to 128 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit"
@@ -150,23 +148,20 @@ class Starts:
         return NewFlow(graph, flow, request.version is not None)
 
     async def _make_in_groups(self, flows: Sequence[NewFlow]) -> Sequence[_Made]:
-        if len(flows) <= FLOWS_AT_ONCE:
-            return await self._commits.make_all(flows)
-        groups = [flows[first : first + FLOWS_AT_ONCE] for first in range(0, len(flows), FLOWS_AT_ONCE)]
-        unreachable = False
+        unreached = False
 
         async def make(group: Sequence[NewFlow]) -> Sequence[_Made]:
-            nonlocal unreachable
-            if unreachable:
+            nonlocal unreached
+            if unreached:
                 return [StoreUnavailable(_NOT_BEGUN)] * len(group)
             outcomes = await self._commits.make_all(group)
-            unreachable = any(
+            unreached = any(
                 isinstance(one.first_try if isinstance(one, NewFlow) else one, StoreUnavailable | OutcomeUnknown)
                 for one in outcomes
             )
             return outcomes
 
-        return [outcome for group in await gather(make, groups, GROUPS_AT_ONCE) for outcome in group]
+        return await gather_groups(make, flows, FLOWS_AT_ONCE, GROUPS_AT_ONCE)
 
 
 _NOT_BEGUN = "not begun, as the store was not reached for another start of the batch"

@@ -27,7 +27,6 @@ from orchy.cluster.cluster import Cluster
 from orchy.cluster.membership import GossipMembership, Profile
 from orchy.cluster.registry import new_instance
 from orchy.dispatch.attempt_leases import AttemptLeases
-from orchy.dispatch.dispatcher import Dispatcher
 from orchy.dispatch.offers import Offers
 from orchy.engine.lost_attempts import LostAttempts
 from orchy.flow.limits import Limits
@@ -133,7 +132,7 @@ async def _serve(
             await shutdown.wait()
             log.info("stopping: calls under way have %g s", config.drain_seconds)
             await node.cluster.hand_over()
-            node.dispatcher.close()
+            node.engine.dispatcher.close()
             stop_rest.set()
             with trio.move_on_after(config.drain_seconds):
                 await node.rpc.drain()
@@ -149,7 +148,6 @@ class _Node:
     keeper: LeaseKeeper
     timers: TimerLoop
     holdings: Holdings
-    dispatcher: Dispatcher
     offers: Offers
     sessions: WorkSessions
     rpc: RpcServer
@@ -227,7 +225,7 @@ def _wire(
     add_cluster_metrics(metrics, holdings, keeper, timers, cluster, redis)
     add_work_metrics(metrics, dispatcher, sessions, lost, rpc, rest)
     add_gossip_metrics(metrics, driver)
-    return _Node(cluster, core, keeper, timers, holdings, dispatcher, offers, sessions, rpc, rest)
+    return _Node(cluster, core, keeper, timers, holdings, offers, sessions, rpc, rest)
 
 
 @attrs.frozen
